@@ -1,0 +1,25 @@
+//! Compiles the native layer against the libtorch that torch-sys found, and lets the crate's own
+//! programs find that libtorch at run time.
+
+use std::{env, path::PathBuf};
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/sys/shim.cpp");
+    if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
+        return;
+    }
+    let lib = PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names its libtorch"));
+    let root = lib.parent().expect("libtorch's lib folder has a parent");
+    cc::Build::new()
+        .cpp(true)
+        .pic(true)
+        .warnings(false)
+        .std("c++17")
+        .include(root.join("include"))
+        .include(root.join("include/torch/csrc/api/include"))
+        .file("src/sys/shim.cpp")
+        .compile("finetune_shim");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // For a dependent's own build script, as DEP_FINETUNE_LIBTORCH_LIB.
+    println!("cargo:libtorch_lib={}", lib.display());
+}

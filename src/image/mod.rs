@@ -1,0 +1,81 @@
+//! Pixels without tensors: decode, crop, pad, resize.
+
+use crate::error::{Error, Result};
+use ndarray::{Array3, ArrayView3};
+
+/// An 8-bit image with 1 (grey) or 3 (RGB) channels, in rows from the top left: height×width×channels.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Image {
+    width: u32,
+    height: u32,
+    channels: u8,
+    pixels: Vec<u8>,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({}x{}x{})", self.width, self.height, self.channels)
+    }
+}
+
+impl Image {
+    /// An image from its bytes, height×width×channels.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a side is 0, `channels` is neither 1 nor 3, or the number of bytes is not
+    /// their product.
+    pub fn new(width: u32, height: u32, channels: u8, pixels: Vec<u8>) -> Result<Self> {
+        let bytes = width as usize * height as usize * usize::from(channels);
+        if width == 0 || height == 0 || !matches!(channels, 1 | 3) || pixels.len() != bytes {
+            let why = format!("{width}x{height}x{channels} does not fit {} bytes", pixels.len());
+            return Err(Error::config("Image::new", why));
+        }
+        Ok(Self { width, height, channels, pixels })
+    }
+
+    /// The width in pixels.
+    #[must_use]
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// The height in pixels.
+    #[must_use]
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// 1 for grey, 3 for RGB.
+    #[must_use]
+    pub fn channels(&self) -> u8 {
+        self.channels
+    }
+
+    /// The bytes, height×width×channels.
+    #[must_use]
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The bytes, taken out.
+    #[must_use]
+    pub fn into_pixels(self) -> Vec<u8> {
+        self.pixels
+    }
+
+    /// The pixels as an array, height×width×channels.
+    #[must_use]
+    pub fn view(&self) -> ArrayView3<'_, u8> {
+        let shape = (self.height as usize, self.width as usize, usize::from(self.channels));
+        ArrayView3::from_shape(shape, &self.pixels).expect("the constructor checked the shape")
+    }
+
+    /// The image of an array, height×width×channels.
+    ///
+    /// # Errors
+    /// As [`Image::new`].
+    pub fn from_array(array: &Array3<u8>) -> Result<Self> {
+        let (height, width, channels) = array.dim();
+        Self::new(width as u32, height as u32, channels as u8, array.iter().copied().collect())
+    }
+}

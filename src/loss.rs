@@ -1,0 +1,1 @@
+//! Losses, and what a model's output means under them.

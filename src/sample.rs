@@ -1,0 +1,91 @@
+//! What flows: a sample with its target, a batch, and what the targets of a data set are.
+
+use crate::image::Image;
+use std::sync::Arc;
+use tch::Tensor;
+
+/// Whether something is for training or for validation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Random crops, augmentation, shuffled order.
+    Train,
+    /// Centre crops, no augmentation, fixed order. Prediction is like this too.
+    Valid,
+}
+
+/// One image with its target, on its way through the item transforms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The pixels.
+    pub image: Image,
+    /// What a model is to predict for them.
+    pub target: Target,
+}
+
+/// What a model is to predict for one image.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Target {
+    /// Nothing is known: an item to predict.
+    None,
+    /// One of the vocabulary, by position.
+    Category(usize),
+    /// Any number of the vocabulary, by position.
+    Categories(Vec<usize>),
+    /// Numbers.
+    Values(Vec<f32>),
+}
+
+/// What the targets of a data set are, as far as a model, a loss and an export need to know.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Task {
+    /// One category for each image.
+    Category {
+        /// The categories, in the order of the model's outputs.
+        vocab: Arc<[String]>,
+    },
+    /// Any number of categories for each image.
+    Categories {
+        /// The categories, in the order of the model's outputs.
+        vocab: Arc<[String]>,
+    },
+    /// Numbers for each image.
+    Values {
+        /// How many.
+        n: usize,
+    },
+}
+
+impl Task {
+    /// The number of outputs that a model needs.
+    #[must_use]
+    pub fn n_out(&self) -> usize {
+        match self {
+            Self::Category { vocab } | Self::Categories { vocab } => vocab.len(),
+            Self::Values { n } => *n,
+        }
+    }
+
+    /// The categories; empty where the targets are numbers.
+    #[must_use]
+    pub fn vocab(&self) -> &[String] {
+        match self {
+            Self::Category { vocab } | Self::Categories { vocab } => vocab,
+            Self::Values { .. } => &[],
+        }
+    }
+}
+
+/// A batch on its device.
+#[derive(Debug)]
+pub struct Batch {
+    /// The inputs, N×C×H×W (channels-last in memory where that is faster).
+    pub x: Tensor,
+    /// The targets: `i64` N for categories, `f32` N×C for several categories, `f32` N×n for values
+    /// (N where n is 1). `None` for items without labels.
+    pub y: Option<Tensor>,
+    /// The positions of the items in their data set, so that a loss can be traced to a file.
+    pub items: Vec<usize>,
+}

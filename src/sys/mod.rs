@@ -1,0 +1,1 @@
+//! The native layer: the only place with `unsafe`.

@@ -1,0 +1,79 @@
+//! Compares with values computed by fastai 2.8.12, one trial per topic.
+//!
+//! The values come from the folder that `FINETUNE_GOLDEN_DIR` names, else from the small files in
+//! `tests/golden/fastai`. A topic whose files are not there is skipped by name. `make golden` runs this
+//! alone; each topic prints its cases, its largest error beside the tolerance of that comparison, and
+//! where this crate differs on purpose.
+
+#[path = "golden/affine.rs"]
+mod affine;
+#[path = "golden/callbacks.rs"]
+mod callbacks;
+#[path = "golden/frame.rs"]
+mod frame;
+#[path = "golden/interp.rs"]
+mod interp;
+#[path = "golden/labels.rs"]
+mod labels;
+#[path = "golden/learner.rs"]
+mod learner;
+#[path = "golden/lighting.rs"]
+mod lighting;
+#[path = "golden/losses.rs"]
+mod losses;
+#[path = "golden/lr_find.rs"]
+mod lr_find;
+#[path = "golden/metrics.rs"]
+mod metrics;
+#[path = "golden/models.rs"]
+mod models;
+#[path = "golden/optim.rs"]
+mod optim;
+#[path = "golden/predict.rs"]
+mod predict;
+#[path = "golden/resize.rs"]
+mod resize;
+#[path = "golden/rrc_gpu.rs"]
+mod rrc_gpu;
+#[path = "golden/schedules.rs"]
+mod schedules;
+#[path = "golden/split.rs"]
+mod split;
+
+use frame::{Golden, Report};
+use libtest_mimic::{Arguments, Trial};
+
+/// A topic and what compares it.
+type Topic = (&'static str, fn(&Golden, &mut Report));
+
+const TOPICS: &[Topic] = &[
+    ("split", split::check),
+    ("labels", labels::check),
+    ("resize", resize::check),
+    ("affine", affine::check),
+    ("lighting", lighting::check),
+    ("rrc_gpu", rrc_gpu::check),
+    ("losses", losses::check),
+    ("metrics", metrics::check),
+    ("schedules", schedules::check),
+    ("optim", optim::check),
+    ("models", models::check),
+    ("learner", learner::check),
+    ("lr_find", lr_find::check),
+    ("interp", interp::check),
+    ("callbacks", callbacks::check),
+    ("predict", predict::check),
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = TOPICS.iter().map(|&(topic, check)| {
+        let golden = Golden::open(topic);
+        let missing = golden.is_none();
+        if missing && !arguments.list {
+            println!("{topic}: skipped, no {topic}.json in {}", frame::folder().display());
+        }
+        Trial::test(topic, move || frame::run(topic, golden, check)).with_ignored_flag(missing)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}

@@ -1,0 +1,201 @@
+//! Reads golden files and keeps count of what was compared.
+
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    env,
+    fmt::{Debug, Display},
+    fs,
+    path::PathBuf,
+};
+use tch::{Kind, Tensor};
+
+/// Where the golden files are.
+pub fn folder() -> PathBuf {
+    env::var_os("FINETUNE_GOLDEN_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fastai"),
+        PathBuf::from,
+    )
+}
+
+/// One topic: its parameters and its tensors.
+pub struct Golden {
+    pub json: Value,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Golden {
+    /// The files of `topic`, or none if there is no `<topic>.json`.
+    pub fn open(topic: &str) -> Option<Self> {
+        let json = fs::read(folder().join(format!("{topic}.json"))).ok()?;
+        let json = serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{topic}.json: {e}"));
+        let tensors = folder().join(format!("{topic}.safetensors"));
+        let tensors = if tensors.exists() {
+            Tensor::read_safetensors(&tensors)
+                .unwrap_or_else(|e| panic!("{}: {e}", tensors.display()))
+                .into_iter()
+                .collect()
+        } else {
+            BTreeMap::new()
+        };
+        Some(Self { json, tensors })
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The tensor `name`, which must be there.
+    pub fn tensor(&self, name: &str) -> Tensor {
+        self.tensors.get(name).unwrap_or_else(|| panic!("no tensor `{name}`")).shallow_clone()
+    }
+
+    /// The tensors whose names begin with `prefix`, without it.
+    pub fn tensors(&self, prefix: &str) -> BTreeMap<String, Tensor> {
+        let below = self.tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?, v)));
+        below.map(|(k, v)| (k.to_owned(), v.shallow_clone())).collect()
+    }
+
+    /// The list under a key of the file.
+    pub fn cases(&self, key: &str) -> &[Value] {
+        self.json[key].as_array().unwrap_or_else(|| panic!("no list `{key}`"))
+    }
+}
+
+/// A number of a golden file, where `NaN` and the infinities are strings.
+pub fn number(v: &Value) -> f64 {
+    match v {
+        Value::String(s) if s == "NaN" => f64::NAN,
+        Value::String(s) if s == "Infinity" => f64::INFINITY,
+        Value::String(s) if s == "-Infinity" => f64::NEG_INFINITY,
+        v => v.as_f64().unwrap_or_else(|| panic!("{v} is no number")),
+    }
+}
+
+/// The numbers of a list.
+pub fn numbers(v: &Value) -> Vec<f64> {
+    v.as_array().unwrap_or_else(|| panic!("{v} is no list")).iter().map(number).collect()
+}
+
+/// How far two numbers may be apart: `atol + rtol * |theirs|`.
+#[derive(Debug, Clone, Copy)]
+pub struct Tol {
+    pub rtol: f64,
+    pub atol: f64,
+}
+
+/// What was compared in one topic, and how it went.
+#[derive(Default)]
+pub struct Report {
+    cases: usize,
+    /// The comparison nearest to, or furthest beyond, its tolerance: error and tolerance.
+    worst: Option<(f64, f64)>,
+    failures: Vec<String>,
+    differences: Vec<String>,
+}
+
+impl Report {
+    /// Counts one case.
+    pub fn case(&mut self) {
+        self.cases += 1;
+    }
+
+    /// Fails with `why`.
+    pub fn fail(&mut self, why: impl Display) {
+        self.failures.push(why.to_string());
+    }
+
+    /// Must hold.
+    pub fn holds(&mut self, what: impl Display, yes: bool) {
+        if !yes {
+            self.fail(format!("{what} does not hold"));
+        }
+    }
+
+    /// Must be equal.
+    pub fn exact<T: PartialEq + Debug + ?Sized>(&mut self, what: impl Display, ours: &T, theirs: &T) {
+        if ours != theirs {
+            self.fail(format!("{what}: {ours:?} instead of {theirs:?}"));
+        }
+    }
+
+    /// Must be within the tolerance, number by number. NaN equals NaN.
+    pub fn close(&mut self, what: impl Display, ours: &[f64], theirs: &[f64], tol: Tol) {
+        if ours.len() != theirs.len() {
+            self.fail(format!("{what}: {} numbers instead of {}", ours.len(), theirs.len()));
+            return;
+        }
+        let mut far: Option<(usize, f64, f64)> = None;
+        for (i, (&a, &b)) in ours.iter().zip(theirs).enumerate() {
+            let same = a == b || (a.is_nan() && b.is_nan());
+            let error = if same { 0.0 } else { (a - b).abs() };
+            let limit = tol.atol + tol.rtol * if b.is_finite() { b.abs() } else { 0.0 };
+            let ratio = if error.is_nan() { f64::INFINITY } else { error / limit };
+            if !same && far.is_none_or(|(_, e, l)| ratio > e / l) {
+                far = Some((i, if error.is_nan() { f64::INFINITY } else { error }, limit));
+            }
+        }
+        let (i, error, limit) = far.unwrap_or((0, 0.0, tol.atol.max(tol.rtol)));
+        if self.worst.is_none_or(|(e, l)| error / limit > e / l) {
+            self.worst = Some((error, limit));
+        }
+        if error > limit {
+            let (a, b) = (ours[i], theirs[i]);
+            self.fail(format!("{what}: [{i}] is {a} instead of {b}, off by {error:e} > {limit:e}"));
+        }
+    }
+
+    /// Must have the same shape and be within the tolerance.
+    pub fn tensor(&mut self, what: impl Display, ours: &Tensor, theirs: &Tensor, tol: Tol) {
+        if ours.size() != theirs.size() {
+            self.fail(format!("{what}: {:?} instead of {:?}", ours.size(), theirs.size()));
+            return;
+        }
+        self.close(what, &flat(ours), &flat(theirs), tol);
+    }
+
+    /// A case where this crate does something else on purpose; the caller has asserted what.
+    pub fn differs(&mut self, case: impl Display, why: impl Display) {
+        self.differences.push(format!("{case}: {why}"));
+    }
+}
+
+/// The numbers of a tensor, in row-major order.
+pub fn flat(t: &Tensor) -> Vec<f64> {
+    let t = t.detach().to_kind(Kind::Double).contiguous().view([-1]);
+    Vec::try_from(&t).expect("a flat tensor of doubles")
+}
+
+/// The integers of a tensor, in row-major order.
+pub fn ints(t: &Tensor) -> Vec<i64> {
+    let t = t.detach().to_kind(Kind::Int64).contiguous().view([-1]);
+    Vec::try_from(&t).expect("a flat tensor of integers")
+}
+
+/// Runs one topic and prints its line.
+pub fn run(
+    topic: &str,
+    golden: Option<Golden>,
+    check: fn(&Golden, &mut Report),
+) -> Result<(), libtest_mimic::Failed> {
+    let golden = golden.ok_or("its files are missing")?;
+    let mut report = Report::default();
+    check(&golden, &mut report);
+    if report.cases == 0 {
+        report.fail("nothing was compared");
+    }
+    let (error, limit) = report.worst.unwrap_or((0.0, 0.0));
+    let verdict = if report.failures.is_empty() { "ok" } else { "NOT OK" };
+    let mut lines = vec![format!(
+        "{topic:10} {:4} cases  largest error {error:8.1e}  tolerance {limit:8.1e}  {verdict}",
+        report.cases
+    )];
+    lines.extend(report.differences.iter().map(|d| format!("    on purpose: {d}")));
+    println!("{}", lines.join("\n"));
+    if report.failures.is_empty() {
+        return Ok(());
+    }
+    let shown = 20.min(report.failures.len());
+    let rest = report.failures.len() - shown;
+    Err(format!("{}\n(and {rest} more)", report.failures[..shown].join("\n")).into())
+}
