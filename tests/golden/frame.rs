@@ -11,7 +11,7 @@ use std::{
 use tch::{Kind, Tensor};
 
 /// Where the golden files are.
-pub fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     env::var_os("FINETUNE_GOLDEN_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fastai"),
         PathBuf::from,
@@ -19,14 +19,14 @@ pub fn folder() -> PathBuf {
 }
 
 /// One topic: its parameters and its tensors.
-pub struct Golden {
-    pub json: Value,
+pub(crate) struct Golden {
+    pub(crate) json: Value,
     tensors: BTreeMap<String, Tensor>,
 }
 
 impl Golden {
     /// The files of `topic`, or none if there is no `<topic>.json`.
-    pub fn open(topic: &str) -> Option<Self> {
+    pub(crate) fn open(topic: &str) -> Option<Self> {
         let json = fs::read(folder().join(format!("{topic}.json"))).ok()?;
         let json = serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{topic}.json: {e}"));
         let tensors = folder().join(format!("{topic}.safetensors"));
@@ -41,29 +41,29 @@ impl Golden {
         Some(Self { json, tensors })
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
     /// The tensor `name`, which must be there.
-    pub fn tensor(&self, name: &str) -> Tensor {
+    pub(crate) fn tensor(&self, name: &str) -> Tensor {
         self.tensors.get(name).unwrap_or_else(|| panic!("no tensor `{name}`")).shallow_clone()
     }
 
     /// The tensors whose names begin with `prefix`, without it.
-    pub fn tensors(&self, prefix: &str) -> BTreeMap<String, Tensor> {
+    pub(crate) fn tensors(&self, prefix: &str) -> BTreeMap<String, Tensor> {
         let below = self.tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?, v)));
         below.map(|(k, v)| (k.to_owned(), v.shallow_clone())).collect()
     }
 
     /// The list under a key of the file.
-    pub fn cases(&self, key: &str) -> &[Value] {
+    pub(crate) fn cases(&self, key: &str) -> &[Value] {
         self.json[key].as_array().unwrap_or_else(|| panic!("no list `{key}`"))
     }
 }
 
 /// A number of a golden file, where `NaN` and the infinities are strings.
-pub fn number(v: &Value) -> f64 {
+pub(crate) fn number(v: &Value) -> f64 {
     match v {
         Value::String(s) if s == "NaN" => f64::NAN,
         Value::String(s) if s == "Infinity" => f64::INFINITY,
@@ -73,20 +73,20 @@ pub fn number(v: &Value) -> f64 {
 }
 
 /// The numbers of a list.
-pub fn numbers(v: &Value) -> Vec<f64> {
+pub(crate) fn numbers(v: &Value) -> Vec<f64> {
     v.as_array().unwrap_or_else(|| panic!("{v} is no list")).iter().map(number).collect()
 }
 
 /// How far two numbers may be apart: `atol + rtol * |theirs|`.
 #[derive(Debug, Clone, Copy)]
-pub struct Tol {
-    pub rtol: f64,
-    pub atol: f64,
+pub(crate) struct Tol {
+    pub(crate) rtol: f64,
+    pub(crate) atol: f64,
 }
 
 /// What was compared in one topic, and how it went.
 #[derive(Default)]
-pub struct Report {
+pub(crate) struct Report {
     cases: usize,
     /// The comparison nearest to, or furthest beyond, its tolerance: error and tolerance.
     worst: Option<(f64, f64)>,
@@ -96,31 +96,36 @@ pub struct Report {
 
 impl Report {
     /// Counts one case.
-    pub fn case(&mut self) {
+    pub(crate) fn case(&mut self) {
         self.cases += 1;
     }
 
     /// Fails with `why`.
-    pub fn fail(&mut self, why: impl Display) {
+    pub(crate) fn fail(&mut self, why: impl Display) {
         self.failures.push(why.to_string());
     }
 
     /// Must hold.
-    pub fn holds(&mut self, what: impl Display, yes: bool) {
+    pub(crate) fn holds(&mut self, what: impl Display, yes: bool) {
         if !yes {
             self.fail(format!("{what} does not hold"));
         }
     }
 
     /// Must be equal.
-    pub fn exact<T: PartialEq + Debug + ?Sized>(&mut self, what: impl Display, ours: &T, theirs: &T) {
+    pub(crate) fn exact<T: PartialEq + Debug + ?Sized>(
+        &mut self,
+        what: impl Display,
+        ours: &T,
+        theirs: &T,
+    ) {
         if ours != theirs {
             self.fail(format!("{what}: {ours:?} instead of {theirs:?}"));
         }
     }
 
     /// Must be within the tolerance, number by number. NaN equals NaN.
-    pub fn close(&mut self, what: impl Display, ours: &[f64], theirs: &[f64], tol: Tol) {
+    pub(crate) fn close(&mut self, what: impl Display, ours: &[f64], theirs: &[f64], tol: Tol) {
         if ours.len() != theirs.len() {
             self.fail(format!("{what}: {} numbers instead of {}", ours.len(), theirs.len()));
             return;
@@ -146,7 +151,7 @@ impl Report {
     }
 
     /// Must have the same shape and be within the tolerance.
-    pub fn tensor(&mut self, what: impl Display, ours: &Tensor, theirs: &Tensor, tol: Tol) {
+    pub(crate) fn tensor(&mut self, what: impl Display, ours: &Tensor, theirs: &Tensor, tol: Tol) {
         if ours.size() != theirs.size() {
             self.fail(format!("{what}: {:?} instead of {:?}", ours.size(), theirs.size()));
             return;
@@ -155,25 +160,25 @@ impl Report {
     }
 
     /// A case where this crate does something else on purpose; the caller has asserted what.
-    pub fn differs(&mut self, case: impl Display, why: impl Display) {
+    pub(crate) fn differs(&mut self, case: impl Display, why: impl Display) {
         self.differences.push(format!("{case}: {why}"));
     }
 }
 
 /// The numbers of a tensor, in row-major order.
-pub fn flat(t: &Tensor) -> Vec<f64> {
+pub(crate) fn flat(t: &Tensor) -> Vec<f64> {
     let t = t.detach().to_kind(Kind::Double).contiguous().view([-1]);
     Vec::try_from(&t).expect("a flat tensor of doubles")
 }
 
 /// The integers of a tensor, in row-major order.
-pub fn ints(t: &Tensor) -> Vec<i64> {
+pub(crate) fn ints(t: &Tensor) -> Vec<i64> {
     let t = t.detach().to_kind(Kind::Int64).contiguous().view([-1]);
     Vec::try_from(&t).expect("a flat tensor of integers")
 }
 
 /// Runs one topic and prints its line.
-pub fn run(
+pub(crate) fn run(
     topic: &str,
     golden: Option<Golden>,
     check: fn(&Golden, &mut Report),

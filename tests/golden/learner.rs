@@ -1,3 +1,3 @@
 use crate::frame::{Golden, Report};
 
-pub fn check(_golden: &Golden, _report: &mut Report) {}
+pub(crate) fn check(_golden: &Golden, _report: &mut Report) {}
