@@ -1,18 +1,21 @@
-# Everything goes through `scripts/libtorch`, which finds libtorch or installs it and then runs a command.
+# Everything goes through `scripts/libtorch`, which finds libtorch, or installs it, and then runs a command.
 WITH := bash scripts/libtorch
 
-.PHONY: pets test golden lint doc libtorch
+# What `make versus` compares, and on which photos. VERSUS_PYTHON names a Python that has fastai already.
+TASKS := items loader
+IMAGES := data/pets/images
 
-## The walk-through on the carried photos; its pictures land in target/pets/.
+.PHONY: pets test golden lint doc versus libtorch
+
+## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
 	$(WITH) cargo run --release --example pets -- $(ARGS)
 
 ## Every test.
 test:
-	$(WITH) cargo test --all-targets
-	$(WITH) cargo test --doc
+	$(WITH) cargo test
 
-## The comparison with fastai's values alone: one line per topic.
+## The comparison with fastai's values alone, one line per topic; FINETUNE_GOLDEN_DIR=DIR for other values.
 golden:
 	$(WITH) cargo test --test golden
 
@@ -22,6 +25,11 @@ lint:
 
 doc:
 	$(WITH) env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+## Speed and memory beside fastai's, on the same photos, in turn.
+versus:
+	$(WITH) cargo build --profile bench --bench peer
+	$(WITH) bash scripts/versus "$(IMAGES)" $(TASKS)
 
 ## Finds libtorch, or installs it into .libtorch/.
 libtorch:
