@@ -3,10 +3,10 @@
 use super::{Callback, Course, Outcome, Scope, Step, Training, order};
 use crate::{
     error::{Error, Result},
-    optim::Anneal,
-    optim::Hyper,
+    optim::{Anneal, Hyper},
     sample::Batch,
 };
+use tch::{Kind, Tensor};
 
 /// How a learning rate is looked for: fastai's arguments of `lr_find`.
 #[derive(Debug, Clone)]
@@ -157,7 +157,8 @@ impl LrFind {
         let losses = &self.losses;
         let n = losses.len();
         let mut longest = vec![1_usize; n];
-        let (mut start, mut end) = (0, 0);
+        // The start is one before the valley: -1 where the whole curve is one.
+        let (mut start, mut end) = (0_isize, 0);
         for i in 1..n {
             for j in 0..i {
                 if losses[i] < losses[j] && longest[i] < longest[j] + 1 {
@@ -165,12 +166,14 @@ impl LrFind {
                 }
                 if longest[end] < longest[i] {
                     end = i;
-                    start = end.saturating_sub(longest[end]);
+                    start = end as isize - longest[end] as isize;
                 }
             }
         }
-        let section = (end - start) as f64 / 3.0;
-        Ok(self.lrs[start + section as usize + (section / 2.0) as usize])
+        let section = (end as isize - start) as f64 / 3.0;
+        let at = start + section as isize + (section / 2.0) as isize;
+        // On curves of two points the index is -1, the last point, as in fastai.
+        Ok(self.lrs[at.rem_euclid(n as isize) as usize])
     }
 
     /// A tenth of the rate with the lowest loss.
@@ -179,7 +182,7 @@ impl LrFind {
     /// [`Error::Config`] if the curve is empty.
     pub fn minimum(&self) -> Result<f64> {
         self.at_least(1, "minimum")?;
-        Ok(self.lrs[least(&self.losses)] / 10.0)
+        Ok(self.lrs[least(&single(&self.losses))?] / 10.0)
     }
 
     /// The rate at which the loss falls fastest over the logarithm of the rate.
@@ -188,12 +191,9 @@ impl LrFind {
     /// [`Error::Config`] if the curve has less than two points.
     pub fn steep(&self) -> Result<f64> {
         self.at_least(2, "steep")?;
-        let slopes: Vec<f64> = (1..self.losses.len())
-            .map(|i| {
-                (self.losses[i] - self.losses[i - 1]) / (self.lrs[i].ln() - self.lrs[i - 1].ln())
-            })
-            .collect();
-        Ok(self.lrs[least(&slopes)])
+        let steps = |t: Tensor| t.narrow(0, 1, t.size()[0] - 1) - t.narrow(0, 0, t.size()[0] - 1);
+        let slopes = steps(single(&self.losses)) / steps(single(&self.lrs).log());
+        Ok(self.lrs[least(&slopes)?])
     }
 
     /// The rate where, sliding down from the right, the slopes 15 points apart agree within 0.005.
@@ -239,9 +239,14 @@ impl LrFind {
     }
 }
 
+/// A curve in 32 bits, in which fastai reads it: among equal slopes the rounding decides.
+fn single(values: &[f64]) -> Tensor {
+    Tensor::from_slice(values).to_kind(Kind::Float)
+}
+
 /// The position of the first smallest value.
-fn least(values: &[f64]) -> usize {
-    (0..values.len()).fold(0, |best, i| if values[i] < values[best] { i } else { best })
+fn least(values: &Tensor) -> Result<usize> {
+    Ok(i64::try_from(values.argmin(None, false))? as usize)
 }
 
 /// Central differences, one-sided at the ends, as numpy's `gradient` in 32 bits.

@@ -1,1 +1,239 @@
-//! model
+//! Networks, and the one place that owns their variables.
+
+mod arch;
+mod head;
+mod resnet;
+mod weights;
+
+pub use {
+    arch::{
+        Arch, ArchSpec, by_name, fastai_name, resnet18, resnet34, resnet50, resnet101, resnet152,
+    },
+    head::HeadOptions,
+};
+
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use tch::{
+    Device, Tensor,
+    nn::{ModuleT, VarStore},
+};
+
+/// What a parameter is to an optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamKind {
+    /// A weight, to which decay applies.
+    Weight,
+    /// A bias: no decay.
+    Bias,
+    /// A parameter of a normalization: no decay, and trainable in frozen groups too.
+    Norm,
+}
+
+/// A parameter and what the optimizer must know of it.
+#[derive(Debug)]
+pub struct Param {
+    /// Its name in the model, such as `layer1.0.conv1.weight`.
+    pub name: String,
+    /// The parameter itself: a handle to the model's own memory.
+    pub tensor: Tensor,
+    /// Its group, from 0: earlier layers first.
+    pub group: usize,
+    /// What it is.
+    pub kind: ParamKind,
+}
+
+impl Clone for Param {
+    /// Another handle to the same parameter.
+    fn clone(&self) -> Self {
+        let Self { name, tensor, group, kind } = self;
+        Self { name: name.clone(), tensor: tensor.shallow_clone(), group: *group, kind: *kind }
+    }
+}
+
+/// A network and its variables.
+#[derive(Debug)]
+pub struct Model {
+    vars: VarStore,
+    net: Box<dyn ModuleT>,
+    params: Vec<Param>,
+    buffers: Vec<(String, Tensor)>,
+    spec: Option<ArchSpec>,
+}
+
+impl Model {
+    /// A network of your own with its variables. Its groups are those given with
+    /// [`Path::set_group`](tch::nn::Path::set_group) where it was built.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a variable that can be trained has no name.
+    pub fn from_module(vars: VarStore, net: impl ModuleT + 'static) -> Result<Self> {
+        let named: BTreeMap<String, Tensor> = vars.variables().into_iter().collect();
+        let names: BTreeMap<usize, &String> =
+            named.iter().map(|(name, t)| (t.data_ptr() as usize, name)).collect();
+        let mut params = vec![];
+        {
+            let store = vars.variables_.lock().map_err(|_| {
+                Error::config("Model::from_module", "another thread panicked with the variables")
+            })?;
+            for var in &store.trainable_variables {
+                let Some(name) = names.get(&(var.tensor.data_ptr() as usize)) else {
+                    let why = format!("a variable of shape {:?} has no name", var.tensor.size());
+                    return Err(Error::config("Model::from_module", why));
+                };
+                params.push(Param {
+                    name: (*name).clone(),
+                    tensor: var.tensor.shallow_clone(),
+                    group: var.group,
+                    kind: kind(name, &var.tensor, &named),
+                });
+            }
+        }
+        weights_first(&mut params);
+        let trained: BTreeSet<&str> = params.iter().map(|p| p.name.as_str()).collect();
+        let buffers = named
+            .iter()
+            .filter(|(name, _)| !trained.contains(name.as_str()))
+            .map(|(name, t)| (name.clone(), t.shallow_clone()))
+            .collect();
+        Ok(Self { vars, net: Box::new(net), params, buffers, spec: None })
+    }
+
+    /// The network's output; with dropout and batch statistics if `train`.
+    #[must_use]
+    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        self.net.forward_t(x, train)
+    }
+
+    /// The parameters, in the order in which the network was built.
+    #[must_use]
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// What is neither trained nor drawn: running means and variances, by name.
+    #[must_use]
+    pub fn buffers(&self) -> &[(String, Tensor)] {
+        &self.buffers
+    }
+
+    /// The number of parameter groups.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.params.iter().map(|p| p.group + 1).max().unwrap_or(0)
+    }
+
+    /// Where the parameters are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.vars.device()
+    }
+
+    /// What the model was built from; none for a network of your own.
+    #[must_use]
+    pub fn spec(&self) -> Option<&ArchSpec> {
+        self.spec.as_ref()
+    }
+
+    /// Lets only the groups from `first` on learn, and the normalizations of the others if
+    /// `train_bn`.
+    pub fn freeze_to(&mut self, first: usize, train_bn: bool) {
+        for p in &self.params {
+            let learns = p.group >= first || (train_bn && p.kind == ParamKind::Norm);
+            let _ = p.tensor.set_requires_grad(learns);
+        }
+    }
+
+    /// Parameters and buffers by name, sorted; handles to the model's own memory.
+    #[must_use]
+    pub fn state_dict(&self) -> Vec<(String, Tensor)> {
+        let params = self.params.iter().map(|p| (p.name.clone(), p.tensor.shallow_clone()));
+        let buffers = self.buffers.iter().map(|(n, t)| (n.clone(), t.shallow_clone()));
+        let mut all: Vec<_> = params.chain(buffers).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Copies named tensors into the model. PyTorch's `num_batches_tracked` counters are passed over.
+    ///
+    /// # Errors
+    /// [`Error::Config`] listing the names that are missing, unexpected or of another shape. Nothing is
+    /// loaded then.
+    pub fn load_state_dict(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let mut given: BTreeMap<&str, &Tensor> = state
+            .iter()
+            .filter(|(n, _)| !n.ends_with("num_batches_tracked"))
+            .map(|(n, t)| (n.as_str(), t))
+            .collect();
+        let (mut missing, mut misshaped, mut pairs) = (vec![], vec![], vec![]);
+        for (name, own) in self.state_dict() {
+            match given.remove(name.as_str()) {
+                None => missing.push(name),
+                Some(t) if t.size() != own.size() => {
+                    misshaped.push(format!("{name} is {:?} and not {:?}", t.size(), own.size()));
+                }
+                Some(t) => pairs.push((own, t)),
+            }
+        }
+        let unexpected: Vec<String> = given.into_keys().map(ToOwned::to_owned).collect();
+        let wrong: Vec<String> =
+            [("missing", missing), ("unexpected", unexpected), ("of another shape", misshaped)]
+                .into_iter()
+                .filter(|(_, names)| !names.is_empty())
+                .map(|(what, names)| format!("{what}: {}", listed(&names)))
+                .collect();
+        if !wrong.is_empty() {
+            let why = format!("the weights are of another model; {}", wrong.join("; "));
+            return Err(Error::config("weights", why));
+        }
+        let _guard = tch::no_grad_guard();
+        for (mut own, t) in pairs {
+            own.f_copy_(t)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the weights of convolutions into channels-last memory, in which convolutions of
+    /// channels-last inputs are faster. Names, shapes and results stay.
+    pub fn channels_last(&mut self) {
+        let _guard = tch::no_grad_guard();
+        for p in &mut self.params {
+            if p.tensor.dim() == 4 {
+                let last = p.tensor.detach().permute([0, 2, 3, 1]).contiguous();
+                p.tensor.set_data(&last.permute([0, 3, 1, 2]));
+            }
+        }
+    }
+}
+
+/// The names, or the first few of many.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        n if n > SHOWN => format!("{shown} and {} more", n - SHOWN),
+        _ => shown,
+    }
+}
+
+fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKind {
+    let (prefix, own) = name.rsplit_once('.').unwrap_or(("", name));
+    if tensor.dim() > 1 {
+        ParamKind::Weight
+    } else if all.contains_key(&format!("{prefix}.running_mean")) || own == "weight" {
+        ParamKind::Norm
+    } else {
+        ParamKind::Bias
+    }
+}
+
+/// PyTorch's order within a layer, where tch makes some biases before their weights.
+fn weights_first(params: &mut [Param]) {
+    let prefix = |p: &Param| p.name.rsplit_once('.').map(|(a, _)| a.to_owned());
+    for i in 1..params.len() {
+        let same = prefix(&params[i - 1]) == prefix(&params[i]);
+        if same && params[i - 1].name.ends_with(".bias") && params[i].name.ends_with(".weight") {
+            params.swap(i - 1, i);
+        }
+    }
+}

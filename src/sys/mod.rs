@@ -1,1 +1,14 @@
-//! The native layer: the only place with `unsafe`.
+//! The native layer: what tch has no call for. The only place with `unsafe`.
+
+#![allow(unsafe_code, reason = "this is the place for it; each use says why it is sound")]
+
+mod cuda;
+#[cfg(not(feature = "doc-only"))]
+mod native;
+#[cfg(feature = "doc-only")]
+#[path = "absent.rs"]
+mod native;
+
+pub use cuda::{CudaStatus, cuda};
+pub(crate) use native::{AdamStep, adamw, foreach_add, foreach_mul};
+pub use native::{Autocast, capability, tensor_from_vec, version};

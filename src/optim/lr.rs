@@ -1,0 +1,82 @@
+//! A learning rate for each group of parameters.
+
+use crate::error::{Error, Result};
+use std::ops::{RangeInclusive, RangeToInclusive};
+
+/// A learning rate for each group of parameters: fastai's `slice`, as Rust's ranges.
+///
+/// - `1e-3` is for every group;
+/// - `1e-6..=1e-4` goes from the first group to the last by equal factors;
+/// - `..=1e-3` is for the last group, and a tenth of it for the others;
+/// - a `Vec` has a rate for each group.
+///
+/// ```
+/// use finetune::optim::Lr;
+///
+/// assert_eq!(Lr::from(..=1e-3).for_groups(3)?, [1e-4, 1e-4, 1e-3]);
+/// let spread = Lr::from(1e-6..=1e-4).for_groups(3)?;
+/// assert!((spread[1] - 1e-5).abs() < 1e-12);
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Lr {
+    /// The same for every group.
+    Same(f64),
+    /// From the first group to the last, by equal factors.
+    Spread(f64, f64),
+    /// For the last group; a tenth of it for the others.
+    Last(f64),
+    /// One for each group.
+    Each(Vec<f64>),
+}
+
+impl From<f64> for Lr {
+    fn from(v: f64) -> Self {
+        Self::Same(v)
+    }
+}
+
+impl From<RangeInclusive<f64>> for Lr {
+    fn from(r: RangeInclusive<f64>) -> Self {
+        Self::Spread(*r.start(), *r.end())
+    }
+}
+
+impl From<RangeToInclusive<f64>> for Lr {
+    fn from(r: RangeToInclusive<f64>) -> Self {
+        Self::Last(r.end)
+    }
+}
+
+impl From<Vec<f64>> for Lr {
+    fn from(v: Vec<f64>) -> Self {
+        Self::Each(v)
+    }
+}
+
+impl Lr {
+    /// The rate of each of `n` groups. With one group, a range gives its end; a range that begins at 0
+    /// is an open one, as in fastai.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a list has another length than `n`.
+    pub fn for_groups(&self, n: usize) -> Result<Vec<f64>> {
+        let last = |v: f64| (0..n).map(|i| if i + 1 == n { v } else { v / 10.0 }).collect();
+        Ok(match *self {
+            Self::Same(v) => vec![v; n],
+            Self::Last(v) => last(v),
+            Self::Spread(a, b) if a == 0.0 => last(b),
+            Self::Spread(_, b) if n == 1 => vec![b],
+            Self::Spread(a, b) => {
+                let step = (b / a).powf(1.0 / (n as f64 - 1.0));
+                (0..n).map(|i| a * step.powi(i as i32)).collect()
+            }
+            Self::Each(ref v) if v.len() == n => v.clone(),
+            Self::Each(ref v) => {
+                let why = format!("{} rates for {n} parameter groups", v.len());
+                return Err(Error::config("lr", why));
+            }
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! Functions of the part of a fit that is done.
+
+use crate::error::{Error, Result};
+use std::f64::consts::PI;
+
+/// A way from one value to another: fastai's `SchedLin`, `SchedCos` and so on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Anneal {
+    /// Stays at the start.
+    Const,
+    /// By equal differences.
+    Linear,
+    /// By half a cosine.
+    Cos,
+    /// By equal factors.
+    Exp,
+    /// By this power of the part done.
+    Poly(f64),
+}
+
+impl Anneal {
+    /// The value where `pos` of the way, between 0 and 1, is done.
+    #[must_use]
+    pub fn at(self, start: f64, end: f64, pos: f64) -> f64 {
+        match self {
+            Self::Const => start,
+            Self::Linear => start + pos * (end - start),
+            Self::Cos => start + (1.0 + (PI * (1.0 - pos)).cos()) * (end - start) / 2.0,
+            Self::Exp => start * (end / start).powf(pos),
+            Self::Poly(power) => start + (end - start) * pos.powf(power),
+        }
+    }
+}
+
+/// Ways one after another, each for its part: fastai's `combine_scheds` and `combined_cos`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    parts: Vec<(f64, Anneal, f64, f64)>,
+}
+
+impl Schedule {
+    /// One way from the beginning to the end.
+    #[must_use]
+    pub fn single(anneal: Anneal, start: f64, end: f64) -> Self {
+        Self { parts: vec![(1.0, anneal, start, end)] }
+    }
+
+    /// A cosine from `start` to `middle` for `pct`, and one from there to `end`.
+    #[must_use]
+    pub fn cos_cos(pct: f64, start: f64, middle: f64, end: f64) -> Self {
+        let parts =
+            vec![(pct, Anneal::Cos, start, middle), (1.0 - pct, Anneal::Cos, middle, end)];
+        Self { parts }
+    }
+
+    /// Ways one after another; each is its part of the whole, the way, its start and its end.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the parts do not add up to 1, or one is negative.
+    pub fn combine(parts: Vec<(f64, Anneal, f64, f64)>) -> Result<Self> {
+        let sum: f64 = parts.iter().map(|p| p.0).sum();
+        if (sum - 1.0).abs() > 1e-6 || parts.iter().any(|p| p.0 < 0.0) {
+            let why = format!("parts must not be negative and add up to 1, these make {sum}");
+            return Err(Error::config("Schedule::combine", why));
+        }
+        Ok(Self { parts })
+    }
+
+    /// The value where `pos` of the whole, between 0 and 1, is done.
+    #[must_use]
+    pub fn at(&self, pos: f64) -> f64 {
+        let mut from = 0.0;
+        for (i, &(part, anneal, start, end)) in self.parts.iter().enumerate() {
+            let to = from + part;
+            if pos < to || i + 1 == self.parts.len() {
+                let within = if part > 0.0 { (pos - from) / part } else { 1.0 };
+                return anneal.at(start, end, within);
+            }
+            from = to;
+        }
+        f64::NAN
+    }
+}

@@ -1,0 +1,70 @@
+//! Stands in for the native layer where documentation is built without libtorch. Nothing here runs.
+
+use crate::error::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+fn absent<T>() -> Result<T> {
+    Err(Error::config("doc-only", "this build is for documentation and has no libtorch"))
+}
+
+/// A float tensor over the vector's own memory.
+///
+/// # Errors
+/// Always in this build.
+pub fn tensor_from_vec(_: Vec<f32>, _: &[i64], _: &[i64]) -> Result<Tensor> {
+    absent()
+}
+
+/// Automatic casts, from `enter` to the end of the value's life.
+#[derive(Debug)]
+pub struct Autocast(());
+
+impl Autocast {
+    /// Begins to cast on `device` to `kind`.
+    ///
+    /// # Errors
+    /// Always in this build.
+    pub fn enter(_: Device, _: Kind) -> Result<Self> {
+        absent()
+    }
+}
+
+pub(crate) struct AdamStep {
+    pub(crate) lr: f64,
+    pub(crate) beta1: f64,
+    pub(crate) beta2: f64,
+    pub(crate) decay: f64,
+    pub(crate) eps: f64,
+}
+
+pub(crate) fn adamw(
+    _: &[Tensor],
+    _: &[Tensor],
+    _: &[Tensor],
+    _: &[Tensor],
+    _: &[Tensor],
+    how: &AdamStep,
+) -> Result<()> {
+    let _ = (how.lr, how.beta1, how.beta2, how.decay, how.eps);
+    absent()
+}
+
+pub(crate) fn foreach_mul(_: &[Tensor], _: f64) -> Result<()> {
+    absent()
+}
+
+pub(crate) fn foreach_add(_: &[Tensor], _: &[Tensor], _: f64) -> Result<()> {
+    absent()
+}
+
+/// The version of the libtorch that this program was compiled against.
+#[must_use]
+pub fn version() -> String {
+    String::new()
+}
+
+/// The processor instructions that libtorch uses.
+#[must_use]
+pub fn capability() -> String {
+    String::new()
+}
