@@ -1,0 +1,156 @@
+//! The walk-through: from a folder of photos to a trained, interpreted, exported classifier.
+//!
+//! `cargo run --release --example pets -- --help` lists the options. The pictures land in `target/pets/`.
+
+use clap::{Parser, ValueEnum};
+use finetune::prelude::*;
+use std::{error::Error as _, fs, path::PathBuf};
+
+/// Trains a classifier of cat and dog breeds, looks at what it gets wrong, and exports it.
+#[derive(Parser, Debug)]
+struct Args {
+    /// The folder of photos, named as the Oxford-IIIT Pet photos are: `Breed_name_12.jpg`
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images"))]
+    images: PathBuf,
+    /// Download the complete Oxford-IIIT Pet archive (800 MB) and use that
+    #[arg(long)]
+    full: bool,
+    /// The architecture: resnet18, resnet34, resnet50, resnet101 or resnet152
+    #[arg(long, default_value = "resnet18")]
+    arch: String,
+    /// The epochs after the one that trains only the new head
+    #[arg(long, default_value_t = 3)]
+    epochs: usize,
+    /// The side of the pictures that the network sees, in pixels
+    #[arg(long, default_value_t = 128)]
+    size: u32,
+    /// The items of a batch
+    #[arg(long, default_value_t = 16)]
+    bs: usize,
+    /// Whether to begin with weights trained on ImageNet
+    #[arg(long, value_enum, default_value_t = Pretrained::IfPossible)]
+    pretrained: Pretrained,
+    /// Where every random number comes from
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// cpu, cuda, or auto for a GPU where there is one
+    #[arg(long, value_enum, default_value_t = On::Auto)]
+    device: On,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Pretrained {
+    /// Yes, or the example ends
+    Yes,
+    /// No: train from scratch
+    No,
+    /// Yes if they can be had, else train from scratch
+    IfPossible,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum On {
+    Cpu,
+    Cuda,
+    Auto,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let out = PathBuf::from("target/pets");
+    fs::create_dir_all(&out).map_err(finetune::Error::io(&out))?;
+
+    // Look at the data.
+    let images = if args.full { untar_data(urls::PETS)?.join("images") } else { args.images };
+    let files = get_image_files(&images)?;
+    println!("{} photos in {}, the first {}", files.len(), images.display(), files[0].display());
+
+    // Describe it: photos in, breeds out, the breed is in the file's name. Big crops come from the
+    // workers, the augmented smaller ones from one resampling of the batch.
+    let pets = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(get_image_files)
+        .splitter(RandomSplitter::new(0.2).seed(args.seed))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
+        .item_tfms(Resize::new(args.size * 2))
+        .batch_tfms(aug_transforms().size(args.size).min_scale(0.75))
+        .device(match args.device {
+            On::Cpu => Device::Cpu,
+            On::Cuda => Device::Cuda(0),
+            On::Auto => finetune::default_device(),
+        })
+        .bs(args.bs)
+        .seed(args.seed);
+    println!("{}", pets.summary(&images)?);
+
+    let dls = pets.dataloaders(&images)?;
+    println!("{} photos to train on, {} to validate", dls.train().len(), dls.valid().len());
+    println!("breeds: {}", dls.task().vocab().join(", "));
+    let batch = dls.train().one_batch()?;
+    println!("a batch: x {:?}, y {:?}", batch.x.size(), batch.y.map(|y| y.size()));
+    dls.show_batch(9)?.save(out.join("batch.png"))?;
+
+    // A network with a new head. Without pretrained weights, everything learns from the beginning.
+    let arch = finetune::model::by_name(&args.arch)?;
+    let learner = |pretrained: bool| {
+        let learner = vision_learner(dls.clone(), arch.clone()).pretrained(pretrained);
+        learner.metric(accuracy()).metric(error_rate()).build()
+    };
+    let (mut learn, pretrained) = match args.pretrained {
+        Pretrained::Yes => (learner(true)?, true),
+        Pretrained::No => (learner(false)?, false),
+        Pretrained::IfPossible => match learner(true) {
+            Ok(learn) => (learn, true),
+            Err(e) => {
+                let why = e.source().map_or_else(|| e.to_string(), |s| format!("{e}: {s}"));
+                println!("training from scratch, no pretrained weights: {}", first_line(&why));
+                (learner(false)?, false)
+            }
+        },
+    };
+
+    // How fast to learn.
+    let found = learn.lr_find()?;
+    let lr = found.valley()?;
+    println!(
+        "learning rates: valley {lr:.1e}, steep {:.1e}, minimum/10 {:.1e}, slide {:.1e}",
+        found.steep()?,
+        found.minimum()?,
+        found.slide()?
+    );
+    found.plot()?.save(out.join("lr_find.png"))?;
+
+    // Learn: the head first where the body is pretrained, else everything at once.
+    if pretrained {
+        learn.fine_tune(FineTune::new(args.epochs).base_lr(lr))?;
+    } else {
+        learn.fit_one_cycle(args.epochs + 1, 3e-3)?;
+    }
+    learn.recorder().plot_loss()?.save(out.join("loss.png"))?;
+
+    // Look at what it gets wrong.
+    let interp = ClassificationInterpretation::from_learner(&mut learn)?;
+    println!("{}", interp.classification_report());
+    for (actual, predicted, times) in interp.most_confused(2) {
+        println!("{actual} taken for {predicted}: {times} times");
+    }
+    interp.plot_confusion_matrix()?.save(out.join("confusion.png"))?;
+    interp.plot_top_losses(learn.dls().valid(), 9)?.save(out.join("top_losses.png"))?;
+
+    // Use it: one file, which needs neither the data nor this program.
+    let file = out.join("pets.safetensors");
+    learn.export(&file)?;
+    let predictor = Predictor::load(&file, Device::Cpu)?;
+    let answer = predictor.predict(&files[0])?;
+    println!(
+        "{} is a photo of: {} ({:.3})",
+        files[0].display(),
+        answer.label,
+        answer.probs[answer.index]
+    );
+    println!("pictures and the exported model are in {}", out.display());
+    Ok(())
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

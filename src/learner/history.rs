@@ -1,0 +1,49 @@
+//! What was recorded of the last fit.
+
+/// One line of the table of a fit.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Row {
+    /// The epoch, from 0.
+    pub epoch: usize,
+    /// A value for each column of [`History::names`]; none where that part was cancelled or had no
+    /// batches.
+    pub values: Vec<Option<f64>>,
+    /// How long the epoch took, in seconds.
+    pub seconds: f64,
+}
+
+/// What was recorded of the last fit: fastai's `recorder`.
+///
+/// It begins anew with each fit, and prediction does not touch it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct History {
+    /// The columns of the table: `train_loss`, `valid_loss`, then the metrics.
+    pub names: Vec<String>,
+    /// The table, an epoch a row.
+    pub rows: Vec<Row>,
+    /// The smoothed training loss after each step: an exponential average with bias correction.
+    pub losses: Vec<f64>,
+    /// The training loss of each step, as it was.
+    pub raw_losses: Vec<f64>,
+    /// The learning rate of the last group at each step.
+    pub lrs: Vec<f64>,
+    /// The momentum of the last group at each step.
+    pub moms: Vec<f64>,
+    /// The number of steps done at the end of each epoch.
+    pub iters: Vec<usize>,
+}
+
+impl History {
+    /// The value of column `name` in the last row; none if there is no such row, column or value.
+    #[must_use]
+    pub fn last(&self, name: &str) -> Option<f64> {
+        self.column(name).last().copied().flatten()
+    }
+
+    /// The values of column `name`, an epoch each; empty if there is no such column.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Vec<Option<f64>> {
+        let Some(i) = self.names.iter().position(|n| n == name) else { return vec![] };
+        self.rows.iter().map(|row| row.values.get(i).copied().flatten()).collect()
+    }
+}

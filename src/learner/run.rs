@@ -1,0 +1,205 @@
+//! The loop. Reads top down: fit, epoch, part, batch, backward and step.
+
+use super::{Callback, Outcome, Scope, Step, Stop, Training};
+use crate::{
+    error::{Error, Result},
+    sample::{Batch, Split},
+    seed::Stream,
+};
+use rand::Rng as _;
+use std::ops::Range;
+use tch::Tensor;
+
+/// Trains for `epochs`, then leaves the position's epoch at the last one.
+pub(super) fn fit<'a>(
+    t: &'a mut Training,
+    callbacks: Vec<&'a mut (dyn Callback + 'a)>,
+    epochs: Range<usize>,
+) -> Result<()> {
+    t.at.epochs = epochs.end;
+    t.at.fit_batches = 0;
+    Run::new(t, callbacks).fit(epochs).map_err(outside)
+}
+
+/// Validates once, with the events of one epoch that only validates.
+pub(super) fn validate<'a>(
+    t: &'a mut Training,
+    callbacks: Vec<&'a mut (dyn Callback + 'a)>,
+) -> Result<()> {
+    (t.at.epoch, t.at.epochs, t.at.fit_batches) = (0, 1, 0);
+    Run::new(t, callbacks).validation_only().map_err(outside)
+}
+
+/// What a stop that left the loop is to the caller.
+fn outside(stop: Stop) -> Error {
+    match stop {
+        Stop::Failed(e) => e,
+        Stop::Cancel(scope) => {
+            let why = format!("`{scope:?}` was cancelled where it was not running");
+            Error::config("Scope::cancel", why)
+        }
+    }
+}
+
+struct Run<'a> {
+    t: &'a mut Training,
+    callbacks: Vec<&'a mut (dyn Callback + 'a)>,
+}
+
+impl<'a> Run<'a> {
+    fn new(t: &'a mut Training, mut callbacks: Vec<&'a mut (dyn Callback + 'a)>) -> Self {
+        callbacks.sort_by_key(|cb| cb.order());
+        Self { t, callbacks }
+    }
+
+    fn fit(&mut self, epochs: Range<usize>) -> Step {
+        let done = self.epochs(epochs);
+        let done = self.ended(Scope::Fit, done);
+        // On every ending: here bars are closed and weights put back.
+        done.and(self.each("after_fit", |cb, t| cb.after_fit(t)))
+    }
+
+    fn epochs(&mut self, epochs: Range<usize>) -> Step {
+        self.each("before_fit", |cb, t| cb.before_fit(t))?;
+        for epoch in epochs {
+            self.t.at.epoch = epoch;
+            let done = self.epoch();
+            self.ended(Scope::Epoch, done)?;
+            self.each("after_epoch", |cb, t| cb.after_epoch(t))?;
+        }
+        Ok(())
+    }
+
+    fn epoch(&mut self) -> Step {
+        self.each("before_epoch", |cb, t| cb.before_epoch(t))?;
+        let done = self.train();
+        self.t.at.pass += 1;
+        self.ended(Scope::Train, done)?;
+        self.each("after_train", |cb, t| cb.after_train(t))?;
+        self.validated()
+    }
+
+    fn validation_only(&mut self) -> Step {
+        let done = self.each("before_fit", |cb, t| cb.before_fit(t)).and_then(|()| {
+            self.each("before_epoch", |cb, t| cb.before_epoch(t))?;
+            let done = self.validated();
+            self.ended(Scope::Epoch, done)?;
+            self.each("after_epoch", |cb, t| cb.after_epoch(t))
+        });
+        let done = self.ended(Scope::Fit, done);
+        done.and(self.each("after_fit", |cb, t| cb.after_fit(t)))
+    }
+
+    fn validated(&mut self) -> Step {
+        let done = self.validate();
+        self.ended(Scope::Validate, done)?;
+        self.each("after_validate", |cb, t| cb.after_validate(t))
+    }
+
+    fn train(&mut self) -> Step {
+        self.enter(Split::Train);
+        self.each("before_train", |cb, t| cb.before_train(t))?;
+        self.batches()
+    }
+
+    fn validate(&mut self) -> Step {
+        self.enter(Split::Valid);
+        let _guard = tch::no_grad_guard();
+        self.each("before_validate", |cb, t| cb.before_validate(t))?;
+        self.batches()
+    }
+
+    fn enter(&mut self, split: Split) {
+        self.t.at.split = split;
+        self.t.at.batch = 0;
+        self.t.at.batches = self.t.dls.of(split).n_batches();
+    }
+
+    fn batches(&mut self) -> Step {
+        // A second handle: the batches borrow this one while the callbacks have the whole training.
+        let loader = self.t.dls.of(self.t.at.split).clone();
+        for (i, batch) in loader.batches(self.t.at.pass).enumerate() {
+            self.t.at.batch = i;
+            self.batch(batch?)?;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, mut batch: Batch) -> Step {
+        let mut outcome = Outcome::default();
+        let done = self.one_batch(&mut batch, &mut outcome);
+        if self.t.at.training() {
+            self.t.at.step += 1;
+            self.t.at.fit_batches += 1;
+        }
+        self.ended(Scope::Batch, done)?;
+        self.each("after_batch", |cb, t| cb.after_batch(t, &batch, &outcome))
+    }
+
+    fn one_batch(&mut self, batch: &mut Batch, outcome: &mut Outcome) -> Step {
+        if self.t.at.training() {
+            // Dropout continues bit for bit in a resumed run, without saved generator states.
+            let stream = Stream::Step { step: self.t.at.step };
+            tch::manual_seed(self.t.seed.rng(stream).next_u64() as i64);
+        }
+        self.each("before_batch", |cb, t| cb.before_batch(t, batch))?;
+        let pred = outcome.pred.insert(self.t.forward(&batch.x)?);
+        self.each("after_pred", |cb, t| cb.after_pred(t, batch, pred))?;
+        let Some(y) = &batch.y else { return Ok(()) };
+        let loss = outcome.loss.insert(self.t.loss.mean(pred, y));
+        self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))?;
+        if !self.t.at.training() {
+            return Ok(());
+        }
+        let done = self.backward(batch, loss);
+        self.ended(Scope::Backward, done)?;
+        self.each("after_backward", |cb, t| cb.after_backward(t))?;
+        let done = self.step();
+        self.ended(Scope::Step, done)?;
+        self.each("after_step", |cb, t| cb.after_step(t))?;
+        self.t.opt.zero_grad();
+        Ok(())
+    }
+
+    fn backward(&mut self, batch: &Batch, loss: &Tensor) -> Step {
+        let mut scaled = loss.shallow_clone();
+        self.each("before_backward", |cb, t| cb.before_backward(t, batch, &mut scaled))?;
+        scaled.f_backward()?;
+        Ok(())
+    }
+
+    fn step(&mut self) -> Step {
+        self.each("before_step", |cb, t| cb.before_step(t))?;
+        self.t.opt.step()?;
+        Ok(())
+    }
+
+    /// Where `scope` ends: a cancel of it stops here.
+    fn ended(&mut self, scope: Scope, done: Step) -> Step {
+        match done {
+            Err(Stop::Cancel(s)) if s == scope => {
+                self.each("after_cancel", |cb, t| cb.after_cancel(t, scope))
+            }
+            other => other,
+        }
+    }
+
+    fn each(
+        &mut self,
+        event: &'static str,
+        mut call: impl FnMut(&mut dyn Callback, &mut Training) -> Step,
+    ) -> Step {
+        for cb in &mut self.callbacks {
+            call(&mut **cb, self.t).map_err(|stop| match stop {
+                Stop::Failed(e @ Error::NonFiniteLoss { .. }) => Stop::Failed(e),
+                Stop::Failed(source) => Stop::Failed(Error::Callback {
+                    callback: cb.name().to_owned(),
+                    event,
+                    source: Box::new(source),
+                }),
+                cancel @ Stop::Cancel(_) => cancel,
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! A learner for images from an architecture.
+
+use super::{Defaults, Learner, OptFunc};
+use crate::{
+    data::DataLoaders,
+    error::{Error, Result},
+    loss::{self, Loss},
+    metric::Metric,
+    model::{Arch, ArchSpec, HeadOptions, Param},
+    optim::{Adam, Lr, Optimizer},
+    transform::Normalize,
+};
+use std::panic::{self, AssertUnwindSafe};
+use tch::Kind;
+
+/// Puts together a [`Learner`] for images; see [`vision_learner`].
+#[derive(derive_more::Debug)]
+pub struct VisionLearner {
+    dls: DataLoaders,
+    arch: Arch,
+    metrics: Vec<Box<dyn Metric>>,
+    loss: Option<Box<dyn Loss>>,
+    pretrained: bool,
+    normalize: bool,
+    head: HeadOptions,
+    #[debug(skip)]
+    opt_func: OptFunc,
+    defaults: Defaults,
+}
+
+/// A learner for images: the body of `arch` with a new head for the targets of `dls`, in three
+/// parameter groups: fastai's
+/// [`vision_learner`](https://docs.fast.ai/vision.learner.html#vision_learner).
+///
+/// Pretrained weights come with the ImageNet normalization, and the body begins frozen.
+#[must_use]
+pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
+    VisionLearner {
+        dls,
+        arch,
+        metrics: vec![],
+        loss: None,
+        pretrained: true,
+        normalize: true,
+        head: HeadOptions::default(),
+        opt_func: Box::new(|params| Optimizer::new(params, Adam::new())),
+        defaults: Defaults::default(),
+    }
+}
+
+impl VisionLearner {
+    /// Reports one more metric.
+    #[must_use]
+    pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
+        self.metrics.push(Box::new(metric));
+        self
+    }
+    /// What is minimised. Default: what fits the targets, cross-entropy for categories.
+    #[must_use]
+    pub fn loss(mut self, loss: impl Loss + 'static) -> Self {
+        self.loss = Some(Box::new(loss));
+        self
+    }
+    /// Whether to begin with weights trained on ImageNet. Default: true.
+    #[must_use]
+    pub fn pretrained(mut self, yes: bool) -> Self {
+        self.pretrained = yes;
+        self
+    }
+    /// Whether pretrained weights come with the normalization they were trained with. Default: true.
+    #[must_use]
+    pub fn normalize(mut self, yes: bool) -> Self {
+        self.normalize = yes;
+        self
+    }
+    /// The layers after the body. Default: fastai's.
+    #[must_use]
+    pub fn head(mut self, head: HeadOptions) -> Self {
+        self.head = head;
+        self
+    }
+    /// The optimizer. Default: Adam.
+    #[must_use]
+    pub fn opt_func(mut self, f: impl Fn(&[Param]) -> Result<Optimizer> + 'static) -> Self {
+        self.opt_func = Box::new(f);
+        self
+    }
+    /// The learning rate where a fit names none. Default: 1e-3.
+    #[must_use]
+    pub fn lr(mut self, lr: impl Into<Lr>) -> Self {
+        self.defaults.lr = lr.into();
+        self
+    }
+    /// The weight decay where a fit names none. Default: the optimizer's.
+    #[must_use]
+    pub fn wd(mut self, wd: f64) -> Self {
+        self.defaults.wd = Some(wd);
+        self
+    }
+
+    /// The learner. One small batch goes through the model, so that a misfit shows now.
+    ///
+    /// # Errors
+    /// [`Error::Download`] or [`Error::Checkpoint`] if the pretrained weights cannot be had or do not
+    /// fit; [`Error::Config`] if the model does not take the images of the loaders.
+    pub fn build(mut self) -> Result<Learner> {
+        let seed = self.dls.seed();
+        let batch = self.dls.valid().one_batch().or_else(|_| self.dls.train().one_batch())?;
+        let n_in = batch.x.size().get(1).copied().unwrap_or(0);
+        let task = self.dls.task();
+        let spec = ArchSpec::new(&self.arch, n_in as usize, task.n_out(), self.head);
+        let mut model = spec.build(self.dls.device(), seed)?;
+        if self.pretrained {
+            model.load_pretrained()?;
+            if self.normalize {
+                self.dls.add_batch_tfm(Normalize::imagenet());
+            }
+        }
+        let x = batch.x.narrow(0, 0, 1).to_kind(Kind::Float);
+        let answer = panic::catch_unwind(AssertUnwindSafe(|| {
+            tch::no_grad(|| model.forward(&x, false).size())
+        }));
+        if !answer.is_ok_and(|size| size.last() == Some(&(task.n_out() as i64))) {
+            let why = format!("{} does not take images of shape {:?}", self.arch.name, x.size());
+            return Err(Error::config("vision_learner", why));
+        }
+        model.channels_last();
+        let loss = self.loss.unwrap_or_else(|| loss::default_for(&task));
+        let mut learner = Learner::assemble(self.dls, model, loss, self.opt_func)?;
+        learner.training.metrics = self.metrics;
+        learner.defaults = self.defaults;
+        learner.set_seed(seed);
+        if self.pretrained {
+            learner.freeze();
+        }
+        Ok(learner)
+    }
+}

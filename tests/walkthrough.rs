@@ -1,0 +1,141 @@
+//! The whole road on a handful of real photos: data, training, interpretation, export, prediction.
+
+use finetune::prelude::*;
+use std::path::PathBuf;
+
+fn photos() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/pets/images")
+}
+
+/// Twelve of each breed, so that the test takes seconds.
+fn few(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
+    let files = get_image_files(folder)?;
+    let breeds = ["Abyssinian", "Bengal", "american_bulldog"];
+    let of = |breed: &str| {
+        let breed = breed.to_owned();
+        let name = move |f: &&PathBuf| {
+            f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&breed))
+        };
+        files.iter().filter(name).take(12).cloned().collect::<Vec<_>>()
+    };
+    Ok(breeds.iter().flat_map(|b| of(b)).collect())
+}
+
+fn pets() -> Result<DataBlock<CategoryBlock>> {
+    Ok(DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(few)
+        .splitter(RandomSplitter::new(0.25).seed(42))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
+        .item_tfms(Resize::new(80))
+        .batch_tfms(aug_transforms().size(64).min_scale(0.75))
+        .bs(8)
+        .num_workers(2)
+        .device(Device::Cpu))
+}
+
+fn learner() -> Result<Learner> {
+    let learner = vision_learner(pets()?.dataloaders(photos())?, resnet18()).pretrained(false);
+    Ok(learner.metric(accuracy()).metric(error_rate()).build()?.quiet())
+}
+
+#[test]
+fn from_photos_to_a_served_model() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = pets()?.summary(photos())?;
+    assert!(summary.contains("Resize"), "{summary}");
+
+    let mut learn = learner()?;
+    assert_eq!((learn.dls().train().len(), learn.dls().valid().len()), (27, 9));
+    assert_eq!(learn.dls().task().vocab(), ["Abyssinian", "Bengal", "american_bulldog"]);
+    let batch = learn.dls().train().one_batch()?;
+    assert_eq!(batch.x.size(), [8, 3, 64, 64]);
+    assert_eq!(batch.y.unwrap().size(), [8]);
+
+    let before: f64 = f64::try_from(learn.model().params()[0].tensor.sum(None)).unwrap();
+    let found = learn.lr_find()?;
+    assert!(found.lrs.len() > 20 && found.valley()? > 1e-7);
+    let after: f64 = f64::try_from(learn.model().params()[0].tensor.sum(None)).unwrap();
+    assert_eq!(before, after, "lr_find leaves no trace");
+
+    learn.fine_tune(1)?;
+    let history = learn.recorder();
+    assert_eq!(history.names, ["train_loss", "valid_loss", "accuracy", "error_rate"]);
+    assert_eq!(history.rows.len(), 1);
+    let (a, e) = (history.last("accuracy").unwrap(), history.last("error_rate").unwrap());
+    assert!((a + e - 1.0).abs() < 1e-6);
+
+    let preds = learn.get_preds()?;
+    assert_eq!(preds.preds.dim(), (9, 3));
+    assert!(preds.preds.rows().into_iter().all(|r| (r.sum() - 1.0).abs() < 1e-5));
+    let interp = ClassificationInterpretation::from_learner(&mut learn)?;
+    assert_eq!(interp.confusion_matrix().sum() as usize, 9);
+
+    let file = folder.path().join("pets.safetensors");
+    learn.export(&file)?;
+    let served = Predictor::load(&file, Device::Cpu)?;
+    let photo = &few(&photos())?[0];
+    let (ours, theirs) = (learn.predict(photo)?, served.predict(photo)?);
+    assert_eq!(ours.label, theirs.label);
+    for (a, b) in ours.probs.iter().zip(&theirs.probs) {
+        assert!((a - b).abs() < 1e-5, "{ours:?} {theirs:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn two_runs_and_a_resumed_one_end_with_the_same_weights() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = |learn: &Learner| {
+        let all = learn.model().state_dict();
+        let sums = all.iter().map(|(n, w)| (n.clone(), w.to_kind(tch::Kind::Double).sum(None)));
+        sums.map(|(n, s)| (n, f64::try_from(s).unwrap().to_bits())).collect::<Vec<_>>()
+    };
+    let whole = OneCycle::new(2).lr(1e-3);
+    let mut first = learner()?;
+    first.fit_with(&whole, &mut [])?;
+    let mut second = learner()?;
+    second.fit_with(&whole, &mut [])?;
+    assert_eq!(weights(&first), weights(&second), "the same seed, the same run");
+
+    // Stop after one epoch, begin again in another learner, end at the same place.
+    #[derive(Debug)]
+    struct StopAfterOne;
+    impl Callback for StopAfterOne {
+        fn after_epoch(&mut self, _: &mut Training) -> Step {
+            Scope::Fit.cancel()
+        }
+    }
+    let mut stopped = learner()?.model_dir(folder.path());
+    stopped.fit_with(&whole, &mut [&mut StopAfterOne])?;
+    stopped.save("half")?;
+    let mut resumed = learner()?.model_dir(folder.path());
+    resumed.load("half")?;
+    resumed.fit_with(&whole.clone().start_epoch(1), &mut [])?;
+    assert_eq!(weights(&first), weights(&resumed), "a resumed run, the same end");
+    Ok(())
+}
+
+#[test]
+fn bad_input_is_an_error_that_says_so() -> Result<()> {
+    let empty = tempfile::tempdir().unwrap();
+    let e = pets()?.dataloaders(empty.path()).unwrap_err().to_string();
+    assert!(!e.is_empty());
+
+    let e = pets()?.bs(500).dataloaders(photos()).map(|_| ()).unwrap_err().to_string();
+    assert!(e.contains("bs"), "{e}");
+
+    let one_class = |folder: &std::path::Path| Ok(few(folder)?[..12].to_vec());
+    let e = pets()?.get_items(one_class).dataloaders(photos()).map(|_| ()).unwrap_err();
+    assert!(e.to_string().contains("Abyssinian"), "{e}");
+
+    let e = pets()?.item_tfms(Resize::new(0)).dataloaders(photos()).map(|_| ()).unwrap_err();
+    assert!(e.to_string().contains('0'), "{e}");
+
+    let mut learn = learner()?;
+    let e = learn.fit(1, 1e30).unwrap_err();
+    assert!(matches!(e, finetune::Error::NonFiniteLoss { epoch: 0, .. }), "{e}");
+
+    let e = learn.export("/dev/null/nowhere.safetensors").unwrap_err().to_string();
+    assert!(e.contains("/dev/null"), "{e}");
+    Ok(())
+}
