@@ -1,0 +1,195 @@
+//! Pictures in rows, each with lines of text above it.
+
+use super::{
+    Figure,
+    figure::{LARGEST, Placed},
+    font::{BLACK, LARGE, NORMAL, RIGHT, Rgb, SMALL, UNITS, WRONG, drawing, fit, px, text},
+};
+use crate::{
+    error::{Error, Result},
+    image::Image,
+};
+use fast_image_resize::{PixelType, Resizer, images::Image as Pixels};
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::text_anchor::{HPos, VPos},
+};
+
+/// Pictures in rows, with lines of text above each: a batch, results, worst mistakes.
+///
+/// ```
+/// use finetune::{image::Image, show::{Cell, Grid}};
+/// let photo = Image::new(1, 1, 3, vec![200, 120, 40])?;
+/// let grid = Grid::new("", vec![Cell::new(photo).line("beagle").wrong("basset_hound")]);
+/// assert_eq!(grid.figure().dimensions(), (232, 284));
+/// # finetune::Result::Ok(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Grid {
+    title: String,
+    cells: Vec<Cell>,
+    columns: Option<usize>,
+    side: u32,
+}
+
+/// One picture of a [`Grid`] and the lines above it. A line that is too long for the width of the
+/// picture ends in an ellipsis.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    picture: Image,
+    lines: Vec<(String, Rgb)>,
+}
+
+impl Cell {
+    /// A picture without text.
+    #[must_use]
+    pub fn new(picture: Image) -> Self {
+        Self { picture, lines: vec![] }
+    }
+
+    /// Adds a line in black.
+    #[must_use]
+    pub fn line(self, text: impl Into<String>) -> Self {
+        self.colored(text, BLACK)
+    }
+
+    /// Adds a line in green, with a tick: what is right.
+    #[must_use]
+    pub fn right(self, text: impl Into<String>) -> Self {
+        self.colored(format!("✓ {}", text.into()), RIGHT)
+    }
+
+    /// Adds a line in red, with a cross: what is wrong.
+    #[must_use]
+    pub fn wrong(self, text: impl Into<String>) -> Self {
+        self.colored(format!("✗ {}", text.into()), WRONG)
+    }
+
+    fn colored(mut self, text: impl Into<String>, color: Rgb) -> Self {
+        self.lines.push((text.into(), color));
+        self
+    }
+}
+
+/// The room between pictures, and around all.
+const GAP: u32 = px(16);
+/// The height of a line of text.
+const LINE: u32 = NORMAL + px(6);
+
+impl Grid {
+    /// Pictures in as many columns as rows, or one more. An empty title takes no room.
+    #[must_use]
+    pub fn new(title: impl Into<String>, cells: Vec<Cell>) -> Self {
+        Self { title: title.into(), cells, columns: None, side: 200 }
+    }
+
+    /// How many pictures are in a row. Default: the square root of their number, rounded up.
+    #[must_use]
+    pub fn columns(mut self, columns: usize) -> Self {
+        self.columns = Some(columns);
+        self
+    }
+
+    /// The width and height of the square into which each picture is fitted, in pixels, if the size of
+    /// the figure is not set. Default: 200.
+    #[must_use]
+    pub fn side(mut self, side: u32) -> Self {
+        self.side = side;
+        self
+    }
+
+    /// The grid as a figure.
+    #[must_use]
+    pub fn figure(self) -> Figure {
+        self.into()
+    }
+
+    fn shape(&self) -> (u32, u32) {
+        let n = self.cells.len().max(1);
+        let square = (n as f64).sqrt().ceil() as usize;
+        let columns = self.columns.unwrap_or(square).clamp(1, n);
+        (columns as u32, n.div_ceil(columns) as u32)
+    }
+
+    /// The height of the title and of the text above each picture, in units.
+    fn text_heights(&self) -> (u32, u32) {
+        let title = if self.title.is_empty() { 0 } else { LARGE + GAP / 2 };
+        let lines = self.cells.iter().map(|c| c.lines.len()).max().unwrap_or(0) as u32;
+        (title, lines * LINE)
+    }
+
+    pub(super) fn dimensions(&self) -> (u32, u32) {
+        let (columns, rows) = self.shape();
+        let (title, lines) = self.text_heights();
+        // Many pictures are smaller ones.
+        let wide = (px(LARGEST) - GAP) / columns;
+        let high = (px(LARGEST) - GAP - title) / rows;
+        let most = wide.saturating_sub(GAP).min(high.saturating_sub(GAP + lines));
+        let side = self.side.saturating_mul(UNITS).min(most / UNITS * UNITS);
+        let width = columns * (side + GAP) + GAP;
+        let height = rows * (side + lines + GAP) + GAP + title;
+        (width.div_ceil(UNITS), height.div_ceil(UNITS))
+    }
+
+    pub(super) fn draw<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+    ) -> Result<Vec<Placed>> {
+        let (width, height) = area.dim_in_pixel();
+        let (columns, rows) = self.shape();
+        let (title, lines) = self.text_heights();
+        let wide = width.saturating_sub(GAP) / columns;
+        let high = height.saturating_sub(GAP + title) / rows;
+        let room = (wide.saturating_sub(GAP), high.saturating_sub(GAP + lines));
+        let pixels = (room.0 / UNITS, room.1 / UNITS);
+        if pixels.0 == 0 || pixels.1 == 0 {
+            let (width, height) = (width / UNITS, height / UNITS);
+            let why = format!("{width}x{height} has no room for {columns}x{rows} pictures");
+            return Err(Error::config("size", why));
+        }
+        let write = |s: &str, size: u32, color: Rgb, limit: u32, x: u32, y: u32| {
+            let style = text(size, color, HPos::Center, VPos::Top);
+            let text = Text::new(fit(s, size, limit), (x as i32, y as i32), style);
+            area.draw(&text).map_err(drawing)
+        };
+        if title > 0 {
+            write(&self.title, LARGE, BLACK, width.saturating_sub(GAP), width / 2, GAP / 2)?;
+        }
+        let mut placed = vec![];
+        for (i, cell) in self.cells.iter().enumerate() {
+            let (column, row) = (i as u32 % columns, i as u32 / columns);
+            let (left, top) = (GAP + column * wide, GAP + title + row * high);
+            // A cell with fewer lines than others has them next to its picture.
+            let blank = lines - cell.lines.len() as u32 * LINE;
+            for (k, (line, color)) in cell.lines.iter().enumerate() {
+                let y = top + blank + k as u32 * LINE;
+                let size = if pixels.0 < 150 { SMALL } else { NORMAL };
+                write(line, size, *color, room.0, left + room.0 / 2, y)?;
+            }
+            let picture = fitted(&cell.picture, pixels)?;
+            let x = left / UNITS + (pixels.0 - picture.width()) / 2;
+            let y = (top + lines) / UNITS;
+            placed.push(Placed { x, y, picture });
+        }
+        Ok(placed)
+    }
+}
+
+/// The picture resized to touch the sides of `room`, its aspect kept.
+pub(super) fn fitted(picture: &Image, room: (u32, u32)) -> Result<Image> {
+    let (w, h) = (f64::from(picture.width()), f64::from(picture.height()));
+    let scale = (f64::from(room.0) / w).min(f64::from(room.1) / h);
+    let side = |s: f64, limit: u32| ((s * scale).round() as u32).clamp(1, limit);
+    let (width, height) = (side(w, room.0), side(h, room.1));
+    if (width, height) == (picture.width(), picture.height()) {
+        return Ok(picture.clone());
+    }
+    let kind = if picture.channels() == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let bytes = picture.pixels().to_vec();
+    let from = Pixels::from_vec_u8(picture.width(), picture.height(), bytes, kind);
+    let from = from.map_err(drawing)?;
+    let mut to = Pixels::new(width, height, kind);
+    Resizer::new().resize(&from, &mut to, None).map_err(drawing)?;
+    Image::new(width, height, picture.channels(), to.into_vec())
+}
