@@ -1,5 +1,13 @@
 //! Pixels without tensors: decode, crop, pad, resize.
 
+mod decode;
+mod resample;
+
+pub use {
+    decode::Decode,
+    resample::{Filter, PadMode},
+};
+
 use crate::error::{Error, Result};
 use ndarray::{Array3, ArrayView3};
 

@@ -3,7 +3,7 @@
 use super::{Prediction, Training, checkpoint, predict};
 use crate::{
     error::{Error, Result},
-    image::{self, DecodeOptions, Image},
+    image::{Decode, Image},
     loss::{self, Loss},
     model::{ArchSpec, Model},
     sample::{Sample, Split, Target, Task},
@@ -20,7 +20,7 @@ struct Export {
     arch: ArchSpec,
     task: Task,
     loss: String,
-    decode: DecodeOptions,
+    decode: Decode,
     item_tfms: Vec<ItemSpec>,
     batch_tfms: Vec<BatchSpec>,
 }
@@ -68,7 +68,7 @@ pub struct Predictor {
     model: Model,
     task: Task,
     loss: Box<dyn Loss + Send>,
-    decode: DecodeOptions,
+    decode: Decode,
     item_tfms: Vec<Arc<dyn ItemTransform>>,
     batch_tfms: Vec<Arc<dyn BatchTransform>>,
 }
@@ -123,7 +123,7 @@ impl Predictor {
     /// # Errors
     /// [`Error::Io`] or [`Error::Image`] if the file cannot be read or decoded.
     pub fn predict(&self, path: impl AsRef<Path>) -> Result<Prediction> {
-        let image = image::open(path.as_ref(), &self.decode)?;
+        let image = self.decode.open(path)?;
         self.single(image)
     }
 
@@ -132,7 +132,7 @@ impl Predictor {
     /// # Errors
     /// [`Error::Image`] if the bytes cannot be decoded.
     pub fn predict_bytes(&self, bytes: &[u8]) -> Result<Prediction> {
-        let image = image::decode(bytes, "the image in memory", &self.decode)?;
+        let image = self.decode.read(bytes, "the image in memory")?;
         self.single(image)
     }
 

@@ -1,0 +1,136 @@
+//! Crop, pad and resize, as Pillow does it.
+
+use super::Image;
+use crate::error::{Error, Result};
+use fast_image_resize::{
+    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
+    images::{Image as Resized, ImageRef},
+};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+
+/// How pixels are weighed when the size changes: Pillow's filters, which smooth when they shrink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Filter {
+    /// The nearest pixel.
+    Nearest,
+    /// A triangle.
+    #[default]
+    Bilinear,
+    /// A cubic.
+    Bicubic,
+    /// The mean of an area.
+    Area,
+}
+
+/// What is beyond the edge of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PadMode {
+    /// The image mirrored, without its edge pixels: numpy's `reflect`.
+    #[default]
+    Reflection,
+    /// The edge pixels.
+    Border,
+    /// Black.
+    Zeros,
+}
+
+/// The position within `0..n` that stands for `i` beyond it; none for black.
+fn beyond(i: i64, n: i64, mode: PadMode) -> Option<i64> {
+    if (0..n).contains(&i) {
+        return Some(i);
+    }
+    match mode {
+        PadMode::Zeros => None,
+        PadMode::Border => Some(i.clamp(0, n - 1)),
+        PadMode::Reflection if n == 1 => Some(0),
+        PadMode::Reflection => {
+            let period = 2 * (n - 1);
+            let at = i.rem_euclid(period);
+            Some(if at < n { at } else { period - at })
+        }
+    }
+}
+
+thread_local! {
+    /// A resizer keeps its buffers, so each worker has its own.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
+
+impl Image {
+    /// The part of `width`×`height` pixels from column `left` and row `top`; both may be negative, and
+    /// what is beyond the image is padded.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a side is 0.
+    pub fn crop_pad(
+        &self,
+        left: i64,
+        top: i64,
+        width: u32,
+        height: u32,
+        pad: PadMode,
+    ) -> Result<Self> {
+        let (w, h) = (i64::from(self.width), i64::from(self.height));
+        if (left, top, width, height) == (0, 0, self.width, self.height) {
+            return Ok(self.clone());
+        }
+        let channels = usize::from(self.channels);
+        let mut pixels = Vec::with_capacity(width as usize * height as usize * channels);
+        let inside = left >= 0 && left + i64::from(width) <= w;
+        for y in top..top + i64::from(height) {
+            let Some(y) = beyond(y, h, pad) else {
+                pixels.resize(pixels.len() + width as usize * channels, 0);
+                continue;
+            };
+            let row = &self.pixels[(y * w) as usize * channels..((y + 1) * w) as usize * channels];
+            if inside {
+                let from = left as usize * channels;
+                pixels.extend_from_slice(&row[from..from + width as usize * channels]);
+                continue;
+            }
+            for x in left..left + i64::from(width) {
+                match beyond(x, w, pad) {
+                    Some(x) => {
+                        let from = x as usize * channels;
+                        pixels.extend_from_slice(&row[from..from + channels]);
+                    }
+                    None => pixels.resize(pixels.len() + channels, 0),
+                }
+            }
+        }
+        Self::new(width, height, self.channels, pixels)
+    }
+
+    /// The image at another size. Within one level of Pillow's 8-bit resampling.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a side is 0.
+    pub fn resize(&self, width: u32, height: u32, filter: Filter) -> Result<Self> {
+        if (width, height) == (self.width, self.height) {
+            return Ok(self.clone());
+        }
+        let wrong = |why: String| Error::config("resize", why);
+        if width == 0 || height == 0 {
+            return Err(wrong(format!("{width}x{height} is no size")));
+        }
+        let kind = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+        let from = ImageRef::new(self.width, self.height, &self.pixels, kind)
+            .map_err(|e| wrong(e.to_string()))?;
+        let mut to = Resized::new(width, height, kind);
+        let algorithm = match filter {
+            Filter::Nearest => ResizeAlg::Nearest,
+            Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
+            Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
+            Filter::Area => ResizeAlg::Convolution(FilterType::Box),
+        };
+        let options = ResizeOptions::new().resize_alg(algorithm);
+        RESIZER
+            .with_borrow_mut(|resizer| resizer.resize(&from, &mut to, &options))
+            .map_err(|e| wrong(e.to_string()))?;
+        Self::new(width, height, self.channels, to.into_vec())
+    }
+}

@@ -1,0 +1,107 @@
+use super::{ItemSpec, ItemTransform};
+use crate::{
+    error::{Error, Result},
+    image::{Filter, Image, PadMode},
+    sample::{Sample, Split},
+    seed::Rng,
+};
+use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
+
+/// How an image of another shape comes to a size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// The largest part of the right shape: somewhere in training, the centre in validation.
+    #[default]
+    Crop,
+    /// Padded to the right shape: anywhere in training, evenly in validation.
+    Pad,
+    /// Squeezed into the right shape.
+    Squish,
+}
+
+/// Brings every image to one size: fastai's
+/// [`Resize`](https://docs.fast.ai/vision.augment.html#resize).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resize {
+    height: u32,
+    width: u32,
+    method: Method,
+    pad_mode: PadMode,
+    filter: Filter,
+}
+
+impl Resize {
+    /// To a square with sides of `size` pixels.
+    #[must_use]
+    pub fn new(size: u32) -> Self {
+        Self::hw(size, size)
+    }
+    /// To `height`×`width` pixels.
+    #[must_use]
+    pub fn hw(height: u32, width: u32) -> Self {
+        let (method, pad_mode, filter) = Default::default();
+        Self { height, width, method, pad_mode, filter }
+    }
+    /// What to do with images of another shape. Default: crop.
+    #[must_use]
+    pub fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+    /// What is beyond the edge when it pads. Default: the image mirrored.
+    #[must_use]
+    pub fn pad_mode(mut self, mode: PadMode) -> Self {
+        self.pad_mode = mode;
+        self
+    }
+    /// How pixels are weighed. Default: bilinear.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// The image at the size, with the part chosen by two fractions from 0 to 1: 0 for the left or the
+    /// top, one half for the centre.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a side is 0.
+    pub fn at(&self, image: &Image, (x, y): (f64, f64)) -> Result<Image> {
+        if self.width == 0 || self.height == 0 {
+            let why = format!("{}x{}: both sides must be 1 or more", self.width, self.height);
+            return Err(Error::config("Resize", why));
+        }
+        if self.method == Method::Squish {
+            return image.resize(self.width, self.height, self.filter);
+        }
+        let (w, h) = (f64::from(image.width()), f64::from(image.height()));
+        let (sw, sh) = (f64::from(self.width), f64::from(self.height));
+        let (rw, rh) = (w / sw, h / sh);
+        let by_width = if self.method == Method::Pad { rw > rh } else { rw < rh };
+        let m = if by_width { rw } else { rh };
+        // In this order and truncated, as fastai: one pixel less for some sizes.
+        let (cw, ch) = ((m * sw) as i64, (m * sh) as i64);
+        let left = (x * (image.width() as i64 - cw) as f64) as i64;
+        let top = (y * (image.height() as i64 - ch) as f64) as i64;
+        let part =
+            image.crop_pad(left, top, cw.max(1) as u32, ch.max(1) as u32, self.pad_mode)?;
+        part.resize(self.width, self.height, self.filter)
+    }
+}
+
+impl ItemTransform for Resize {
+    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        let at = match split {
+            Split::Train if self.method != Method::Squish => (rng.random(), rng.random()),
+            _ => (0.5, 0.5),
+        };
+        sample.image = self.at(&sample.image, at)?;
+        Ok(sample)
+    }
+
+    fn spec(&self) -> Option<ItemSpec> {
+        Some(ItemSpec::Resize(self.clone()))
+    }
+}
