@@ -12,9 +12,6 @@ struct Args {
     /// The folder of photos, named as the Oxford-IIIT Pet photos are: `Breed_name_12.jpg`
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images"))]
     images: PathBuf,
-    /// Download the complete Oxford-IIIT Pet archive (800 MB) and use that
-    #[arg(long)]
-    full: bool,
     /// The architecture: resnet18, resnet34, resnet50, resnet101 or resnet152
     #[arg(long, default_value = "resnet18")]
     arch: String,
@@ -61,7 +58,7 @@ fn main() -> Result<()> {
     fs::create_dir_all(&out).map_err(finetune::Error::io(&out))?;
 
     // Look at the data.
-    let images = if args.full { untar_data(urls::PETS)?.join("images") } else { args.images };
+    let images = args.images;
     let files = get_image_files(&images)?;
     println!("{} photos in {}, the first {}", files.len(), images.display(), files[0].display());
 

@@ -1,8 +1,7 @@
-//! finetune
+//! Fine-tunes image classifiers on libtorch: what fastai gives Python notebooks, for Rust programs.
 
 pub mod callback;
 pub mod data;
-pub mod download;
 mod error;
 pub mod image;
 pub mod interpret;
@@ -21,3 +20,12 @@ pub mod transform;
 
 pub use error::{BoxError, Error, Result};
 pub use tch;
+
+/// The first GPU where there is one, else the CPU. Loads libtorch's CUDA half if it is there.
+#[must_use]
+pub fn default_device() -> tch::Device {
+    match sys::cuda() {
+        sys::CudaStatus::Available(_) => tch::Device::Cuda(0),
+        _ => tch::Device::Cpu,
+    }
+}

@@ -1,1 +1,44 @@
-//! data
+//! From a source of items to batches on a device.
+
+mod arrays;
+mod batch;
+mod block;
+mod dataset;
+mod files;
+mod label;
+mod loader;
+mod loaders;
+mod options;
+mod order;
+mod prefetch;
+mod skip;
+mod source;
+mod split;
+mod split_by;
+mod split_classes;
+mod summary;
+mod target;
+mod target_values;
+mod test_items;
+mod torch_rng;
+
+pub use {
+    arrays::Arrays,
+    block::DataBlock,
+    dataset::Dataset,
+    files::{IMAGE_EXTENSIONS, ImageFiles, get_image_files},
+    label::{Labeller, RegexLabeller, parent_label, using_name, using_path},
+    loader::{Batches, DataLoader},
+    loaders::DataLoaders,
+    options::LoaderOptions,
+    skip::{OnError, SkippedItem},
+    source::{ImageBlock, ImageSource},
+    split::{RandomSplitter, RandomSubsetSplitter, Splits, Splitter},
+    split_by::{
+        EndSplitter, FileSplitter, FuncSplitter, GrandparentSplitter, IndexSplitter, MaskSplitter,
+    },
+    split_classes::{GroupSplitter, TrainTestSplitter},
+    target::{CategoryBlock, NA, Sort, TargetBlock},
+    target_values::{EncodedMultiCategoryBlock, MultiCategoryBlock, RegressionBlock, Values},
+    torch_rng::TorchRng,
+};

@@ -113,7 +113,7 @@ impl VisionLearner {
         if self.pretrained {
             model.load_pretrained()?;
             if self.normalize {
-                self.dls.add_batch_tfm(Normalize::imagenet());
+                self.dls.add_batch_tfm(Normalize::imagenet())?;
             }
         }
         let x = batch.x.narrow(0, 0, 1).to_kind(Kind::Float);

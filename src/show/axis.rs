@@ -9,6 +9,7 @@ pub(super) struct Axis {
     low: f64,
     high: f64,
     log: bool,
+    whole: bool,
 }
 
 impl Axis {
@@ -21,7 +22,7 @@ impl Axis {
     ) -> Self {
         let shown = |v: &f64| v.is_finite() && (!log || *v > 0.0);
         if let Some((low, high)) = range.filter(|(a, b)| shown(a) && shown(b) && a < b) {
-            return Self { low, high, log };
+            return Self { low, high, log, whole: false };
         }
         let (mut low, mut high) = values
             .filter(shown)
@@ -38,7 +39,12 @@ impl Axis {
         };
         let (a, b) = (a - room, b + room);
         let (low, high) = if log { (10f64.powf(a), 10f64.powf(b)) } else { (a, b) };
-        Self { low, high, log }
+        Self { low, high, log, whole: false }
+    }
+
+    /// With ticks at whole numbers alone.
+    pub(super) fn whole(self, whole: bool) -> Self {
+        Self { whole, ..self }
     }
 
     fn place(&self, v: f64) -> f64 {
@@ -53,7 +59,12 @@ impl Axis {
     pub(super) fn ticks(&self, most: usize) -> Vec<f64> {
         let most = most.max(2);
         if !self.log {
-            let step = step((self.high - self.low) / most as f64);
+            let rough = (self.high - self.low) / most as f64;
+            let mut step = step(if self.whole { rough.max(1.0) } else { rough });
+            if self.whole {
+                // 2.5 is a step, but not a whole one.
+                step = step.ceil();
+            }
             let first = (self.low / step).ceil() as i64;
             let last = (self.high / step).floor() as i64;
             return (first..=last).map(|i| tidy(i as f64 * step)).collect();
@@ -143,6 +154,14 @@ mod tests {
         assert_eq!(axis.ticks(4), [1e-6, 1e-3, 1.0]);
         let axis = Axis::around([0.002, 0.04].into_iter(), true, None);
         assert_eq!(axis.ticks(8), [0.002, 0.005, 0.01, 0.02]);
+    }
+
+    #[test]
+    fn whole_ticks_are_whole() {
+        let ticks =
+            |high: f64| Axis::around([0.0, high].into_iter(), false, None).whole(true).ticks(5);
+        assert_eq!(ticks(2.0), [0.0, 1.0, 2.0]);
+        assert_eq!(ticks(11.0), [0.0, 3.0, 6.0, 9.0]);
     }
 
     #[test]

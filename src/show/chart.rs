@@ -42,6 +42,7 @@ pub struct Chart {
 struct AxisOptions {
     name: String,
     log: bool,
+    whole: bool,
     range: Option<(f64, f64)>,
 }
 
@@ -57,6 +58,9 @@ enum Kind {
     Line,
     LineWithDots,
     Dashed,
+    /// Small translucent dots without a line.
+    Points,
+    /// One large dot.
     Dot,
     /// Bars from 0, of this width.
     Bars(f64),
@@ -87,6 +91,13 @@ impl Chart {
     #[must_use]
     pub fn log_x(mut self) -> Self {
         self.x.log = true;
+        self
+    }
+
+    /// Labels whole numbers alone on the horizontal axis: steps, epochs. Default: all numbers.
+    #[must_use]
+    pub fn whole_x(mut self) -> Self {
+        self.x.whole = true;
         self
     }
 
@@ -141,6 +152,16 @@ impl Chart {
         self.add(name, points, Kind::Dashed)
     }
 
+    /// Adds points without a line, for many of them: they are small and translucent.
+    #[must_use]
+    pub fn points(
+        self,
+        name: impl Into<String>,
+        points: impl IntoIterator<Item = (f64, f64)>,
+    ) -> Self {
+        self.add(name, points, Kind::Points)
+    }
+
     /// Marks one point by a large dot; its name is in the legend.
     #[must_use]
     pub fn mark(self, name: impl Into<String>, at: (f64, f64)) -> Self {
@@ -191,7 +212,7 @@ impl Chart {
                 }
             }
         }
-        let x = Axis::around(xs.into_iter(), self.x.log, self.x.range);
+        let x = Axis::around(xs.into_iter(), self.x.log, self.x.range).whole(self.x.whole);
         (x, Axis::around(ys.into_iter(), self.y.log, self.y.range))
     }
 
@@ -252,7 +273,7 @@ impl Chart {
         let order = |s: &Series| match s.kind {
             Kind::Bars(_) => 0,
             Kind::Dashed => 1,
-            Kind::Line | Kind::LineWithDots => 2,
+            Kind::Line | Kind::LineWithDots | Kind::Points => 2,
             Kind::Dot => 3,
         };
         let mut series: Vec<_> = self.series.iter().zip(colors).collect();
@@ -287,11 +308,15 @@ impl Chart {
             Kind::Dot => px(7),
             Kind::LineWithDots => px(4),
             // A line of a single point would be invisible.
-            _ if s.points.len() == 1 => px(4),
+            Kind::Line | Kind::Dashed if s.points.len() == 1 => px(4),
             _ => 0,
         };
         if radius > 0 {
             let dots = shown().map(|p| Circle::new(p, radius, color.filled()));
+            context.draw_series(dots).map_err(drawing)?;
+        }
+        if s.kind == Kind::Points {
+            let dots = shown().map(|p| Circle::new(p, px(4), color.mix(0.5).filled()));
             context.draw_series(dots).map_err(drawing)?;
         }
         if s.kind == Kind::Dot {
@@ -355,6 +380,10 @@ fn key<B: DrawingBackend>(
             let dot = Circle::new((x + at(10), y), px(6), color.filled());
             area.draw(&dot).map_err(drawing)?;
             area.draw(&Circle::new((x + at(10), y), px(6), ring())).map_err(drawing)
+        }
+        Kind::Points => {
+            let dot = Circle::new((x + at(10), y), px(4), color.filled());
+            area.draw(&dot).map_err(drawing)
         }
         Kind::Bars(_) => {
             let bar = [(x + at(3), y - at(6)), (x + at(17), y + at(6))];

@@ -1,11 +1,7 @@
 //! A matrix of counts or shares, with names at its sides.
 
-use super::{
-    Figure,
-    font::{
-        BLACK, LARGE, NORMAL, Rgb, SMALL, UNITS, WHITE, at, drawing, fit, px, rgb, text, upwards,
-        width,
-    },
+use super::font::{
+    BLACK, LARGE, NORMAL, Rgb, SMALL, UNITS, WHITE, at, drawing, fit, px, rgb, text, upwards, width,
 };
 use crate::error::Result;
 use ndarray::Array2;
@@ -166,16 +162,9 @@ fn shade(share: f64) -> Rgb {
     })
 }
 
-impl Matrix {
-    /// The matrix as a figure.
-    pub(super) fn figure(self) -> Figure {
-        self.into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Figure, *};
 
     fn confused(n: usize) -> Matrix {
         let values = Array2::from_shape_fn((n, n), |(i, j)| match (i, j) {
@@ -189,7 +178,7 @@ mod tests {
     #[test]
     fn every_size_is_drawn() {
         for n in [0, 1, 3, 37, 300] {
-            let figure = confused(n).figure();
+            let figure = Figure::from(confused(n));
             let (w, h) = figure.dimensions();
             assert!(w < 3000 && h < 3000, "{n}: {w}x{h}");
             let image = figure.image().unwrap();

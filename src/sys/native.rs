@@ -56,7 +56,7 @@ fn checked(message: *mut c_char) -> Result<()> {
 }
 
 fn pointers(tensors: &[Tensor]) -> Vec<*mut c_void> {
-    tensors.iter().map(|t| t.as_ptr().cast::<c_void>()).collect()
+    tensors.iter().map(|t| t.as_ptr().cast_mut().cast::<c_void>()).collect()
 }
 
 /// A float tensor over the vector's own memory: nothing is copied, and the memory is freed when the

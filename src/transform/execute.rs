@@ -216,8 +216,7 @@ impl Plan {
                     .collect();
                 Tensor::from_slice(&all).view([-1, 1, 1, 1]).to_device(device)
             };
-            let x = y.clamp(1e-7, 1.0 - 1e-7);
-            let logit = (&x / (1.0 - &x)).log();
+            let logit = y.logit(1e-7);
             y = ((logit + of(|l| l.0)) * of(|l| l.1)).sigmoid();
         }
         if let Some((mean, std)) = &self.normalize {

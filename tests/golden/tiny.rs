@@ -3,7 +3,7 @@
 use crate::frame::Golden;
 use finetune::{
     Result,
-    data::{ArrayData, DataLoaders},
+    data::{Arrays, DataLoaders, LoaderOptions},
     learner::{Callback, Learner, Outcome, Step, Training},
     loss::{CrossEntropy, Loss},
     model::Model,
@@ -12,7 +12,7 @@ use finetune::{
 use std::{cell::RefCell, rc::Rc};
 use tch::{
     Device, Kind, Tensor,
-    nn::{self, ModuleT as _},
+    nn,
 };
 
 /// The weight at flat index `i` of the `k`-th tensor: a number in [-1, 1).
@@ -95,16 +95,6 @@ pub(crate) fn tiny(n_out: i64, salt: u32) -> Model {
     model
 }
 
-/// One linear layer with formula weights.
-pub(crate) fn linear(n_in: i64) -> Model {
-    let vs = nn::VarStore::new(Device::Cpu);
-    let net = nn::linear(vs.root() / "0", n_in, 1, nn::LinearConfig::default());
-    let mut model = Model::from_module(vs, nn::seq_t().add_fn(move |x| net.forward_t(x, true)));
-    let model = model.as_mut().unwrap();
-    fill(model, str::to_owned, 0);
-    std::mem::replace(model, Model::from_module(nn::VarStore::new(Device::Cpu), nn::seq_t()).unwrap())
-}
-
 /// Loaders of whole tensors: in order, nothing dropped.
 pub(crate) fn loaders(
     train: (&Tensor, &Tensor),
@@ -112,8 +102,9 @@ pub(crate) fn loaders(
     bs: usize,
     task: &Task,
 ) -> DataLoaders {
-    let data = |(x, y): (&Tensor, &Tensor)| ArrayData::from_tensors(x, Some(y)).unwrap();
-    DataLoaders::from_arrays(data(train), data(valid), task.clone(), bs).unwrap()
+    let rows = |(x, y): (&Tensor, &Tensor)| Arrays::from_tensors(x, y, task.clone()).unwrap();
+    let options = LoaderOptions::new().bs(bs).shuffle(false).drop_last(false).device(Device::Cpu);
+    DataLoaders::from_arrays(rows(train), rows(valid), options).unwrap()
 }
 
 /// The task of `n` nameless classes.

@@ -1,0 +1,316 @@
+//! `DataBlock`: how a source becomes data loaders.
+
+use super::{
+    dataset::{Get, Items, name_of},
+    loaders::DataLoaders,
+    options::LoaderOptions,
+    skip::OnError,
+    source::{ImageBlock, ImageSource},
+    split::{RandomSplitter, Splits, Splitter},
+    target::TargetBlock,
+    test_items::{Pipeline, encode},
+};
+use crate::{
+    error::{Error, Result},
+    sample::Target,
+    transform::{BatchTransform, ItemTransform},
+};
+use std::{
+    fmt::{self, Debug},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tch::Device;
+
+/// Lists the items of a source.
+type GetItems<I> = Arc<dyn Fn(&Path) -> Result<Vec<I>> + Send + Sync>;
+
+/// How a source becomes data loaders: what its items are, how they are labelled, split, transformed
+/// and put into batches. fastai's `DataBlock`: <https://docs.fast.ai/data.block.html>.
+///
+/// `I` is what an item is: a path, or a type of your own with [`rows`](Self::rows). A block is not
+/// used up, so one serves several sources.
+///
+/// ```no_run
+/// use finetune::data::{
+///     CategoryBlock, DataBlock, ImageBlock, RandomSplitter, RegexLabeller, get_image_files, using_name,
+/// };
+///
+/// let pets = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+///     .get_items(get_image_files)
+///     .splitter(RandomSplitter::new(0.2).seed(42))
+///     .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?));
+/// let dls = pets.dataloaders("oxford-iiit-pet/images")?;
+/// println!("{} and {} photos", dls.train().len(), dls.valid().len());
+/// # Ok::<(), finetune::Error>(())
+/// ```
+pub struct DataBlock<Y: TargetBlock, I = PathBuf> {
+    pub(super) input: ImageBlock,
+    target: Y,
+    get_items: Option<GetItems<I>>,
+    pub(super) get_x: Option<Get<I, ImageSource>>,
+    get_y: Option<Get<I, Y::Label>>,
+    splitter: Arc<dyn Splitter<I>>,
+    item_tfms: Vec<Arc<dyn ItemTransform>>,
+    batch_tfms: Vec<Arc<dyn BatchTransform>>,
+    options: LoaderOptions,
+}
+
+impl<Y: TargetBlock, I> Debug for DataBlock<Y, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataBlock")
+            .field("input", &self.input)
+            .field("target", &self.target)
+            .field("item_tfms", &self.item_tfms)
+            .field("batch_tfms", &self.batch_tfms)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Y: TargetBlock> DataBlock<Y> {
+    /// A block whose items are image files.
+    #[must_use]
+    pub fn blocks(input: ImageBlock, target: Y) -> Self {
+        Self::rows(input, target).get_x(|path: &PathBuf| Ok(path.clone()))
+    }
+}
+
+impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
+    /// A block whose items are of a type of your own, such as a row of a table. `get_x` says where the
+    /// image of one is.
+    ///
+    /// ```no_run
+    /// use finetune::data::{DataBlock, ImageBlock, RegressionBlock};
+    ///
+    /// struct Face {
+    ///     file: String,
+    ///     age: f32,
+    /// }
+    ///
+    /// let faces: Vec<Face> = vec![];
+    /// let dls = DataBlock::rows(ImageBlock::rgb(), RegressionBlock::one())
+    ///     .get_x(|face: &Face| Ok(format!("faces/{}", face.file)))
+    ///     .get_y(|face| Ok(face.age))
+    ///     .dataloaders_of(faces)?;
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    #[must_use]
+    pub fn rows(input: ImageBlock, target: Y) -> Self {
+        Self {
+            input,
+            target,
+            get_items: None,
+            get_x: None,
+            get_y: None,
+            splitter: Arc::new(RandomSplitter::new(0.2)),
+            item_tfms: vec![],
+            batch_tfms: vec![],
+            options: LoaderOptions::new(),
+        }
+    }
+
+    /// Lists the items of the source, such as [`get_image_files`](super::get_image_files). Needed by
+    /// [`dataloaders`](Self::dataloaders).
+    #[must_use]
+    pub fn get_items(
+        mut self,
+        get_items: impl Fn(&Path) -> Result<Vec<I>> + Send + Sync + 'static,
+    ) -> Self {
+        self.get_items = Some(Arc::new(get_items));
+        self
+    }
+
+    /// Where the image of an item is: a path, the bytes of a file, or an image. Needed unless items
+    /// are paths.
+    #[must_use]
+    pub fn get_x<X: Into<ImageSource>>(
+        mut self,
+        get_x: impl Fn(&I) -> Result<X> + Send + Sync + 'static,
+    ) -> Self {
+        self.get_x = Some(Arc::new(move |item| get_x(item).map(Into::into)));
+        self
+    }
+
+    /// The label of an item. Needed. All labels are read before the first batch.
+    #[must_use]
+    pub fn get_y(mut self, get_y: impl Fn(&I) -> Result<Y::Label> + Send + Sync + 'static) -> Self {
+        self.get_y = Some(Arc::new(get_y));
+        self
+    }
+
+    /// Which items are for validation. Default: a random fifth, by [`RandomSplitter`].
+    #[must_use]
+    pub fn splitter(mut self, splitter: impl Splitter<I> + 'static) -> Self {
+        self.splitter = Arc::new(splitter);
+        self
+    }
+
+    /// Adds a transform of single images, on the workers. Default: none.
+    #[must_use]
+    pub fn item_tfms(mut self, tfm: impl ItemTransform + 'static) -> Self {
+        self.item_tfms.push(Arc::new(tfm));
+        self
+    }
+
+    /// Adds a transform of batches, such as [`aug_transforms`](crate::transform::aug_transforms). They
+    /// run in the order that they have among themselves. Default: none.
+    #[must_use]
+    pub fn batch_tfms(mut self, tfm: impl BatchTransform + 'static) -> Self {
+        self.batch_tfms.push(Arc::new(tfm));
+        self
+    }
+
+    /// The number of items in a batch. Default: 64.
+    #[must_use]
+    pub fn bs(mut self, bs: usize) -> Self {
+        self.options = self.options.bs(bs);
+        self
+    }
+
+    /// The number of items in a batch of validation. Default: that of training.
+    #[must_use]
+    pub fn val_bs(mut self, val_bs: usize) -> Self {
+        self.options = self.options.val_bs(val_bs);
+        self
+    }
+
+    /// The number of threads that load; 0 loads on the thread that asks. It has no influence on what
+    /// is loaded. Default: one for each processor, 16 at most.
+    #[must_use]
+    pub fn num_workers(mut self, num_workers: usize) -> Self {
+        self.options = self.options.num_workers(num_workers);
+        self
+    }
+
+    /// The seed of orders and transforms. A splitter has its own. Default: 42.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options = self.options.seed(seed);
+        self
+    }
+
+    /// Where the batches are to be. Default: the first CUDA device, else the CPU.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.options = self.options.device(device);
+        self
+    }
+
+    /// Whether each training pass has its own random order. Default: true.
+    #[must_use]
+    pub fn shuffle(mut self, shuffle: bool) -> Self {
+        self.options = self.options.shuffle(shuffle);
+        self
+    }
+
+    /// Whether to leave out the last training batch if it is not full. Default: as `shuffle`.
+    #[must_use]
+    pub fn drop_last(mut self, drop_last: bool) -> Self {
+        self.options = self.options.drop_last(drop_last);
+        self
+    }
+
+    /// What to do with items that cannot be loaded. Default: [`OnError::Fail`].
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.options = self.options.on_error(on_error);
+        self
+    }
+
+    /// Lists, labels and splits the items of `source`. From here on their types are gone. No image is
+    /// opened.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an option that is missing or cannot be used, [`Error::Label`] for an item
+    /// without a label or with one that no training item has, [`Error::EmptySplit`] if there is no
+    /// training item, and whatever `get_items` returns.
+    pub fn dataloaders(&self, source: impl AsRef<Path>) -> Result<DataLoaders> {
+        self.dataloaders_of(self.items(source.as_ref())?)
+    }
+
+    /// The same for items that are at hand.
+    ///
+    /// # Errors
+    /// As [`dataloaders`](Self::dataloaders).
+    pub fn dataloaders_of(&self, items: Vec<I>) -> Result<DataLoaders> {
+        let get_x = self.get_x.as_ref().ok_or_else(|| missing("get_x"))?.clone();
+        let get_y = self.get_y.as_ref().ok_or_else(|| missing("get_y"))?.clone();
+        if items.is_empty() {
+            return Err(Error::config("get_items", "there are no items"));
+        }
+        let splits = self.splitter.split(&items)?;
+        let (targets, target) = self.targets(&items, &splits, &get_x, &get_y)?;
+        let input = self.input;
+        let dataset = Items { input, items, get_x: get_x.clone(), targets, task: target.task() };
+        let mut dls = DataLoaders::from_dataset(
+            dataset,
+            splits,
+            self.item_tfms.clone(),
+            self.batch_tfms.clone(),
+            self.options.clone(),
+        )?;
+        dls.test_items = Some(Arc::new(Pipeline { input, get_x, get_y, target }));
+        Ok(dls)
+    }
+
+    /// What `get_items` finds.
+    pub(super) fn items(&self, source: &Path) -> Result<Vec<I>> {
+        let get_items = self.get_items.as_ref().ok_or_else(|| missing("get_items"))?;
+        get_items(source)
+    }
+
+    /// The targets of all items that are in a split, and the block that made them.
+    fn targets(
+        &self,
+        items: &[I],
+        splits: &Splits,
+        get_x: &Get<I, ImageSource>,
+        get_y: &Get<I, Y::Label>,
+    ) -> Result<(Vec<Target>, Y)> {
+        let mut labels: Vec<Option<Y::Label>> = items.iter().map(|_| None).collect();
+        for &i in splits.train.iter().chain(&splits.valid) {
+            let beyond = || {
+                let why = format!("position {i} is beyond the {} items", items.len());
+                Error::config("splitter", why)
+            };
+            let label = labels.get_mut(i).ok_or_else(beyond)?;
+            if label.is_none() {
+                *label = Some(label_of(items, get_x, get_y, i)?);
+            }
+        }
+        let mut target = self.target.clone();
+        // An empty split has its own error, which says more than one of an empty vocabulary.
+        if !splits.train.is_empty() {
+            target.setup(&mut splits.train.iter().filter_map(|&i| labels[i].as_ref()))?;
+        }
+        let encode = |(i, label): (usize, Option<Y::Label>)| match label {
+            Some(_) if splits.train.is_empty() => Ok(Target::None),
+            Some(label) => encode(&target, &label, || name_of(items, get_x, i)),
+            None => Ok(Target::None),
+        };
+        let targets = labels.into_iter().enumerate().map(encode).collect::<Result<_>>()?;
+        Ok((targets, target))
+    }
+}
+
+fn missing(option: &'static str) -> Error {
+    Error::config(option, "is needed before `dataloaders`")
+}
+
+/// The label of an item. An error of the caller's own gets the item's name.
+pub(super) fn label_of<I, L>(
+    items: &[I],
+    get_x: &Get<I, ImageSource>,
+    get_y: &Get<I, L>,
+    i: usize,
+) -> Result<L> {
+    get_y(&items[i]).map_err(|e| match e {
+        e @ Error::Label { .. } => e,
+        e => Error::Transform {
+            transform: "get_y".into(),
+            item: name_of(items, get_x, i),
+            source: Box::new(e),
+        },
+    })
+}

@@ -1,0 +1,169 @@
+//! Labels from file names and folders.
+
+use crate::error::{Error, Result};
+use regex::Regex;
+use std::path::{Component, Path, PathBuf};
+
+/// Reads a label from a text, such as a file name. [`using_name`] and [`using_path`] make a `get_y`
+/// of one. A closure `Fn(&str) -> Result<String>` is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` reads no labels",
+    note = "a `RegexLabeller` or a closure `|name: &str| Ok(…)` that returns a `String` does"
+)]
+pub trait Labeller: Send + Sync {
+    /// The label in `text`.
+    ///
+    /// # Errors
+    /// [`Error::Label`] if there is none.
+    fn label(&self, text: &str) -> Result<String>;
+}
+
+impl<F: Fn(&str) -> Result<String> + Send + Sync> Labeller for F {
+    fn label(&self, text: &str) -> Result<String> {
+        self(text)
+    }
+}
+
+/// Labels by the first group of a regular expression.
+///
+/// The pattern that fastai's pets chapter made famous, `(.+)_\d+.jpg$`, has a trap: its last dot
+/// matches any character, so `a_12xjpg` is labelled `a`. Write `^(.+)_\d+\.jpg$`. Two things differ
+/// from Python's `re`: `$` matches at the very end only, where Python also accepts one newline after
+/// it, and there are no look-arounds or back-references. `\d` is any decimal digit of Unicode in both.
+///
+/// ```
+/// use finetune::data::{Labeller, RegexLabeller};
+///
+/// let breed = RegexLabeller::new(r"^(.+)_\d+\.jpg$")?;
+/// assert_eq!(breed.label("great_pyrenees_173.jpg")?, "great_pyrenees");
+/// assert!(breed.label("great_pyrenees_173.png").is_err());
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct RegexLabeller {
+    pattern: Regex,
+    from_start: bool,
+}
+
+impl RegexLabeller {
+    /// Labels by the first group of `pattern`, wherever it is found first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `pattern` is no regular expression or has no group.
+    pub fn new(pattern: &str) -> Result<Self> {
+        let invalid = |why: String| Error::config("RegexLabeller", why);
+        let pattern = Regex::new(pattern).map_err(|e| invalid(e.to_string()))?;
+        if pattern.captures_len() < 2 {
+            let why = format!("`{pattern}` has no group: put the label's part in parentheses");
+            return Err(invalid(why));
+        }
+        Ok(Self { pattern, from_start: false })
+    }
+
+    /// Whether the pattern must match from the first character on, fastai's `match`. Default: false.
+    #[must_use]
+    pub fn from_start(mut self, from_start: bool) -> Self {
+        self.from_start = from_start;
+        self
+    }
+}
+
+impl Labeller for RegexLabeller {
+    fn label(&self, text: &str) -> Result<String> {
+        let pattern = &self.pattern;
+        let fails = |what: &str| {
+            let why = format!("`{pattern}` {what} `{text}`");
+            Error::Label { item: text.to_owned(), why }
+        };
+        let found = pattern.captures(text);
+        let found = found.filter(|c| !self.from_start || c.get(0).is_some_and(|m| m.start() == 0));
+        let found = found.ok_or_else(|| fails("does not match"))?;
+        let group = found.get(1).ok_or_else(|| fails("matches, but not with its first group,"))?;
+        Ok(group.as_str().to_owned())
+    }
+}
+
+/// A `get_y` that labels a file by its name, without the folder: fastai's
+/// `using_attr(labeller, "name")`.
+///
+/// ```
+/// use finetune::data::{RegexLabeller, using_name};
+///
+/// let get_y = using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?);
+/// assert_eq!(get_y(&"images/pug_7.jpg".into())?, "pug");
+/// let e = get_y(&"images/pug.jpg".into()).unwrap_err().to_string();
+/// assert_eq!(e, r"no label for images/pug.jpg: `^(.+)_\d+\.jpg$` does not match `pug.jpg`");
+///
+/// let is_cat = using_name(|name: &str| Ok(name.starts_with(char::is_uppercase).to_string()));
+/// assert_eq!(is_cat(&"images/Birman_12.jpg".into())?, "true");
+/// # Ok::<(), finetune::Error>(())
+/// ```
+pub fn using_name(
+    labeller: impl Labeller + 'static,
+) -> impl Fn(&PathBuf) -> Result<String> + Send + Sync + 'static {
+    move |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        labeller.label(&name).map_err(|e| naming(e, path))
+    }
+}
+
+/// A `get_y` that labels a file by its whole path, with `/` between folders on every system.
+pub fn using_path(
+    labeller: impl Labeller + 'static,
+) -> impl Fn(&PathBuf) -> Result<String> + Send + Sync + 'static {
+    move |path: &PathBuf| {
+        let text = path.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "/");
+        labeller.label(&text).map_err(|e| naming(e, path))
+    }
+}
+
+/// The error with the file in place of the text that was searched.
+fn naming(e: Error, path: &Path) -> Error {
+    match e {
+        Error::Label { why, .. } => Error::Label { item: path.display().to_string(), why },
+        e => e,
+    }
+}
+
+/// Labels a file by the name of its folder.
+///
+/// # Errors
+/// [`Error::Label`] if the path has no folder with a name (fastai's label is empty then).
+///
+/// ```
+/// use finetune::data::parent_label;
+///
+/// assert_eq!(parent_label("imagenette/train/tench/1.jpg")?, "tench");
+/// assert!(parent_label("1.jpg").is_err());
+/// # Ok::<(), finetune::Error>(())
+/// ```
+pub fn parent_label<P: AsRef<Path> + ?Sized>(file: &P) -> Result<String> {
+    let file = file.as_ref();
+    match file.parent().and_then(|folder| folder.components().next_back()) {
+        Some(Component::Normal(name)) => Ok(name.to_string_lossy().into_owned()),
+        _ => {
+            let why = "its path names no folder".to_owned();
+            Err(Error::Label { item: file.display().to_string(), why })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_checked_at_once() {
+        for pattern in ["(", "abc", r"(?:x)"] {
+            let e = RegexLabeller::new(pattern).unwrap_err();
+            assert!(matches!(e, Error::Config { option: "RegexLabeller", .. }), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_first_match_elsewhere_is_none_from_the_start() {
+        let letters = RegexLabeller::new("([a-z]+)").unwrap();
+        assert_eq!(letters.label("123abc456").unwrap(), "abc");
+        assert!(letters.from_start(true).label("123abc456").is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! The two sides of a data set: training and validation.
+
+use super::{
+    arrays::Arrays,
+    dataset::Dataset,
+    loader::{Data, DataLoader, Images},
+    options::{LoaderOptions, Settings},
+    skip::{Skipped, SkippedItem},
+    split::Splits,
+    test_items::TestItems,
+};
+use crate::{
+    error::{Error, Result},
+    sample::{Split, Task},
+    seed::Seed,
+    sys::{self, CudaStatus},
+    transform::{BatchTransform, ItemTransform},
+};
+use std::sync::Arc;
+use tch::Device;
+
+/// The training and the validation batches of one data set. A clone is another handle to the same
+/// data.
+#[derive(Debug, Clone)]
+pub struct DataLoaders {
+    train: DataLoader,
+    valid: DataLoader,
+    pub(super) test_items: Option<Arc<dyn TestItems>>,
+}
+
+/// The device that is used where none is named: the first CUDA device, else the CPU.
+fn default_device() -> Device {
+    // Without this the linker may have left libtorch's CUDA half out.
+    match sys::cuda() {
+        CudaStatus::Available(_) => Device::Cuda(0),
+        _ => Device::Cpu,
+    }
+}
+
+impl DataLoaders {
+    /// Loaders of a data set of your own. What a [`DataBlock`](super::DataBlock) would name is in
+    /// `item_tfms`, `batch_tfms` and `options`.
+    ///
+    /// # Errors
+    /// [`Error::EmptySplit`] if there is no training item, [`Error::Config`] if a position is beyond
+    /// the data set or an option cannot be used.
+    pub fn from_dataset(
+        dataset: impl Dataset + 'static,
+        splits: Splits,
+        item_tfms: Vec<Arc<dyn ItemTransform>>,
+        batch_tfms: Vec<Arc<dyn BatchTransform>>,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        let mut images = Images {
+            dataset: Arc::new(dataset),
+            item_tfms: item_tfms.into(),
+            batch_tfms: batch_tfms.into(),
+            skipped: Arc::new(Skipped::default()),
+        };
+        images.sort();
+        Self::new(Data::Images(images), splits, options)
+    }
+
+    /// Loaders of numbers in memory, of any shape, instead of images. The items of `valid` follow
+    /// those of `train` in the data set.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the rows or tasks of both differ or an option cannot be used.
+    ///
+    /// ```
+    /// use finetune::{data::{Arrays, DataLoaders, LoaderOptions}, sample::Task};
+    /// use finetune::tch::{Device, Kind, Tensor};
+    ///
+    /// let task = Task::Category { vocab: ["no".into(), "yes".into()].into() };
+    /// let x = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([6, 2]);
+    /// let y = Tensor::from_slice(&[0i64, 1, 0, 1, 0, 1]);
+    /// let rows = Arrays::from_tensors(&x, &y, task)?;
+    /// let options = LoaderOptions::new().bs(4).shuffle(false).device(Device::Cpu);
+    /// let dls = DataLoaders::from_arrays(rows.clone(), rows, options)?;
+    /// let sizes: Vec<_> = dls.train().batches(0).map(|b| b.unwrap().x.size()).collect();
+    /// assert_eq!(sizes, [[4, 2], [2, 2]]);
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    pub fn from_arrays(train: Arrays, valid: Arrays, options: LoaderOptions) -> Result<Self> {
+        let n = train.len();
+        let both = train.join(valid)?;
+        let splits = Splits { train: (0..n).collect(), valid: (n..both.len()).collect() };
+        Self::new(Data::Arrays(Arc::new(both)), splits, options)
+    }
+
+    fn new(data: Data, splits: Splits, options: LoaderOptions) -> Result<Self> {
+        let device = options.device_or(default_device);
+        let side = |split, items: Vec<usize>, options: LoaderOptions, pool| {
+            let mut settings = Settings::new(split, device);
+            options.apply(&mut settings);
+            DataLoader::new(data.clone(), items, settings, pool)
+        };
+        let n = match &data {
+            Data::Images(images) => images.dataset.len(),
+            Data::Arrays(arrays) => arrays.len(),
+        };
+        if let Some(far) = splits.train.iter().chain(&splits.valid).find(|&&i| i >= n) {
+            let why = format!("position {far} is beyond the {n} items");
+            return Err(Error::config("splitter", why));
+        }
+        if splits.train.is_empty() {
+            let why = match splits.valid.len() {
+                0 => format!("the splitter took none of the {n} items"),
+                valid => format!("the splitter put {valid} of {n} items into validation"),
+            };
+            return Err(Error::EmptySplit { split: "training", why });
+        }
+        let for_valid = options.for_valid();
+        let train = side(Split::Train, splits.train, options, None)?;
+        let valid = side(Split::Valid, splits.valid, for_valid, Some(train.pool().clone()))?;
+        Ok(Self { train, valid, test_items: None })
+    }
+
+    /// The training side: shuffled, the last partial batch dropped, transforms at random.
+    #[must_use]
+    pub fn train(&self) -> &DataLoader {
+        &self.train
+    }
+
+    /// The validation side: all items in fixed order.
+    #[must_use]
+    pub fn valid(&self) -> &DataLoader {
+        &self.valid
+    }
+
+    /// One side.
+    #[must_use]
+    pub fn of(&self, split: Split) -> &DataLoader {
+        match split {
+            Split::Train => &self.train,
+            Split::Valid => &self.valid,
+        }
+    }
+
+    /// The same data with other settings. `bs` is for both sides unless there is a `val_bs`;
+    /// `shuffle`, `drop_last` and `split` are for training.
+    ///
+    /// # Errors
+    /// As [`DataLoader::with`].
+    pub fn with(&self, options: LoaderOptions) -> Result<Self> {
+        let valid = self.valid.with(options.for_valid())?;
+        let train = self.train.with(options)?;
+        let valid = valid.sharing(&train);
+        Ok(Self { train, valid, test_items: self.test_items.clone() })
+    }
+
+    /// What the targets are.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        self.train.task()
+    }
+
+    /// Where the batches are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.train.device()
+    }
+
+    /// The seed of orders and transforms.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.train.settings().seed
+    }
+
+    /// What an item is called: its file, if it has one.
+    #[must_use]
+    pub fn name(&self, item: usize) -> String {
+        self.train.dataset().name(item)
+    }
+
+    /// The item transforms, for export.
+    #[must_use]
+    pub fn item_tfms(&self) -> &[Arc<dyn ItemTransform>] {
+        self.train.item_tfms()
+    }
+
+    /// The batch transforms in the order in which they run, for export and display.
+    #[must_use]
+    pub fn batch_tfms(&self) -> &[Arc<dyn BatchTransform>] {
+        self.train.batch_tfms()
+    }
+
+    /// Adds a batch transform on both sides, at the place that its order gives it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if these are arrays, which have no transforms.
+    pub fn add_batch_tfm(&mut self, tfm: impl BatchTransform + 'static) -> Result<()> {
+        let tfm: Arc<dyn BatchTransform> = Arc::new(tfm);
+        for side in [&mut self.train, &mut self.valid] {
+            let Data::Images(images) = side.data_mut() else {
+                let why = "these are arrays, not images: change the numbers beforehand";
+                return Err(Error::config("batch_tfms", why));
+            };
+            images.batch_tfms = images.batch_tfms.iter().cloned().chain([tfm.clone()]).collect();
+            images.sort();
+        }
+        Ok(())
+    }
+
+    /// The items that were left out so far because they could not be loaded, by position: see
+    /// [`OnError::Skip`](super::OnError::Skip).
+    #[must_use]
+    pub fn skipped(&self) -> Vec<SkippedItem> {
+        match self.train.data() {
+            Data::Images(images) => images.skipped.list(),
+            Data::Arrays(_) => vec![],
+        }
+    }
+}
+
+impl Images {
+    /// Puts the batch transforms into the order in which they run; equal ones stay as given.
+    fn sort(&mut self) {
+        let mut tfms = self.batch_tfms.to_vec();
+        tfms.sort_by_key(|t| t.order());
+        self.batch_tfms = tfms.into();
+    }
+}

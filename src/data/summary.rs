@@ -1,0 +1,125 @@
+//! What happens to one sample and one batch, step by step.
+
+use super::{DataBlock, DataLoaders, TargetBlock};
+use crate::{
+    error::{Error, Result},
+    sample::{Split, Target, Task},
+    seed::Stream,
+    transform,
+};
+use std::{fmt::Write as _, path::Path};
+
+impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
+    /// What happens to the items of `source`: the splits, and one sample and one batch on their way
+    /// through every transform, with shapes.
+    ///
+    /// # Errors
+    /// As [`dataloaders`](Self::dataloaders), and what keeps the sample or the batch from being made:
+    /// the transform and the item are named.
+    pub fn summary(&self, source: impl AsRef<Path>) -> Result<String> {
+        let source = source.as_ref();
+        let items = self.items(source)?;
+        let mut text = format!("items: {} from {}\n", items.len(), source.display());
+        text += &self.dataloaders_of(items)?.summary()?;
+        Ok(text)
+    }
+}
+
+impl DataLoaders {
+    /// One training sample and one training batch on their way through every transform, with shapes.
+    ///
+    /// # Errors
+    /// What keeps the sample or the batch from being made: the transform and the item are named.
+    pub fn summary(&self) -> Result<String> {
+        let mut text = String::new();
+        self.write_splits(&mut text);
+        if !self.train().has_images() {
+            let x = self.train().one_batch()?.x;
+            line(&mut text, &format!("batch: {:?} {:?}, no transforms", x.size(), x.kind()));
+            return Ok(text);
+        }
+        self.write_sample(&mut text)?;
+        self.write_batch(&mut text)?;
+        Ok(text)
+    }
+
+    fn write_splits(&self, text: &mut String) {
+        let (train, valid) = (self.train(), self.valid());
+        line(text, &format!("training: {} items, validation: {}", train.len(), valid.len()));
+        line(text, &task(&self.task()));
+    }
+
+    fn write_sample(&self, text: &mut String) -> Result<()> {
+        let loader = self.train();
+        let item = loader.items()[0];
+        let mut sample = loader.dataset().get(item)?;
+        line(text, &format!("\nsample: {}", loader.dataset().name(item)));
+        line(text, &format!("  decoded: {:?}", sample.image));
+        let mut rng = self.seed().rng(Stream::Item { pass: 0, index: item as u64 });
+        for tfm in loader.item_tfms() {
+            sample = tfm.apply(sample, Split::Train, &mut rng).map_err(|e| Error::Transform {
+                transform: format!("{tfm:?}"),
+                item: loader.dataset().name(item),
+                source: Box::new(e),
+            })?;
+            line(text, &format!("  {tfm:?}: {:?}", sample.image));
+        }
+        line(text, &format!("  target: {}", target(&sample.target, &self.task())));
+        Ok(())
+    }
+
+    fn write_batch(&self, text: &mut String) -> Result<()> {
+        let loader = self.train();
+        let batch = loader.one_batch()?;
+        let sample = loader.sample(batch.items[0], 0)?.image;
+        let (n, size, c) =
+            (batch.items.len(), (sample.width(), sample.height()), sample.channels());
+        line(
+            text,
+            &format!("\nbatch: {n} samples of one size make {n}x{}x{}x{c} bytes", size.1, size.0),
+        );
+        let mut plan = transform::Plan::new(n, size, c);
+        let mut rng = self.seed().rng(Stream::Batch { pass: 0, index: 0 });
+        for tfm in loader.batch_tfms() {
+            tfm.plan(&mut plan, Split::Train, &mut rng)?;
+            let (w, h) = plan.output_size();
+            line(text, &format!("  {tfm:?}: {n}x{c}x{h}x{w}"));
+        }
+        line(
+            text,
+            &format!("  x: {:?} {:?} on {:?}", batch.x.size(), batch.x.kind(), batch.x.device()),
+        );
+        if let Some(y) = &batch.y {
+            line(text, &format!("  y: {:?} {:?}", y.size(), y.kind()));
+        }
+        Ok(())
+    }
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a `String` cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn task(task: &Task) -> String {
+    let names = |vocab: &[String]| {
+        let shown = vocab.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+        let more = if vocab.len() > 10 { ", …" } else { "" };
+        format!("{} categories: {shown}{more}", vocab.len())
+    };
+    match task {
+        Task::Category { vocab } => format!("target: one of {}", names(vocab)),
+        Task::Categories { vocab } => format!("target: any of {}", names(vocab)),
+        Task::Values { n } => format!("target: {n} numbers"),
+    }
+}
+
+fn target(target: &Target, task: &Task) -> String {
+    let name = |&c: &usize| task.vocab().get(c).cloned().unwrap_or_default();
+    match target {
+        Target::None => "none".into(),
+        Target::Category(c) => format!("{} ({c})", name(c)),
+        Target::Categories(found) => found.iter().map(name).collect::<Vec<_>>().join(", "),
+        Target::Values(values) => format!("{values:?}"),
+    }
+}

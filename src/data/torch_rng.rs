@@ -1,0 +1,61 @@
+//! libtorch's generator on the CPU, without libtorch.
+
+use rand_mt::Mt;
+
+/// The numbers of libtorch's CPU generator after `manual_seed`, so that a split by seed is
+/// PyTorch's. libtorch's own generator is not touched.
+///
+/// ```
+/// use finetune::data::TorchRng;
+///
+/// // torch.manual_seed(42); torch.randperm(10)
+/// assert_eq!(TorchRng::new(42).permutation(10), [2, 6, 1, 8, 4, 5, 0, 9, 3, 7]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TorchRng(Mt);
+
+impl TorchRng {
+    /// The generator after `torch.manual_seed(seed)`, which uses the lower 32 bits.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Mt::new(seed as u32))
+    }
+
+    /// `torch.randperm(n)` on the CPU: 0 to n - 1 in random order.
+    pub fn permutation(&mut self, n: usize) -> Vec<usize> {
+        // From this length on libtorch draws 64 bits a position and builds the order inside out.
+        const LONG: usize = (u32::MAX / 20) as usize;
+        if n >= LONG {
+            let mut order = vec![0; n];
+            for i in 0..n {
+                let z = (self.next_u64() % (i as u64 + 1)) as usize;
+                order[i] = order[z];
+                order[z] = i;
+            }
+            return order;
+        }
+        let mut order: Vec<usize> = (0..n).collect();
+        for i in 0..n.saturating_sub(1) {
+            order.swap(i, i + self.0.next_u32() as usize % (n - i));
+        }
+        order
+    }
+
+    /// Two draws, the upper half first.
+    fn next_u64(&mut self) -> u64 {
+        u64::from(self.0.next_u32()) << 32 | u64::from(self.0.next_u32())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "takes 1.7 GB: permutations of more than 214 million items"]
+    fn long_permutations_are_libtorchs_too() {
+        let head = |n| TorchRng::new(7).permutation(n)[..3].to_vec();
+        assert_eq!(head(214_748_363), [112_993_252, 117_420_445, 128_500_308]);
+        assert_eq!(head(214_748_364), [93_268_064, 63_068_233, 165_770_247]);
+    }
+}

@@ -1,0 +1,129 @@
+//! Predictions for a data set, kept: the best and the worst items of any task.
+
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+};
+
+/// The predictions for a data set, for any task.
+///
+/// As [fastai's](https://docs.fast.ai/interpret.html#interpretation), but the predictions are kept.
+#[derive(Debug, Clone)]
+pub struct Interpretation {
+    kept: Predictions,
+}
+
+/// An item and how wrong the model was about it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct ItemLoss {
+    /// The position among the predictions.
+    pub index: usize,
+    /// The position in the data set: `dataset().name(item)` is its file.
+    pub item: usize,
+    /// Its loss.
+    pub loss: f32,
+}
+
+impl Interpretation {
+    /// Predicts the validation split.
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds`].
+    pub fn from_learner(learner: &mut Learner) -> Result<Self> {
+        Self::from_predictions(learner.get_preds()?)
+    }
+
+    /// Predicts the items of `loader`: a test set with labels, or the training split.
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds_of`].
+    pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
+        Self::from_predictions(learner.get_preds_of(loader)?)
+    }
+
+    /// Takes predictions that were made before.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if their parts differ in length.
+    pub fn from_predictions(predictions: Predictions) -> Result<Self> {
+        let p = &predictions;
+        let n = p.items.len();
+        let same = [p.preds.nrows(), p.targets.len(), p.decoded.len()].iter().all(|m| *m == n);
+        if !same || !(p.losses.is_empty() || p.losses.len() == n) {
+            let why = format!(
+                "{n} items, {} predictions, {} targets, {} decoded and {} losses should be as many",
+                p.preds.nrows(),
+                p.targets.len(),
+                p.decoded.len(),
+                p.losses.len()
+            );
+            return Err(Error::config("predictions", why));
+        }
+        Ok(Self { kept: predictions })
+    }
+
+    /// What was predicted.
+    #[must_use]
+    pub fn predictions(&self) -> &Predictions {
+        &self.kept
+    }
+
+    /// The `k` items with the largest losses, the largest first; all of them where `k` is larger.
+    /// Equal losses keep the order of the data set, and a loss that is no number comes first. Empty
+    /// for items without labels.
+    #[must_use]
+    pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
+        self.sorted(k, |a, b| rank(b).total_cmp(&rank(a)))
+    }
+
+    /// The `k` items with the smallest losses, the smallest first: what the model finds easiest.
+    #[must_use]
+    pub fn bottom_losses(&self, k: usize) -> Vec<ItemLoss> {
+        self.sorted(k, |a, b| rank(a).total_cmp(&rank(b)))
+    }
+
+    fn sorted(&self, k: usize, by: impl Fn(f32, f32) -> std::cmp::Ordering) -> Vec<ItemLoss> {
+        let all = self.kept.losses.iter().zip(&self.kept.items).enumerate();
+        let mut all: Vec<_> =
+            all.map(|(index, (&loss, &item))| ItemLoss { index, item, loss }).collect();
+        all.sort_by(|a, b| by(a.loss, b.loss));
+        all.truncate(k);
+        all
+    }
+
+    /// The items at some positions among the predictions, as predictions of their own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a position is not below the number of predictions.
+    pub fn select(&self, indices: &[usize]) -> Result<Predictions> {
+        let p = &self.kept;
+        if let Some(bad) = indices.iter().find(|i| **i >= p.items.len()) {
+            let why = format!("{bad} should be below the number of items, {}", p.items.len());
+            return Err(Error::config("indices", why));
+        }
+        fn pick<T: Clone>(all: &[T], indices: &[usize]) -> Vec<T> {
+            indices.iter().filter_map(|i| all.get(*i).cloned()).collect()
+        }
+        Ok(Predictions::new(
+            pick(&p.items, indices),
+            p.preds.select(ndarray::Axis(0), indices),
+            pick(&p.targets, indices),
+            pick(&p.decoded, indices),
+            pick(&p.losses, indices),
+            p.task.clone(),
+        ))
+    }
+}
+
+/// A loss that is no number is the worst, whatever its sign bit.
+fn rank(loss: f32) -> f32 {
+    if loss.is_nan() { f32::NAN.abs() } else { loss }
+}
+
+/// An item whose target is not what the task says.
+pub(super) fn unlabelled(item: usize, wanted: &str) -> Error {
+    let why = format!("item {item} has no label that is {wanted}: interpretation needs labels");
+    Error::config("predictions", why)
+}

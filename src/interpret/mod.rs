@@ -1,0 +1,29 @@
+//! What a model gets right and wrong, from predictions that are made once and kept.
+//!
+//! | for | type |
+//! |---|---|
+//! | one category an image | [`ClassificationInterpretation`] |
+//! | several categories an image | [`MultiLabelInterpretation`] |
+//! | numbers | [`RegressionInterpretation`] |
+//! | any task: the best and worst items | [`Interpretation`] |
+//!
+//! No question costs another pass over the data: [fastai](https://docs.fast.ai/interpret.html) predicts
+//! again for most of them.
+
+mod calibration;
+mod classification;
+mod kept;
+mod multi_label;
+mod proportion;
+mod regression;
+mod report;
+mod roc;
+
+pub use calibration::{Bin, Calibration};
+pub use classification::ClassificationInterpretation;
+pub use kept::{Interpretation, ItemLoss};
+pub use multi_label::{LabelCounts, MultiLabelInterpretation};
+pub use proportion::Proportion;
+pub use regression::RegressionInterpretation;
+pub use report::{ClassificationReport, ReportRow};
+pub use roc::Roc;

@@ -1,0 +1,175 @@
+//! What is found and missed where an image has several categories.
+
+use super::{
+    ClassificationReport, Interpretation, ItemLoss, Roc,
+    kept::unlabelled,
+    report::{Counts, average, macro_and_weighted},
+};
+use crate::{
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+    sample::{Target, Task},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What is found and missed, for data with several categories an image.
+#[derive(Debug, Clone)]
+pub struct MultiLabelInterpretation {
+    all: Interpretation,
+    vocab: Arc<[String]>,
+    /// What is true of each item, and what was predicted.
+    sets: Vec<(BTreeSet<usize>, BTreeSet<usize>)>,
+}
+
+/// What was counted for one category.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LabelCounts {
+    /// The category.
+    pub name: String,
+    /// True and predicted.
+    pub hits: usize,
+    /// True and not predicted.
+    pub missed: usize,
+    /// Predicted and not true.
+    pub false_alarms: usize,
+}
+
+impl MultiLabelInterpretation {
+    /// Predicts the validation split.
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds`] and of
+    /// [`from_predictions`](MultiLabelInterpretation::from_predictions).
+    pub fn from_learner(learner: &mut Learner) -> Result<Self> {
+        Self::from_predictions(learner.get_preds()?)
+    }
+
+    /// Takes predictions that were made before.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the task is not several categories an image, if a label is missing, or if
+    /// the parts of the predictions do not fit together.
+    pub fn from_predictions(predictions: Predictions) -> Result<Self> {
+        let all = Interpretation::from_predictions(predictions)?;
+        let p = all.predictions();
+        let Task::Categories { vocab } = &p.task else {
+            let why = "the task should be several categories for each image";
+            return Err(Error::config("predictions", why));
+        };
+        let vocab = Arc::clone(vocab);
+        if p.preds.ncols() != vocab.len() {
+            let why = format!("{} outputs for {} categories", p.preds.ncols(), vocab.len());
+            return Err(Error::config("predictions", why));
+        }
+        let set = |t: &Target, item: usize| match t {
+            Target::Categories(all) if all.iter().all(|c| *c < vocab.len()) => {
+                Ok(all.iter().copied().collect())
+            }
+            _ => Err(unlabelled(item, "a list of categories")),
+        };
+        let sets = p.targets.iter().zip(&p.decoded).zip(&p.items);
+        let sets = sets
+            .map(|((t, d), item)| Ok((set(t, *item)?, set(d, *item)?)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { all, vocab, sets })
+    }
+
+    /// What was predicted.
+    #[must_use]
+    pub fn predictions(&self) -> &Predictions {
+        self.all.predictions()
+    }
+
+    /// [`Interpretation::top_losses`].
+    #[must_use]
+    pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
+        self.all.top_losses(k)
+    }
+
+    /// How often each category is found, missed and seen where it is not, in the order of the
+    /// vocabulary.
+    #[must_use]
+    pub fn labels(&self) -> Vec<LabelCounts> {
+        let count = |f: &dyn Fn(&BTreeSet<usize>, &BTreeSet<usize>) -> bool| {
+            self.sets.iter().filter(|(t, d)| f(t, d)).count()
+        };
+        let label = |(i, name): (usize, &String)| LabelCounts {
+            name: name.clone(),
+            hits: count(&|t, d| t.contains(&i) && d.contains(&i)),
+            missed: count(&|t, d| t.contains(&i) && !d.contains(&i)),
+            false_alarms: count(&|t, d| !t.contains(&i) && d.contains(&i)),
+        };
+        self.vocab.iter().enumerate().map(label).collect()
+    }
+
+    /// Precision, recall and F1 of each category. Its text is scikit-learn's for an indicator matrix.
+    #[must_use]
+    pub fn classification_report(&self) -> ClassificationReport {
+        let (mut rows, mut sum) = (vec![], Counts::default());
+        for LabelCounts { name, hits, missed, false_alarms } in self.labels() {
+            let one = Counts { hits, predicted: hits + false_alarms, actual: hits + missed };
+            sum.hits += one.hits;
+            sum.predicted += one.predicted;
+            sum.actual += one.actual;
+            rows.push(one.row(name));
+        }
+        let item = |(t, d): &(BTreeSet<usize>, BTreeSet<usize>)| {
+            let hits = t.intersection(d).count();
+            Counts { hits, predicted: d.len(), actual: t.len() }.row("")
+        };
+        let items: Vec<_> = self.sets.iter().map(item).collect();
+        let mut averages = vec![sum.row("micro avg")];
+        averages.extend(macro_and_weighted(&rows));
+        averages.push(average("samples avg", &items, sum.actual, |_| 1.0));
+        ClassificationReport { rows, accuracy: None, averages }
+    }
+
+    /// How well the probability of `category` tells images with it from those without.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the vocabulary has no such category.
+    pub fn roc(&self, category: &str) -> Result<Roc> {
+        let Some(c) = self.vocab.iter().position(|v| v == category) else {
+            let why = format!("`{category}` should be one of {}", self.vocab.join(", "));
+            return Err(Error::config("category", why));
+        };
+        let scores = self.predictions().preds.column(c);
+        let scores = scores.iter().zip(&self.sets);
+        Ok(Roc::new(scores.map(|(p, (t, _))| (f64::from(*p), t.contains(&c)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+
+    #[test]
+    fn the_report_is_that_of_scikit_learn() {
+        let all = |sets: [&[usize]; 5]| sets.map(|s| Target::Categories(s.to_vec())).to_vec();
+        let targets = all([&[0, 2], &[1], &[0, 1], &[], &[0]]);
+        let decoded = all([&[0], &[1, 2], &[0], &[], &[2]]);
+        let vocab = ["cat", "dog", "sleeping_animal_x"].map(str::to_owned).into();
+        let task = Task::Categories { vocab };
+        let items = (0..5).collect();
+        let p = Predictions::new(items, Array2::zeros((5, 3)), targets, decoded, vec![], task);
+        let interp = MultiLabelInterpretation::from_predictions(p).unwrap();
+        // sklearn.metrics.classification_report of the same, scikit-learn 1.9.1
+        insta::assert_snapshot!(interp.classification_report().to_string(), @"
+                           precision    recall  f1-score   support
+
+                      cat       1.00      0.67      0.80         3
+                      dog       1.00      0.50      0.67         2
+        sleeping_animal_x       0.00      0.00      0.00         1
+
+                micro avg       0.60      0.50      0.55         6
+                macro avg       0.67      0.39      0.49         6
+             weighted avg       0.83      0.50      0.62         6
+              samples avg       0.50      0.40      0.40         6
+        ");
+        let third = &interp.labels()[2];
+        assert_eq!((third.hits, third.missed, third.false_alarms), (0, 1, 2));
+        assert!(interp.roc("cow").is_err());
+    }
+}

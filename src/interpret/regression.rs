@@ -1,0 +1,152 @@
+//! How far off predicted numbers are.
+
+use super::{Interpretation, ItemLoss, kept::unlabelled};
+use crate::{
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+    sample::{Target, Task},
+};
+use ndarray::{Array2, Axis};
+
+/// How far off the predictions are, for data with numbers as targets.
+#[derive(Debug, Clone)]
+pub struct RegressionInterpretation {
+    all: Interpretation,
+    targets: Array2<f64>,
+    predicted: Array2<f64>,
+}
+
+impl RegressionInterpretation {
+    /// Predicts the validation split.
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds`] and of
+    /// [`from_predictions`](RegressionInterpretation::from_predictions).
+    pub fn from_learner(learner: &mut Learner) -> Result<Self> {
+        Self::from_predictions(learner.get_preds()?)
+    }
+
+    /// Takes predictions that were made before.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the task is not numbers, if a target is missing, or if the parts of the
+    /// predictions do not fit together.
+    pub fn from_predictions(predictions: Predictions) -> Result<Self> {
+        let all = Interpretation::from_predictions(predictions)?;
+        let p = all.predictions();
+        let Task::Values { n } = p.task else {
+            let why = "the task should be numbers for each image";
+            return Err(Error::config("predictions", why));
+        };
+        let gather = |all: &[Target]| {
+            let mut values = Array2::zeros((all.len(), n));
+            for (i, target) in all.iter().enumerate() {
+                match target {
+                    Target::Values(v) if v.len() == n => {
+                        for (j, x) in v.iter().enumerate() {
+                            values[(i, j)] = f64::from(*x);
+                        }
+                    }
+                    _ => return Err(unlabelled(p.items[i], &format!("{n} numbers"))),
+                }
+            }
+            Ok(values)
+        };
+        let (targets, predicted) = (gather(&p.targets)?, gather(&p.decoded)?);
+        Ok(Self { all, targets, predicted })
+    }
+
+    /// What was predicted.
+    #[must_use]
+    pub fn predictions(&self) -> &Predictions {
+        self.all.predictions()
+    }
+
+    /// [`Interpretation::top_losses`].
+    #[must_use]
+    pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
+        self.all.top_losses(k)
+    }
+
+    /// The targets, items × numbers.
+    #[must_use]
+    pub fn targets(&self) -> &Array2<f64> {
+        &self.targets
+    }
+
+    /// The predictions, items × numbers.
+    #[must_use]
+    pub fn predicted(&self) -> &Array2<f64> {
+        &self.predicted
+    }
+
+    /// Prediction minus target, items × numbers.
+    #[must_use]
+    pub fn residuals(&self) -> Array2<f64> {
+        &self.predicted - &self.targets
+    }
+
+    /// The mean absolute error of each number; NaN without items.
+    #[must_use]
+    pub fn mae(&self) -> Vec<f64> {
+        self.mean(&self.residuals().mapv(f64::abs))
+    }
+
+    /// The root mean squared error of each number; NaN without items.
+    #[must_use]
+    pub fn rmse(&self) -> Vec<f64> {
+        self.mean(&self.residuals().mapv(|r| r * r)).into_iter().map(f64::sqrt).collect()
+    }
+
+    /// The share of each number's variance that the predictions explain, the coefficient of
+    /// determination: 1 at best, 0 for the mean of the targets, below 0 for worse. NaN or negative
+    /// infinity where the targets are all equal.
+    #[must_use]
+    pub fn r2(&self) -> Vec<f64> {
+        let means = self.mean(&self.targets);
+        let residuals = self.residuals();
+        let sum = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+        (0..self.targets.ncols())
+            .map(|j| {
+                let around = |t: &f64| t - means[j];
+                let total = sum(&mut self.targets.column(j).iter().map(around));
+                1.0 - sum(&mut residuals.column(j).iter().copied()) / total
+            })
+            .collect()
+    }
+
+    fn mean(&self, values: &Array2<f64>) -> Vec<f64> {
+        let n = values.nrows() as f64;
+        values.sum_axis(Axis(0)).iter().map(|s| s / n).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_each_number() {
+        let all = |v: [[f32; 2]; 3]| v.map(|v| Target::Values(v.to_vec())).to_vec();
+        let targets = all([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]);
+        let decoded = all([[1.5, 0.0], [2.0, 1.0], [2.5, -1.0]]);
+        let task = Task::Values { n: 2 };
+        let preds = Array2::zeros((3, 2));
+        let p = Predictions::new(vec![4, 5, 6], preds, targets, decoded, vec![], task);
+        let r = RegressionInterpretation::from_predictions(p).unwrap();
+        assert_eq!(r.mae(), [1.0 / 3.0, 2.0 / 3.0]);
+        assert!((r.rmse()[0] - (0.5f64 / 3.0).sqrt()).abs() < 1e-12);
+        assert_eq!(r.r2()[0], 0.75);
+        assert!(r.r2()[1].is_infinite());
+        assert!(r.top_losses(3).is_empty());
+    }
+
+    #[test]
+    fn a_missing_target_is_named() {
+        let task = Task::Values { n: 1 };
+        let none = vec![Target::None];
+        let p = Predictions::new(vec![7], Array2::zeros((1, 1)), none.clone(), none, vec![], task);
+        let e = RegressionInterpretation::from_predictions(p).unwrap_err().to_string();
+        assert!(e.contains("item 7"), "{e}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Precision, recall and F1 of each category, as text that reads like scikit-learn's.
+
+use std::fmt;
+
+/// Precision, recall, F1 and support of each category and their averages:
+/// [scikit-learn's](https://scikit-learn.org/stable/modules/generated/sklearn.metrics.classification_report.html)
+/// `classification_report`. [`Display`](fmt::Display) writes exactly its text. A ratio whose
+/// denominator is 0 counts as 0.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ClassificationReport {
+    /// A row for each category, in the order of the vocabulary.
+    pub rows: Vec<ReportRow>,
+    /// The share of items that are right; none where an item has several categories.
+    pub accuracy: Option<f64>,
+    /// `macro avg` and `weighted avg`; with several categories an item also `micro avg` and
+    /// `samples avg`.
+    pub averages: Vec<ReportRow>,
+}
+
+/// One line of a [`ClassificationReport`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ReportRow {
+    /// The category, or the kind of average.
+    pub name: String,
+    /// The share of what was predicted that is right.
+    pub precision: f64,
+    /// The share of what is true that was predicted.
+    pub recall: f64,
+    /// The harmonic mean of the two.
+    pub f1: f64,
+    /// How often it is true.
+    pub support: usize,
+}
+
+/// What was counted for one category.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    /// Predicted and true.
+    pub(super) hits: usize,
+    pub(super) predicted: usize,
+    pub(super) actual: usize,
+}
+
+/// A ratio; 0 where its denominator is.
+pub(super) fn ratio(a: f64, b: f64) -> f64 {
+    if b == 0.0 { 0.0 } else { a / b }
+}
+
+impl Counts {
+    pub(super) fn row(self, name: impl Into<String>) -> ReportRow {
+        let (hits, predicted, actual) =
+            (self.hits as f64, self.predicted as f64, self.actual as f64);
+        ReportRow {
+            name: name.into(),
+            precision: ratio(hits, predicted),
+            recall: ratio(hits, actual),
+            f1: ratio(2.0 * hits, predicted + actual),
+            support: self.actual,
+        }
+    }
+}
+
+/// The mean of rows, each counted `weight` times; all of 0 where no row counts.
+pub(super) fn average(
+    name: &str,
+    rows: &[ReportRow],
+    support: usize,
+    weight: impl Fn(&ReportRow) -> f64,
+) -> ReportRow {
+    let total: f64 = rows.iter().map(&weight).sum();
+    let mean = |value: fn(&ReportRow) -> f64| {
+        ratio(rows.iter().map(|r| value(r) * weight(r)).sum(), total)
+    };
+    ReportRow {
+        name: name.to_owned(),
+        precision: mean(|r| r.precision),
+        recall: mean(|r| r.recall),
+        f1: mean(|r| r.f1),
+        support,
+    }
+}
+
+/// The averages over categories.
+pub(super) fn macro_and_weighted(rows: &[ReportRow]) -> [ReportRow; 2] {
+    let support = rows.iter().map(|r| r.support).sum();
+    [
+        average("macro avg", rows, support, |_| 1.0),
+        average("weighted avg", rows, support, |r| r.support as f64),
+    ]
+}
+
+impl fmt::Display for ClassificationReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.rows.iter().map(|r| r.name.chars().count());
+        let width = names.max().unwrap_or(0).max("weighted avg".len());
+        let heads = ["precision", "recall", "f1-score", "support"];
+        write!(f, "{:width$} ", "")?;
+        heads.iter().try_for_each(|h| write!(f, " {h:>9}"))?;
+        write!(f, "\n\n")?;
+        let row = |f: &mut fmt::Formatter<'_>, r: &ReportRow| {
+            let ReportRow { name, precision: p, recall, f1, support } = r;
+            writeln!(f, "{name:>width$}  {p:>9.2} {recall:>9.2} {f1:>9.2} {support:>9}")
+        };
+        self.rows.iter().try_for_each(|r| row(f, r))?;
+        writeln!(f)?;
+        if let Some(accuracy) = self.accuracy {
+            let n: usize = self.rows.iter().map(|r| r.support).sum();
+            writeln!(f, "{:>width$}  {:9} {:9} {accuracy:>9.2} {n:>9}", "accuracy", "", "")?;
+        }
+        self.averages.iter().try_for_each(|r| row(f, r))
+    }
+}

@@ -1,0 +1,181 @@
+//! Pictures of what a model gets wrong.
+
+use super::{Chart, Figure, matrix::Matrix};
+use crate::{
+    error::{Error, Result},
+    interpret::{
+        ClassificationInterpretation, MultiLabelInterpretation, RegressionInterpretation, Roc,
+    },
+};
+
+/// How a confusion matrix is drawn.
+#[derive(Debug, Clone)]
+pub struct ConfusionPlot {
+    title: String,
+    normalize: bool,
+    decimals: usize,
+    least: f64,
+}
+
+impl Default for ConfusionPlot {
+    fn default() -> Self {
+        Self { title: "Confusion matrix".into(), normalize: false, decimals: 2, least: 0.0 }
+    }
+}
+
+impl ConfusionPlot {
+    /// Counts, every one that is not 0.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The title; an empty one takes no room. Default: `Confusion matrix`.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
+    }
+
+    /// Whether to show shares of the row, that is of what is true, and not counts. Default: counts.
+    #[must_use]
+    pub fn normalize(mut self, yes: bool) -> Self {
+        self.normalize = yes;
+        self
+    }
+
+    /// The digits after the point of shares. Default: 2.
+    #[must_use]
+    pub fn decimals(mut self, decimals: usize) -> Self {
+        self.decimals = decimals;
+        self
+    }
+
+    /// Numbers below this are not written; the colours of their squares stay. Default: 0, and 0 itself
+    /// is not written.
+    #[must_use]
+    pub fn at_least(mut self, least: f64) -> Self {
+        self.least = least;
+        self
+    }
+}
+
+/// An error where there is nothing to draw.
+fn some(items: usize) -> Result<()> {
+    if items == 0 {
+        return Err(Error::config("predictions", "there are none to draw"));
+    }
+    Ok(())
+}
+
+impl ClassificationInterpretation {
+    /// The confusion matrix: what is true by rows, what was predicted by columns. It can be read for
+    /// some sixty categories; for more, numbers and then names are left out.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are no predictions.
+    pub fn plot_confusion_matrix(&self) -> Result<Figure> {
+        self.plot_confusion_matrix_with(ConfusionPlot::new())
+    }
+
+    /// The confusion matrix with a title, shares or a threshold of your own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are no predictions.
+    pub fn plot_confusion_matrix_with(&self, plot: ConfusionPlot) -> Result<Figure> {
+        some(self.accuracy().of)?;
+        let (values, decimals) = if plot.normalize {
+            (self.confusion_matrix_normalized(), plot.decimals)
+        } else {
+            (self.confusion_matrix().mapv(|n| n as f64), 0)
+        };
+        let visible = 0.5 / 10f64.powi(decimals as i32);
+        let names = self.vocab().to_vec();
+        let least = plot.least.max(visible);
+        Ok(Matrix { title: plot.title, names, values, decimals, least }.into())
+    }
+
+    /// How often the model is right, by how sure it is, in ten ranges; the expected calibration error
+    /// is in the title.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are no predictions.
+    pub fn plot_calibration(&self) -> Result<Figure> {
+        some(self.accuracy().of)?;
+        let calibration = self.calibration(10);
+        let middle = |b: &crate::interpret::Bin| f64::midpoint(b.low, b.high);
+        let used = || calibration.bins.iter().filter(|b| b.items > 0);
+        let chart = Chart::new(format!("Calibration: error {:.3}", calibration.ece))
+            .x("probability of the predicted category")
+            .y("share that is right")
+            .x_range(0.0..=1.0)
+            .y_range(0.0..=1.0)
+            .bars("right", used().map(|b| (middle(b), b.accuracy)), 0.1)
+            .line_with_dots("mean probability", used().map(|b| (middle(b), b.confidence)))
+            .dashed("perfect", [(0.0, 0.0), (1.0, 1.0)]);
+        Ok(chart.figure().size(640, 560))
+    }
+
+    /// The ROC curve of each of some categories against all others, with the area under it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a category that the vocabulary does not have.
+    pub fn plot_roc<S: AsRef<str>>(&self, categories: &[S]) -> Result<Figure> {
+        let roc = |name: &S| Ok((name.as_ref().to_owned(), self.roc(name.as_ref())?));
+        Ok(curves(categories.iter().map(roc).collect::<Result<_>>()?))
+    }
+}
+
+impl MultiLabelInterpretation {
+    /// The ROC curve of each of some categories, with the area under it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a category that the vocabulary does not have.
+    pub fn plot_roc<S: AsRef<str>>(&self, categories: &[S]) -> Result<Figure> {
+        let roc = |name: &S| Ok((name.as_ref().to_owned(), self.roc(name.as_ref())?));
+        Ok(curves(categories.iter().map(roc).collect::<Result<_>>()?))
+    }
+}
+
+impl RegressionInterpretation {
+    /// Predictions over targets, a chart for each number. Points on the dashed line are right.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are no predictions.
+    pub fn plot_predictions(&self) -> Result<Figure> {
+        some(self.targets().nrows())?;
+        let n = self.targets().ncols();
+        let (mae, r2) = (self.mae(), self.r2());
+        let chart = |j: usize| {
+            let points: Vec<(f64, f64)> = self
+                .targets()
+                .column(j)
+                .iter()
+                .copied()
+                .zip(self.predicted().column(j).iter().copied())
+                .collect();
+            let all = || points.iter().flat_map(|p| [p.0, p.1]).filter(|v| v.is_finite());
+            let (low, high) = (all().fold(f64::NAN, f64::min), all().fold(f64::NAN, f64::max));
+            let which = if n == 1 { String::new() } else { format!("{}: ", j + 1) };
+            Chart::new(format!("{which}mean absolute error {:.3}, R² {:.3}", mae[j], r2[j]))
+                .x("target")
+                .y("prediction")
+                .points("items", points)
+                .dashed("right", [(low, low), (high, high)])
+        };
+        Ok(Figure::charts((0..n).map(chart).collect(), 2))
+    }
+}
+
+fn curves(all: Vec<(String, Roc)>) -> Figure {
+    let chart = Chart::new("ROC")
+        .x("false-positive rate")
+        .y("true-positive rate")
+        .x_range(0.0..=1.0)
+        .y_range(0.0..=1.0);
+    let chart = all.into_iter().fold(chart, |chart, (name, roc)| {
+        let area = roc.auc.map_or("no area".into(), |a| format!("{a:.3}"));
+        chart.line(format!("{name} {area}"), roc.points)
+    });
+    chart.dashed("chance", [(0.0, 0.0), (1.0, 1.0)]).figure().size(640, 600)
+}
