@@ -8,8 +8,7 @@ pub use crate::{
     },
     data::{
         CategoryBlock, DataBlock, DataLoaders, ImageBlock, MultiCategoryBlock, RandomSplitter,
-        RegexLabeller, RegressionBlock, get_image_files, parent_label,
-        using_name,
+        RegexLabeller, RegressionBlock, get_image_files, parent_label, using_name,
     },
     interpret::ClassificationInterpretation,
     learner::{

@@ -128,7 +128,8 @@ fn bad_input_is_an_error_that_says_so() -> Result<()> {
     let e = pets()?.get_items(one_class).dataloaders(photos()).map(|_| ()).unwrap_err();
     assert!(e.to_string().contains("Abyssinian"), "{e}");
 
-    let e = pets()?.item_tfms(Resize::new(0)).dataloaders(photos()).map(|_| ()).unwrap_err();
+    let e = pets()?.item_tfms(Resize::new(0)).dataloaders(photos());
+    let e = e.and_then(|dls| dls.train().one_batch()).unwrap_err();
     assert!(e.to_string().contains('0'), "{e}");
 
     let mut learn = learner()?;

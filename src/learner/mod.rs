@@ -165,7 +165,7 @@ impl Learner {
     }
 
     /// Trains in bfloat16 where libtorch finds it safe. Weights stay 32-bit. Fast on processors and
-    /// GPUs with bfloat16 instructions, slow elsewhere; [`doctor`](crate::doctor) tells.
+    /// GPUs with bfloat16 instructions, slow elsewhere.
     #[must_use]
     pub fn to_bf16(mut self) -> Self {
         self.training.precision = Precision::BFloat16;

@@ -117,7 +117,11 @@ macro_rules! common_setters {
 
 fn fraction(option: &'static str, value: f64) -> Result<()> {
     let fits = value > 0.0 && value < 1.0;
-    if fits { Ok(()) } else { Err(Error::config(option, format!("{value} is not between 0 and 1"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::config(option, format!("{value} is not between 0 and 1")))
+    }
 }
 
 fn divisor(option: &'static str, value: f64) -> Result<()> {
@@ -201,10 +205,8 @@ impl Policy for OneCycle {
         let cycle = |start, peak, end| Schedule::cos_cos(self.pct_start, start, peak, end);
         let (start, peak, end) = self.moms.unwrap_or(defaults.moms);
         let lrs = lrs.iter().map(|lr| cycle(lr / self.div, *lr, lr / self.div_final));
-        course.schedules = vec![
-            (Hyper::Lr, lrs.collect()),
-            (Hyper::Mom, vec![cycle(start, peak, end); groups]),
-        ];
+        course.schedules =
+            vec![(Hyper::Lr, lrs.collect()), (Hyper::Mom, vec![cycle(start, peak, end); groups])];
         Ok(course)
     }
 }

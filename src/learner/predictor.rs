@@ -100,7 +100,10 @@ impl Predictor {
         let mut model = export.arch.build(device, Seed(0))?;
         model.load_state_dict(&state).map_err(|e| broken(e.to_string()))?;
         let loss = loss::by_name(&export.loss).ok_or_else(|| {
-            broken(format!("it was trained with the loss `{}`, which has no name here", export.loss))
+            broken(format!(
+                "it was trained with the loss `{}`, which has no name here",
+                export.loss
+            ))
         })?;
         Ok(Self {
             model,

@@ -100,8 +100,13 @@ impl ResNet {
                     nn::Init::Uniform { lo: -bound, up: bound }
                 }
             };
-            let config =
-                nn::ConvConfig { stride: 2, padding: 3, bias: false, ws_init, ..Default::default() };
+            let config = nn::ConvConfig {
+                stride: 2,
+                padding: 3,
+                bias: false,
+                ws_init,
+                ..Default::default()
+            };
             nn::conv2d(&early / "conv1", n_in, 64, 7, config)
         };
         let bn1 = norm(&(&early / "bn1"), 64);

@@ -9,7 +9,9 @@ use tch::Tensor;
 /// of the user's cache.
 fn folder() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        env::var_os("HOME").or_else(|| env::var_os("USERPROFILE")).map(|h| PathBuf::from(h).join(".cache"))
+        env::var_os("HOME")
+            .or_else(|| env::var_os("USERPROFILE"))
+            .map(|h| PathBuf::from(h).join(".cache"))
     });
     let home = env::var_os("TORCH_HOME").map(PathBuf::from);
     let home = home.unwrap_or_else(|| cache.unwrap_or_default().join("torch"));
@@ -52,7 +54,10 @@ fn first_layer(weight: &Tensor, n_in: i64) -> Tensor {
         n => {
             let mut size = weight.size();
             size[1] = n - size[1];
-            Tensor::cat(&[weight.shallow_clone(), Tensor::zeros(size, (weight.kind(), weight.device()))], 1)
+            Tensor::cat(
+                &[weight.shallow_clone(), Tensor::zeros(size, (weight.kind(), weight.device()))],
+                1,
+            )
         }
     }
 }

@@ -72,13 +72,7 @@ impl Rule for Adam {
         let kept = |i: usize| of(&move |s| s.state[i].shallow_clone());
         let steps = kept(2);
         sys::foreach_add(&steps, &steps.iter().map(Tensor::ones_like).collect::<Vec<_>>(), 1.0)?;
-        let how = sys::AdamStep {
-            lr: h.lr,
-            beta1: h.mom,
-            beta2: h.sqr_mom,
-            decay: wd,
-            eps: h.eps,
-        };
+        let how = sys::AdamStep { lr: h.lr, beta1: h.mom, beta2: h.sqr_mom, decay: wd, eps: h.eps };
         sys::adamw(&params, &grads, &kept(0), &kept(1), &steps, &how)
     }
 }

@@ -240,8 +240,7 @@ impl Optimizer {
                 };
                 if found.size() != new.size() {
                     let sizes = (found.size(), new.size());
-                    let why =
-                        format!("`{}.{name}` is {:?} and not {:?}", p.name, sizes.0, sizes.1);
+                    let why = format!("`{}.{name}` is {:?} and not {:?}", p.name, sizes.0, sizes.1);
                     return Err(wrong(why));
                 }
                 tch::no_grad(|| new.f_copy_(found))?;
@@ -250,7 +249,9 @@ impl Optimizer {
             state.push(Some(kept));
         }
         if let Some(name) = by_name.keys().next() {
-            return Err(wrong(format!("`{name}` is unexpected: it is of another optimizer or model")));
+            return Err(wrong(format!(
+                "`{name}` is unexpected: it is of another optimizer or model"
+            )));
         }
         self.state = state;
         Ok(())

@@ -49,8 +49,7 @@ impl Schedule {
     /// A cosine from `start` to `middle` for `pct`, and one from there to `end`.
     #[must_use]
     pub fn cos_cos(pct: f64, start: f64, middle: f64, end: f64) -> Self {
-        let parts =
-            vec![(pct, Anneal::Cos, start, middle), (1.0 - pct, Anneal::Cos, middle, end)];
+        let parts = vec![(pct, Anneal::Cos, start, middle), (1.0 - pct, Anneal::Cos, middle, end)];
         Self { parts }
     }
 
@@ -70,10 +69,12 @@ impl Schedule {
     /// The value where `pos` of the whole, between 0 and 1, is done.
     #[must_use]
     pub fn at(&self, pos: f64) -> f64 {
-        let mut from = 0.0;
+        // fastai keeps the boundaries in 32 bits: at a boundary the rounding decides which part it is.
+        let mut from = 0.0_f32;
         for (i, &(part, anneal, start, end)) in self.parts.iter().enumerate() {
-            let to = from + part;
-            if pos < to || i + 1 == self.parts.len() {
+            let to = from + part as f32;
+            if (pos as f32) < to || i + 1 == self.parts.len() {
+                let (from, part) = (f64::from(from), f64::from(to - from));
                 let within = if part > 0.0 { (pos - from) / part } else { 1.0 };
                 return anneal.at(start, end, within);
             }

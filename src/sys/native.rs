@@ -125,7 +125,8 @@ impl Autocast {
             (Device::Cuda(_), Kind::BFloat16) => (true, BFLOAT16),
             (Device::Cuda(_), Kind::Half) => (true, HALF),
             _ => {
-                let why = format!("{kind:?} on {device:?}: use bf16 on a CPU, fp16 or bf16 on CUDA");
+                let why =
+                    format!("{kind:?} on {device:?}: use bf16 on a CPU, fp16 or bf16 on CUDA");
                 return Err(Error::config("precision", why));
             }
         };

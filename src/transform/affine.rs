@@ -65,12 +65,8 @@ impl Matrix {
     /// The perspective that moves the corners of the picture in by `x` and `y`.
     fn perspective(x: f64, y: f64) -> Self {
         let from = [(-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0)];
-        let to = [
-            (-1.0 - y, -1.0 - x),
-            (-1.0 + y, 1.0 + x),
-            (1.0 + y, -1.0 + x),
-            (1.0 - y, 1.0 - x),
-        ];
+        let to =
+            [(-1.0 - y, -1.0 - x), (-1.0 + y, 1.0 + x), (1.0 + y, -1.0 + x), (1.0 - y, 1.0 - x)];
         // Eight linear equations for the map that takes `to` to `from`.
         let mut rows = [[0.0; 9]; 8];
         for (i, ((fx, fy), (tx, ty))) in from.into_iter().zip(to).enumerate() {

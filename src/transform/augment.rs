@@ -1,6 +1,6 @@
 use super::{
-    BatchSpec, BatchTransform, Brightness, Contrast, Flip, Plan, RandomResizedCropGpu, Rotate, Warp,
-    Zoom,
+    BatchSpec, BatchTransform, Brightness, Contrast, Flip, Plan, RandomResizedCropGpu, Rotate,
+    Warp, Zoom,
 };
 use crate::{error::Result, image::PadMode, sample::Split, seed::Rng};
 use serde::{Deserialize, Serialize};

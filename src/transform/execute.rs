@@ -184,11 +184,8 @@ impl Plan {
         }
         // Maps from output pixels to -1..1 of the input, one for each image.
         let side = |n: u32| (f64::from(n) - 1.0).max(1.0) / 2.0;
-        let to_unit = Matrix([
-            [1.0 / side(w), 0.0, -1.0],
-            [0.0, 1.0 / side(h), -1.0],
-            [0.0, 0.0, 1.0],
-        ]);
+        let to_unit =
+            Matrix([[1.0 / side(w), 0.0, -1.0], [0.0, 1.0 / side(h), -1.0], [0.0, 0.0, 1.0]]);
         let maps: Vec<f32> = (0..self.len())
             .flat_map(|i| to_unit.times(&self.map(i)).0.into_iter().flatten().map(|v| v as f32))
             .collect();

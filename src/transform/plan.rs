@@ -112,8 +112,7 @@ impl Plan {
         ]);
         let side = |n: u32| last(n).max(1.0) / 2.0;
         let (sx, sy) = (side(whole.0), side(whole.1));
-        let to_unit =
-            Matrix([[1.0 / sx, 0.0, -1.0], [0.0, 1.0 / sy, -1.0], [0.0, 0.0, 1.0]]);
+        let to_unit = Matrix([[1.0 / sx, 0.0, -1.0], [0.0, 1.0 / sy, -1.0], [0.0, 0.0, 1.0]]);
         let to_pixels = Matrix([[sx, 0.0, sx], [0.0, sy, sy], [0.0, 0.0, 1.0]]);
         let image = &self.images[i];
         let affine = image.affine.with_aspect(whole);

@@ -85,8 +85,7 @@ impl Resize {
         let (cw, ch) = ((m * sw) as i64, (m * sh) as i64);
         let left = (x * (image.width() as i64 - cw) as f64) as i64;
         let top = (y * (image.height() as i64 - ch) as f64) as i64;
-        let part =
-            image.crop_pad(left, top, cw.max(1) as u32, ch.max(1) as u32, self.pad_mode)?;
+        let part = image.crop_pad(left, top, cw.max(1) as u32, ch.max(1) as u32, self.pad_mode)?;
         part.resize(self.width, self.height, self.filter)
     }
 }

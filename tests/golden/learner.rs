@@ -24,7 +24,8 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
         }
         r.case();
         let watch = Watch::new(case["model"] == "tiny");
-        let mut learn = learner(g, case).metric(accuracy()).metric(error_rate()).callback(watch.clone());
+        let mut learn =
+            learner(g, case).metric(accuracy()).metric(error_rate()).callback(watch.clone());
         if case["name"] == "train_metrics" {
             learn = learn.train_metrics(true);
         }
@@ -32,7 +33,6 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
         compare(g, r, case, &mut learn, &watch);
     }
 }
-
 
 /// ResNet-18 with the formula's weights and no dropout.
 fn resnet(g: &Golden) -> Learner {
@@ -124,7 +124,8 @@ fn compare(g: &Golden, r: &mut Report, case: &Value, learn: &mut Learner, watch:
     let seen = watch.0.borrow();
     let s = |name: &str| number(&case["sensitivity_without_onednn"][name]);
     let abs = |atol: f64| Tol { rtol: 1e-6, atol };
-    let floor = |of: &str, tiny: f64, deep: f64| (10.0 * s(of)).max(if is_tiny { tiny } else { deep });
+    let floor =
+        |of: &str, tiny: f64, deep: f64| (10.0 * s(of)).max(if is_tiny { tiny } else { deep });
     let loss = abs(floor("raw_loss_max_abs", 2e-5, 2e-2));
     let rate = Tol { rtol: 5e-6, atol: 1e-8 };
     r.close(format!("{key}.lr"), &seen.lr, &theirs("lr"), rate);
@@ -141,7 +142,12 @@ fn compare(g: &Golden, r: &mut Report, case: &Value, learn: &mut Learner, watch:
         r.close(format!("{key}.grad_norm"), &seen.grad_norm, &theirs("grad_norm"), norm);
         let params = Tensor::stack(&seen.params, 0);
         let tol = abs(floor("weights_max_abs", 5e-5, 0.0));
-        r.tensor(format!("{key}.params"), &params, &g.tensor(&format!("{key}.params_after_step")), tol);
+        r.tensor(
+            format!("{key}.params"),
+            &params,
+            &g.tensor(&format!("{key}.params_after_step")),
+            tol,
+        );
     }
     let rows = case["epoch_rows"].as_array().unwrap();
     r.exact(format!("{key}.epochs"), &seen.rows.len(), &rows.len());

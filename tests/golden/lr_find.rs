@@ -36,7 +36,12 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
             arg("thresh", 0.005),
             arg("adjust_value", 1.0),
         );
-        r.close(format!("slide {}", case["kwargs"]), &[lr.unwrap()], &[number(&case["suggestion"])], SAME);
+        r.close(
+            format!("slide {}", case["kwargs"]),
+            &[lr.unwrap()],
+            &[number(&case["suggestion"])],
+            SAME,
+        );
     }
     for case in g.cases("post") {
         r.case();

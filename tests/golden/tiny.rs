@@ -10,10 +10,7 @@ use finetune::{
     sample::{Batch, Task},
 };
 use std::{cell::RefCell, rc::Rc};
-use tch::{
-    Device, Kind, Tensor,
-    nn,
-};
+use tch::{Device, Kind, Tensor, nn};
 
 /// The weight at flat index `i` of the `k`-th tensor: a number in [-1, 1).
 fn hash(i: u32, k: u32, salt: u32) -> f64 {
@@ -43,8 +40,7 @@ pub(crate) fn formula(name: &str, shape: &[i64], k: usize, salt: u32) -> Tensor 
         _ if name.ends_with("weight") => 0.7 + 0.3 * s,
         _ => 0.1 * s,
     };
-    let values: Vec<f32> =
-        (0..n as u32).map(|i| scale(hash(i, k as u32, salt)) as f32).collect();
+    let values: Vec<f32> = (0..n as u32).map(|i| scale(hash(i, k as u32, salt)) as f32).collect();
     Tensor::from_slice(&values).view(shape)
 }
 
@@ -166,15 +162,18 @@ impl Callback for Watch {
     fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
         let loss = f64::try_from(&*loss).unwrap();
         let mut seen = self.0.borrow_mut();
-        if t.at.training() { seen.raw_loss.push(loss) } else { seen.valid_raw_loss.push(loss) }
+        if t.at.training() {
+            seen.raw_loss.push(loss)
+        } else {
+            seen.valid_raw_loss.push(loss)
+        }
         Ok(())
     }
 
     fn after_backward(&mut self, t: &mut Training) -> Step {
         let grads = t.model.params().iter().map(|p| p.tensor.grad()).filter(Tensor::defined);
-        let squares: f64 = grads
-            .map(|g| f64::try_from(g.to_kind(Kind::Double).square().sum(None)).unwrap())
-            .sum();
+        let squares: f64 =
+            grads.map(|g| f64::try_from(g.to_kind(Kind::Double).square().sum(None)).unwrap()).sum();
         self.0.borrow_mut().grad_norm.push(squares.sqrt());
         Ok(())
     }
