@@ -59,6 +59,9 @@ fn check(path: &Path, own: &str, broken: &mut Vec<String>) {
         }
         return;
     }
+    if path.extension().is_none_or(|e| e != "rs") {
+        return;
+    }
     for m in imports(&fs::read_to_string(path).unwrap()) {
         if m != own && floor(&m) >= floor(own) {
             broken.push(format!("{} imports `{m}`", path.display()));

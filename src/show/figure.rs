@@ -30,7 +30,7 @@ use std::{fmt::Write as _, fs, path::Path};
 /// assert!(figure.svg()?.contains("sigmoid"));
 /// let png = figure.size(320, 240).png()?;
 /// assert_eq!(&png[1..4], b"PNG");
-/// # finetune::Result::Ok(())
+/// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Figure {

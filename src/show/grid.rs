@@ -23,7 +23,7 @@ use plotters::{
 /// let photo = Image::new(1, 1, 3, vec![200, 120, 40])?;
 /// let grid = Grid::new("", vec![Cell::new(photo).line("beagle").wrong("basset_hound")]);
 /// assert_eq!(grid.figure().dimensions(), (232, 284));
-/// # finetune::Result::Ok(())
+/// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Grid {
