@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example pets -- --help` lists the options. The pictures land in `target/pets/`.
 
+#![allow(clippy::print_stdout, reason = "a program shows what it does")]
+
 use clap::{Parser, ValueEnum};
 use finetune::prelude::*;
 use std::{error::Error as _, fs, path::PathBuf};

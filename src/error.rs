@@ -67,7 +67,7 @@ pub enum Error {
         /// The item.
         item: String,
         /// Why.
-        source: Box<Error>,
+        source: Box<Self>,
     },
     /// An option has a value that cannot be used. Found before any work starts.
     #[error("`{option}`: {why}")]
@@ -85,7 +85,7 @@ pub enum Error {
         /// The event it was handling.
         event: &'static str,
         /// Why.
-        source: Box<Error>,
+        source: Box<Self>,
     },
     /// The loss is no longer a number.
     #[error(

@@ -1,4 +1,6 @@
 //! A module imports only from the floors below its own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 use std::{fs, path::Path};
 
 const FLOORS: &[&[&str]] = &[

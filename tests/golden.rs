@@ -5,6 +5,13 @@
 //! alone; each topic prints its cases, its largest error beside the tolerance of that comparison, and
 //! where this crate differs on purpose.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test program of its own: it fails by panics and prints its lines"
+)]
+#![allow(dead_code, reason = "the frame offers more than each set of topics uses")]
+
 #[path = "golden/frame.rs"]
 mod frame;
 #[path = "golden/interp.rs"]

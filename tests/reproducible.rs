@@ -2,6 +2,8 @@
 //!
 //! A program of its own: libtorch has one generator for a process, which other tests would draw from.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+
 use finetune::prelude::*;
 use std::path::PathBuf;
 

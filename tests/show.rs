@@ -1,5 +1,7 @@
 //! Pictures have the size that was asked for, ink where text belongs, and say what they show.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+
 use finetune::{
     image::Image,
     show::{Cell, Chart, Figure, Grid, plot_function},

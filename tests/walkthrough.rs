@@ -1,5 +1,7 @@
 //! The whole road on a handful of real photos: data, training, interpretation, export, prediction.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+
 use finetune::prelude::*;
 use std::path::PathBuf;
 

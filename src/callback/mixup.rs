@@ -96,7 +96,6 @@ impl MixUp {
     }
 
     /// Mixes item `i` with item `perm[i]`, which get the weights `1 - weight[i]` and `weight[i]`.
-    #[must_use]
     pub fn mix(x: &Tensor, perm: &Tensor, weight: &Tensor) -> Tensor {
         x.index_select(0, perm).lerp_tensor(x, &like(weight, x))
     }
@@ -167,7 +166,6 @@ impl CutMix {
     }
 
     /// Pastes the box of item `perm[i]` into item `i`.
-    #[must_use]
     pub fn paste(x: &Tensor, perm: &Tensor, [x1, y1, x2, y2]: [i64; 4]) -> Tensor {
         let cut = |t: &Tensor| t.narrow(-1, x1, x2 - x1).narrow(-2, y1, y2 - y1);
         let mixed = x.copy();

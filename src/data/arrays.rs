@@ -36,7 +36,7 @@ impl Arrays {
     /// rows, or a target does not fit `task`.
     pub fn new(x: ArrayD<f32>, targets: Vec<Target>, task: Task) -> Result<Self> {
         let invalid = |why| Err(Error::config("from_arrays", why));
-        if x.ndim() == 0 || x.len() == 0 {
+        if x.ndim() == 0 || x.is_empty() {
             return invalid(format!("inputs of shape {:?} have no rows", x.shape()));
         }
         let n = x.len_of(Axis(0));
@@ -45,7 +45,8 @@ impl Arrays {
         }
         Column::new(&targets, &task, |k| format!("item {k}"))?;
         let row = x.shape()[1..].to_vec();
-        let x = x.as_standard_layout().into_owned().into_raw_vec_and_offset().0;
+        let x = if x.is_standard_layout() { x } else { x.as_standard_layout().into_owned() };
+        let x = x.into_raw_vec_and_offset().0;
         Ok(Self { x, row, targets, task })
     }
 

@@ -168,7 +168,7 @@ impl HostBatch {
     }
 
     /// The batch on `device`.
-    pub(super) fn to_device(self, device: Device) -> Result<Batch> {
+    pub(super) fn placed_on(self, device: Device) -> Result<Batch> {
         let (n, c) = (self.items.len() as i64, i64::from(self.channels));
         let x = match self.x {
             Pixels::Floats(floats) => {

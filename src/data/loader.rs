@@ -420,7 +420,7 @@ impl Iterator for Batches {
             Kind::Images(batches) => loop {
                 match batches.next()? {
                     Ok(None) => {}
-                    Ok(Some(batch)) => return Some(batch.to_device(self.device)),
+                    Ok(Some(batch)) => return Some(batch.placed_on(self.device)),
                     Err(e) => return Some(Err(e)),
                 }
             },

@@ -58,7 +58,7 @@ impl DataLoaders {
             skipped: Arc::new(Skipped::default()),
         };
         images.sort();
-        Self::new(Data::Images(images), splits, options)
+        Self::new(&Data::Images(images), splits, options)
     }
 
     /// Loaders of numbers in memory, of any shape, instead of images. The items of `valid` follow
@@ -85,17 +85,17 @@ impl DataLoaders {
         let n = train.len();
         let both = train.join(valid)?;
         let splits = Splits { train: (0..n).collect(), valid: (n..both.len()).collect() };
-        Self::new(Data::Arrays(Arc::new(both)), splits, options)
+        Self::new(&Data::Arrays(Arc::new(both)), splits, options)
     }
 
-    fn new(data: Data, splits: Splits, options: LoaderOptions) -> Result<Self> {
+    fn new(data: &Data, splits: Splits, options: LoaderOptions) -> Result<Self> {
         let device = options.device_or(default_device);
         let side = |split, items: Vec<usize>, options: LoaderOptions, pool| {
             let mut settings = Settings::new(split, device);
             options.apply(&mut settings);
             DataLoader::new(data.clone(), items, settings, pool)
         };
-        let n = match &data {
+        let n = match data {
             Data::Images(images) => images.dataset.len(),
             Data::Arrays(arrays) => arrays.len(),
         };

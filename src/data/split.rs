@@ -44,7 +44,7 @@ impl<I, F: Fn(&[I]) -> Result<Splits> + Send + Sync> Splitter<I> for F {
 #[derive(Debug)]
 enum Source {
     Seed(u64),
-    Shared(Mutex<TorchRng>),
+    Shared(Box<Mutex<TorchRng>>),
 }
 
 impl Source {
@@ -94,7 +94,7 @@ impl RandomSplitter {
     /// seed. Default: a fixed seed.
     #[must_use]
     pub fn generator(mut self, rng: TorchRng) -> Self {
-        self.source = Source::Shared(Mutex::new(rng));
+        self.source = Source::Shared(Box::new(Mutex::new(rng)));
         self
     }
 }

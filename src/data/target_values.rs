@@ -151,7 +151,7 @@ impl Values for f32 {
     }
 
     fn from_list(list: &[f32]) -> Option<Self> {
-        <[f32; 1]>::try_from(list).ok().map(|[v]| v)
+        <[Self; 1]>::try_from(list).ok().map(|[v]| v)
     }
 }
 

@@ -172,6 +172,7 @@ impl OneCycle {
     common_setters!();
     /// The first learning rate is the peak divided by this. Default: 25.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "fastai's name; a setter divides nothing")]
     pub fn div(mut self, div: f64) -> Self {
         self.div = div;
         self
@@ -353,6 +354,7 @@ impl FineTune {
     }
     /// The second stage begins with the peak divided by this. Default: 5.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "fastai's name; a setter divides nothing")]
     pub fn div(mut self, div: f64) -> Self {
         self.div = div;
         self

@@ -100,7 +100,6 @@ impl Model {
     }
 
     /// The network's output; with dropout and batch statistics if `train`.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         self.net.forward_t(x, train)
     }
@@ -112,7 +111,6 @@ impl Model {
     }
 
     /// What is neither trained nor drawn: running means and variances, by name.
-    #[must_use]
     pub fn buffers(&self) -> &[(String, Tensor)] {
         &self.buffers
     }

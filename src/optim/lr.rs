@@ -66,7 +66,7 @@ impl Lr {
         Ok(match *self {
             Self::Same(v) => vec![v; n],
             Self::Last(v) => last(v),
-            Self::Spread(a, b) if a == 0.0 => last(b),
+            Self::Spread(0.0, b) => last(b),
             Self::Spread(_, b) if n == 1 => vec![b],
             Self::Spread(a, b) => {
                 let step = (b / a).powf(1.0 / (n as f64 - 1.0));

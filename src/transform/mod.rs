@@ -125,7 +125,6 @@ pub fn plan(
 }
 
 /// A batch as pictures to look at: values from 0 to 1, whatever normalization `tfms` ended in.
-#[must_use]
 pub fn denormalize(tfms: &[Arc<dyn BatchTransform>], x: &Tensor) -> Tensor {
     let normalize = tfms.iter().rev().find_map(|t| match t.spec() {
         Some(BatchSpec::Normalize(n)) => Some(n),

@@ -34,7 +34,6 @@ impl Normalize {
     }
 
     /// Normalized values N×C×H×W as they were before.
-    #[must_use]
     pub fn undo(&self, x: &Tensor) -> Tensor {
         let of = |v: &[f32]| Tensor::from_slice(v).view([1, -1, 1, 1]).to_device(x.device());
         x * of(&self.std) + of(&self.mean)
