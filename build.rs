@@ -15,6 +15,7 @@ fn main() {
         .cpp(true)
         .pic(true)
         .warnings(false)
+        .debug(false) // of libtorch's templates, which takes longer than the code
         .std("c++17")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))

@@ -5,8 +5,13 @@
 
 #include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/cpu/vec/functional.h>
-#include <torch/torch.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/from_blob.h>
+#include <torch/version.h>
 
 #include <cstring>
 #include <exception>
@@ -37,9 +42,9 @@ void finetune_free(char* text) {
 char* finetune_from_blob(void* data, const int64_t* sizes, const int64_t* strides, size_t dims,
                          void (*drop)(void*), void* context, void** out) {
     try {
-        auto tensor = torch::from_blob(
+        auto tensor = at::from_blob(
             data, at::IntArrayRef(sizes, dims), at::IntArrayRef(strides, dims),
-            [drop, context](void*) { drop(context); }, torch::kFloat32);
+            [drop, context](void*) { drop(context); }, at::kFloat);
         *out = new at::Tensor(std::move(tensor));
         return nullptr;
     } catch (const std::exception& e) {
@@ -75,7 +80,7 @@ char* finetune_autocast_set(bool cuda, int state, bool entering) {
 char* finetune_adamw(void** params, void** grads, void** avgs, void** sqrs, void** steps, size_t n,
                      double lr, double beta1, double beta2, double decay, double eps) {
     try {
-        torch::NoGradGuard guard;
+        at::NoGradGuard guard;
         at::_fused_adamw_(tensors(params, n), tensors(grads, n), tensors(avgs, n), tensors(sqrs, n),
                           {}, tensors(steps, n), lr, beta1, beta2, decay, eps, false, false);
         return nullptr;
@@ -87,7 +92,7 @@ char* finetune_adamw(void** params, void** grads, void** avgs, void** sqrs, void
 // xs[i] *= factor
 char* finetune_foreach_mul(void** xs, size_t n, double factor) {
     try {
-        torch::NoGradGuard guard;
+        at::NoGradGuard guard;
         at::_foreach_mul_(tensors(xs, n), factor);
         return nullptr;
     } catch (const std::exception& e) {
@@ -98,7 +103,7 @@ char* finetune_foreach_mul(void** xs, size_t n, double factor) {
 // xs[i] += factor * ys[i]
 char* finetune_foreach_add(void** xs, void** ys, size_t n, double factor) {
     try {
-        torch::NoGradGuard guard;
+        at::NoGradGuard guard;
         at::_foreach_add_(tensors(xs, n), tensors(ys, n), factor);
         return nullptr;
     } catch (const std::exception& e) {
