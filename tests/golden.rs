@@ -16,12 +16,16 @@
 mod frame;
 #[path = "golden/interp.rs"]
 mod interp;
+#[path = "golden/labels.rs"]
+mod labels;
 #[path = "golden/learner.rs"]
 mod learner;
 #[path = "golden/lr_find.rs"]
 mod lr_find;
 #[path = "golden/schedules.rs"]
 mod schedules;
+#[path = "golden/split.rs"]
+mod split;
 #[path = "golden/tiny.rs"]
 mod tiny;
 
@@ -32,6 +36,8 @@ use libtest_mimic::{Arguments, Trial};
 type Topic = (&'static str, fn(&Golden, &mut Report));
 
 const TOPICS: &[Topic] = &[
+    ("split", split::check),
+    ("labels", labels::check),
     ("schedules", schedules::check),
     ("learner", learner::check),
     ("lr_find", lr_find::check),

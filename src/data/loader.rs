@@ -121,6 +121,11 @@ impl DataLoader {
         Self { settings, ..self.clone() }
     }
 
+    /// The same with items drawn by weight, given by the running sums of their weights.
+    pub(super) fn with_weights(&self, sums: Arc<[f64]>) -> Self {
+        Self { weights: Some(sums), ..self.clone() }
+    }
+
     /// The same settings for other items of the same data set, given by position.
     ///
     /// # Errors

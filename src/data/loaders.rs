@@ -149,6 +149,11 @@ impl DataLoaders {
         Ok(Self { train, valid, test_items: self.test_items.clone() })
     }
 
+    /// The same with another training side.
+    pub(super) fn with_train(&self, train: DataLoader) -> Self {
+        Self { train, ..self.clone() }
+    }
+
     /// What the targets are.
     #[must_use]
     pub fn task(&self) -> Task {

@@ -3,6 +3,7 @@
 mod arrays;
 mod batch;
 mod block;
+mod columns;
 mod dataset;
 mod files;
 mod label;
@@ -17,14 +18,17 @@ mod split;
 mod split_by;
 mod split_classes;
 mod summary;
+mod table;
 mod target;
 mod target_values;
 mod test_items;
 mod torch_rng;
+mod weighted;
 
 pub use {
     arrays::Arrays,
     block::DataBlock,
+    columns::{ColReader, ColSplitter},
     dataset::Dataset,
     files::{IMAGE_EXTENSIONS, ImageFiles, get_image_files},
     label::{Labeller, RegexLabeller, parent_label, using_name, using_path},
@@ -38,6 +42,7 @@ pub use {
         EndSplitter, FileSplitter, FuncSplitter, GrandparentSplitter, IndexSplitter, MaskSplitter,
     },
     split_classes::{GroupSplitter, TrainTestSplitter},
+    table::{Column, Csv, Row, read_csv},
     target::{CategoryBlock, NA, Sort, TargetBlock},
     target_values::{EncodedMultiCategoryBlock, MultiCategoryBlock, RegressionBlock, Values},
     torch_rng::TorchRng,
