@@ -341,6 +341,6 @@ fn files(golden: &Golden, report: &mut Report) {
     let common = ["jpg", "jpeg", "png", "gif", "bmp", "webp", "tif", "tiff"];
     let both =
         |e: &&str| finetune::data::IMAGE_EXTENSIONS.contains(e) && lower.contains(&format!(".{e}"));
-    report.holds("the usual extensions are images to both", common.iter().all(|e| both(&e)));
+    report.holds("the usual extensions are images to both", common.iter().all(both));
     report.differs("image_extensions", "a fixed list; fastai's is the machine's MIME table");
 }
