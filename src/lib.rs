@@ -2,6 +2,7 @@
 
 pub mod callback;
 pub mod data;
+pub mod download;
 mod error;
 pub mod image;
 pub mod interpret;

@@ -1,0 +1,304 @@
+//! Files from the network: resumed, retried, checked, and placed whole or not at all.
+
+mod exchange;
+mod part;
+
+use crate::error::{Error, Result};
+use exchange::{Exchange, Failure};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use part::Part;
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// An attempt that brings this many new bytes has made progress, and the count of failures starts
+/// again.
+const PROGRESS: u64 = 256 << 10;
+
+/// A file to be downloaded.
+///
+/// Bytes go into `NAME.part` beside the place of the file, with a progress bar on standard error if
+/// that is a terminal. A connection that breaks is resumed where it broke, also by a later process;
+/// errors that pass are met by further attempts with growing waits. The whole is checked and then
+/// renamed, so a file of the wanted name is a complete one. Two processes that want the same file
+/// wait for each other. Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
+///
+/// ```no_run
+/// use finetune::download::Download;
+///
+/// Download::new("https://download.pytorch.org/models/resnet18-f37072fd.pth")
+///     .sha256("f37072fd")
+///     .to("models/resnet18-f37072fd.pth")?;
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Download {
+    url: String,
+    sha256: Option<String>,
+    max_bytes: Option<u64>,
+    retries: u32,
+    backoff: Duration,
+    patience: Duration,
+    recheck: bool,
+    quiet: bool,
+    offline: bool,
+}
+
+impl Download {
+    /// The file at an `http` or `https` address.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            sha256: None,
+            max_bytes: None,
+            retries: 5,
+            backoff: Duration::from_millis(500),
+            patience: Duration::from_secs(60),
+            recheck: true,
+            quiet: false,
+            offline: offline_by_environment(),
+        }
+    }
+
+    /// The SHA-256 of the file in hexadecimal: all 64 digits, or the first 8 and more, as PyTorch puts
+    /// them into file names (see [`hash_in_name`]). Default: the file is not checked.
+    #[must_use]
+    pub fn sha256(mut self, digits: impl Into<String>) -> Self {
+        self.sha256 = Some(digits.into().to_ascii_lowercase());
+        self
+    }
+
+    /// A larger file is refused. Default: no limit.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// How many attempts may follow the first without progress. Default: 5.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// The wait before the second attempt. It doubles with each further one, to at most a minute. A
+    /// server's `Retry-After` is honoured within the same bound. Default: half a second.
+    #[must_use]
+    pub fn backoff(mut self, wait: Duration) -> Self {
+        self.backoff = wait;
+        self
+    }
+
+    /// A connection on which nothing comes for this long counts as broken. Default: one minute.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Whether a file that is already in its place is checked against the SHA-256, and downloaded
+    /// again if it is another. Default: true.
+    #[must_use]
+    pub fn recheck(mut self, yes: bool) -> Self {
+        self.recheck = yes;
+        self
+    }
+
+    /// Whether to show no progress bar. It is shown on terminals only in any case. Default: false.
+    #[must_use]
+    pub fn quiet(mut self, yes: bool) -> Self {
+        self.quiet = yes;
+        self
+    }
+
+    /// Whether to use what is in place and never the network. Default: what
+    /// [`offline_by_environment`] says.
+    #[must_use]
+    pub fn offline(mut self, yes: bool) -> Self {
+        self.offline = yes;
+        self
+    }
+
+    /// Sees to it that the file is at `path`. Missing folders are made.
+    ///
+    /// # Errors
+    /// [`Error::Download`] if the file cannot be had, is too large, has another checksum or may not be
+    /// fetched because this is offline; it says where to place the file by hand. [`Error::Io`] if it
+    /// cannot be written, [`Error::Config`] if the SHA-256 is not one.
+    pub fn to(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.check_options()?;
+        if self.is_there(path)? {
+            return Ok(());
+        }
+        if self.offline {
+            let why = match path.exists() {
+                true => "the file that is there has another SHA-256",
+                false => "it is not there",
+            };
+            return Err(self.failed(path, &format!("{why}, and downloads are switched off")));
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        let bar = self.bar(path);
+        let mut part = Part::open(path, || bar.set_message("another process is downloading"))?;
+        // It may have come while this process waited for the other.
+        let outcome = match self.is_there(path) {
+            Ok(true) => part.remove(),
+            Ok(false) => self.fill(&mut part, path, &bar).and_then(|()| part.place(path)),
+            Err(e) => Err(e),
+        };
+        bar.finish_and_clear();
+        if outcome.is_err() && part.is_empty() {
+            part.remove()?;
+        }
+        outcome
+    }
+
+    fn check_options(&self) -> Result<()> {
+        let Some(digits) = &self.sha256 else { return Ok(()) };
+        let hexadecimal = digits.bytes().all(|b| b.is_ascii_hexdigit());
+        if hexadecimal && (8..=64).contains(&digits.len()) {
+            return Ok(());
+        }
+        let why = format!("`{digits}` is no SHA-256: 8 to 64 hexadecimal digits are");
+        Err(Error::config("sha256", why))
+    }
+
+    /// Whether there is a file in place that will do.
+    fn is_there(&self, path: &Path) -> Result<bool> {
+        if !path.is_file() {
+            return Ok(false);
+        }
+        match &self.sha256 {
+            Some(digits) if self.recheck => Ok(sha256_of(path)?.starts_with(digits)),
+            _ => Ok(true),
+        }
+    }
+
+    /// Fills the part by as many exchanges as are needed, and checks it.
+    fn fill(&self, part: &mut Part, path: &Path, bar: &ProgressBar) -> Result<()> {
+        let exchange = Exchange::new(&self.url, self.max_bytes, self.patience);
+        let (mut failures, mut furthest, mut afresh) = (0, part.len(), part.is_empty());
+        loop {
+            let why = match exchange.run(part, self.sha256.is_some(), bar) {
+                Ok(()) => match self.wrong_hash(part)? {
+                    None => return Ok(()),
+                    // What was there from before may be the culprit: begin once more.
+                    Some(_) if !afresh => {
+                        afresh = true;
+                        part.clear()?;
+                        continue;
+                    }
+                    Some(found) => {
+                        part.remove()?;
+                        let wanted = self.sha256.as_deref().unwrap_or_default();
+                        let why = format!(
+                            "the file that came has the SHA-256 {found} instead of {wanted}, so it \
+                             was removed"
+                        );
+                        return Err(self.failed(path, &why));
+                    }
+                },
+                Err(Failure::Local(e)) => return Err(e),
+                Err(Failure::Final(why)) => return Err(self.failed(path, &why)),
+                Err(Failure::Passing { why, wait }) => {
+                    if part.len() >= furthest + PROGRESS {
+                        failures = 0;
+                    }
+                    furthest = furthest.max(part.len());
+                    failures += 1;
+                    if failures <= self.retries {
+                        let own = self.backoff.saturating_mul(1 << (failures - 1).min(20));
+                        let wait = wait.unwrap_or(own).max(own).min(LONGEST_WAIT);
+                        bar.set_message(format!("{why}; again in {wait:.0?}"));
+                        thread::sleep(wait);
+                        continue;
+                    }
+                    why
+                }
+            };
+            let why = match failures {
+                1 => why,
+                n => format!("{why}, after {n} attempts"),
+            };
+            return Err(self.failed(path, &why));
+        }
+    }
+
+    /// The SHA-256 of the part, if it is not the one that was promised.
+    fn wrong_hash(&self, part: &Part) -> Result<Option<String>> {
+        let Some(digits) = &self.sha256 else { return Ok(None) };
+        let found = sha256_of(part.path())?;
+        Ok((!found.starts_with(digits)).then_some(found))
+    }
+
+    fn bar(&self, path: &Path) -> ProgressBar {
+        let target = match self.quiet {
+            true => ProgressDrawTarget::hidden(),
+            false => ProgressDrawTarget::stderr(),
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let style = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}";
+        let style = ProgressStyle::with_template(style).expect("the template is well-formed");
+        ProgressBar::with_draw_target(None, target).with_style(style).with_prefix(name)
+    }
+
+    fn failed(&self, path: &Path, why: &str) -> Error {
+        let place = path.display();
+        let help = format!("{why}. To place it by hand, download it by other means to {place}");
+        Error::Download { url: self.url.clone(), why: help }
+    }
+}
+
+/// Whether `FINETUNE_OFFLINE` is set to anything but nothing or `0`.
+#[must_use]
+pub fn offline_by_environment() -> bool {
+    std::env::var_os("FINETUNE_OFFLINE").is_some_and(|v| !v.is_empty() && v != "0")
+}
+
+/// The digits of the SHA-256 in a file name of PyTorch's form.
+///
+/// ```
+/// use finetune::download::hash_in_name;
+///
+/// assert_eq!(hash_in_name("resnet34-b627a593.pth"), Some("b627a593"));
+/// assert_eq!(hash_in_name("my-best-model.pth"), None);
+/// ```
+#[must_use]
+pub fn hash_in_name(name: &str) -> Option<&str> {
+    let digits = name.rsplit_once('.')?.0.rsplit_once('-')?.1;
+    let is_hash = digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_hash && digits.len() <= 64).then_some(digits)
+}
+
+/// The SHA-256 of a file in 64 hexadecimal digits.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read.
+pub fn sha256_of(path: impl AsRef<Path>) -> Result<String> {
+    let path: PathBuf = path.as_ref().into();
+    let digest = || -> io::Result<_> {
+        let mut file = File::open(&path)?;
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hash.finalize()),
+                n => hash.update(&buffer[..n]),
+            }
+        }
+    };
+    let digest = digest().map_err(Error::io(&path))?;
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,136 @@
+//! The unfinished file beside its place.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// Where the bytes of a part are from, kept beside it so that a later process goes on with the same
+/// version of the same file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Origin {
+    pub(super) url: String,
+    /// The server's name for the version: `ETag` or `Last-Modified`.
+    pub(super) version: Option<String>,
+}
+
+/// The unfinished file, which no other process writes for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Part {
+    file: File,
+    path: PathBuf,
+    /// Where the origin is kept.
+    note: PathBuf,
+    len: u64,
+}
+
+impl Part {
+    /// Opens or makes the part of the file that is to be at `place`. Calls `waiting` if another process
+    /// has it, and waits.
+    pub(super) fn open(place: &Path, waiting: impl Fn()) -> Result<Self> {
+        let beside = |ending: &str| {
+            let mut name = place.file_name().unwrap_or_default().to_owned();
+            name.push(ending);
+            place.with_file_name(name)
+        };
+        let (path, note) = (beside(".part"), beside(".part.json"));
+        let open = || -> io::Result<File> {
+            loop {
+                let mut options = OpenOptions::new();
+                let file =
+                    options.read(true).write(true).create(true).truncate(false).open(&path)?;
+                lock(&file, &waiting)?;
+                // Whoever had the lock may have renamed or removed the file.
+                let same = same_file::Handle::from_path(&path).ok();
+                if same == Some(same_file::Handle::from_file(file.try_clone()?)?) {
+                    return Ok(file);
+                }
+            }
+        };
+        let file = open().map_err(Error::io(&path))?;
+        let len = file.metadata().map_err(Error::io(&path))?.len();
+        Ok(Self { file, path, note, len })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where its bytes are from, if that is known.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        serde_json::from_slice(&fs::read(&self.note).ok()?).ok()
+    }
+
+    /// Empties the part.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        self.len = 0;
+        self.file.set_len(0).map_err(Error::io(&self.path))
+    }
+
+    /// Empties the part and writes down where the bytes to come are from.
+    pub(super) fn begin(&mut self, origin: &Origin) -> Result<()> {
+        self.clear()?;
+        let text = serde_json::to_vec(origin).map_err(Error::other)?;
+        fs::write(&self.note, text).map_err(Error::io(&self.note))
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let write = |file: &mut File| {
+            file.seek(SeekFrom::Start(self.len))?;
+            file.write_all(bytes)
+        };
+        write(&mut self.file).map_err(Error::io(&self.path))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Gives the finished file its name.
+    pub(super) fn place(&mut self, place: &Path) -> Result<()> {
+        self.file.sync_all().map_err(Error::io(&self.path))?;
+        fs::rename(&self.path, place).map_err(Error::io(place))?;
+        self.forget()
+    }
+
+    /// Removes the part.
+    pub(super) fn remove(&mut self) -> Result<()> {
+        self.clear()?;
+        absent(&self.path, fs::remove_file(&self.path))?;
+        self.forget()
+    }
+
+    fn forget(&self) -> Result<()> {
+        absent(&self.note, fs::remove_file(&self.note))
+    }
+}
+
+/// An absent file is removed already.
+fn absent(path: &Path, removed: io::Result<()>) -> Result<()> {
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn lock(file: &File, waiting: impl Fn()) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            waiting();
+            file.lock()
+        }
+        // Some network file systems have no locks. A checksum still finds what two writers do.
+        Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
