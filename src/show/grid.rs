@@ -22,7 +22,7 @@ use plotters::{
 /// use finetune::{image::Image, show::{Cell, Grid}};
 /// let photo = Image::new(1, 1, 3, vec![200, 120, 40])?;
 /// let grid = Grid::new("", vec![Cell::new(photo).line("beagle").wrong("basset_hound")]);
-/// assert_eq!(grid.figure().dimensions(), (232, 284));
+/// assert_eq!(grid.figure().dimensions(), (232, 276));
 /// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug, Clone)]
