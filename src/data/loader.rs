@@ -216,7 +216,8 @@ impl DataLoader {
     }
 
     /// Whether the items are images, not rows of numbers.
-    pub(super) fn has_images(&self) -> bool {
+    #[must_use]
+    pub fn has_images(&self) -> bool {
         matches!(self.data, Data::Images(_))
     }
 

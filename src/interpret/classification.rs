@@ -38,6 +38,13 @@ pub struct ClassificationInterpretation {
     pairs: Vec<(usize, usize)>,
 }
 
+impl AsRef<Interpretation> for ClassificationInterpretation {
+    /// The same predictions, for what can be asked of any task.
+    fn as_ref(&self) -> &Interpretation {
+        &self.all
+    }
+}
+
 impl ClassificationInterpretation {
     /// Predicts the validation split.
     ///

@@ -35,6 +35,13 @@ pub struct LabelCounts {
     pub false_alarms: usize,
 }
 
+impl AsRef<Interpretation> for MultiLabelInterpretation {
+    /// The same predictions, for what can be asked of any task.
+    fn as_ref(&self) -> &Interpretation {
+        &self.all
+    }
+}
+
 impl MultiLabelInterpretation {
     /// Predicts the validation split.
     ///

@@ -16,6 +16,13 @@ pub struct RegressionInterpretation {
     predicted: Array2<f64>,
 }
 
+impl AsRef<Interpretation> for RegressionInterpretation {
+    /// The same predictions, for what can be asked of any task.
+    fn as_ref(&self) -> &Interpretation {
+        &self.all
+    }
+}
+
 impl RegressionInterpretation {
     /// Predicts the validation split.
     ///

@@ -1,5 +1,7 @@
 //! What was recorded of the last fit.
 
+use crate::optim::Hypers;
+
 /// One line of the table of a fit.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
@@ -29,6 +31,8 @@ pub struct History {
     pub lrs: Vec<f64>,
     /// The momentum of the last group at each step.
     pub moms: Vec<f64>,
+    /// All hyper-parameters of each group at each step.
+    pub hypers: Vec<Vec<Hypers>>,
     /// The number of steps done at the end of each epoch.
     pub iters: Vec<usize>,
 }

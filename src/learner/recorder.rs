@@ -129,6 +129,7 @@ impl Callback for Recorder {
             let hypers = t.opt.hypers().last();
             t.history.lrs.push(hypers.map_or(0.0, |h| h.lr));
             t.history.moms.push(hypers.map_or(0.0, |h| h.mom));
+            t.history.hypers.push(t.opt.hypers().to_vec());
             t.history.raw_losses.push(f64::from(loss));
             t.history.losses.push(self.smooth.add(loss));
             if self.train_metrics {

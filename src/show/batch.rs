@@ -1,96 +1,161 @@
-use super::{Cell, Figure, Grid};
-use crate::{
-    data::{DataLoader, DataLoaders},
-    error::{Error, Result},
-    image::Image,
-    interpret::ClassificationInterpretation,
-    sample::{Batch, Split, Target, Task},
-    transform,
-};
-use tch::{Device, Kind, Tensor};
+//! Pictures of what goes into a network.
 
-/// What a target says, in the words of the task.
-fn words(target: &Target, task: &Task) -> String {
-    let name = |i: &usize| task.vocab().get(*i).cloned().unwrap_or_else(|| i.to_string());
-    match target {
-        Target::Category(i) => name(i),
-        Target::Categories(all) => all.iter().map(name).collect::<Vec<_>>().join("; "),
-        Target::Values(v) => v.iter().map(|v| format!("{v:.3}")).collect::<Vec<_>>().join(", "),
-        Target::None => String::new(),
+use super::{
+    Cell, Figure, Grid,
+    seen::{pictures, words},
+};
+use crate::{
+    data::{DataLoader, DataLoaders, LoaderOptions},
+    error::{Error, Result},
+    image::{Decode, Image},
+    sample::Split,
+};
+use std::path::Path;
+
+/// How a batch is shown: fastai's arguments of `show_batch`.
+///
+/// ```no_run
+/// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
+/// use finetune::show::ShowBatch;
+/// dls.show_batch(9)?.save("batch.png")?;
+/// dls.show_batch(ShowBatch::new(8).unique().columns(4))?.save("augmented.png")?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ShowBatch {
+    n: usize,
+    unique: bool,
+    columns: Option<usize>,
+    pass: u64,
+}
+
+impl ShowBatch {
+    /// Up to `n` pictures.
+    #[must_use]
+    pub fn new(n: usize) -> Self {
+        Self { n, unique: false, columns: None, pass: 0 }
+    }
+
+    /// Shows one item `n` times, each time with its own random draws: what augmentation does.
+    /// Default: different items.
+    #[must_use]
+    pub fn unique(mut self) -> Self {
+        self.unique = true;
+        self
+    }
+
+    /// How many pictures are in a row. Default: the square root of their number, rounded up.
+    #[must_use]
+    pub fn columns(mut self, columns: usize) -> Self {
+        self.columns = Some(columns);
+        self
+    }
+
+    /// The pass over the data to show: another pass has another order and other augmentations.
+    /// Default: 0.
+    #[must_use]
+    pub fn pass(mut self, pass: u64) -> Self {
+        self.pass = pass;
+        self
     }
 }
 
-/// The first `n` pictures of a batch as the network sees them, without normalization.
-fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<Vec<Image>> {
-    let x = transform::denormalize(loader.batch_tfms(), &batch.x);
-    let bytes = (x * 255.0).round().to_kind(Kind::Uint8).to_device(Device::Cpu);
-    let rows = bytes.permute([0, 2, 3, 1]).contiguous();
-    (0..(n as i64).min(rows.size()[0])).map(|i| picture(&rows.get(i))).collect()
-}
-
-fn picture(row: &Tensor) -> Result<Image> {
-    let (h, w, c) = row.size3()?;
-    let pixels: Vec<u8> = Vec::try_from(&row.contiguous().view([-1]))?;
-    Image::new(w as u32, h as u32, c as u8, pixels)
+impl From<usize> for ShowBatch {
+    fn from(n: usize) -> Self {
+        Self::new(n)
+    }
 }
 
 impl DataLoaders {
-    /// Up to `n` training items as the network sees them, augmented, with their labels: fastai's
-    /// `show_batch`.
+    /// Training items as the network sees them, augmented, with their labels: fastai's
+    /// [`show_batch`](https://docs.fast.ai/data.core.html#tfmddl.show_batch). Takes their number, or a
+    /// [`ShowBatch`] with more.
     ///
     /// # Errors
-    /// Whatever the data reports.
-    pub fn show_batch(&self, n: usize) -> Result<Figure> {
-        self.of(Split::Train).show_batch(n)
+    /// As [`DataLoader::show_batch`].
+    pub fn show_batch(&self, how: impl Into<ShowBatch>) -> Result<Figure> {
+        self.of(Split::Train).show_batch(how)
     }
 }
 
 impl DataLoader {
-    /// Up to `n` items of the first batch as the network sees them, with their labels.
+    /// Items of the first batch as the network sees them, with their labels. Takes their number, or a
+    /// [`ShowBatch`] with more.
     ///
     /// # Errors
-    /// Whatever the data reports; [`Error::Config`] if the inputs are no images.
-    pub fn show_batch(&self, n: usize) -> Result<Figure> {
-        let batch = self.one_batch()?;
-        if batch.x.dim() != 4 {
-            return Err(Error::config("show_batch", "the inputs of these loaders are no images"));
+    /// Whatever the data reports; [`Error::Config`] if the inputs are no images or `n` is 0.
+    pub fn show_batch(&self, how: impl Into<ShowBatch>) -> Result<Figure> {
+        let how = how.into();
+        if how.n == 0 {
+            return Err(Error::config("show_batch", "needs an `n` of 1 or more"));
         }
+        let shown = if how.unique { self.one_again_and_again(&how)? } else { self.first(&how)? };
         let task = self.task();
-        let cells = pictures(self, &batch, n)?.into_iter().zip(&batch.items);
-        let cells = cells
-            .map(|(picture, &item)| {
-                Ok(Cell::new(picture).line(words(&self.dataset().target(item)?, &task)))
+        let cells = shown
+            .into_iter()
+            .map(|(picture, item)| {
+                let label = words(&self.dataset().target(item)?, &task);
+                let cell = Cell::new(picture);
+                Ok(if label.is_empty() { cell } else { cell.line(label) })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Grid::new("", cells).figure())
+        let grid = Grid::new("", cells);
+        let grid = if let Some(columns) = how.columns { grid.columns(columns) } else { grid };
+        Ok(grid.figure())
+    }
+
+    /// As many items of a pass as were asked for, also where a batch is smaller.
+    fn first(&self, how: &ShowBatch) -> Result<Vec<(Image, usize)>> {
+        let mut shown = vec![];
+        for batch in self.batches(how.pass) {
+            let batch = batch?;
+            let pictures = pictures(self, &batch, how.n - shown.len())?;
+            shown.extend(pictures.into_iter().zip(batch.items));
+            if shown.len() >= how.n {
+                return Ok(shown);
+            }
+        }
+        if shown.is_empty() {
+            // Says that there is no batch.
+            self.one_batch()?;
+        }
+        Ok(shown)
+    }
+
+    /// One item, in one pass after another.
+    fn one_again_and_again(&self, how: &ShowBatch) -> Result<Vec<(Image, usize)>> {
+        let Some(&item) = self.items().first() else {
+            return self.first(how);
+        };
+        let alone = self.with(LoaderOptions::new().bs(1).drop_last(false))?.of_items([item])?;
+        let mut shown = vec![];
+        for pass in (how.pass..).take(how.n) {
+            let Some(batch) = alone.batches(pass).next() else { break };
+            let pictures = pictures(self, &batch?, 1)?;
+            shown.extend(pictures.into_iter().map(|picture| (picture, item)));
+        }
+        Ok(shown)
     }
 }
 
-impl ClassificationInterpretation {
-    /// The `k` items with the highest loss: the picture under prediction, actual class, loss and
-    /// probability of the prediction, as fastai's `plot_top_losses`. `loader` is the one that was
-    /// predicted.
-    ///
-    /// # Errors
-    /// Whatever the data reports.
-    pub fn plot_top_losses(&self, loader: &DataLoader, k: usize) -> Result<Figure> {
-        let kept = self.predictions();
-        let cells = self
-            .top_losses(k)
-            .into_iter()
-            .map(|top| {
-                let at = top.index;
-                let picture = loader.sample(kept.items[at], 0)?.image;
-                let (said, is) = (&kept.decoded[at], &kept.targets[at]);
-                let most = kept.preds.row(at).iter().copied().fold(0.0, f32::max);
-                let cell = Cell::new(picture);
-                let said_text = words(said, &kept.task);
-                let cell = if said == is { cell.right(said_text) } else { cell.wrong(said_text) };
-                Ok(cell
-                    .line(format!("is {}", words(is, &kept.task)))
-                    .line(format!("loss {:.2}, p {most:.2}", top.loss)))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Grid::new("Highest losses", cells).figure())
-    }
+/// Image files, each under its name: fastai's
+/// [`show_images`](https://docs.fast.ai/torch_core.html#show_images) for files. For other text, or
+/// pictures in memory, see [`Grid`].
+///
+/// ```no_run
+/// use finetune::{data::get_image_files, show::show_images};
+/// let files = get_image_files("pets/images")?;
+/// show_images(files.iter().take(12))?.save("some.png")?;
+/// # Ok::<(), finetune::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Image`], naming the file, if one cannot be read or decoded.
+pub fn show_images<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> Result<Figure> {
+    let cell = |file: P| {
+        let file = file.as_ref();
+        let name = file.file_name().unwrap_or(file.as_os_str());
+        Ok(Cell::new(Decode::new().open(file)?).line(name.to_string_lossy()))
+    };
+    Ok(Grid::new("", files.into_iter().map(cell).collect::<Result<_>>()?).figure())
 }

@@ -5,13 +5,17 @@ use super::{
     font::{Rgb, UNITS, drawing, px, rgb},
     grid::Grid,
     matrix::Matrix,
+    notebook,
 };
 use crate::{
     error::{Error, Result},
     image::Image,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
+use image::{
+    ExtendedColorType, ImageEncoder as _,
+    codecs::{jpeg::JpegEncoder, png::PngEncoder},
+};
 use plotters::{
     coord::Shift,
     drawing::{DrawingArea, IntoDrawingArea as _},
@@ -62,6 +66,14 @@ impl Figure {
     /// Charts side by side, `columns` in a row.
     pub(super) fn charts(charts: Vec<Chart>, columns: usize) -> Self {
         Self::new(Content::Charts { charts, columns: columns.max(1) })
+    }
+
+    /// The charts of a figure, each alone; another figure as it is.
+    pub(super) fn each(self) -> Vec<Self> {
+        match self.content {
+            Content::Charts { charts, .. } => charts.into_iter().map(Self::from).collect(),
+            _ => vec![self],
+        }
     }
 
     fn new(content: Content) -> Self {
@@ -173,14 +185,10 @@ impl Figure {
 
     /// Shows the figure in a notebook with the Rust kernel (evcxr), which calls this for the last
     /// expression of a cell. Where it cannot be drawn, the notebook shows why.
-    #[allow(clippy::print_stdout, reason = "the kernel reads what a value prints")]
     pub fn evcxr_display(&self) {
         match self.png() {
-            Ok(png) => {
-                let data = BASE64.encode(png);
-                println!("EVCXR_BEGIN_CONTENT image/png\n{data}\nEVCXR_END_CONTENT");
-            }
-            Err(e) => println!("{e}"),
+            Ok(png) => notebook::show(&[("image/png", &BASE64.encode(png))]),
+            Err(e) => notebook::show(&[("text/plain", &e.to_string())]),
         }
     }
 
@@ -279,6 +287,17 @@ pub(super) fn encode(picture: &Image) -> Result<Vec<u8>> {
         .write_image(picture.pixels(), picture.width(), picture.height(), color)
         .map_err(drawing)?;
     Ok(bytes)
+}
+
+/// A photo as the address of itself, for HTML: a JPEG, which is a tenth of the PNG.
+pub(super) fn photo_url(picture: &Image) -> Result<String> {
+    let color =
+        if picture.channels() == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let mut bytes = vec![];
+    JpegEncoder::new_with_quality(&mut bytes, 85)
+        .write_image(picture.pixels(), picture.width(), picture.height(), color)
+        .map_err(drawing)?;
+    Ok(format!("data:image/jpeg;base64,{}", BASE64.encode(bytes)))
 }
 
 /// A picture as the address of itself, for SVG and HTML.

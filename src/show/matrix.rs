@@ -26,6 +26,8 @@ pub(super) struct Matrix {
 
 /// Names beyond this width end in an ellipsis.
 const NAME: u32 = px(220);
+/// Text on light squares: a dark page that turns text light leaves this as it is.
+const ON_LIGHT: Rgb = [0x20, 0x20, 0x20];
 /// The blues of ColorBrewer: nothing, half, the largest number.
 const BLUES: [Rgb; 3] = [[0xf4, 0xf8, 0xfd], [0x6b, 0xae, 0xd6], [0x08, 0x30, 0x6b]];
 
@@ -113,7 +115,7 @@ impl Matrix {
                 // Luminance decides which text can be read on the square.
                 let [r, g, b] = color.map(f64::from);
                 let dark = 0.299 * r + 0.587 * g + 0.114 * b < 140.0;
-                let ink = if dark { WHITE } else { BLACK };
+                let ink = if dark { WHITE } else { ON_LIGHT };
                 let style = text(SMALL, ink, HPos::Center, VPos::Center);
                 area.draw(&Text::new(number, (x + side / 2, y + side / 2), style))
                     .map_err(drawing)?;

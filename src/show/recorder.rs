@@ -3,12 +3,63 @@
 use super::{Chart, Figure};
 use crate::{
     error::{Error, Result},
-    learner::History,
+    learner::{Defaults, History, Policy},
+    optim::{Hyper, Hypers},
 };
 
 /// Where a curve begins: the first losses of a training are so high that the rest would be a flat
 /// line. fastai leaves out as many.
 const SKIPPED: usize = 5;
+
+/// What is called how, and where it is.
+type Named = (Hyper, &'static str, fn(&Hypers) -> f64);
+
+const HYPERS: [Named; 5] = [
+    (Hyper::Lr, "learning rate", |h| h.lr),
+    (Hyper::Mom, "momentum", |h| h.mom),
+    (Hyper::SqrMom, "momentum of squares", |h| h.sqr_mom),
+    (Hyper::Eps, "epsilon", |h| h.eps),
+    (Hyper::Wd, "weight decay", |h| h.wd),
+];
+
+/// A line for each group of parameters; one for all where they are the same.
+fn by_group(chart: Chart, groups: Vec<Vec<(f64, f64)>>) -> Chart {
+    let same = groups.windows(2).all(|pair| pair[0] == pair[1]);
+    let kept = if same { 1 } else { groups.len() };
+    groups.into_iter().take(kept).enumerate().fold(chart, |chart, (i, points)| {
+        let name = if same { String::new() } else { format!("group {}", i + 1) };
+        chart.line(name, points)
+    })
+}
+
+/// What a policy will do to the hyper-parameters of `groups` groups of parameters over the part of the
+/// fit that is done, before anything is trained.
+///
+/// ```
+/// use finetune::{learner::OneCycle, show::plot_policy};
+/// let figure = plot_policy(&OneCycle::new(3).lr(1e-5..=1e-3), 3)?;
+/// assert_eq!(figure.dimensions(), (1120, 400));
+/// # Ok::<(), finetune::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Config`] for an option of the policy that cannot be used, and if it leaves every
+/// hyper-parameter as it is.
+pub fn plot_policy(policy: &dyn Policy, groups: usize) -> Result<Figure> {
+    let course = policy.course(groups, &Defaults::default())?;
+    if course.schedules.is_empty() {
+        return Err(Error::config("policy", "it has no schedules: every value stays as it is"));
+    }
+    let charts = course.schedules.iter().map(|(hyper, each)| {
+        let line = |s: &crate::optim::Schedule| {
+            (0..=400).map(|i| f64::from(i) / 400.0).map(|x| (x, s.at(x))).collect()
+        };
+        let known = HYPERS.iter().find(|(h, ..)| h == hyper);
+        let name = known.map_or_else(|| hyper.to_string(), |(_, name, _)| (*name).to_owned());
+        by_group(Chart::new(name).x("part of the fit"), each.iter().map(line).collect())
+    });
+    Ok(Figure::charts(charts.collect(), 2))
+}
 
 impl History {
     /// The smoothed training loss of each step and the validation loss of each epoch. As
@@ -29,24 +80,28 @@ impl History {
         Ok(chart.figure())
     }
 
-    /// The learning rate and the momentum at each step, as
-    /// [fastai's](https://docs.fast.ai/callback.schedule.html#recorder.plot_sched) `plot_sched`. With
-    /// several groups of parameters it is those of the last, the head.
+    /// The learning rate and the momentum at each step, and every other hyper-parameter that changed
+    /// during the fit, a chart each with a line for each group of parameters that differs: fastai's
+    /// [`plot_sched`](https://docs.fast.ai/callback.schedule.html#recorder.plot_sched), which shows the
+    /// last group.
     ///
     /// # Errors
     /// [`Error::Config`] if nothing was recorded.
     pub fn plot_sched(&self) -> Result<Figure> {
-        self.recorded(self.lrs.len())?;
-        let chart = |name: &str, values: &[f64]| {
-            let points: Vec<_> =
-                values.iter().enumerate().map(|(i, v)| ((i + 1) as f64, *v)).collect();
-            Chart::new(name).x("step").y("").whole_x().line("", points)
-        };
-        let mut charts = vec![chart("learning rate", &self.lrs)];
-        if !self.moms.is_empty() {
-            charts.push(chart("momentum", &self.moms));
-        }
-        Ok(Figure::charts(charts, 2))
+        self.recorded(self.hypers.len())?;
+        let charts = HYPERS.into_iter().filter_map(|(hyper, name, value)| {
+            let groups = self.hypers.iter().map(Vec::len).max().unwrap_or(0);
+            let of = |group: usize| {
+                self.hypers.iter().map(move |h| h.get(group).map_or(f64::NAN, value))
+            };
+            let first = self.hypers.first().and_then(|h| h.first()).map_or(f64::NAN, value);
+            let changes = (0..groups).any(|g| of(g).any(|v| v != first));
+            let always = matches!(hyper, Hyper::Lr | Hyper::Mom);
+            let steps = |g: usize| of(g).enumerate().map(|(i, v)| ((i + 1) as f64, v)).collect();
+            let lines = (0..groups).map(steps).collect();
+            (changes || always).then(|| by_group(Chart::new(name).x("step").whole_x(), lines))
+        });
+        Ok(Figure::charts(charts.collect(), 2))
     }
 
     /// The losses and each metric by epoch, a chart each. What was measured on both splits shares a

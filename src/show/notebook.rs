@@ -1,0 +1,84 @@
+//! What the crate shows in a notebook with the Rust kernel,
+//! [evcxr](https://github.com/evcxr/evcxr): it calls `evcxr_display` on the last expression of a cell
+//! and reads what that prints.
+
+use crate::{
+    data::DataLoaders,
+    interpret::{
+        Calibration, ClassificationInterpretation, ClassificationReport, MultiLabelInterpretation,
+        Proportion, RegressionInterpretation,
+    },
+    learner::{History, LrFind, Prediction},
+    sample::Target,
+};
+
+/// Prints the same thing in several formats, of which the notebook takes the richest.
+#[allow(clippy::print_stdout, reason = "the kernel reads what a value prints")]
+pub(super) fn show(formats: &[(&str, &str)]) {
+    for (mime, content) in formats {
+        println!("EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT");
+    }
+}
+
+macro_rules! as_table {
+    ($($shown:ty: $table:ident,)*) => {$(
+        impl $shown {
+            /// Shows its table in a notebook with the Rust kernel (evcxr), which calls this for the
+            /// last expression of a cell.
+            pub fn evcxr_display(&self) {
+                self.$table().evcxr_display();
+            }
+        }
+    )*};
+}
+
+as_table!(
+    History: table,
+    ClassificationReport: table,
+    Calibration: table,
+    ClassificationInterpretation: table,
+    MultiLabelInterpretation: table,
+    RegressionInterpretation: table,
+);
+
+impl LrFind {
+    /// Shows the curve with its suggestions in a notebook with the Rust kernel (evcxr), which calls
+    /// this for the last expression of a cell.
+    pub fn evcxr_display(&self) {
+        match self.plot() {
+            Ok(figure) => figure.evcxr_display(),
+            Err(e) => show(&[("text/plain", &e.to_string())]),
+        }
+    }
+}
+
+impl DataLoaders {
+    /// Shows nine training items in a notebook with the Rust kernel (evcxr), which calls this for the
+    /// last expression of a cell.
+    pub fn evcxr_display(&self) {
+        match self.show_batch(9) {
+            Ok(figure) => figure.evcxr_display(),
+            Err(e) => show(&[("text/plain", &e.to_string())]),
+        }
+    }
+}
+
+impl Prediction {
+    /// Shows the label and its probability in a notebook with the Rust kernel (evcxr), which calls
+    /// this for the last expression of a cell.
+    pub fn evcxr_display(&self) {
+        let text = match (&self.target, self.probs.get(self.index)) {
+            (Target::Category(_), Some(p)) => format!("{} ({p:.3})", self.label),
+            _ => self.label.clone(),
+        };
+        show(&[("text/plain", &text)]);
+    }
+}
+
+impl Proportion {
+    /// Shows the share and its interval in a notebook with the Rust kernel (evcxr), which calls this
+    /// for the last expression of a cell.
+    pub fn evcxr_display(&self) {
+        show(&[("text/plain", &self.to_string())]);
+    }
+}

@@ -1,0 +1,59 @@
+//! The worst mistakes with their pictures.
+
+use super::super::{
+    figure::photo_url,
+    grid::fitted,
+    html::escaped,
+    seen::{seen, words},
+};
+use crate::{
+    data::DataLoader,
+    error::Result,
+    interpret::Interpretation,
+    sample::{Target, Task},
+};
+
+/// The larger side of a picture, in pixels.
+const SIDE: u32 = 224;
+
+/// The `k` items with the largest losses.
+pub(super) fn worst(interp: &Interpretation, loader: &DataLoader, k: usize) -> Result<String> {
+    let top = interp.top_losses(k);
+    let items: Vec<usize> = top.iter().map(|t| t.item).collect();
+    let pictures = if loader.has_images() { seen(loader, &items)? } else { vec![] };
+    let kept = interp.predictions();
+    let mut html = String::new();
+    for (i, top) in top.iter().enumerate() {
+        let (is, said) = (&kept.targets[top.index], &kept.decoded[top.index]);
+        let name = loader.dataset().name(top.item);
+        let name = name.rsplit(['/', '\\']).next().unwrap_or(&name);
+        let class = if matches!(kept.task, Task::Values { .. }) {
+            "said"
+        } else if is == said {
+            "right"
+        } else {
+            "wrong"
+        };
+        let probability = match said {
+            Target::Category(c) => kept.preds.get((top.index, *c)),
+            _ => None,
+        };
+        let probability = probability.map_or_else(String::new, |p| format!(" with {p:.2}"));
+        let image = match pictures.get(i) {
+            Some(picture) => {
+                let url = photo_url(&fitted(picture, (SIDE, SIDE))?)?;
+                format!("<img src=\"{url}\" alt=\"{}\">\n", escaped(name))
+            }
+            None => String::new(),
+        };
+        html.push_str(&format!(
+            "<figure>\n{image}<figcaption>{}<br><span class=\"{class}\">predicted {}</span>\
+             {probability}<br><span class=\"muted\">loss {:.2} · {}</span></figcaption>\n</figure>\n",
+            escaped(&words(is, &kept.task)),
+            escaped(&words(said, &kept.task)),
+            top.loss,
+            escaped(name),
+        ));
+    }
+    Ok(format!("<div class=\"worst\">\n{html}</div>\n"))
+}

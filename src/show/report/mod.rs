@@ -1,0 +1,262 @@
+//! A training in one HTML file.
+
+mod facts;
+mod mistakes;
+
+use super::{Figure, Table, html::escaped};
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    interpret::{
+        ClassificationInterpretation, Interpretation, MultiLabelInterpretation,
+        RegressionInterpretation,
+    },
+    learner::{History, Learner, LrFind, Predictions},
+    sample::Task,
+};
+use std::{fmt::Write as _, io::Write as _, path::Path};
+
+/// How a training went and what its model gets wrong, in one HTML file that needs nothing else: no
+/// script, no other file, no network. It reads on a phone and on a desktop, in light and dark.
+///
+/// [`Learner::report`] makes one of all that a learner knows. One can be put together by hand too:
+///
+/// ```
+/// use finetune::show::{Report, Table, plot_function};
+/// let page = Report::new("Schedules")
+///     .text("About", "What the learning rate does.")
+///     .figure("Warm-up", &plot_function("linear", |x| x, 0.0..=1.0))?
+///     .table("Rates", &Table::new(["epoch", "rate"]).row(["0", "1e-4"]))
+///     .html();
+/// assert!(page.starts_with("<!DOCTYPE html>") && page.contains("Warm-up"));
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Report {
+    title: String,
+    lead: Vec<String>,
+    /// Titles and what is below them, as HTML.
+    sections: Vec<(String, String)>,
+}
+
+/// The size of a chart in pixels: its text stays legible where a phone shrinks it.
+const CHART: (u32, u32) = (520, 340);
+/// No picture is shown smaller than this part of its size; it scrolls instead.
+const LEAST: f64 = 0.7;
+/// How many of the worst mistakes are shown.
+const WORST: usize = 24;
+const STYLE: &str = include_str!("style.css");
+
+impl Report {
+    /// A report without sections.
+    #[must_use]
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), lead: vec![], sections: vec![] }
+    }
+
+    /// Adds a sentence below the title: the result in short.
+    #[must_use]
+    pub fn lead(mut self, sentence: impl Into<String>) -> Self {
+        self.lead.push(sentence.into());
+        self
+    }
+
+    /// Adds text to the section `title`, which is made where there is none yet.
+    #[must_use]
+    pub fn text(self, title: &str, text: &str) -> Self {
+        self.add(title, &format!("<p>{}</p>\n", escaped(text)))
+    }
+
+    /// Adds a table to the section `title`, which is made where there is none yet.
+    #[must_use]
+    pub fn table(self, title: &str, table: &Table) -> Self {
+        let html = format!("<div class=\"scroll\">\n{}</div>\n", table.html());
+        self.add(title, &html)
+    }
+
+    /// Adds a picture to the section `title`, which is made where there is none yet. Photos in it are
+    /// embedded.
+    ///
+    /// # Errors
+    /// As [`Figure::svg`].
+    pub fn figure(self, title: &str, figure: &Figure) -> Result<Self> {
+        let html = picture(figure, title)?;
+        Ok(self.add(title, &html))
+    }
+
+    /// Adds the losses, metrics, schedules and the table of a fit.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if nothing was recorded.
+    pub fn history(self, history: &History) -> Result<Self> {
+        let mut charts = String::new();
+        let figures = [history.plot_loss(), history.plot_metrics(), history.plot_sched()];
+        for figure in figures {
+            for one in figure?.each() {
+                charts.push_str(&picture(&one.size(CHART.0, CHART.1), "Training")?);
+            }
+        }
+        let charts = format!("<div class=\"charts\">\n{charts}</div>\n");
+        Ok(self.table("Training", &history.table()).add("Training", &charts))
+    }
+
+    /// Adds the curve of the learning-rate finder with its suggestions.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the curve is empty.
+    pub fn lr_find(self, found: &LrFind) -> Result<Self> {
+        let figure = found.plot()?.size(760, 440);
+        self.figure("Learning rate finder", &figure)
+    }
+
+    /// Adds what the predictions of a data set show, by its task: the confusion matrix, what is taken
+    /// for what, the shares of each category, the calibration; or the errors of numbers; and the worst
+    /// mistakes with their pictures. `loader` is the one that was predicted, or another of its data
+    /// set.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are no predictions or no labels; whatever the data reports.
+    pub fn predictions(self, predictions: Predictions, loader: &DataLoader) -> Result<Self> {
+        match &predictions.task {
+            Task::Category { .. } => {
+                let interp = ClassificationInterpretation::from_predictions(predictions)?;
+                self.classification(&interp)?.mistakes(interp.as_ref(), loader)
+            }
+            Task::Categories { .. } => {
+                let interp = MultiLabelInterpretation::from_predictions(predictions)?;
+                let report = interp.classification_report().table();
+                let report = self.table("Categories", &interp.table()).table("Categories", &report);
+                report.mistakes(interp.as_ref(), loader)
+            }
+            Task::Values { .. } => {
+                let interp = RegressionInterpretation::from_predictions(predictions)?;
+                let report = self.table("Errors", &interp.table());
+                let report = report.figure("Errors", &interp.plot_predictions()?)?;
+                report.mistakes(interp.as_ref(), loader)
+            }
+        }
+    }
+
+    fn classification(self, interp: &ClassificationInterpretation) -> Result<Self> {
+        let accuracy = interp.accuracy();
+        let lead = format!("Accuracy {accuracy} on {} validation items.", accuracy.of);
+        let confused = interp.most_confused_table(2);
+        let report = self.lead(lead);
+        let report = report.figure("Confusion matrix", &interp.plot_confusion_matrix()?)?;
+        let report = if confused.rows().is_empty() {
+            report.text("Most confused", "No pair of categories is mixed up twice.")
+        } else {
+            report.table("Most confused", &confused)
+        };
+        let calibration = interp.plot_calibration()?;
+        report.table("Categories", &interp.table()).figure("Calibration", &calibration)
+    }
+
+    fn mistakes(self, interp: &Interpretation, loader: &DataLoader) -> Result<Self> {
+        let html = mistakes::worst(interp, loader, WORST)?;
+        Ok(self.add("Worst mistakes", &html))
+    }
+
+    /// Adds a section of names and what they are.
+    #[must_use]
+    pub fn facts(self, title: &str, facts: &[(String, String)]) -> Self {
+        let row = |(name, fact): &(String, String)| {
+            format!("<tr><td>{}</td><td>{}</td></tr>\n", escaped(name), escaped(fact))
+        };
+        let rows: String = facts.iter().map(row).collect();
+        let html = format!("<table class=\"facts\">\n<tbody>\n{rows}</tbody>\n</table>\n");
+        self.add(title, &html)
+    }
+
+    fn add(mut self, title: &str, html: &str) -> Self {
+        match self.sections.iter_mut().find(|(t, _)| t == title) {
+            Some((_, body)) => body.push_str(html),
+            None => self.sections.push((title.to_owned(), html.to_owned())),
+        }
+        self
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn html(&self) -> String {
+        let title = escaped(&self.title);
+        let lead: String =
+            self.lead.iter().map(|s| format!("<p class=\"lead\">{}</p>\n", escaped(s))).collect();
+        let (mut links, mut body) = (String::new(), String::new());
+        for (i, (title, html)) in self.sections.iter().enumerate() {
+            let title = escaped(title);
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(links, "<a href=\"#s{i}\">{title}</a>");
+            let _ = writeln!(body, "<section id=\"s{i}\">\n<h2>{title}</h2>\n{html}</section>");
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
+             <style>\n{STYLE}</style>\n</head>\n<body>\n\
+             <header>\n<h1>{title}</h1>\n{lead}<nav>\n{links}</nav>\n</header>\n\
+             <main>\n{body}</main>\n<footer>Written by finetune {version}.</footer>\n\
+             </body>\n</html>\n"
+        )
+    }
+
+    /// Writes the page. Folders that are missing are created, and a file is replaced only by a
+    /// complete one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
+        file.write_all(self.html().as_bytes()).map_err(Error::io(path))?;
+        file.persist(path).map_err(|e| Error::io(path)(e.error))?;
+        Ok(())
+    }
+}
+
+impl Learner {
+    /// A report of the last fit and of the validation items, which are predicted once: curves, what is
+    /// mixed up, the worst mistakes with their pictures, the configuration, the environment.
+    ///
+    /// ```no_run
+    /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
+    /// let found = learn.lr_find()?;
+    /// learn.fine_tune(3)?;
+    /// learn.report("Pets")?.lr_find(&found)?.save("report.html")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds`] and of [`Report::predictions`].
+    pub fn report(&mut self, title: impl Into<String>) -> Result<Report> {
+        let predictions = self.get_preds()?;
+        let mut report = Report::new(title);
+        if !self.recorder().rows.is_empty() {
+            report = report.history(self.recorder())?;
+        }
+        let valid = self.dls().valid().clone();
+        let report = report.predictions(predictions, &valid)?;
+        let configuration = facts::configuration(self);
+        Ok(report
+            .facts("Configuration", &configuration)
+            .facts("Environment", &facts::environment()))
+    }
+}
+
+/// A figure as HTML that scrolls where it would become too small to read.
+fn picture(figure: &Figure, title: &str) -> Result<String> {
+    let (wide, _) = figure.dimensions();
+    let least = (f64::from(wide) * LEAST).round();
+    let label = escaped(title);
+    let svg = figure.svg()?;
+    // Within a page there is no XML declaration, and a picture has a name for those who hear it.
+    let start = svg.find("<svg ").unwrap_or(0);
+    let named = format!("<svg role=\"img\" aria-label=\"{label}\" style=\"min-width:{least}px\" ");
+    let svg = svg[start..].replacen("<svg ", &named, 1);
+    Ok(format!("<figure class=\"scroll\">\n{svg}\n</figure>\n"))
+}

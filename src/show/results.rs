@@ -1,0 +1,145 @@
+//! Pictures with what is true of them and what a model says.
+
+use super::{
+    Cell, Figure, Grid,
+    seen::{seen, words},
+};
+use crate::{
+    data::{DataLoader, LoaderOptions},
+    error::{Error, Result},
+    interpret::{
+        ClassificationInterpretation, Interpretation, MultiLabelInterpretation,
+        RegressionInterpretation,
+    },
+    learner::{Learner, Predictions},
+    sample::{Split, Target, Task},
+};
+
+/// What is true above what was predicted, green where both are the same and red where not. Numbers are
+/// neither: they are never quite the same.
+fn compared(cell: Cell, kept: &Predictions, at: usize) -> Cell {
+    let (is, said) = (&kept.targets[at], &kept.decoded[at]);
+    let said_words = words(said, &kept.task);
+    let cell = if *is == Target::None { cell } else { cell.line(words(is, &kept.task)) };
+    match (is, &kept.task) {
+        (Target::None, _) | (_, Task::Values { .. }) => cell.line(said_words),
+        _ if is == said => cell.right(said_words),
+        _ => cell.wrong(said_words),
+    }
+}
+
+/// The probability of what was predicted, where the outputs are probabilities of one category.
+fn probability(kept: &Predictions, at: usize) -> Option<f32> {
+    match (&kept.decoded[at], &kept.task) {
+        (Target::Category(c), Task::Category { .. }) => kept.preds.get((at, *c)).copied(),
+        _ => None,
+    }
+}
+
+fn grid(
+    title: &str,
+    loader: &DataLoader,
+    kept: &Predictions,
+    indices: &[usize],
+    cell: impl Fn(Cell, usize) -> Cell,
+) -> Result<Figure> {
+    if let Some(far) = indices.iter().find(|i| **i >= kept.len()) {
+        let why = format!("{far} should be below the number of predictions, {}", kept.len());
+        return Err(Error::config("indices", why));
+    }
+    let items: Vec<usize> = indices.iter().map(|i| kept.items[*i]).collect();
+    let pictures = seen(loader, &items)?;
+    let cells = pictures.into_iter().zip(indices).map(|(p, i)| cell(Cell::new(p), *i));
+    Ok(Grid::new(title, cells.collect()).figure())
+}
+
+impl Learner {
+    /// `n` random validation items with what is true of them above what the model says, green where it
+    /// is right and red where not: fastai's
+    /// [`show_results`](https://docs.fast.ai/learner.html#learner.show_results). After more training it
+    /// shows other items.
+    ///
+    /// # Errors
+    /// Whatever the data reports; [`Error::Config`] if the inputs are no images or `n` is 0.
+    pub fn show_results(&mut self, n: usize) -> Result<Figure> {
+        if n == 0 {
+            return Err(Error::config("show_results", "needs an `n` of 1 or more"));
+        }
+        let pass = self.training().at.pass;
+        let valid = self.dls().valid().clone();
+        let some = LoaderOptions::new().shuffle(true).drop_last(false).split(Split::Valid);
+        let batch = valid.with(some.bs(n))?.batches(pass).next().unwrap_or_else(|| {
+            let why = "there are no validation items".to_owned();
+            Err(Error::EmptySplit { split: "validation", why })
+        })?;
+        let kept = self.get_preds_of(&valid.of_items(batch.items)?)?;
+        let all: Vec<usize> = (0..kept.len()).collect();
+        Interpretation::from_predictions(kept)?.show_results(&valid, &all)
+    }
+}
+
+impl Interpretation {
+    /// The items at some positions among the predictions, with what is true of them above what was
+    /// predicted. `loader` is the one that was predicted, or another of its data set.
+    ///
+    /// # Errors
+    /// Whatever the data reports; [`Error::Config`] if a position is beyond the predictions or the
+    /// inputs are no images.
+    pub fn show_results(&self, loader: &DataLoader, indices: &[usize]) -> Result<Figure> {
+        let kept = self.predictions();
+        grid("", loader, kept, indices, |cell, at| compared(cell, kept, at))
+    }
+
+    /// The `k` items with the largest losses, each under what is true, what was predicted, its loss
+    /// and, where there is one, the probability of what was predicted: fastai's
+    /// [`plot_top_losses`](https://docs.fast.ai/interpret.html#interpretation.plot_top_losses).
+    /// `loader` is the one that was predicted, or another of its data set.
+    ///
+    /// # Errors
+    /// As [`show_results`](Self::show_results), and [`Error::Config`] if there are no losses.
+    pub fn plot_top_losses(&self, loader: &DataLoader, k: usize) -> Result<Figure> {
+        let top = self.top_losses(k);
+        if top.is_empty() {
+            let why = "there are no losses: the items have no labels, or `k` is 0";
+            return Err(Error::config("predictions", why));
+        }
+        let kept = self.predictions();
+        let indices: Vec<usize> = top.iter().map(|t| t.index).collect();
+        grid("Highest losses", loader, kept, &indices, |cell, at| {
+            let loss = format!("loss {:.2}", kept.losses[at]);
+            let text = match probability(kept, at) {
+                Some(p) => format!("{loss}, probability {p:.2}"),
+                None => loss,
+            };
+            compared(cell, kept, at).line(text)
+        })
+    }
+}
+
+macro_rules! pictures_of_results {
+    ($($interpretation:ty),*) => {$(
+        impl $interpretation {
+            /// The items at some positions among the predictions: [`Interpretation::show_results`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn show_results(&self, loader: &DataLoader, indices: &[usize]) -> Result<Figure> {
+                self.as_ref().show_results(loader, indices)
+            }
+
+            /// The items with the largest losses: [`Interpretation::plot_top_losses`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn plot_top_losses(&self, loader: &DataLoader, k: usize) -> Result<Figure> {
+                self.as_ref().plot_top_losses(loader, k)
+            }
+        }
+    )*};
+}
+
+pictures_of_results!(
+    ClassificationInterpretation,
+    MultiLabelInterpretation,
+    RegressionInterpretation
+);

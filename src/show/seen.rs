@@ -1,0 +1,54 @@
+//! Items as the network sees them, and what their targets say.
+
+use crate::{
+    data::{DataLoader, LoaderOptions},
+    error::{Error, Result},
+    image::Image,
+    sample::{Batch, Split, Target, Task},
+    transform,
+};
+use tch::{Device, Kind, Tensor};
+
+/// What a target says, in the words of the task.
+pub(super) fn words(target: &Target, task: &Task) -> String {
+    let name = |i: &usize| task.vocab().get(*i).cloned().unwrap_or_else(|| i.to_string());
+    match target {
+        Target::Category(i) => name(i),
+        Target::Categories(all) if all.is_empty() => "none".into(),
+        Target::Categories(all) => all.iter().map(name).collect::<Vec<_>>().join("; "),
+        Target::Values(v) => v.iter().map(|v| format!("{v:.3}")).collect::<Vec<_>>().join(", "),
+        Target::None => String::new(),
+    }
+}
+
+/// The first `n` pictures of a batch, without its normalization.
+pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<Vec<Image>> {
+    if batch.x.dim() != 4 {
+        return Err(Error::config("loader", "its inputs are no images, so there is none to show"));
+    }
+    let first = batch.x.narrow(0, 0, (n as i64).min(batch.x.size()[0]));
+    let x = transform::denormalize(loader.batch_tfms(), &first);
+    let bytes = (x * 255.0).round().to_kind(Kind::Uint8).to_device(Device::Cpu);
+    let rows = bytes.permute([0, 2, 3, 1]).contiguous();
+    (0..rows.size()[0]).map(|i| picture(&rows.get(i))).collect()
+}
+
+fn picture(row: &Tensor) -> Result<Image> {
+    let (h, w, c) = row.size3()?;
+    let pixels: Vec<u8> = Vec::try_from(&row.contiguous().view([-1]))?;
+    Image::new(w as u32, h as u32, c as u8, pixels)
+}
+
+/// Some items as the network sees them in validation: no augmentation, the size of the network.
+pub(super) fn seen(loader: &DataLoader, items: &[usize]) -> Result<Vec<Image>> {
+    if items.is_empty() {
+        return Ok(vec![]);
+    }
+    let plain = LoaderOptions::new().shuffle(false).drop_last(false).split(Split::Valid);
+    let loader = loader.with(plain.bs(items.len()))?.of_items(items)?;
+    let batch = loader.one_batch()?;
+    if batch.items != items {
+        return Err(Error::config("loader", "some of the items to show could not be loaded"));
+    }
+    pictures(&loader, &batch, items.len())
+}

@@ -1,0 +1,136 @@
+//! Tables of a training and of what a model gets wrong.
+
+use super::{Table, seen::words};
+use crate::{
+    interpret::{
+        Calibration, ClassificationInterpretation, ClassificationReport, Interpretation,
+        MultiLabelInterpretation, RegressionInterpretation,
+    },
+    learner::History,
+};
+
+/// A share with three digits; nothing where there is none.
+fn share(v: f64) -> String {
+    if v.is_nan() { String::new() } else { format!("{v:.3}") }
+}
+
+impl History {
+    /// The table of epochs: losses, metrics and minutes.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let head = std::iter::once("epoch").chain(self.names.iter().map(String::as_str));
+        let empty = Table::new(head.chain(["time"]));
+        self.rows.iter().fold(empty, |table, row| {
+            let value = |v: &Option<f64>| v.map_or_else(String::new, |v| format!("{v:.6}"));
+            let s = row.seconds.max(0.0).round() as u64;
+            let time = format!("{:02}:{:02}", s / 60, s % 60);
+            let cells = std::iter::once(row.epoch.to_string()).chain(row.values.iter().map(value));
+            table.row(cells.chain([time]))
+        })
+    }
+}
+
+impl ClassificationReport {
+    /// The report as a table. Its [`Display`](std::fmt::Display) is scikit-learn's text.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let head = Table::new(["", "precision", "recall", "f1-score", "support"]);
+        let row = |t: Table, r: &crate::interpret::ReportRow| {
+            let [p, recall, f1] = [r.precision, r.recall, r.f1].map(|v| format!("{v:.2}"));
+            t.row([r.name.clone(), p, recall, f1, r.support.to_string()])
+        };
+        let mut table = self.rows.iter().fold(head, row);
+        if let Some(accuracy) = self.accuracy {
+            let n: usize = self.rows.iter().map(|r| r.support).sum();
+            let accuracy = format!("{accuracy:.2}");
+            table = table.row([
+                "accuracy".into(),
+                String::new(),
+                String::new(),
+                accuracy,
+                n.to_string(),
+            ]);
+        }
+        self.averages.iter().fold(table, row)
+    }
+}
+
+impl Calibration {
+    /// The ranges of probability that hold items.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let head = Table::new(["probability", "items", "mean probability", "right"]);
+        self.bins.iter().filter(|b| b.items > 0).fold(head, |t, b| {
+            let range = format!("{:.2}–{:.2}", b.low, b.high);
+            t.row([range, b.items.to_string(), share(b.confidence), share(b.accuracy)])
+        })
+    }
+}
+
+impl Interpretation {
+    /// The `k` items with the largest losses: what `name` calls them, what is true, what was
+    /// predicted, the loss.
+    #[must_use]
+    pub fn top_losses_table(&self, k: usize, name: impl Fn(usize) -> String) -> Table {
+        let kept = self.predictions();
+        self.top_losses(k).into_iter().fold(
+            Table::new(["item", "actual", "predicted", "loss"]),
+            |t, top| {
+                let is = words(&kept.targets[top.index], &kept.task);
+                let said = words(&kept.decoded[top.index], &kept.task);
+                t.row([name(top.item), is, said, format!("{:.4}", top.loss)])
+            },
+        )
+    }
+}
+
+impl ClassificationInterpretation {
+    /// Each category with its items, the share that is right and that share's 95 % interval, the worst
+    /// first.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let mut all = self.per_class_accuracy();
+        // Categories without items come last.
+        let rank = |v: f64| if v.is_nan() { f64::INFINITY } else { v };
+        all.sort_by(|a, b| rank(a.1.value()).total_cmp(&rank(b.1.value())));
+        all.into_iter().fold(Table::new(["category", "items", "right", "95 % interval"]), |t, c| {
+            let (low, high) = c.1.interval();
+            let interval =
+                if c.1.of == 0 { String::new() } else { format!("{low:.3}–{high:.3}") };
+            t.row([c.0, c.1.of.to_string(), share(c.1.value()), interval])
+        })
+    }
+
+    /// [`most_confused`](Self::most_confused) as a table.
+    #[must_use]
+    pub fn most_confused_table(&self, min_val: usize) -> Table {
+        let head = Table::new(["actual", "predicted", "times"]);
+        let pairs = self.most_confused(min_val).into_iter();
+        pairs.fold(head, |t, (is, said, n)| t.row([is, said, n.to_string()]))
+    }
+}
+
+impl MultiLabelInterpretation {
+    /// How often each category is found, missed and seen where it is not.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let head = Table::new(["category", "found", "missed", "false alarms"]);
+        self.labels().into_iter().fold(head, |t, l| {
+            let [hits, missed, alarms] = [l.hits, l.missed, l.false_alarms].map(|n| n.to_string());
+            t.row([l.name, hits, missed, alarms])
+        })
+    }
+}
+
+impl RegressionInterpretation {
+    /// The errors of each number.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let head = Table::new(["number", "mean absolute error", "root mean squared error", "R²"]);
+        let (mae, rmse, r2) = (self.mae(), self.rmse(), self.r2());
+        (0..mae.len()).fold(head, |t, j| {
+            let [mae, rmse, r2] = [mae[j], rmse[j], r2[j]].map(|v| format!("{v:.4}"));
+            t.row([(j + 1).to_string(), mae, rmse, r2])
+        })
+    }
+}
