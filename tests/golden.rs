@@ -22,6 +22,8 @@ mod labels;
 mod learner;
 #[path = "golden/lr_find.rs"]
 mod lr_find;
+#[path = "golden/optim.rs"]
+mod optim;
 #[path = "golden/schedules.rs"]
 mod schedules;
 #[path = "golden/split.rs"]
@@ -39,6 +41,7 @@ const TOPICS: &[Topic] = &[
     ("split", split::check),
     ("labels", labels::check),
     ("schedules", schedules::check),
+    ("optim", optim::check),
     ("learner", learner::check),
     ("lr_find", lr_find::check),
     ("interp", interp::check),

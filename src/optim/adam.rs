@@ -1,6 +1,5 @@
-use super::{Hypers, Rule, Slot};
+use super::{Hypers, Rule, StepGroup, setters};
 use crate::{error::Result, sys};
-use tch::Tensor;
 
 /// Adam with decoupled weight decay, as fastai has it: AdamW.
 ///
@@ -15,38 +14,16 @@ pub struct Adam {
     sqr_mom: f64,
     eps: f64,
     wd: f64,
+    decouple_wd: bool,
 }
 
 impl Adam {
-    /// With fastai's defaults.
+    /// With fastai's defaults: `mom` 0.9, `sqr_mom` 0.99, `eps` 1e-5, `wd` 0.01.
     #[must_use]
     pub fn new() -> Self {
-        Self { mom: 0.9, sqr_mom: 0.99, eps: 1e-5, wd: 0.01 }
+        Self { mom: 0.9, sqr_mom: 0.99, eps: 1e-5, wd: 0.01, decouple_wd: true }
     }
-    /// How much of the average of gradients stays: β₁. Default: 0.9.
-    #[must_use]
-    pub fn mom(mut self, mom: f64) -> Self {
-        self.mom = mom;
-        self
-    }
-    /// How much of the average of squared gradients stays: β₂. Default: 0.99.
-    #[must_use]
-    pub fn sqr_mom(mut self, mom: f64) -> Self {
-        self.sqr_mom = mom;
-        self
-    }
-    /// Added to the denominator. Default: 1e-5.
-    #[must_use]
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
-    }
-    /// The weight decay. Default: 0.01.
-    #[must_use]
-    pub fn wd(mut self, wd: f64) -> Self {
-        self.wd = wd;
-        self
-    }
+    setters!(mom, sqr_mom, eps, wd, decouple_wd);
 }
 
 impl Default for Adam {
@@ -57,22 +34,38 @@ impl Default for Adam {
 
 impl Rule for Adam {
     fn hypers(&self) -> Hypers {
-        let Self { mom, sqr_mom, eps, wd } = *self;
+        let Self { mom, sqr_mom, eps, wd, .. } = *self;
         Hypers { lr: 1e-3, mom, sqr_mom, eps, wd }
     }
 
     fn state_names(&self) -> &'static [&'static str] {
-        &["grad_avg", "sqr_avg", "step"]
+        &["grad_avg", "sqr_avg"]
     }
 
-    fn step(&self, slots: &[Slot<'_>], h: &Hypers, wd: f64) -> Result<()> {
-        let of = |f: &dyn Fn(&Slot<'_>) -> Tensor| slots.iter().map(f).collect::<Vec<_>>();
-        let params = of(&|s| s.param.detach());
-        let grads = of(&|s| s.grad.shallow_clone());
-        let kept = |i: usize| of(&move |s| s.state[i].shallow_clone());
-        let steps = kept(2);
-        sys::foreach_add(&steps, &steps.iter().map(Tensor::ones_like).collect::<Vec<_>>(), 1.0)?;
-        let how = sys::AdamStep { lr: h.lr, beta1: h.mom, beta2: h.sqr_mom, decay: wd, eps: h.eps };
-        sys::adamw(&params, &grads, &kept(0), &kept(1), &steps, &how)
+    fn counts(&self) -> bool {
+        true
     }
+
+    fn step(&self, group: &StepGroup) -> Result<()> {
+        fused(group, self.decouple_wd, 1.0)
+    }
+}
+
+/// A step of Adam `times` as long, by libtorch's fused kernel.
+pub(super) fn fused(group: &StepGroup, decoupled: bool, times: f64) -> Result<()> {
+    let h = &group.hypers;
+    let mut how = sys::AdamStep {
+        step: group.step as f64,
+        lr: h.lr * times,
+        beta1: h.mom,
+        beta2: h.sqr_mom,
+        // The kernel multiplies by the learning rate that it is given.
+        decay: group.decay / times,
+        eps: h.eps,
+    };
+    if !decoupled {
+        group.apply_decay(false)?;
+        how.decay = 0.0;
+    }
+    sys::adamw(&group.params, &group.grads, group.state(0), group.state(1), &how)
 }

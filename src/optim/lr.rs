@@ -8,7 +8,7 @@ use std::ops::{RangeInclusive, RangeToInclusive};
 /// - `1e-3` is for every group;
 /// - `1e-6..=1e-4` goes from the first group to the last by equal factors;
 /// - `..=1e-3` is for the last group, and a tenth of it for the others;
-/// - a `Vec` has a rate for each group.
+/// - a `Vec` has a rate for each group, or one for all.
 ///
 /// ```
 /// use finetune::optim::Lr;
@@ -73,6 +73,7 @@ impl Lr {
                 (0..n).map(|i| a * step.powi(i as i32)).collect()
             }
             Self::Each(ref v) if v.len() == n => v.clone(),
+            Self::Each(ref v) if v.len() == 1 => vec![v[0]; n],
             Self::Each(ref v) => {
                 let why = format!("{} rates for {n} parameter groups", v.len());
                 return Err(Error::config("lr", why));

@@ -29,34 +29,6 @@ impl Autocast {
     }
 }
 
-pub(crate) struct AdamStep {
-    pub(crate) lr: f64,
-    pub(crate) beta1: f64,
-    pub(crate) beta2: f64,
-    pub(crate) decay: f64,
-    pub(crate) eps: f64,
-}
-
-pub(crate) fn adamw(
-    _: &[Tensor],
-    _: &[Tensor],
-    _: &[Tensor],
-    _: &[Tensor],
-    _: &[Tensor],
-    how: &AdamStep,
-) -> Result<()> {
-    let _ = (how.lr, how.beta1, how.beta2, how.decay, how.eps);
-    absent()
-}
-
-pub(crate) fn foreach_mul(_: &[Tensor], _: f64) -> Result<()> {
-    absent()
-}
-
-pub(crate) fn foreach_add(_: &[Tensor], _: &[Tensor], _: f64) -> Result<()> {
-    absent()
-}
-
 /// The version of the libtorch that this program was compiled against.
 #[must_use]
 pub fn version() -> String {

@@ -3,6 +3,8 @@
 #![allow(unsafe_code, reason = "this is the place for it; each use says why it is sound")]
 
 mod cuda;
+mod list;
+mod message;
 #[cfg(not(feature = "doc-only"))]
 mod native;
 #[cfg(feature = "doc-only")]
@@ -10,5 +12,6 @@ mod native;
 mod native;
 
 pub use cuda::{CudaStatus, cuda};
-pub(crate) use native::{AdamStep, adamw, foreach_add, foreach_mul};
+pub use list::TensorList;
+pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub use native::{Autocast, capability, tensor_from_vec, version};

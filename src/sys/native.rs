@@ -1,11 +1,11 @@
 //! Calls into `shim.cpp`.
 
+use super::message::{checked, take};
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char, c_void};
 use tch::{Device, Kind, Tensor};
 
 unsafe extern "C" {
-    fn finetune_free(text: *mut c_char);
     fn finetune_from_blob(
         data: *mut c_void,
         sizes: *const i64,
@@ -17,46 +17,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn finetune_autocast_get(cuda: bool) -> i32;
     fn finetune_autocast_set(cuda: bool, state: i32, entering: bool) -> *mut c_char;
-    fn finetune_adamw(
-        params: *mut *mut c_void,
-        grads: *mut *mut c_void,
-        avgs: *mut *mut c_void,
-        sqrs: *mut *mut c_void,
-        steps: *mut *mut c_void,
-        n: usize,
-        lr: f64,
-        beta1: f64,
-        beta2: f64,
-        decay: f64,
-        eps: f64,
-    ) -> *mut c_char;
-    fn finetune_foreach_mul(xs: *mut *mut c_void, n: usize, factor: f64) -> *mut c_char;
-    fn finetune_foreach_add(
-        xs: *mut *mut c_void,
-        ys: *mut *mut c_void,
-        n: usize,
-        factor: f64,
-    ) -> *mut c_char;
     fn finetune_version() -> *const c_char;
     fn finetune_capability() -> *mut c_char;
-}
-
-/// Takes a text that the native layer allocated.
-fn take(text: *mut c_char) -> String {
-    // SAFETY: the native layer returns zero-terminated text that it allocated for the caller.
-    unsafe {
-        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
-        finetune_free(text);
-        owned
-    }
-}
-
-fn checked(message: *mut c_char) -> Result<()> {
-    if message.is_null() { Ok(()) } else { Err(tch::TchError::Torch(take(message)).into()) }
-}
-
-fn pointers(tensors: &[Tensor]) -> Vec<*mut c_void> {
-    tensors.iter().map(|t| t.as_ptr().cast_mut().cast::<c_void>()).collect()
 }
 
 /// A float tensor over the vector's own memory: nothing is copied, and the memory is freed when the
@@ -145,69 +107,6 @@ impl Drop for Autocast {
             take(message);
         }
     }
-}
-
-/// One step of Adam for many parameters: see `optim::adam`.
-pub(crate) struct AdamStep {
-    pub(crate) lr: f64,
-    pub(crate) beta1: f64,
-    pub(crate) beta2: f64,
-    pub(crate) decay: f64,
-    pub(crate) eps: f64,
-}
-
-/// Adam with decoupled decay for all parameters in one call; `steps` counts each one's steps.
-pub(crate) fn adamw(
-    params: &[Tensor],
-    grads: &[Tensor],
-    avgs: &[Tensor],
-    sqrs: &[Tensor],
-    steps: &[Tensor],
-    how: &AdamStep,
-) -> Result<()> {
-    let n = params.len();
-    if n == 0 {
-        return Ok(());
-    }
-    let lists = [grads.len(), avgs.len(), sqrs.len(), steps.len()];
-    if lists.iter().any(|l| *l != n) {
-        return Err(Error::config("adam", "as many states as parameters are needed"));
-    }
-    let (mut p, mut g, mut a) = (pointers(params), pointers(grads), pointers(avgs));
-    let (mut s, mut t) = (pointers(sqrs), pointers(steps));
-    // SAFETY: the pointers are those of live tensors, `n` of each.
-    checked(unsafe {
-        finetune_adamw(
-            p.as_mut_ptr(),
-            g.as_mut_ptr(),
-            a.as_mut_ptr(),
-            s.as_mut_ptr(),
-            t.as_mut_ptr(),
-            n,
-            how.lr,
-            how.beta1,
-            how.beta2,
-            how.decay,
-            how.eps,
-        )
-    })
-}
-
-/// Multiplies every tensor by a number.
-pub(crate) fn foreach_mul(xs: &[Tensor], factor: f64) -> Result<()> {
-    let mut all = pointers(xs);
-    // SAFETY: the pointers are those of live tensors.
-    checked(unsafe { finetune_foreach_mul(all.as_mut_ptr(), xs.len(), factor) })
-}
-
-/// Adds `factor * ys[i]` to `xs[i]`.
-pub(crate) fn foreach_add(xs: &[Tensor], ys: &[Tensor], factor: f64) -> Result<()> {
-    if xs.len() != ys.len() {
-        return Err(Error::config("foreach_add", "as many tensors on both sides are needed"));
-    }
-    let (mut x, mut y) = (pointers(xs), pointers(ys));
-    // SAFETY: the pointers are those of live tensors, as many on both sides.
-    checked(unsafe { finetune_foreach_add(x.as_mut_ptr(), y.as_mut_ptr(), xs.len(), factor) })
 }
 
 /// The version of the libtorch that this program was compiled against, such as `2.11.0`.

@@ -1,0 +1,79 @@
+//! Weights that follow slowly.
+
+use super::{Optimizer, RAdam};
+use crate::{
+    error::{Error, Result},
+    model::Param,
+    sys::TensorList,
+};
+use tch::Tensor;
+
+/// Weights that follow the trained ones: after every `k` steps they go a part of the way, and the trained
+/// ones begin anew from there.
+#[derive(Debug)]
+pub(super) struct Lookahead {
+    k: u64,
+    alpha: f64,
+    count: u64,
+    /// Copied at the first step.
+    slow: Option<TensorList>,
+}
+
+impl Lookahead {
+    pub(super) fn new(k: usize, alpha: f64) -> Result<Self> {
+        if k == 0 || !(0.0..=1.0).contains(&alpha) {
+            let why = "needs `k` of 1 or more and `alpha` between 0 and 1";
+            return Err(Error::config("lookahead", why));
+        }
+        Ok(Self { k: k as u64, alpha, count: 0, slow: None })
+    }
+
+    pub(super) fn before_step(&mut self, params: &TensorList) -> Result<()> {
+        if self.slow.is_none() {
+            self.slow = Some(params.copies()?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn after_step(&mut self, params: &TensorList) -> Result<()> {
+        self.count += 1;
+        match &self.slow {
+            Some(slow) if self.count.is_multiple_of(self.k) => {
+                slow.lerp(params, self.alpha)?;
+                params.copy_from(slow)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        (self.count, self.slow) = (0, None);
+    }
+
+    /// The slow weights, and the steps so far.
+    pub(super) fn state(&self) -> Option<(&TensorList, u64)> {
+        self.slow.as_ref().map(|slow| (slow, self.count))
+    }
+
+    pub(super) fn load(&mut self, slow: &[Tensor], count: u64) -> Result<()> {
+        (self.slow, self.count) = (Some(TensorList::new(slow)?.copies()?), count);
+        Ok(())
+    }
+}
+
+/// [`RAdam`] with slow weights: fastai's `ranger`, with its defaults (`k` 6, `alpha` 0.5, `mom` 0.95,
+/// `wd` 0.01, `eps` 1e-6).
+///
+/// ```no_run
+/// # fn with(learn: finetune::learner::Learner) -> finetune::Result<()> {
+/// let learn = learn.opt_func(finetune::optim::ranger)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`Optimizer::new`].
+pub fn ranger(params: &[Param]) -> Result<Optimizer> {
+    let rule = RAdam::new().mom(0.95).wd(0.01).eps(1e-6);
+    Optimizer::new(params, rule)?.lookahead(6, 0.5)
+}

@@ -1,0 +1,371 @@
+//! What changes the weights.
+
+use super::{Hyper, Hypers, Rule, StepGroup, lookahead::Lookahead};
+use crate::{
+    error::{Error, Result},
+    model::{Param, ParamKind},
+    sys::{self, TensorList},
+};
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+
+/// What changes the weights: a rule, hyper-parameters for each group, and what the rule keeps of each
+/// parameter.
+///
+/// A step takes the parameters of one group and decay class together, by a few calls of libtorch's fused
+/// kernels: their number does not depend on how many parameters there are.
+#[derive(Debug)]
+pub struct Optimizer {
+    rule: Box<dyn Rule>,
+    params: Vec<Param>,
+    all: TensorList,
+    kept: Vec<Option<Kept>>,
+    hypers: Vec<Hypers>,
+    wd_bn_bias: bool,
+    lookahead: Option<Lookahead>,
+    together: Vec<Together>,
+    /// Which parameters had a gradient when `together` was made.
+    had: Vec<bool>,
+}
+
+/// What is kept of one parameter.
+#[derive(Debug)]
+struct Kept {
+    state: Vec<Tensor>,
+    steps: u64,
+}
+
+/// Parameters that take their steps together as long as the same ones have gradients.
+#[derive(Debug)]
+struct Together {
+    which: Vec<usize>,
+    group: usize,
+    decays: bool,
+    steps: StepGroup,
+}
+
+impl Optimizer {
+    /// An optimizer for `params`, with as many groups as they name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are no parameters.
+    pub fn new(params: &[Param], rule: impl Rule + 'static) -> Result<Self> {
+        let groups = params.iter().map(|p| p.group + 1).max().unwrap_or(0);
+        if groups == 0 {
+            return Err(Error::config("Optimizer::new", "the model has no parameters"));
+        }
+        Ok(Self {
+            hypers: vec![rule.hypers(); groups],
+            kept: params.iter().map(|_| None).collect(),
+            all: list(params.iter().map(|p| &p.tensor))?,
+            params: params.to_vec(),
+            rule: Box::new(rule),
+            wd_bn_bias: false,
+            lookahead: None,
+            together: vec![],
+            had: vec![],
+        })
+    }
+
+    /// Whether weight decay applies to biases and normalizations too. Default: false.
+    #[must_use]
+    pub fn wd_bn_bias(mut self, yes: bool) -> Self {
+        self.wd_bn_bias = yes;
+        self.forget_together();
+        self
+    }
+
+    /// Keeps slow weights beside the trained ones: after every `k` steps they go the part `alpha` of the
+    /// way to the trained ones, which begin anew from there: fastai's `Lookahead`, with defaults 6 and
+    /// 0.5. Zhang and others, [Lookahead Optimizer](https://arxiv.org/abs/1907.08610).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `k` is 0 or `alpha` is not between 0 and 1.
+    pub fn lookahead(mut self, k: usize, alpha: f64) -> Result<Self> {
+        self.lookahead = Some(Lookahead::new(k, alpha)?);
+        Ok(self)
+    }
+
+    /// The hyper-parameters of each group.
+    #[must_use]
+    pub fn hypers(&self) -> &[Hypers] {
+        &self.hypers
+    }
+
+    /// Sets all hyper-parameters, a set for each group.
+    pub fn set_hypers(&mut self, hypers: &[Hypers]) {
+        for (old, new) in self.hypers.iter_mut().zip(hypers) {
+            *old = *new;
+        }
+    }
+
+    /// Sets one hyper-parameter, a value for each group.
+    pub fn set(&mut self, hyper: Hyper, values: &[f64]) {
+        for (h, &v) in self.hypers.iter_mut().zip(values) {
+            *match hyper {
+                Hyper::Lr => &mut h.lr,
+                Hyper::Mom => &mut h.mom,
+                Hyper::SqrMom => &mut h.sqr_mom,
+                Hyper::Eps => &mut h.eps,
+                Hyper::Wd => &mut h.wd,
+            } = v;
+        }
+    }
+
+    /// The gradients of the parameters that learn and have one.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn grads(&self) -> Result<TensorList> {
+        Ok(sys::grads(&self.all)?.0)
+    }
+
+    /// One step. Parameters that do not learn or have no gradient are left alone: no decay, no count.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn step(&mut self) -> Result<()> {
+        if let Some(lookahead) = &mut self.lookahead {
+            lookahead.before_step(&self.all)?;
+        }
+        let done = self.together().and_then(|()| {
+            let Self { together, kept, hypers, rule, .. } = self;
+            together.iter_mut().try_for_each(|lot| lot.step(&**rule, &hypers[lot.group], kept))
+        });
+        if let Err(e) = done {
+            // The counts of those that did and did not step are apart now.
+            self.forget_together();
+            return Err(e);
+        }
+        match &mut self.lookahead {
+            Some(lookahead) => lookahead.after_step(&self.all),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings together what steps together, unless it is as in the last step.
+    fn together(&mut self) -> Result<()> {
+        let (_, has) = sys::grads(&self.all)?;
+        let mut as_before = has == self.had;
+        for lot in &self.together {
+            as_before = as_before && lot.fits()?;
+        }
+        if as_before {
+            return Ok(());
+        }
+        let mut lots: BTreeMap<(usize, bool, u64), Vec<usize>> = BTreeMap::new();
+        for (i, p) in self.params.iter().enumerate().filter(|(i, _)| has[*i]) {
+            let kept = self.kept[i].get_or_insert_with(|| Kept::new(&*self.rule, &p.tensor));
+            kept.lay_out_as(&p.tensor);
+            let decays = p.kind == ParamKind::Weight || self.wd_bn_bias;
+            let steps = if self.rule.counts() { kept.steps } else { 0 };
+            lots.entry((p.group, decays, steps)).or_default().push(i);
+        }
+        self.together = lots
+            .into_iter()
+            .map(|((group, decays, step), which)| {
+                let kept = || which.iter().filter_map(|i| self.kept[*i].as_ref());
+                let states = (0..self.rule.state_names().len())
+                    .map(|k| list(kept().map(|kept| &kept.state[k])));
+                let steps = StepGroup {
+                    state: states.collect::<Result<_>>()?,
+                    params: list(which.iter().map(|i| &self.params[*i].tensor))?,
+                    grads: TensorList::new(&[])?,
+                    step,
+                    hypers: self.hypers[group],
+                    decay: 0.0,
+                };
+                Ok(Together { which, group, decays, steps })
+            })
+            .collect::<Result<_>>()?;
+        self.had = has;
+        Ok(())
+    }
+
+    /// Forgets all gradients. Their memory is free until the next ones are there.
+    pub fn zero_grad(&mut self) {
+        // Only a list that is not alive could fail.
+        let _ = sys::clear_grads(&self.all);
+    }
+
+    /// Forgets all that the rule keeps: moments, counts, slow weights.
+    pub fn clear_state(&mut self) {
+        self.kept.iter_mut().for_each(|k| *k = None);
+        self.lookahead.iter_mut().for_each(Lookahead::clear);
+        self.forget_together();
+    }
+
+    fn forget_together(&mut self) {
+        self.together.clear();
+        self.had.clear();
+    }
+
+    /// What the rule keeps, as `parameter.name`, for the parameters that have taken a step; the tensors
+    /// are those in use. With slow weights also `parameter.slow`, and `lookahead.count`.
+    #[must_use]
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let mut all = vec![];
+        for (p, kept) in self.params.iter().zip(&self.kept) {
+            let Some(kept) = kept else { continue };
+            for (name, tensor) in self.rule.state_names().iter().zip(&kept.state) {
+                all.push((format!("{}.{name}", p.name), tensor.shallow_clone()));
+            }
+            if self.rule.counts() {
+                all.push((format!("{}.{STEP}", p.name), count(kept.steps)));
+            }
+        }
+        if let Some((slow, steps)) = self.lookahead.as_ref().and_then(Lookahead::state) {
+            let slow = slow.tensors().unwrap_or_default();
+            all.extend(
+                self.params.iter().zip(slow).map(|(p, t)| (format!("{}.{SLOW}", p.name), t)),
+            );
+            all.push((COUNT.to_owned(), count(steps)));
+        }
+        all
+    }
+
+    /// Puts back what [`Optimizer::state`] gave. Parameters that are not named begin anew.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming what is unexpected, missing or of another shape; nothing is changed
+    /// then.
+    pub fn load_state(&mut self, saved: &[(String, Tensor)]) -> Result<()> {
+        let mut saved = Saved(saved.iter().map(|(n, t)| (n.as_str(), t)).collect());
+        let mut all_kept = Vec::with_capacity(self.params.len());
+        for p in &self.params {
+            let names = self.rule.state_names();
+            let of = |name: &str| format!("{}.{name}", p.name);
+            let counts = self.rule.counts().then(|| of(STEP));
+            if !names.iter().map(|n| of(n)).chain(counts.clone()).any(|n| saved.has(&n)) {
+                all_kept.push(None);
+                continue;
+            }
+            let mut kept = Kept::new(&*self.rule, &p.tensor);
+            for (name, own) in names.iter().zip(&mut kept.state) {
+                let found = saved.take(&of(name), &own.size())?;
+                tch::no_grad(|| own.f_copy_(found))?;
+            }
+            if let Some(name) = counts {
+                kept.steps = saved.number(&name)?;
+            }
+            all_kept.push(Some(kept));
+        }
+        let slow = match &self.lookahead {
+            Some(_) if saved.has(COUNT) => {
+                let of = |p: &Param| saved.take(&format!("{}.{SLOW}", p.name), &p.tensor.size());
+                let slow = self.params.iter().map(of).map(|t| Ok(t?.shallow_clone()));
+                let slow: Vec<Tensor> = slow.collect::<Result<_>>()?;
+                Some((slow, saved.number(COUNT)?))
+            }
+            _ => None,
+        };
+        saved.nothing_left()?;
+        if let Some(lookahead) = &mut self.lookahead {
+            lookahead.clear();
+            if let Some((slow, steps)) = slow {
+                lookahead.load(&slow, steps)?;
+            }
+        }
+        self.kept = all_kept;
+        self.forget_together();
+        Ok(())
+    }
+}
+
+/// The names of what is kept beside the rule's own tensors.
+const STEP: &str = "step";
+const SLOW: &str = "slow";
+const COUNT: &str = "lookahead.count";
+
+fn list<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<TensorList> {
+    TensorList::new(&tensors.map(Tensor::shallow_clone).collect::<Vec<_>>())
+}
+
+/// A count as a tensor, exact up to 2⁵³.
+fn count(n: u64) -> Tensor {
+    Tensor::from(n as f64)
+}
+
+impl Kept {
+    /// What a rule keeps of a parameter before its first step.
+    fn new(rule: &dyn Rule, param: &Tensor) -> Self {
+        let zeros = || param.detach().zeros_like();
+        Self { state: rule.state_names().iter().map(|_| zeros()).collect(), steps: 0 }
+    }
+
+    /// Gives the state the parameter's memory layout, which may have changed.
+    fn lay_out_as(&mut self, param: &Tensor) {
+        for state in self.state.iter_mut().filter(|s| s.stride() != param.stride()) {
+            let mut laid_out = param.detach().empty_like();
+            laid_out.copy_(state);
+            *state = laid_out;
+        }
+    }
+}
+
+impl Together {
+    /// Whether parameters and state still have the same memory layout.
+    fn fits(&self) -> Result<bool> {
+        for state in &self.steps.state {
+            if !state.is_laid_out_as(&self.steps.params)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn step(&mut self, rule: &dyn Rule, hypers: &Hypers, kept: &mut [Option<Kept>]) -> Result<()> {
+        let steps = &mut self.steps;
+        steps.grads = sys::grads(&steps.params)?.0.laid_out_as(&steps.params)?;
+        steps.step += 1;
+        steps.hypers = *hypers;
+        steps.decay = if self.decays { hypers.wd } else { 0.0 };
+        rule.step(steps)?;
+        // The gradients belong to the parameters: nothing is kept of them.
+        steps.grads = TensorList::new(&[])?;
+        for i in &self.which {
+            kept[*i].iter_mut().for_each(|k| k.steps += 1);
+        }
+        Ok(())
+    }
+}
+
+/// Saved tensors by name, from which each is taken once.
+struct Saved<'a>(BTreeMap<&'a str, &'a Tensor>);
+
+impl<'a> Saved<'a> {
+    fn wrong<T>(why: String) -> Result<T> {
+        Err(Error::config("optimizer state", why))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    fn take(&mut self, name: &str, size: &[i64]) -> Result<&'a Tensor> {
+        let Some(found) = self.0.remove(name) else {
+            return Self::wrong(format!("`{name}` is missing"));
+        };
+        if found.size() != size {
+            return Self::wrong(format!("`{name}` is {:?} and not {size:?}", found.size()));
+        }
+        Ok(found)
+    }
+
+    fn number(&mut self, name: &str) -> Result<u64> {
+        let n = f64::try_from(self.take(name, &[])?.to_kind(Kind::Double))?;
+        if n.is_finite() && n >= 0.0 && n.fract() == 0.0 {
+            return Ok(n as u64);
+        }
+        Self::wrong(format!("`{name}` is {n} and no count"))
+    }
+
+    fn nothing_left(&self) -> Result<()> {
+        match self.0.keys().next() {
+            None => Ok(()),
+            Some(name) => {
+                Self::wrong(format!("`{name}` is unexpected: it is of another optimizer or model"))
+            }
+        }
+    }
+}

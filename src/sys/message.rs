@@ -1,0 +1,23 @@
+//! What the native layer says when it fails.
+
+use crate::error::Result;
+use std::ffi::{CStr, c_char};
+
+unsafe extern "C" {
+    fn finetune_free(text: *mut c_char);
+}
+
+/// Takes a text that the native layer allocated.
+pub(super) fn take(text: *mut c_char) -> String {
+    // SAFETY: the native layer returns zero-terminated text that it allocated for the caller.
+    unsafe {
+        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+        finetune_free(text);
+        owned
+    }
+}
+
+/// The message of a call as an error; none is success.
+pub(super) fn checked(message: *mut c_char) -> Result<()> {
+    if message.is_null() { Ok(()) } else { Err(tch::TchError::Torch(take(message)).into()) }
+}
