@@ -99,7 +99,6 @@ impl GradScaler {
     }
 
     /// The loss, scaled: what to go backward from.
-    #[must_use]
     pub fn scale(&self, loss: &Tensor) -> Tensor {
         loss * f64::from(self.scale)
     }
@@ -191,7 +190,7 @@ impl GradScaler {
         if !(self.scale.is_finite() && self.scale > 0.0) {
             return wrong("init_scale", "the loss scale must be finite and above 0");
         }
-        if !(self.growth_factor > 1.0) {
+        if self.growth_factor.is_nan() || self.growth_factor <= 1.0 {
             return wrong("growth_factor", "must be above 1");
         }
         if !(self.backoff_factor > 0.0 && self.backoff_factor < 1.0) {

@@ -145,10 +145,10 @@ fn run(golden: &Golden, case: &Value, eps: Option<f64>) -> Run {
         if case["scheduled_mom"] == true {
             opt.set(Hyper::Mom, &row("mom", k));
         }
-        if let Some(change) = case["wd_change"].as_array() {
-            if change[0] == k {
-                opt.set(Hyper::Wd, &[number(&change[1]); 2]);
-            }
+        if let Some(change) = case["wd_change"].as_array()
+            && change[0] == k
+        {
+            opt.set(Hyper::Wd, &[number(&change[1]); 2]);
         }
         for p in &all {
             let none = golden.json["no_grad_at"].get(&p.name).and_then(Value::as_array);
