@@ -1,7 +1,7 @@
 # Everything goes through `scripts/libtorch`, which finds libtorch, or installs it, and then runs a command.
 WITH := bash scripts/libtorch
 
-# What `make versus` compares, and on which photos. VERSUS_PYTHON names a Python that has fastai already.
+# What `make versus` compares, and on which photos; scripts/versus says what can be set.
 TASKS := items loader
 IMAGES := data/pets/images
 
@@ -28,8 +28,7 @@ doc:
 
 ## Speed and memory beside fastai's, on the same photos, in turn.
 versus:
-	$(WITH) cargo build --profile bench --bench peer
-	$(WITH) bash scripts/versus "$(IMAGES)" $(TASKS)
+	$(WITH) python3 scripts/versus "$(IMAGES)" $(TASKS)
 
 ## Finds libtorch, or installs it into .libtorch/.
 libtorch:

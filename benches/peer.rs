@@ -1,0 +1,223 @@
+//! This crate's side of the comparison with fastai: the tasks and flags of `scripts/fastai_peer.py`.
+//!
+//! ```text
+//! cargo bench --bench peer -- items  --images DIR [--workers N]   decode, Resize(460), collate
+//! cargo bench --bench peer -- loader --images DIR [--workers N]   items, then aug_transforms(224, min_scale=0.75)
+//! cargo bench --bench peer -- train  --images DIR --phase frozen|unfrozen --arch resnet34 [--precision bf16]
+//! cargo bench --bench peer -- infer  --images DIR --arch resnet34
+//! cargo bench --bench peer -- startup --images DIR                process start to first training batch
+//! ```
+//!
+//! Each call prints one JSON object on its last line. `make versus` runs both sides in turn.
+#![allow(clippy::print_stdout, reason = "a program whose answer is a line of JSON")]
+
+use clap::{Parser, ValueEnum};
+use finetune::{
+    Result,
+    learner::{Callback, Scope, Step, Training},
+    prelude::*,
+    sample::Batch,
+};
+use serde_json::json;
+use std::{fs, path::PathBuf, time::Instant};
+
+#[derive(Parser, Debug)]
+struct Args {
+    task: Task,
+    /// The folder of photos, named as the Oxford-IIIT Pet photos are
+    #[arg(long)]
+    images: PathBuf,
+    /// The threads that load; 0 loads on the main thread
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    #[arg(long, default_value_t = 64)]
+    bs: usize,
+    /// The side of the item transforms' pictures
+    #[arg(long, default_value_t = 460)]
+    presize: u32,
+    /// The side of the batch transforms' pictures
+    #[arg(long, default_value_t = 224)]
+    size: u32,
+    #[arg(long, default_value = "resnet34")]
+    arch: String,
+    #[arg(long, value_enum, default_value_t = Phase::Unfrozen)]
+    phase: Phase,
+    /// The timed epochs of items and loader; one more is run first, untimed
+    #[arg(long, default_value_t = 2)]
+    epochs: u64,
+    /// Train and infer: stop after this many batches (0: a full epoch)
+    #[arg(long, default_value_t = 0)]
+    batches: usize,
+    /// libtorch's threads
+    #[arg(long)]
+    threads: Option<i32>,
+    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
+    precision: Precision,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Task {
+    Items,
+    Loader,
+    Train,
+    Infer,
+    Startup,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Phase {
+    Frozen,
+    Unfrozen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Precision {
+    Fp32,
+    Bf16,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()?.get().try_into().ok());
+    tch::set_num_threads(threads.unwrap_or(1));
+    match args.task {
+        Task::Items | Task::Loader => {
+            let dls = dataloaders(&args, args.task == Task::Loader)?;
+            let pass = |pass| dls.train().batches(pass).try_fold(0, |n, b| Ok::<_, Error>(n + b?.items.len()));
+            pass(0)?;
+            let start = Instant::now();
+            let mut n = 0;
+            for epoch in 1..=args.epochs {
+                n += pass(epoch)?;
+            }
+            report(&args, Some(n), start.elapsed().as_secs_f64());
+        }
+        Task::Startup => {
+            let dls = dataloaders(&args, true)?;
+            dls.train().one_batch()?;
+            report(&args, None, since_process_start());
+        }
+        Task::Train => {
+            let mut learn = learner(&args)?;
+            match args.phase {
+                Phase::Frozen => learn.freeze(),
+                Phase::Unfrozen => learn.unfreeze(),
+            }
+            let mut count = Count { batches: args.batches, ..Count::default() };
+            learn.fit_with(&OneCycle::new(1).lr(1e-3), &mut [&mut count])?;
+            report(&args, Some(count.images), count.seconds);
+        }
+        Task::Infer => {
+            let mut learn = learner(&args)?;
+            let mut files = get_image_files(&args.images)?;
+            let first = learn.dls().test_dl(files.iter().take(args.bs).cloned())?;
+            if args.batches > 0 {
+                files.truncate(args.batches * args.bs);
+            }
+            let all = learn.dls().test_dl(files)?;
+            learn.get_preds_of(&first)?;
+            let start = Instant::now();
+            let n = learn.get_preds_of(&all)?.len();
+            report(&args, Some(n), start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(())
+}
+
+fn dataloaders(args: &Args, batch_tfms: bool) -> Result<DataLoaders> {
+    let block = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(get_image_files)
+        .splitter(RandomSplitter::new(0.2).seed(42))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
+        .item_tfms(Resize::new(args.presize))
+        .bs(args.bs)
+        .num_workers(args.workers);
+    let block = if batch_tfms {
+        block.batch_tfms(aug_transforms().size(args.size).min_scale(0.75))
+    } else {
+        block
+    };
+    block.dataloaders(&args.images)
+}
+
+fn learner(args: &Args) -> Result<Learner> {
+    let arch = finetune::model::by_name(&args.arch)?;
+    let learn = vision_learner(dataloaders(args, true)?, arch).pretrained(false);
+    let learn = learn.metric(error_rate()).build()?.quiet();
+    Ok(match args.precision {
+        Precision::Fp32 => learn,
+        Precision::Bf16 => learn.to_bf16(),
+    })
+}
+
+/// Images through the training loop and the time they took, the first batch left out.
+#[derive(Debug, Default)]
+struct Count {
+    batches: usize,
+    images: usize,
+    seconds: f64,
+    start: Option<Instant>,
+}
+
+impl Callback for Count {
+    fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
+        if t.at.training() && t.at.batch == 1 {
+            self.start = Some(Instant::now());
+        }
+        Ok(())
+    }
+    fn after_batch(&mut self, t: &mut Training, batch: &Batch, _: &finetune::learner::Outcome) -> Step {
+        if t.at.training() && t.at.batch >= 1 {
+            self.images += batch.items.len();
+        }
+        if t.at.training() && self.batches > 0 && t.at.batch >= self.batches {
+            return Scope::Train.cancel();
+        }
+        Ok(())
+    }
+    fn before_validate(&mut self, _: &mut Training) -> Step {
+        Scope::Validate.cancel()
+    }
+    fn after_train(&mut self, _: &mut Training) -> Step {
+        self.seconds = self.start.map_or(0.0, |s| s.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+fn report(args: &Args, images: Option<usize>, seconds: f64) {
+    let name = args.task.to_possible_value().map(|v| v.get_name().to_owned());
+    let phase = (args.task == Task::Train).then_some(format!("{:?}", args.phase).to_lowercase());
+    let rate = images.map(|n| (n as f64 / seconds * 100.0).round() / 100.0);
+    println!(
+        "{}",
+        json!({
+            "task": name, "phase": phase, "images_per_s": rate, "images": images,
+            "seconds": (seconds * 1000.0).round() / 1000.0, "peak_rss_mb": peak_rss_mb(),
+            "workers": args.workers, "precision": format!("{:?}", args.precision).to_lowercase(),
+            "device": if tch::Cuda::is_available() { "cuda" } else { "cpu" },
+        })
+    );
+}
+
+/// The most memory that this process had, as Linux counts it.
+fn peak_rss_mb() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
+}
+
+/// The seconds since the system started this process: the loading of libtorch counts.
+fn since_process_start() -> f64 {
+    let read = || {
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let after_name = stat.rsplit_once(") ")?.1.to_owned();
+        let ticks: f64 = after_name.split(' ').nth(19)?.parse().ok()?;
+        let uptime = fs::read_to_string("/proc/uptime").ok()?;
+        let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+        Some(uptime - ticks / 100.0)
+    };
+    read().unwrap_or(f64::NAN)
+}
