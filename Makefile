@@ -19,10 +19,12 @@ test:
 golden:
 	$(WITH) cargo test --test golden
 
+## Format, and clippy without warnings.
 lint:
 	cargo fmt --check
 	$(WITH) cargo clippy --all-targets -- -D warnings
 
+## The API reference without warnings, in target/doc/.
 doc:
 	$(WITH) env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
