@@ -81,12 +81,15 @@ enum Precision {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()?.get().try_into().ok());
+    let threads =
+        args.threads.or_else(|| std::thread::available_parallelism().ok()?.get().try_into().ok());
     tch::set_num_threads(threads.unwrap_or(1));
     match args.task {
         Task::Items | Task::Loader => {
             let dls = dataloaders(&args, args.task == Task::Loader)?;
-            let pass = |pass| dls.train().batches(pass).try_fold(0, |n, b| Ok::<_, Error>(n + b?.items.len()));
+            let pass = |pass| {
+                dls.train().batches(pass).try_fold(0, |n, b| Ok::<_, Error>(n + b?.items.len()))
+            };
             pass(0)?;
             let start = Instant::now();
             let mut n = 0;
@@ -169,7 +172,12 @@ impl Callback for Count {
         }
         Ok(())
     }
-    fn after_batch(&mut self, t: &mut Training, batch: &Batch, _: &finetune::learner::Outcome) -> Step {
+    fn after_batch(
+        &mut self,
+        t: &mut Training,
+        batch: &Batch,
+        _: &finetune::learner::Outcome,
+    ) -> Step {
         if t.at.training() && t.at.batch >= 1 {
             self.images += batch.items.len();
         }
