@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// The mean of each channel of a photo, from 0 to 1.
 fn mean_colour(file: &PathBuf) -> Result<Vec<f32>> {
-    let image = finetune::image::Decode::rgb().open(file)?;
+    let image = finetune::image::Decode::new().open(file)?;
     let mut sums = [0.0_f64; 3];
     for pixel in image.pixels().chunks_exact(3) {
         for (sum, &value) in sums.iter_mut().zip(pixel) {
