@@ -47,7 +47,9 @@ fn main() -> Result<()> {
     drop(ask);
     for asker in askers {
         match asker.join().map_err(|_| finetune::Error::other("a thread panicked"))? {
-            Ok((photo, p)) => println!("{}: {} ({:.3})", photo.display(), p.label, p.probs[p.index]),
+            Ok((photo, p)) => {
+                println!("{}: {} ({:.3})", photo.display(), p.label, p.probs[p.index])
+            }
             Err(e) => println!("{e}"),
         }
     }
