@@ -29,7 +29,8 @@ fn photos() -> Result<Vec<Photo>> {
 fn main() -> Result<()> {
     // Photos with neighbouring numbers may be of one animal: keep them on one side.
     let by_number = |photos: &[Photo]| {
-        let (valid, train) = (0..photos.len()).partition(|&i| photos[i].number / 10 % 5 == 0);
+        let (valid, train) =
+            (0..photos.len()).partition(|&i| (photos[i].number / 10).is_multiple_of(5));
         Ok(Splits { train, valid })
     };
     let dls = DataBlock::rows(ImageBlock::rgb(), CategoryBlock::new())
