@@ -4,6 +4,7 @@ pub mod callback;
 pub mod data;
 pub mod download;
 mod error;
+pub mod format;
 pub mod image;
 pub mod interpret;
 pub mod learner;

@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 const FLOORS: &[&[&str]] = &[
     &["error"],
     &["seed", "image", "sys", "download"],
+    &["format"],
     &["sample"],
     &["transform"],
     &["data", "model", "loss", "metric"],

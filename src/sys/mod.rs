@@ -4,6 +4,7 @@
 
 mod cuda;
 mod list;
+mod map;
 mod message;
 #[cfg(not(feature = "doc-only"))]
 mod native;
@@ -11,6 +12,7 @@ mod native;
 #[path = "absent.rs"]
 mod native;
 
+pub(crate) use map::Mapped;
 pub use cuda::{CudaStatus, cuda};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};

@@ -1,0 +1,28 @@
+//! Files are replaced by complete ones only.
+
+use crate::error::{Error, Result};
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    path::Path,
+};
+
+/// Writes a file beside `path`, makes sure that it is on the disk, and gives it the name.
+pub(super) fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let part = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
+    let mut writer = BufWriter::with_capacity(1 << 18, part.as_file());
+    write(&mut writer).and_then(|()| writer.flush()).map_err(Error::io(path))?;
+    drop(writer);
+    part.as_file().sync_all().map_err(Error::io(path))?;
+    part.persist(path).map_err(|e| Error::io(path)(e.error))?;
+    // The new name is on the disk when its folder is; some systems cannot say so of folders.
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}

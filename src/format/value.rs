@@ -1,0 +1,59 @@
+//! What a pickle says, as far as this crate lets it.
+
+use tch::Tensor;
+
+/// What a file of `torch.save` holds: tensors, dictionaries and plain values, and nothing that runs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Value {
+    /// `None`.
+    None,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A number, also one of numpy's.
+    Float(f64),
+    /// A text; a data type or a device by its name.
+    Str(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A list, a tuple, a `torch.Size`, or fastcore's `L`.
+    List(Vec<Self>),
+    /// A dictionary, ordered or not, in its order.
+    Dict(Vec<(Self, Self)>),
+    /// A tensor, or a parameter. Tensors of one storage share it.
+    Tensor(Tensor),
+}
+
+impl Value {
+    /// What a dictionary has under the text `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        let Self::Dict(entries) = self else { return None };
+        entries.iter().find(|(k, _)| matches!(k, Self::Str(k) if k == key)).map(|(_, v)| v)
+    }
+
+    /// The number, also where it is whole or a tensor of one element.
+    #[must_use]
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Self::Int(i) => Some(*i as f64),
+            Self::Float(f) => Some(*f),
+            Self::Tensor(t) if t.numel() == 1 => f64::try_from(t.to_kind(tch::Kind::Double)).ok(),
+            _ => None,
+        }
+    }
+
+    /// The values of a list.
+    #[must_use]
+    pub fn as_list(&self) -> Option<&[Self]> {
+        if let Self::List(values) = self { Some(values) } else { None }
+    }
+
+    /// The entries of a dictionary.
+    #[must_use]
+    pub fn as_dict(&self) -> Option<&[(Self, Self)]> {
+        if let Self::Dict(entries) = self { Some(entries) } else { None }
+    }
+}
