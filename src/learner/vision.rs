@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     loss::{self, Loss},
     metric::Metric,
-    model::{Arch, ArchSpec, HeadOptions, Param},
+    model::{Arch, ArchSpec, HeadOptions, Param, WeightsFrom},
     optim::{Adam, Lr, Optimizer},
     transform::Normalize,
 };
@@ -21,6 +21,7 @@ pub struct VisionLearner {
     metrics: Vec<Box<dyn Metric>>,
     loss: Option<Box<dyn Loss>>,
     pretrained: bool,
+    weights: WeightsFrom,
     normalize: bool,
     head: HeadOptions,
     #[debug(skip)]
@@ -41,6 +42,7 @@ pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
         metrics: vec![],
         loss: None,
         pretrained: true,
+        weights: WeightsFrom::published(),
         normalize: true,
         head: HeadOptions::default(),
         opt_func: Box::new(|params| Optimizer::new(params, Adam::new())),
@@ -65,6 +67,13 @@ impl VisionLearner {
     #[must_use]
     pub fn pretrained(mut self, yes: bool) -> Self {
         self.pretrained = yes;
+        self
+    }
+    /// Where pretrained weights come from: a path, an address, a model hub. Default: torchvision's, from
+    /// where PyTorch keeps them, fetched if they are not there.
+    #[must_use]
+    pub fn weights(mut self, from: impl Into<WeightsFrom>) -> Self {
+        self.weights = from.into();
         self
     }
     /// Whether pretrained weights come with the normalization they were trained with. Default: true.
@@ -111,7 +120,7 @@ impl VisionLearner {
         let spec = ArchSpec::new(&self.arch, n_in as usize, task.n_out(), self.head);
         let mut model = spec.build(self.dls.device(), seed)?;
         if self.pretrained {
-            model.load_pretrained()?;
+            model.load_pretrained_from(&self.weights)?;
             if self.normalize {
                 self.dls.add_batch_tfm(Normalize::imagenet())?;
             }

@@ -1,6 +1,6 @@
 //! Architectures by name, and what a model is built from.
 
-use super::{HeadOptions, Model, head::Head, resnet::ResNet, weights};
+use super::{HeadOptions, Model, WeightsFrom, head::Head, resnet::ResNet, weights};
 use crate::{
     error::{Error, Result},
     seed::{Seed, Stream},
@@ -137,12 +137,21 @@ impl Model {
     /// Loads torchvision's ImageNet weights into the body; the head stays as it is.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the weights are nowhere, naming where to place them, or do not fit.
+    /// [`Error::Download`] if the weights cannot be had, naming where to place them;
+    /// [`Error::Checkpoint`] if they do not fit.
     pub fn load_pretrained(&mut self) -> Result<()> {
+        self.load_pretrained_from(&WeightsFrom::published())
+    }
+
+    /// Loads weights of torchvision's names and shapes into the body; the head stays as it is.
+    ///
+    /// # Errors
+    /// As [`load_pretrained`](Self::load_pretrained).
+    pub fn load_pretrained_from(&mut self, from: &WeightsFrom) -> Result<()> {
         let Some(spec) = self.spec().cloned() else {
             return Err(Error::config("pretrained", "a network of your own has no such weights"));
         };
-        weights::load(self, &spec.arch()?, spec.n_in)
+        weights::load(self, &spec.arch()?, spec.n_in, from)
     }
 }
 

@@ -3,6 +3,7 @@
 mod arch;
 mod head;
 mod resnet;
+mod source;
 mod weights;
 
 pub use {
@@ -10,6 +11,7 @@ pub use {
         Arch, ArchSpec, by_name, fastai_name, resnet18, resnet34, resnet50, resnet101, resnet152,
     },
     head::HeadOptions,
+    source::{WeightsFrom, read_weights},
 };
 
 use crate::error::{Error, Result};

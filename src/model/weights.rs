@@ -1,38 +1,14 @@
 //! Weights trained on ImageNet.
 
-use super::{Arch, Model};
+use super::{Arch, Model, WeightsFrom, read_weights};
 use crate::error::{Error, Result};
-use std::{env, path::PathBuf};
 use tch::Tensor;
 
-/// Where PyTorch keeps downloaded weights: `hub/checkpoints` in `TORCH_HOME`, else in the `torch` folder
-/// of the user's cache.
-fn folder() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        env::var_os("HOME")
-            .or_else(|| env::var_os("USERPROFILE"))
-            .map(|h| PathBuf::from(h).join(".cache"))
-    });
-    let home = env::var_os("TORCH_HOME").map(PathBuf::from);
-    let home = home.unwrap_or_else(|| cache.unwrap_or_default().join("torch"));
-    home.join("hub").join("checkpoints")
-}
-
-/// Loads the body of `arch` from the folder of PyTorch's weights.
-pub(super) fn load(model: &mut Model, arch: &Arch, n_in: usize) -> Result<()> {
-    let path = folder().join(arch.file).with_extension("safetensors");
+/// Loads the body of `arch`.
+pub(super) fn load(model: &mut Model, arch: &Arch, n_in: usize, from: &WeightsFrom) -> Result<()> {
+    let path = from.fetch(Some(arch.file))?;
+    let state = read_weights(&path)?;
     let broken = |why: String| Error::Checkpoint { path: path.clone(), why };
-    if !path.exists() {
-        let why = format!(
-            "is not there. Write torchvision's weights to it once: python3 -c \"import torchvision, \
-             safetensors.torch as s; s.save_file(torchvision.models.{}(weights='IMAGENET1K_V1')\
-             .state_dict(), '{}')\"",
-            arch.name,
-            path.display()
-        );
-        return Err(broken(why));
-    }
-    let state = Tensor::read_safetensors(&path).map_err(|e| broken(e.to_string()))?;
     let body = state.into_iter().filter(|(name, _)| !name.starts_with("fc."));
     let body = body.map(|(name, t)| {
         let adapted = if name == "conv1.weight" { first_layer(&t, n_in as i64) } else { t };

@@ -1,0 +1,232 @@
+//! Where pretrained weights come from: the place of a file on this computer, fetched if need be.
+
+use crate::{
+    download::{Download, hash_in_name, offline_by_environment},
+    error::{Error, Result},
+    format::{StateDict, read_pth, read_safetensors, state_dict},
+};
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+/// Where torchvision's weights are published.
+const PUBLISHED: &str = "https://download.pytorch.org/models";
+
+/// Where model hub repositories are.
+const HUB: &str = "https://huggingface.co";
+
+/// Where pretrained weights come from.
+///
+/// ```
+/// use finetune::model::WeightsFrom;
+///
+/// let own = WeightsFrom::file("weights/resnet34.pth");
+/// let hub = WeightsFrom::hub("timm/resnet34.a1_in1k").revision("main");
+/// assert_ne!(own, hub);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WeightsFrom(Place);
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum Place {
+    #[default]
+    Published,
+    Url(String),
+    Hub {
+        repo: String,
+        revision: String,
+        file: String,
+    },
+    File(PathBuf),
+}
+
+impl WeightsFrom {
+    /// The file that torchvision publishes for the architecture, which is what `pretrained` means
+    /// without more. It is kept where PyTorch keeps it, so that Python and this crate fetch it once:
+    /// `hub/checkpoints` in `TORCH_HOME`, else in `torch` in `XDG_CACHE_HOME` or `~/.cache`. The SHA-256
+    /// whose beginning is part of its name is checked. `FINETUNE_WEIGHTS_URL` names another place than
+    /// `https://download.pytorch.org/models` to fetch it from.
+    #[must_use]
+    pub fn published() -> Self {
+        Self(Place::Published)
+    }
+
+    /// A `.pth` or safetensors file at an address, kept beside torchvision's. If its name ends in a dash
+    /// and at least eight digits of its SHA-256 before the extension, they are checked.
+    #[must_use]
+    pub fn url(url: impl Into<String>) -> Self {
+        Self(Place::Url(url.into()))
+    }
+
+    /// `model.safetensors` on the main branch of a repository of the Hugging Face hub, or of the hub
+    /// that `HF_ENDPOINT` names. What Python has in its cache is used; what is fetched is kept in
+    /// `finetune/hub` in `XDG_CACHE_HOME` or `~/.cache`.
+    #[must_use]
+    pub fn hub(repo: impl Into<String>) -> Self {
+        let (revision, file) = ("main".into(), "model.safetensors".into());
+        Self(Place::Hub { repo: repo.into(), revision, file })
+    }
+
+    /// A file on this computer: `.pth` as `torch.save` writes it, or safetensors.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self(Place::File(path.into()))
+    }
+
+    /// For [`hub`](Self::hub): another branch, tag or commit than `main`. A commit never changes, so
+    /// name one where a program must do the same next year.
+    #[must_use]
+    pub fn revision(mut self, name: impl Into<String>) -> Self {
+        if let Place::Hub { revision, .. } = &mut self.0 {
+            *revision = name.into();
+        }
+        self
+    }
+
+    /// For [`hub`](Self::hub): another file than `model.safetensors`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        if let Place::Hub { file, .. } = &mut self.0 {
+            *file = name.into();
+        }
+        self
+    }
+
+    /// The place of the file on this computer; it is fetched if it is not there. `published` is the name
+    /// of torchvision's file.
+    ///
+    /// With `FINETUNE_OFFLINE` set, nothing is fetched; for hubs, `HF_HUB_OFFLINE` does the same.
+    ///
+    /// # Errors
+    /// [`Error::Download`] if it cannot be had, saying which file to place where; [`Error::Config`] for
+    /// a name that is none, or where nothing is published; [`Error::Io`] if it cannot be written.
+    pub fn fetch(&self, published: Option<&str>) -> Result<PathBuf> {
+        match &self.0 {
+            Place::File(path) => Ok(path.clone()),
+            Place::Published => {
+                let file = published.ok_or_else(|| {
+                    let why = "no weights are published for this architecture: use `WeightsFrom`, or \
+                               `pretrained(false)`";
+                    Error::config("pretrained", why)
+                })?;
+                let base = env::var("FINETUNE_WEIGHTS_URL").unwrap_or_else(|_| PUBLISHED.to_owned());
+                checkpoint(&format!("{}/{file}", base.trim_end_matches('/')), file)
+            }
+            Place::Url(url) => {
+                let name = url.split(['?', '#']).next().and_then(|u| u.rsplit('/').next());
+                let name = name.filter(|n| plain(n)).ok_or_else(|| {
+                    Error::config("WeightsFrom::url", format!("`{url}` names no file"))
+                })?;
+                checkpoint(url, name)
+            }
+            Place::Hub { repo, revision, file } => hub(repo, revision, file),
+        }
+    }
+}
+
+impl From<&str> for WeightsFrom {
+    /// A file on this computer.
+    fn from(path: &str) -> Self {
+        Self::file(path)
+    }
+}
+
+impl From<PathBuf> for WeightsFrom {
+    fn from(path: PathBuf) -> Self {
+        Self::file(path)
+    }
+}
+
+impl From<&Path> for WeightsFrom {
+    fn from(path: &Path) -> Self {
+        Self::file(path)
+    }
+}
+
+/// Whether a part of a path stays where it is put.
+fn plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['\\', '/', ':'])
+}
+
+/// An environment variable that is not empty.
+fn set(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|v| !v.is_empty())
+}
+
+/// The user's folder for what can be fetched again.
+fn cache() -> PathBuf {
+    let home = || set("HOME").or_else(|| set("USERPROFILE"));
+    let own = set("XDG_CACHE_HOME").map(PathBuf::from);
+    own.or_else(|| home().map(|h| PathBuf::from(h).join(".cache"))).unwrap_or_default()
+}
+
+/// Where PyTorch keeps what it has downloaded.
+fn checkpoints() -> PathBuf {
+    let home = set("TORCH_HOME").map_or_else(|| cache().join("torch"), PathBuf::from);
+    home.join("hub").join("checkpoints")
+}
+
+/// A file among PyTorch's checkpoints.
+fn checkpoint(url: &str, name: &str) -> Result<PathBuf> {
+    let path = checkpoints().join(name);
+    let converted = path.with_extension("safetensors");
+    if !path.exists() && converted.exists() {
+        return Ok(converted); // the same weights, written by hand
+    }
+    let mut download = Download::new(url);
+    if let Some(digits) = hash_in_name(name) {
+        download = download.sha256(digits);
+    }
+    download.to(&path)?;
+    Ok(path)
+}
+
+/// A file of a hub's repository: from Python's cache, our own, or the network.
+fn hub(repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
+    let names = [repo, revision, file];
+    if names.iter().any(|n| !n.split('/').all(plain) || n.contains(['?', '#', '%'])) {
+        let why = format!("`{repo}` at `{revision}`, `{file}`: not all of them are names");
+        return Err(Error::config("WeightsFrom::hub", why));
+    }
+    if let Some(cached) = python_has(repo, revision, file) {
+        return Ok(cached);
+    }
+    let path = cache().join("finetune").join("hub").join(repo).join(revision).join(file);
+    let endpoint = env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
+    let endpoint = endpoint.as_deref().unwrap_or(HUB).trim_end_matches('/');
+    let offline = set("HF_HUB_OFFLINE").is_some_and(|v| v != "0") || offline_by_environment();
+    Download::new(format!("{endpoint}/{repo}/resolve/{revision}/{file}")).offline(offline).to(&path)?;
+    Ok(path)
+}
+
+/// The file in the cache of Python's `huggingface_hub`: `models--ORG--NAME/snapshots/COMMIT/FILE`, where
+/// `refs/BRANCH` holds the commit.
+fn python_has(repo: &str, revision: &str, file: &str) -> Option<PathBuf> {
+    let home = set("HF_HOME").map_or_else(|| cache().join("huggingface"), PathBuf::from);
+    let hub = set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
+    let repo = hub.join(format!("models--{}", repo.replace('/', "--")));
+    let commit = fs::read_to_string(repo.join("refs").join(revision));
+    let commit = commit.map_or_else(|_| revision.to_owned(), |c| c.trim().to_owned());
+    let path = repo.join("snapshots").join(plain(&commit).then_some(commit)?).join(file);
+    path.exists().then_some(path)
+}
+
+/// The named tensors of a file of weights, whichever of the two formats it is of.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is neither.
+pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
+    let path = path.as_ref();
+    let mut head = [0; 9];
+    let read = File::open(path).and_then(|mut f| f.read(&mut head)).map_err(Error::io(path))?;
+    // Safetensors begin with the length of a JSON header, and then the header.
+    if read < head.len() || head[8] != b'{' {
+        let why = |e: Error| Error::Checkpoint { path: path.to_owned(), why: e.to_string() };
+        return state_dict(read_pth(path)?).map_err(why);
+    }
+    Ok(read_safetensors(path)?.0)
+}
