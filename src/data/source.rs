@@ -86,6 +86,12 @@ pub struct ImageBlock {
     decode: Decode,
 }
 
+impl From<Decode> for ImageBlock {
+    fn from(decode: Decode) -> Self {
+        Self { decode }
+    }
+}
+
 impl ImageBlock {
     /// Colour images: three channels, whatever the file has.
     #[must_use]

@@ -2,6 +2,7 @@
 
 mod callback;
 mod checkpoint;
+mod fastai;
 mod history;
 mod lr_find;
 mod nan_guard;
@@ -434,19 +435,23 @@ impl Learner {
     /// `NAME.opt.safetensors` below [`Learner::model_dir`]; returns the first path. A file is replaced
     /// only by a complete one.
     ///
+    /// A name that ends in `.pth` is written as fastai's `Learner.save` would, weights and optimizer in
+    /// one file: fastai's `load` goes on from it.
+    ///
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn save(&self, name: &str) -> Result<PathBuf> {
-        checkpoint::save(&self.training, &self.model_dir, name)
+        checkpoint::save(&self.training, &self.model_dir, name, true)
     }
 
-    /// Reads what [`Learner::save`] wrote; a fit then goes on as if it had never stopped.
+    /// Reads what [`Learner::save`] wrote; a fit then goes on as if it had never stopped. A name that
+    /// ends in `.pth` is a checkpoint of fastai's, with or without its optimizer.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] listing what is missing, unexpected or of another shape. Nothing is loaded
     /// then.
     pub fn load(&mut self, name: &str) -> Result<()> {
-        checkpoint::load(&mut self.training, &self.model_dir, name)
+        checkpoint::load(&mut self.training, &self.model_dir, name, true)
     }
 
     /// Writes one file that [`Predictor::load`] reads: weights, vocabulary and preparation of images, as

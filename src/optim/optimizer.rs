@@ -86,6 +86,12 @@ impl Optimizer {
         Ok(self)
     }
 
+    /// Whether weight decay applies to biases and normalizations too.
+    #[must_use]
+    pub fn decays_all(&self) -> bool {
+        self.wd_bn_bias
+    }
+
     /// The hyper-parameters of each group.
     #[must_use]
     pub fn hypers(&self) -> &[Hypers] {

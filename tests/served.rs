@@ -1,0 +1,219 @@
+//! Exported models and checkpoints: what is served is what was trained, and what does not fit is
+//! refused whole.
+
+use finetune::{
+    data::ImageSource,
+    format::{read_safetensors, write_safetensors},
+    learner::Learner,
+    model::resnet34,
+    prelude::*,
+    sample::Sample,
+    seed::Rng,
+    transform::ItemTransform,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
+use tch::Kind;
+
+fn photos() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/pets/images")
+}
+
+/// Six photos of each of some breeds.
+fn few(breeds: &'static [&'static str]) -> impl Fn(&Path) -> Result<Vec<PathBuf>> + Send + Sync {
+    move |folder| {
+        let files = get_image_files(folder)?;
+        let of = |breed: &&str| {
+            let begins = |f: &&PathBuf| f.file_name().unwrap().to_string_lossy().starts_with(*breed);
+            files.iter().filter(begins).take(6).cloned().collect::<Vec<_>>()
+        };
+        Ok(breeds.iter().flat_map(of).collect())
+    }
+}
+
+const THREE: &[&str] = &["Abyssinian", "Bengal", "american_bulldog"];
+
+fn block(breeds: &'static [&'static str]) -> DataBlock<CategoryBlock> {
+    DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(few(breeds))
+        .splitter(RandomSplitter::new(0.3).seed(1))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$").unwrap()))
+        .item_tfms(Resize::new(72))
+        .batch_tfms(aug_transforms().size(64))
+        .bs(4)
+        .num_workers(0)
+        .device(Device::Cpu)
+}
+
+fn learner(breeds: &'static [&'static str], arch: finetune::model::Arch, folder: &Path) -> Result<Learner> {
+    let dls = block(breeds).dataloaders(photos())?;
+    Ok(vision_learner(dls, arch).pretrained(false).build()?.quiet().model_dir(folder))
+}
+
+#[test]
+fn a_predictor_can_be_sent_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Predictor>();
+}
+
+#[test]
+fn what_is_served_is_what_was_trained() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut learn = learner(THREE, resnet18(), folder.path())?;
+    learn.fit_one_cycle(1, 1e-3)?;
+    let file = folder.path().join("pets.safetensors");
+    learn.export(&file)?;
+    let served = Predictor::load(&file, Device::Cpu)?.batch_size(4);
+    let some = few(THREE)(&photos())?;
+    let expected: Vec<_> = some.iter().map(|p| learn.predict(p)).collect::<Result<_>>()?;
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+
+    // Paths, bytes, decoded images and tensors are the same pictures.
+    let batch = served.predict_batch(&some)?;
+    assert_eq!(batch.len(), 18);
+    for (a, b) in batch.iter().zip(&expected) {
+        assert!(close(&a.probs, &b.probs), "{a:?} {b:?}");
+        assert_eq!(a.label, b.label);
+    }
+    let bytes = fs::read(&some[0]).unwrap();
+    let image = ImageBlock::rgb().open(&bytes.clone().into(), "bytes")?;
+    let mixed: [ImageSource; 3] = [(&some[0]).into(), bytes.into(), image.clone().into()];
+    for answer in served.predict_batch(mixed)? {
+        assert!(close(&answer.probs, &expected[0].probs));
+    }
+    let (w, h) = (i64::from(image.width()), i64::from(image.height()));
+    let tensor = Tensor::from_slice(&image.into_pixels()).view([1, h, w, 3]).permute([0, 3, 1, 2]);
+    assert!(close(&served.predict_tensor(&tensor)?[0].probs, &expected[0].probs));
+    let ready = learn.dls().valid().one_batch()?.x;
+    let ready = served.predict_tensor(&ready)?;
+    assert!(close(&ready[0].probs, &learn.get_preds()?.preds.row(0).to_vec()));
+
+    let top = batch[0].top_k(2);
+    assert_eq!(top.len(), 2);
+    assert_eq!(top[0], (batch[0].label.clone(), batch[0].probs[batch[0].index]));
+    assert!(top[0].1 >= top[1].1);
+    assert_eq!(batch[0].top_k(9).len(), 3);
+
+    // From memory and on another thread.
+    let served = Predictor::from_bytes(&fs::read(&file).unwrap(), Device::Cpu)?;
+    let photo = some[0].clone();
+    let answer = thread::spawn(move || served.predict(photo).unwrap()).join().unwrap();
+    assert!(close(&answer.probs, &expected[0].probs));
+    let served = Predictor::load(&file, Device::Cpu)?;
+    assert!(served.predict_batch(Vec::<PathBuf>::new())?.is_empty());
+    let e = served.predict("absent.jpg").unwrap_err().to_string();
+    assert!(e.contains("absent.jpg"), "{e}");
+    let e = served.predict(b"no image".to_vec()).unwrap_err().to_string();
+    assert!(e.contains("image 0"), "{e}");
+    let flat = Tensor::zeros([1, 5, 64, 64], (Kind::Float, Device::Cpu));
+    let e = served.predict_tensor(&flat).unwrap_err().to_string();
+    assert!(e.contains("[1, 5, 64, 64]"), "{e}");
+    Ok(())
+}
+
+/// Everything that a model can be asked for.
+fn weights(learn: &Learner) -> Vec<f64> {
+    let sum = |t: &Tensor| f64::try_from(t.to_kind(Kind::Double).abs().sum(None)).unwrap();
+    learn.model().state_dict().iter().map(|(_, t)| sum(t)).collect()
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut learn = learner(THREE, resnet18(), folder.path())?;
+    learn.fit(1, 1e-3)?;
+    for name in ["small", "small.pth"] {
+        learn.save(name)?;
+        let mut deep = learner(THREE, resnet34(), folder.path())?;
+        let before = weights(&deep);
+        let e = deep.load(name).unwrap_err().to_string();
+        assert!(e.contains(name), "{e}");
+        // By the optimizer's parameters or by the weights' names, whichever are looked at first.
+        assert!(e.contains("layer") || e.contains("parameters"), "{e}");
+        assert_eq!(weights(&deep), before);
+
+        let mut two = learner(&["Abyssinian", "Bengal"], resnet18(), folder.path())?;
+        let before = weights(&two);
+        let e = two.load(name).unwrap_err().to_string();
+        assert!(e.contains("head.8.weight") && e.contains("[3, 512]") && e.contains("[2, 512]"), "{e}");
+        assert_eq!(weights(&two), before);
+        assert!(two.training().opt.state().is_empty(), "nor is the optimizer's state");
+    }
+    // Weights alone name all that is wrong.
+    fs::remove_file(folder.path().join("small.opt.safetensors")).unwrap();
+    let e = learner(THREE, resnet34(), folder.path())?.load("small").unwrap_err().to_string();
+    assert!(e.contains("missing: layer") && e.contains("more"), "{e}");
+    let mut small = learner(THREE, resnet18(), folder.path())?;
+    learner(THREE, resnet34(), folder.path())?.save("deep")?;
+    fs::remove_file(folder.path().join("deep.opt.safetensors")).unwrap();
+    let e = small.load("deep").unwrap_err().to_string();
+    assert!(e.contains("unexpected: layer"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn a_file_of_another_version_or_with_a_strange_transform_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let learn = learner(THREE, resnet18(), folder.path())?;
+    let file = folder.path().join("pets.safetensors");
+    learn.export(&file)?;
+    let (state, about) = read_safetensors(&file)?;
+    let rewritten = |change: &dyn Fn(&mut finetune::format::Metadata)| {
+        let mut about = about.clone();
+        change(&mut about);
+        write_safetensors(&file, &state, Some(about)).unwrap();
+        Predictor::load(&file, Device::Cpu).unwrap_err().to_string()
+    };
+    let edit = |from: &'static str, to: &'static str| {
+        move |about: &mut finetune::format::Metadata| {
+            let export = about.get_mut("export").unwrap();
+            assert!(export.contains(from), "{export}");
+            *export = export.replacen(from, to, 1);
+        }
+    };
+    let e = rewritten(&|about| drop(about.insert("finetune".into(), "99".into())));
+    assert!(e.contains("version 99"), "{e}");
+    let e = rewritten(&|about| drop(about.remove("export")));
+    assert!(e.contains("not written by `export`"), "{e}");
+    let e = rewritten(&edit("\"transform\":\"resize\"", "\"transform\":\"sparkle\""));
+    assert!(e.contains("sparkle"), "{e}");
+    let e = rewritten(&edit("resnet18", "resnet9000"));
+    assert!(e.contains("resnet9000"), "{e}");
+    let e = rewritten(&edit("resnet18", "resnet34"));
+    assert!(e.contains("missing: layer"), "{e}");
+    let e = rewritten(&edit("\"n_out\":3", "\"n_out\":4"));
+    assert!(e.contains("head.8.weight is [3, 512] and not [4, 512]"), "{e}");
+    let e = rewritten(&edit("\"n_out\":3", "\"n_out\":9000000000000"));
+    assert!(e.contains("larger model"), "{e}");
+    let e = rewritten(&edit("\"Bengal\",", ""));
+    assert!(e.contains("3 outputs for a vocabulary of 2"), "{e}");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(Predictor::load(&file, Device::Cpu).is_err());
+    Ok(())
+}
+
+/// A transform that is code.
+#[derive(Debug)]
+struct Sparkle;
+
+impl ItemTransform for Sparkle {
+    fn apply(&self, sample: Sample, _: finetune::sample::Split, _: &mut Rng) -> Result<Sample> {
+        Ok(sample)
+    }
+}
+
+#[test]
+fn a_transform_of_the_users_is_named_when_it_cannot_be_exported() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let dls = block(THREE).item_tfms(Sparkle).dataloaders(photos())?;
+    let learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();
+    let file = folder.path().join("pets.safetensors");
+    let e = learn.export(&file).unwrap_err().to_string();
+    assert!(e.contains("Sparkle"), "{e}");
+    assert!(!file.exists());
+    Ok(())
+}
