@@ -1,0 +1,26 @@
+"""Writes the inputs that fuzzing begins with into corpus/: python3 seeds.py, from this folder."""
+
+import json
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+
+files = Path("../tests/pth")
+for target in ["pth", "safetensors", "export"]:
+    Path("corpus", target).mkdir(parents=True, exist_ok=True)
+for file in files.glob("*.pth"):
+    shutil.copy(file, Path("corpus/pth", file.name))
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as zip:
+            pickle = next(n for n in zip.namelist() if n.endswith("data.pkl"))
+            Path("corpus/pth", file.stem + ".pkl").write_bytes(b"\x01" + zip.read(pickle))
+header = {"__metadata__": {"format": "pt"}, "w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+          "n": {"dtype": "I64", "shape": [], "data_offsets": [16, 24]}, "b": {"dtype": "BOOL", "shape": [3], "data_offsets": [24, 27]}}
+text = json.dumps(header).encode()
+Path("corpus/safetensors/plain").write_bytes(struct.pack("<Q", len(text)) + text + bytes(27))
+head = {"lin_ftrs": None, "ps": [0.5], "pool": True, "concat_pool": True, "first_bn": True, "bn_final": False,
+        "lin_first": False, "y_range": None}
+export = {"arch": {"arch": "resnet18", "n_in": 3, "n_out": 2, "head": head},
+          "task": {"Category": {"vocab": ["a", "b"]}}, "loss": "cross_entropy", "decode": {}, "item_tfms": [], "batch_tfms": []}
+Path("corpus/export/plain").write_text(json.dumps(export))
