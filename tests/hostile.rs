@@ -1,5 +1,7 @@
 //! Damaged and hostile files of weights: each is an error, at once, and within a limit of memory.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use finetune::format::{
     Metadata, StateDict, Value, read_pth, read_pth_bytes, read_safetensors_bytes, write_safetensors,
 };
@@ -74,7 +76,9 @@ fn mutate(original: &[u8], numbers: &mut Numbers) -> Vec<u8> {
                 let to = numbers.below(b.len());
                 b.splice(to..to, piece);
             }
-            6 => b.splice(at..at, (0..numbers.below(9)).map(|_| numbers.next() as u8)).for_each(drop),
+            6 => {
+                b.splice(at..at, (0..numbers.below(9)).map(|_| numbers.next() as u8)).for_each(drop)
+            }
             _ if !b.is_empty() => {
                 // An opcode of a pickle, where the file is one.
                 let opcodes = b".(01NKMJGXUTCB)t]l}daesuqrhjcRbQ\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x93\x94\x95";
@@ -238,7 +242,8 @@ fn one_tensor(elements: i64, sizes: &[(i64, i64)], offset: i64, bytes: usize) ->
         [&b"("[..], &ns.into_iter().flat_map(int).collect::<Vec<_>>(), b"t"].concat()
     };
     let pickle = [
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec(),
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n"
+            .to_vec(),
         b"X\x01\0\0\00X\x03\0\0\0cpu".to_vec(),
         int(elements),
         b"tQ".to_vec(),
@@ -307,7 +312,9 @@ fn bombs_are_refused_within_a_limit_of_memory() {
     refused(&pickle(b"X\xff\xff\xff\xff"), "early");
     refused(&pickle(b"\x8b\xff\xff\xff\xffN."), "early");
     refused(&pickle(b"Nr\xff\xff\xff\xff0j\xff\xff\xff\x7f."), "recalls");
-    for broken in [&b"."[..], b"t.", b"0.", b"(0.", b"R.", b"}Ns.", b"](Nu.", b"N(e.", b"NNb.", b"Q."] {
+    for broken in
+        [&b"."[..], b"t.", b"0.", b"(0.", b"R.", b"}Ns.", b"](Nu.", b"N(e.", b"NNb.", b"Q."]
+    {
         assert!(read_pth_bytes(&pickle(broken), "hostile").is_err(), "{broken:?}");
     }
     // Names are refused wherever they stand, and are not called.

@@ -2,6 +2,8 @@
 //!
 //! Needs a Python with fastai: `FINETUNE_PYTHON=python3 cargo test --test interop_fastai -- --ignored`.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use finetune::{
     Result,
     data::{Arrays, DataLoaders, LoaderOptions},
@@ -20,7 +22,8 @@ use tch::{Device, Tensor};
 
 /// Runs the Python half.
 fn python(step: &str, folder: &Path) {
-    let python = std::env::var("FINETUNE_PYTHON").expect("FINETUNE_PYTHON names a Python with fastai");
+    let python =
+        std::env::var("FINETUNE_PYTHON").expect("FINETUNE_PYTHON names a Python with fastai");
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/fastai_learner.py");
     let out = Command::new(python)
         .arg(script)
@@ -62,7 +65,8 @@ impl Shared {
 
 fn preds(learn: &mut Learner) -> Result<Tensor> {
     let all = learn.get_preds()?.preds;
-    Ok(Tensor::from_slice(&all.iter().copied().collect::<Vec<f32>>()).view([all.nrows() as i64, -1]))
+    Ok(Tensor::from_slice(&all.iter().copied().collect::<Vec<f32>>())
+        .view([all.nrows() as i64, -1]))
 }
 
 #[track_caller]

@@ -1,6 +1,8 @@
 //! Pretrained weights from a server of the test's own: fetched once, resumed, checked, kept where Python
 //! keeps them, and found there when there is no network.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use finetune::model::{WeightsFrom, read_weights};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -31,7 +33,11 @@ fn serve(files: HashMap<String, Vec<u8>>) -> (String, Log) {
     (address, log)
 }
 
-fn answer(mut stream: TcpStream, files: &HashMap<String, Vec<u8>>, log: &Log) -> std::io::Result<()> {
+fn answer(
+    mut stream: TcpStream,
+    files: &HashMap<String, Vec<u8>>,
+    log: &Log,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap()?;
     let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -70,7 +76,9 @@ fn fetch(what: &str, home: &Path, set: &[(&str, &str)]) -> Result<PathBuf, Strin
     for name in ["HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "FINETUNE_OFFLINE", "TORCH_HOME"] {
         child.env_remove(name);
     }
-    for proxy in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+    for proxy in
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+    {
         child.env_remove(proxy);
     }
     child.env("XDG_CACHE_HOME", home).env("FETCH", what).envs(set.iter().copied());

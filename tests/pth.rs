@@ -1,5 +1,7 @@
 //! Files that the real `torch.save` wrote (`tests/pth/write.py`), read without Python.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use finetune::{
     Error,
     format::{StateDict, Value, read_pth, state_dict, write_pth},
@@ -152,7 +154,9 @@ fn plain_values_come_with_them() {
     assert!(matches!(all.get("negative"), Some(Value::Int(-3))));
     assert!(matches!(all.get("dtype"), Some(Value::Str(s)) if s == "torch.float16"));
     assert!(matches!(all.get("device"), Some(Value::Str(s)) if s == "cpu"));
-    assert!(matches!(&all.get("tuple").unwrap().as_list().unwrap()[1], Value::Str(s) if s == "two"));
+    assert!(
+        matches!(&all.get("tuple").unwrap().as_list().unwrap()[1], Value::Str(s) if s == "two")
+    );
 }
 
 #[test]
@@ -173,7 +177,8 @@ fn what_is_written_is_read_again() {
         .into_iter()
         .map(|(name, t)| (Value::Str(name), Value::Tensor(t)))
         .collect();
-    let strided = Value::Tensor(Tensor::arange(6, (Kind::Float, tch::Device::Cpu)).view([2, 3]).tr());
+    let strided =
+        Value::Tensor(Tensor::arange(6, (Kind::Float, tch::Device::Cpu)).view([2, 3]).tr());
     let value = Value::Dict(vec![
         (Value::Str("model".into()), Value::Dict(weights)),
         (Value::Str("strided".into()), Value::List(vec![strided])),

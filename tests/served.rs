@@ -1,6 +1,8 @@
 //! Exported models and checkpoints: what is served is what was trained, and what does not fit is
 //! refused whole.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use finetune::{
     data::ImageSource,
     format::{read_safetensors, write_safetensors},
@@ -27,7 +29,8 @@ fn few(breeds: &'static [&'static str]) -> impl Fn(&Path) -> Result<Vec<PathBuf>
     move |folder| {
         let files = get_image_files(folder)?;
         let of = |breed: &&str| {
-            let begins = |f: &&PathBuf| f.file_name().unwrap().to_string_lossy().starts_with(*breed);
+            let begins =
+                |f: &&PathBuf| f.file_name().unwrap().to_string_lossy().starts_with(*breed);
             files.iter().filter(begins).take(6).cloned().collect::<Vec<_>>()
         };
         Ok(breeds.iter().flat_map(of).collect())
@@ -48,7 +51,11 @@ fn block(breeds: &'static [&'static str]) -> DataBlock<CategoryBlock> {
         .device(Device::Cpu)
 }
 
-fn learner(breeds: &'static [&'static str], arch: finetune::model::Arch, folder: &Path) -> Result<Learner> {
+fn learner(
+    breeds: &'static [&'static str],
+    arch: finetune::model::Arch,
+    folder: &Path,
+) -> Result<Learner> {
     let dls = block(breeds).dataloaders(photos())?;
     Ok(vision_learner(dls, arch).pretrained(false).build()?.quiet().model_dir(folder))
 }
@@ -138,7 +145,10 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
         let mut two = learner(&["Abyssinian", "Bengal"], resnet18(), folder.path())?;
         let before = weights(&two);
         let e = two.load(name).unwrap_err().to_string();
-        assert!(e.contains("head.8.weight") && e.contains("[3, 512]") && e.contains("[2, 512]"), "{e}");
+        assert!(
+            e.contains("head.8.weight") && e.contains("[3, 512]") && e.contains("[2, 512]"),
+            "{e}"
+        );
         assert_eq!(weights(&two), before);
         assert!(two.training().opt.state().is_empty(), "nor is the optimizer's state");
     }

@@ -21,7 +21,7 @@ use std::{
     io::{self, Cursor, Read as _, Write as _},
     path::Path,
 };
-use zip::{CompressionMethod, ZipArchive, ZipWriter, result::ZipError, write::SimpleFileOptions};
+use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 /// Larger than the pickle of any checkpoint: the tensors are not in it.
 const MAX_PICKLE: u64 = 64 << 20;
@@ -107,10 +107,6 @@ pub fn state_dict(value: Value) -> Result<StateDict> {
     Err(Error::config("state dict", why))
 }
 
-fn zip_error(e: ZipError) -> Why {
-    format!("is a broken zip: {e}")
-}
-
 /// The storages of a zip, below the folder that all its entries are in.
 struct Zipped<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
@@ -138,7 +134,7 @@ impl Storages for Zipped<'_> {
 }
 
 fn read_zip(bytes: &[u8]) -> Result<Value, Why> {
-    let zip = ZipArchive::new(Cursor::new(bytes)).map_err(zip_error)?;
+    let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| format!("is a broken zip: {e}"))?;
     let pickles = |name: &&str| name.ends_with("data.pkl") && name.matches('/').count() <= 1;
     let Some(found) = zip.file_names().find(pickles) else {
         return Err("is a zip without `data.pkl`: it was not written by `torch.save`".into());
@@ -212,7 +208,8 @@ fn appended<'a>(
         let unit = units.get(&**key).copied().flatten();
         let unit = unit.ok_or_else(|| format!("storage `{key:.64}` is of no known type"))?;
         let (head, tail) = rest.split_first_chunk::<8>().ok_or("ends before its storages")?;
-        let length = usize::try_from(i64::from_le_bytes(*head)).ok().and_then(|n| n.checked_mul(unit));
+        let length =
+            usize::try_from(i64::from_le_bytes(*head)).ok().and_then(|n| n.checked_mul(unit));
         let length = length.filter(|n| *n <= tail.len());
         let length = length.ok_or_else(|| format!("ends within storage `{key:.64}`"))?;
         let (storage, after) = tail.split_at(length);

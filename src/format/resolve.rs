@@ -267,7 +267,8 @@ impl<'a> Resolver<'a> {
         let Item::Node(i) = item else { return Err(wrong()) };
         let Node::Persistent(id) = &self.nodes[*i] else { return Err(wrong()) };
         let id = items(self.nodes, id).unwrap_or_default();
-        let [Item::Str(tag), Item::Global(class), key, _device, Item::Int(elements), rest @ ..] = id
+        let [Item::Str(tag), Item::Global(class), key, _device, Item::Int(elements), rest @ ..] =
+            id
         else {
             return Err(wrong());
         };

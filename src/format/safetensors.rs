@@ -64,8 +64,8 @@ fn read(bytes: &[u8]) -> Result<(StateDict, Metadata), String> {
     for (name, view) in views {
         let shape = view.shape().iter().map(|n| i64::try_from(*n).map_err(|_| "has absurd sizes"));
         let shape = shape.collect::<Result<Vec<_>, _>>()?;
-        let kind = kind(view.dtype())
-            .ok_or_else(|| format!("`{name}` is of type {}", view.dtype()))?;
+        let kind =
+            kind(view.dtype()).ok_or_else(|| format!("`{name}` is of type {}", view.dtype()))?;
         let elements = shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d as usize));
         let length = elements.and_then(|n| n.checked_mul(kind.elt_size_in_bytes()));
         if length != Some(view.data().len()) {

@@ -81,11 +81,13 @@ impl Dtype {
             }
             Self::Known(kind) => Tensor::f_from_data_size(bytes, &[n], kind).map_err(refused),
             Self::U16 => {
-                let wide = bytes.as_chunks::<2>().0.iter().map(|b| i32::from(u16::from_le_bytes(*b)));
+                let wide =
+                    bytes.as_chunks::<2>().0.iter().map(|b| i32::from(u16::from_le_bytes(*b)));
                 Tensor::f_from_slice(&wide.collect::<Vec<i32>>()).map_err(refused)
             }
             Self::U32 => {
-                let wide = bytes.as_chunks::<4>().0.iter().map(|b| i64::from(u32::from_le_bytes(*b)));
+                let wide =
+                    bytes.as_chunks::<4>().0.iter().map(|b| i64::from(u32::from_le_bytes(*b)));
                 Tensor::f_from_slice(&wide.collect::<Vec<i64>>()).map_err(refused)
             }
             Self::U64 => {

@@ -282,25 +282,17 @@ impl<'a> Machine<'a> {
                 let x = f64::from_be_bytes(self.array()?);
                 self.push(Item::Float(x));
             }
-            b'X' => {
+            // `T` and `U` are Python 2's texts, which are names here.
+            b'X' | b'T' => {
                 let s = text(self.sized::<4>()?)?;
                 self.push(Item::Str(s.into()));
             }
-            0x8c => {
+            0x8c | b'U' => {
                 let s = text(self.sized::<1>()?)?;
                 self.push(Item::Str(s.into()));
             }
             0x8d => {
                 let s = text(self.sized::<8>()?)?;
-                self.push(Item::Str(s.into()));
-            }
-            // Python 2's texts, which are names here.
-            b'U' => {
-                let s = text(self.sized::<1>()?)?;
-                self.push(Item::Str(s.into()));
-            }
-            b'T' => {
-                let s = text(self.sized::<4>()?)?;
                 self.push(Item::Str(s.into()));
             }
             b'C' => {

@@ -43,13 +43,15 @@ pub(super) fn load(t: &mut Training, folder: &Path, name: &str, with_opt: bool) 
     let (state, _) = read(&weights)?;
     let optimizer = if with_opt && opt.exists() { Some(read(&opt)?) } else { None };
     let position = optimizer.as_ref().map(|(_, about)| position(&opt, about)).transpose()?;
-    install(t, state, optimizer.map(|(state, _)| state)).map_err(|e| Error::Checkpoint {
-        path: if matches!(&e, Error::Config { option, .. } if option.starts_with("optimizer")) {
-            opt
-        } else {
-            weights
-        },
-        why: e.to_string(),
+    install(t, &state, optimizer.as_ref().map(|(state, _)| state)).map_err(|e| {
+        Error::Checkpoint {
+            path: if matches!(&e, Error::Config { option, .. } if option.starts_with("optimizer")) {
+                opt
+            } else {
+                weights
+            },
+            why: e.to_string(),
+        }
     })?;
     if let Some((pass, step)) = position {
         (t.at.pass, t.at.step) = (pass, step);
@@ -58,13 +60,17 @@ pub(super) fn load(t: &mut Training, folder: &Path, name: &str, with_opt: bool) 
 }
 
 /// Puts weights and an optimizer's state in place: both, or neither.
-pub(super) fn install(t: &mut Training, weights: StateDict, opt: Option<StateDict>) -> Result<()> {
+pub(super) fn install(
+    t: &mut Training,
+    weights: &StateDict,
+    opt: Option<&StateDict>,
+) -> Result<()> {
     // The optimizer first: if its state does not fit, the weights are still untouched.
     let before = t.opt.state();
-    if let Some(state) = &opt {
+    if let Some(state) = opt {
         t.opt.load_state(state)?;
     }
-    if let Err(e) = t.model.load_state_dict(&weights) {
+    if let Err(e) = t.model.load_state_dict(weights) {
         t.opt.load_state(&before)?;
         return Err(e);
     }

@@ -42,7 +42,7 @@ pub(super) fn load(t: &mut Training, path: &Path, with_opt: bool) -> Result<()> 
     let (state, hypers) = opt.unzip();
     let weights = state_dict(value).map_err(|e| broken(e.to_string()))?;
     let weights = own_names(t, weights);
-    checkpoint::install(t, weights, state).map_err(|e| broken(e.to_string()))?;
+    checkpoint::install(t, &weights, state.as_ref()).map_err(|e| broken(e.to_string()))?;
     for (hyper, values) in hypers.unwrap_or_default() {
         t.opt.set(hyper, &values);
     }
@@ -124,7 +124,10 @@ fn optimizer(t: &Training) -> Value {
             Value::List(own.filter_map(|p| slow.remove(&p.name)).map(Value::Tensor).collect())
         };
         let groups = (0..t.model.groups()).map(&mut of).collect();
-        all.extend([(text("count"), Value::Int(count)), (text("slow_weights"), Value::List(groups))]);
+        all.extend([
+            (text("count"), Value::Int(count)),
+            (text("slow_weights"), Value::List(groups)),
+        ]);
     }
     Value::Dict(all)
 }

@@ -129,7 +129,9 @@ impl Predictor {
 
     fn assemble(state: &StateDict, about: &Metadata, device: Device) -> Result<Self, String> {
         let Some(export) = about.get("export") else {
-            return Err("was not written by `export`: it has weights, but not what they are for".into());
+            return Err(
+                "was not written by `export`: it has weights, but not what they are for".into()
+            );
         };
         let version = about.get("finetune").map_or("none", String::as_str);
         if version != checkpoint::VERSION {

@@ -113,7 +113,8 @@ impl WeightsFrom {
                                `pretrained(false)`";
                     Error::config("pretrained", why)
                 })?;
-                let base = env::var("FINETUNE_WEIGHTS_URL").unwrap_or_else(|_| PUBLISHED.to_owned());
+                let base =
+                    env::var("FINETUNE_WEIGHTS_URL").unwrap_or_else(|_| PUBLISHED.to_owned());
                 checkpoint(&format!("{}/{file}", base.trim_end_matches('/')), file)
             }
             Place::Url(url) => {
@@ -199,7 +200,9 @@ fn hub(repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
     let endpoint = env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
     let endpoint = endpoint.as_deref().unwrap_or(HUB).trim_end_matches('/');
     let offline = set("HF_HUB_OFFLINE").is_some_and(|v| v != "0") || offline_by_environment();
-    Download::new(format!("{endpoint}/{repo}/resolve/{revision}/{file}")).offline(offline).to(&path)?;
+    Download::new(format!("{endpoint}/{repo}/resolve/{revision}/{file}"))
+        .offline(offline)
+        .to(&path)?;
     Ok(path)
 }
 

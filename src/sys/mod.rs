@@ -12,8 +12,8 @@ mod native;
 #[path = "absent.rs"]
 mod native;
 
-pub(crate) use map::Mapped;
 pub use cuda::{CudaStatus, cuda};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
+pub(crate) use map::Mapped;
 pub use native::{Autocast, capability, tensor_from_vec, version};
