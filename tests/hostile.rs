@@ -1,6 +1,6 @@
 //! Damaged and hostile files of weights: each is an error, at once, and within a limit of memory.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
 use finetune::format::{
     Metadata, StateDict, Value, read_pth, read_pth_bytes, read_safetensors_bytes, write_safetensors,

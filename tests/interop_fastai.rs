@@ -2,7 +2,11 @@
 //!
 //! Needs a Python with fastai: `FINETUNE_PYTHON=python3 cargo test --test interop_fastai -- --ignored`.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panics, and says what it measured"
+)]
 
 use finetune::{
     Result,

@@ -1,7 +1,11 @@
 //! Pretrained weights from a server of the test's own: fetched once, resumed, checked, kept where Python
 //! keeps them, and found there when there is no network.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panics, and says what it measured"
+)]
 
 use finetune::model::{WeightsFrom, read_weights};
 use sha2::{Digest as _, Sha256};

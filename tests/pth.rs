@@ -1,6 +1,6 @@
 //! Files that the real `torch.save` wrote (`tests/pth/write.py`), read without Python.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
 use finetune::{
     Error,

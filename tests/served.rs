@@ -1,7 +1,7 @@
 //! Exported models and checkpoints: what is served is what was trained, and what does not fit is
 //! refused whole.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
 use finetune::{
     data::ImageSource,
