@@ -244,7 +244,7 @@ fn one_tensor(elements: i64, sizes: &[(i64, i64)], offset: i64, bytes: usize) ->
     let pickle = [
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n"
             .to_vec(),
-        b"X\x01\0\0\00X\x03\0\0\0cpu".to_vec(),
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpu".to_vec(),
         int(elements),
         b"tQ".to_vec(),
         int(offset),
