@@ -1,6 +1,6 @@
 //! Data that is no images: numbers in memory, of any shape.
 
-use super::{batch::Column, dataset::Dataset};
+use super::{column::Column, dataset::Dataset};
 use crate::{
     error::{Error, Result},
     sample::{Batch, Sample, Target, Task},

@@ -1,25 +1,30 @@
 //! How the items of one batch become tensors.
 
 use super::{
+    buffers::Buffers,
+    cache::Presized,
+    column::Column,
     dataset::Dataset,
     prefetch::Job,
     skip::{OnError, Skipped},
 };
 use crate::{
     error::{Error, Result},
+    image::Image,
     sample::{Batch, Sample, Split, Target, Task},
     seed::{Seed, Stream},
-    sys,
+    sys::{self, Slots},
     transform::{self, BatchTransform, ItemTransform, Plan},
 };
-use std::sync::Arc;
-use tch::{Device, Kind, Tensor};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tch::{Device, Tensor};
 
 /// What all batches of a pass share.
 pub(super) struct Pass {
     pub(super) dataset: Arc<dyn Dataset>,
     pub(super) item_tfms: Arc<[Arc<dyn ItemTransform>]>,
     pub(super) batch_tfms: Arc<[Arc<dyn BatchTransform>]>,
+    pub(super) presized: Option<Presized>,
     pub(super) split: Split,
     pub(super) seed: Seed,
     pub(super) pass: u64,
@@ -28,6 +33,7 @@ pub(super) struct Pass {
     pub(super) skipped: Arc<Skipped>,
     /// Whether the batch transforms are carried out on the workers, not on a device.
     pub(super) on_workers: bool,
+    pub(super) buffers: Arc<Buffers>,
 }
 
 /// One use of an item.
@@ -42,7 +48,10 @@ pub(super) struct Draw {
 impl Pass {
     /// The sample of an item, transformed.
     pub(super) fn sample(&self, draw: Draw) -> Result<Sample> {
-        let sample = self.dataset.get(draw.item)?;
+        let sample = match &self.presized {
+            Some(presized) => presized.get(&*self.dataset, draw.item, self.split)?,
+            None => self.dataset.get(draw.item)?,
+        };
         self.transform(sample, draw)
     }
 
@@ -60,16 +69,93 @@ impl Pass {
     }
 }
 
-/// A batch to be loaded.
+/// A batch to be loaded. Its memory is laid out when its first item is there, and each item is written
+/// to its place in it by the thread that loads it.
 pub(super) struct BatchJob {
-    pub(super) pass: Arc<Pass>,
+    pass: Arc<Pass>,
     /// The batch's number in its pass.
-    pub(super) index: u64,
-    pub(super) draws: Vec<Draw>,
+    index: u64,
+    draws: Vec<Draw>,
+    frame: Mutex<Option<Arc<Frame>>>,
+}
+
+/// What became of an item: its pixels are in their place if they fit there.
+pub(super) struct Placed {
+    size: (u32, u32),
+    channels: u8,
+    target: Target,
+}
+
+/// The memory of a batch and what is to be done to its images.
+struct Frame {
+    size: (u32, u32),
+    channels: u8,
+    plan: Plan,
+    pixels: Pixels<Slots<u8>, Slots<f32>>,
+}
+
+enum Pixels<B, F> {
+    /// As the item transforms left them, N×H×W×C.
+    Bytes(B),
+    /// As the plan leaves them, N×H×W×C.
+    Floats(F),
+}
+
+impl BatchJob {
+    pub(super) fn new(pass: Arc<Pass>, index: u64, draws: Vec<Draw>) -> Self {
+        Self { pass, index, draws, frame: Mutex::new(None) }
+    }
+
+    /// The frame, laid out for `image` if it is the first.
+    fn frame(&self, image: &Image) -> Result<Arc<Frame>> {
+        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(frame) = &*frame {
+            return Ok(frame.clone());
+        }
+        let new = Arc::new(self.lay_out(image)?);
+        *frame = Some(new.clone());
+        Ok(new)
+    }
+
+    fn lay_out(&self, image: &Image) -> Result<Frame> {
+        let (pass, n) = (&self.pass, self.draws.len());
+        let (size, channels) = ((image.width(), image.height()), image.channels());
+        let mut rng = pass.seed.rng(Stream::Batch { pass: pass.pass, index: self.index });
+        let plan = transform::plan(&pass.batch_tfms, n, size, channels, pass.split, &mut rng)?;
+        let volume = |(w, h): (u32, u32)| w as usize * h as usize * usize::from(channels);
+        // Without batch transforms a batch is kept as bytes, a quarter of the memory, till it is taken.
+        let pixels = if pass.on_workers && !pass.batch_tfms.is_empty() {
+            let each = volume(plan.output_size());
+            Pixels::Floats(Slots::new(pass.buffers.floats(n * each), each))
+        } else {
+            let each = volume(size);
+            Pixels::Bytes(Slots::new(pass.buffers.bytes(n * each), each))
+        };
+        Ok(Frame { size, channels, plan, pixels })
+    }
+}
+
+impl Frame {
+    fn fits(&self, image: &Image) -> bool {
+        self.size == (image.width(), image.height()) && self.channels == image.channels()
+    }
+
+    /// Writes an image to place `k`.
+    fn place(&self, k: usize, image: &Image) -> Result<()> {
+        let from = image.pixels();
+        let done = match &self.pixels {
+            Pixels::Bytes(bytes) => bytes.fill(k, |to| {
+                to.copy_from_slice(from);
+                Ok(())
+            }),
+            Pixels::Floats(floats) => floats.fill(k, |to| self.plan.execute_image(k, from, to)),
+        };
+        done.unwrap_or_else(|| Err(Error::Worker { why: format!("place {k} was written before") }))
+    }
 }
 
 impl Job for BatchJob {
-    type Part = Sample;
+    type Part = Placed;
     /// `None` if every item was skipped.
     type Whole = Option<HostBatch>;
 
@@ -77,120 +163,178 @@ impl Job for BatchJob {
         self.draws.len()
     }
 
-    fn part(&self, k: usize) -> Result<Sample> {
-        self.pass.sample(self.draws[k])
+    fn part(&self, k: usize) -> Result<Placed> {
+        let Sample { image, target } = self.pass.sample(self.draws[k])?;
+        let frame = self.frame(&image)?;
+        if frame.fits(&image) {
+            frame.place(k, &image)?;
+        }
+        Ok(Placed { size: (image.width(), image.height()), channels: image.channels(), target })
     }
 
     fn part_name(&self, k: usize) -> String {
         self.pass.dataset.name(self.draws[k].item)
     }
 
-    fn whole(&self, parts: Vec<Result<Sample>>, pooled: bool) -> Result<Option<HostBatch>> {
-        let (mut samples, mut items) = (vec![], vec![]);
-        for (part, draw) in parts.into_iter().zip(&self.draws) {
+    fn whole(&self, parts: Vec<Result<Placed>>) -> Result<Option<HostBatch>> {
+        let (mut kept, mut placed) = (vec![], vec![]);
+        for (k, part) in parts.into_iter().enumerate() {
             match part {
-                Ok(sample) => {
-                    samples.push(sample);
-                    items.push(draw.item);
+                Ok(part) => {
+                    kept.push(k);
+                    placed.push(part);
                 }
                 Err(e) if self.pass.on_error == OnError::Skip && Skipped::may(&e) => {
-                    self.pass.skipped.add(draw.item, &e);
+                    self.pass.skipped.add(self.draws[k].item, &e);
                 }
                 Err(e) => return Err(e),
             }
         }
-        if samples.is_empty() {
+        if kept.is_empty() {
             return Ok(None);
         }
-        HostBatch::new(&self.pass, self.index, samples, items, pooled).map(Some)
+        let items: Vec<usize> = kept.iter().map(|&k| self.draws[k].item).collect();
+        let name = |k: usize| self.pass.dataset.name(items[k]);
+        all_alike(&placed, name)?;
+        let targets: Vec<_> = placed.into_iter().map(|p| p.target).collect();
+        let y = Column::new(&targets, &self.pass.task, name)?;
+        let frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let frame = frame.and_then(Arc::into_inner);
+        let gone = || Error::Worker { why: "the memory of a batch is gone".into() };
+        let Frame { size, channels, mut plan, pixels } = frame.ok_or_else(gone)?;
+        let whole = kept.len() == self.draws.len();
+        let x = match pixels {
+            Pixels::Bytes(slots) if whole => Pixels::Bytes(slots.into_vec()),
+            Pixels::Bytes(slots) => Pixels::Bytes(keep(slots.into_vec(), &kept, self.draws.len())),
+            Pixels::Floats(slots) if whole => Pixels::Floats(slots.into_vec()),
+            Pixels::Floats(slots) => {
+                Pixels::Floats(keep(slots.into_vec(), &kept, self.draws.len()))
+            }
+        };
+        if !whole {
+            plan.keep(&kept);
+        }
+        let buffers = Arc::downgrade(&self.pass.buffers);
+        Ok(Some(HostBatch { x, size, channels, plan, y, items, buffers }))
     }
+}
+
+/// Which items differ does not depend on which one was there first.
+fn all_alike(placed: &[Placed], name: impl Fn(usize) -> String) -> Result<()> {
+    let first = &placed[0];
+    for (k, other) in placed.iter().enumerate() {
+        if other.size != first.size {
+            return Err(Error::Collate {
+                first: name(0),
+                first_size: first.size,
+                other: name(k),
+                other_size: other.size,
+            });
+        }
+        if other.channels != first.channels {
+            let why = format!("has {} channels, others have {}", other.channels, first.channels);
+            return Err(Error::Image { item: name(k), source: why.into() });
+        }
+    }
+    Ok(())
+}
+
+/// The `kept` ones of `n` equal parts.
+fn keep<T: Copy>(mut data: Vec<T>, kept: &[usize], n: usize) -> Vec<T> {
+    let each = data.len() / n;
+    for (to, &from) in kept.iter().enumerate() {
+        data.copy_within(from * each..(from + 1) * each, to * each);
+    }
+    data.truncate(kept.len() * each);
+    data
 }
 
 /// A batch before it is on its device.
 pub(super) struct HostBatch {
-    x: Pixels,
+    x: Pixels<Vec<u8>, Vec<f32>>,
     size: (u32, u32),
     channels: u8,
     plan: Plan,
     y: Option<Column>,
     items: Vec<usize>,
-}
-
-enum Pixels {
-    /// As the item transforms left them, N×H×W×C.
-    Bytes(Vec<u8>),
-    /// As the plan leaves them, N×H×W×C.
-    Floats(Vec<f32>),
+    buffers: Weak<Buffers>,
 }
 
 impl HostBatch {
-    fn new(
-        pass: &Pass,
-        index: u64,
-        samples: Vec<Sample>,
-        items: Vec<usize>,
-        pooled: bool,
-    ) -> Result<Self> {
-        let first = &samples[0].image;
-        let (size, channels) = ((first.width(), first.height()), first.channels());
-        for (sample, &item) in samples.iter().zip(&items) {
-            let other = &sample.image;
-            if (other.width(), other.height()) != size {
-                return Err(Error::Collate {
-                    first: pass.dataset.name(items[0]),
-                    first_size: size,
-                    other: pass.dataset.name(item),
-                    other_size: (other.width(), other.height()),
-                });
-            }
-            if other.channels() != channels {
-                let why = format!("has {} channels, others have {channels}", other.channels());
-                let item = pass.dataset.name(item);
-                return Err(Error::Image { item, source: why.into() });
-            }
-        }
-        let n = samples.len();
-        let bytes = n * first.pixels().len();
-        let (mut pixels, mut targets) = (Vec::with_capacity(bytes), Vec::with_capacity(n));
-        for sample in samples {
-            pixels.extend_from_slice(sample.image.pixels());
-            targets.push(sample.target);
-        }
-        let y = Column::new(&targets, &pass.task, |k| pass.dataset.name(items[k]))?;
-        let mut rng = pass.seed.rng(Stream::Batch { pass: pass.pass, index });
-        let plan = transform::plan(&pass.batch_tfms, n, size, channels, pass.split, &mut rng)?;
-        let x = if pass.on_workers {
-            Pixels::Floats(plan.execute(&pixels, pooled)?)
-        } else {
-            Pixels::Bytes(pixels)
-        };
-        Ok(Self { x, size, channels, plan, y, items })
-    }
-
     /// The batch on `device`.
     pub(super) fn placed_on(self, device: Device) -> Result<Batch> {
-        let (n, c) = (self.items.len() as i64, i64::from(self.channels));
-        let x = match self.x {
+        let Self { x, size, channels, plan, y, items, buffers } = self;
+        let n = items.len() as i64;
+        let x = match x {
             Pixels::Floats(floats) => {
-                let (w, h) = self.plan.output_size();
-                let (w, h) = (i64::from(w), i64::from(h));
-                let strides = [h * w * c, 1, w * c, c];
-                let x = sys::tensor_from_vec(floats, &[n, c, h, w], &strides)?;
-                self.plan.tensor_steps(move_to(x, device)?)?
+                let shape = (plan.output_size(), channels);
+                let x = lent(floats, n, shape, buffers)?;
+                plan.tensor_steps(move_to(x, device)?)?
+            }
+            Pixels::Bytes(bytes) if device == Device::Cpu => {
+                let x = lent(to_floats(&bytes, &buffers), n, (size, channels), buffers.clone())?;
+                give_back(&buffers, bytes);
+                x
             }
             Pixels::Bytes(bytes) => {
-                let (w, h) = (i64::from(self.size.0), i64::from(self.size.1));
-                let x = Tensor::f_from_slice(&bytes)?.f_view([n, h, w, c])?;
-                self.plan.execute_tensor(&move_to(x, device)?)?
+                let (w, h) = (i64::from(size.0), i64::from(size.1));
+                let shape = [n, h, w, i64::from(channels)];
+                let x = bytes_on(&bytes, &shape, device)?;
+                give_back(&buffers, bytes);
+                plan.execute_tensor(&x)?
             }
         };
-        let y = self.y.map(|y| y.to_device(device)).transpose()?;
-        Ok(Batch { x, y, items: self.items })
+        let y = y.map(|y| y.to_device(device)).transpose()?;
+        Ok(Batch { x, y, items })
+    }
+}
+
+fn give_back(buffers: &Weak<Buffers>, bytes: Vec<u8>) {
+    if let Some(buffers) = buffers.upgrade() {
+        buffers.give_bytes(bytes);
+    }
+}
+
+/// Bytes as values from 0 to 1, divided as fastai divides them.
+fn to_floats(bytes: &[u8], buffers: &Weak<Buffers>) -> Vec<f32> {
+    let mut floats = match buffers.upgrade() {
+        Some(buffers) => buffers.floats(bytes.len()),
+        None => vec![0.0; bytes.len()],
+    };
+    for (to, &from) in floats.iter_mut().zip(bytes) {
+        *to = f32::from(from) / 255.0;
+    }
+    floats
+}
+
+/// N×C×H×W over N×H×W×C floats, whose memory goes back to `buffers` when the last use of it ends.
+fn lent(
+    floats: Vec<f32>,
+    n: i64,
+    ((w, h), c): ((u32, u32), u8),
+    buffers: Weak<Buffers>,
+) -> Result<Tensor> {
+    let (w, h, c) = (i64::from(w), i64::from(h), i64::from(c));
+    sys::tensor_lent(floats, &[n, c, h, w], &[h * w * c, 1, w * c, c], move |used| {
+        if let Some(buffers) = buffers.upgrade() {
+            buffers.give_floats(used);
+        }
+    })
+}
+
+/// Bytes on `device`, copied without waiting where that is possible.
+fn bytes_on(bytes: &[u8], shape: &[i64], device: Device) -> Result<Tensor> {
+    match device {
+        Device::Cuda(_) => {
+            let pinned = sys::pinned_bytes(bytes, shape, device)?;
+            Ok(pinned.f_to_device_(device, pinned.kind(), true, false)?)
+        }
+        device => Ok(Tensor::f_from_slice(bytes)?.f_view(shape)?.f_to_device(device)?),
     }
 }
 
 /// A tensor on `device`, copied without waiting where that is possible.
-fn move_to(x: Tensor, device: Device) -> Result<Tensor> {
+pub(super) fn move_to(x: Tensor, device: Device) -> Result<Tensor> {
     match device {
         Device::Cpu => Ok(x),
         Device::Cuda(_) => {
@@ -198,70 +342,5 @@ fn move_to(x: Tensor, device: Device) -> Result<Tensor> {
             Ok(x.f_pin_memory(device)?.f_to_device_(device, kind, true, false)?)
         }
         device => Ok(x.f_to_device(device)?),
-    }
-}
-
-/// The targets of a batch as numbers.
-pub(super) enum Column {
-    Classes(Vec<i64>),
-    Numbers { data: Vec<f32>, width: usize },
-}
-
-impl Column {
-    /// Of targets that fit `task`; `None` if none has a target. `name` is what the k-th is called.
-    pub(super) fn new(
-        targets: &[Target],
-        task: &Task,
-        name: impl Fn(usize) -> String,
-    ) -> Result<Option<Self>> {
-        if targets.iter().all(|t| matches!(t, Target::None)) {
-            return Ok(None);
-        }
-        let width = task.n_out();
-        let mut classes = vec![];
-        let mut data = vec![];
-        for (k, target) in targets.iter().enumerate() {
-            let fits = match (task, target) {
-                (Task::Category { .. }, Target::Category(c)) => {
-                    classes.push(*c as i64);
-                    *c < width
-                }
-                (Task::Categories { .. }, Target::Categories(found)) => {
-                    let start = data.len();
-                    data.resize(start + width, 0.0);
-                    let row = &mut data[start..];
-                    found.iter().all(|&c| row.get_mut(c).map(|v| *v = 1.0).is_some())
-                }
-                (Task::Values { .. }, Target::Values(values)) => {
-                    data.extend_from_slice(values);
-                    values.len() == width
-                }
-                _ => false,
-            };
-            if !fits {
-                let why = format!("{target:?} does not fit the task of {width} outputs");
-                return Err(Error::Label { item: name(k), why });
-            }
-        }
-        Ok(Some(match task {
-            Task::Category { .. } => Self::Classes(classes),
-            // One number each makes a plain list.
-            Task::Values { n: 1 } => Self::Numbers { data, width: 0 },
-            Task::Categories { .. } | Task::Values { .. } => Self::Numbers { data, width },
-        }))
-    }
-
-    /// As a tensor: `i64` N, or `f32` N×width.
-    pub(super) fn to_device(&self, device: Device) -> Result<Tensor> {
-        let y = match self {
-            Self::Classes(classes) => Tensor::f_from_slice(classes)?,
-            Self::Numbers { data, width: 0 } => Tensor::f_from_slice(data)?,
-            Self::Numbers { data, width } => {
-                Tensor::f_from_slice(data)?.f_view([-1, *width as i64])?
-            }
-        };
-        let kind = y.kind();
-        debug_assert!(matches!(kind, Kind::Int64 | Kind::Float));
-        move_to(y, device)
     }
 }

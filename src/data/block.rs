@@ -1,6 +1,7 @@
 //! `DataBlock`: how a source becomes data loaders.
 
 use super::{
+    cache::Cache,
     dataset::{Get, Items, name_of},
     loaders::DataLoaders,
     options::LoaderOptions,
@@ -54,6 +55,7 @@ pub struct DataBlock<Y: TargetBlock, I = PathBuf> {
     item_tfms: Vec<Arc<dyn ItemTransform>>,
     batch_tfms: Vec<Arc<dyn BatchTransform>>,
     options: LoaderOptions,
+    cache: Option<Cache>,
 }
 
 impl<Y: TargetBlock, I> Debug for DataBlock<Y, I> {
@@ -107,6 +109,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
             item_tfms: vec![],
             batch_tfms: vec![],
             options: LoaderOptions::new(),
+            cache: None,
         }
     }
 
@@ -211,6 +214,13 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
+    /// Keeps decoded images for later epochs. Default: they are decoded each time.
+    #[must_use]
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// What to do with items that cannot be loaded. Default: [`OnError::Fail`].
     #[must_use]
     pub fn on_error(mut self, on_error: OnError) -> Self {
@@ -251,7 +261,10 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
             self.options.clone(),
         )?;
         dls.test_items = Some(Arc::new(Pipeline { input, get_x, get_y, target }));
-        Ok(dls)
+        match &self.cache {
+            Some(cache) => dls.cached(cache),
+            None => Ok(dls),
+        }
     }
 
     /// What `get_items` finds.

@@ -44,6 +44,12 @@ pub trait Dataset: Send + Sync {
     fn file(&self, _index: usize) -> Option<PathBuf> {
         None
     }
+
+    /// What decides beside its file how an image is decoded, in any words: caches know images by it
+    /// too.
+    fn decoding(&self) -> String {
+        String::new()
+    }
 }
 
 /// Reads something from an item.
@@ -99,5 +105,9 @@ impl<I: Send + Sync> Dataset for Items<I> {
             Ok(ImageSource::File(path)) => Some(path),
             _ => None,
         }
+    }
+
+    fn decoding(&self) -> String {
+        format!("{:?}", self.input)
     }
 }

@@ -3,6 +3,8 @@
 use super::{
     arrays::Arrays,
     batch::{BatchJob, Draw, Pass},
+    buffers::Buffers,
+    cache::Presized,
     dataset::Dataset,
     options::{LoaderOptions, Settings},
     order,
@@ -51,6 +53,7 @@ pub(super) struct Images {
     pub(super) item_tfms: Arc<[Arc<dyn ItemTransform>]>,
     pub(super) batch_tfms: Arc<[Arc<dyn BatchTransform>]>,
     pub(super) skipped: Arc<Skipped>,
+    pub(super) presized: Option<Presized>,
 }
 
 impl fmt::Debug for DataLoader {
@@ -119,6 +122,14 @@ impl DataLoader {
         let (shuffle, drop_last) = (self.settings.shuffle, Some(self.settings.drop_last()));
         let settings = Settings { split, shuffle, drop_last, ..self.settings.clone() };
         Self { settings, ..self.clone() }
+    }
+
+    /// What keeps decoded images, if anything does.
+    pub(super) fn presized(&self) -> Option<&Presized> {
+        match &self.data {
+            Data::Images(images) => images.presized.as_ref(),
+            Data::Arrays(_) => None,
+        }
     }
 
     /// The same with items drawn by weight, given by the running sums of their weights.
@@ -267,7 +278,8 @@ impl DataLoader {
             (_, Err(e)) => Kind::Failed(Some(e)),
             (Data::Images(images), Ok(pool)) => {
                 let pass = self.pass(images, pass);
-                Kind::Images(Prefetch::new(pool, Jobs { pass, chunks }))
+                let cache = images.presized.clone();
+                Kind::Images(Prefetch::new(pool, Jobs { pass, chunks }), cache)
             }
         };
         Batches { kind, device }
@@ -310,8 +322,10 @@ impl DataLoader {
             pass,
             task: images.dataset.task(),
             on_error: self.settings.on_error,
+            presized: images.presized.clone(),
             skipped: images.skipped.clone(),
             on_workers: self.settings.device == Device::Cpu,
+            buffers: Arc::new(Buffers::default()),
         })
     }
 
@@ -396,7 +410,7 @@ impl Iterator for Jobs {
 
     fn next(&mut self) -> Option<BatchJob> {
         let (index, draws) = self.chunks.next()?;
-        Some(BatchJob { pass: self.pass.clone(), index, draws })
+        Some(BatchJob::new(self.pass.clone(), index, draws))
     }
 }
 
@@ -407,7 +421,7 @@ pub struct Batches {
 }
 
 enum Kind {
-    Images(Prefetch<BatchJob, Jobs>),
+    Images(Prefetch<BatchJob, Jobs>, Option<Presized>),
     Arrays { arrays: Arc<Arrays>, chunks: Chunks },
     Failed(Option<Error>),
 }
@@ -423,11 +437,17 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.kind {
-            Kind::Images(batches) => loop {
-                match batches.next()? {
-                    Ok(None) => {}
-                    Ok(Some(batch)) => return Some(batch.placed_on(self.device)),
-                    Err(e) => return Some(Err(e)),
+            Kind::Images(batches, cache) => loop {
+                match batches.next() {
+                    Some(Ok(None)) => {}
+                    Some(Ok(Some(batch))) => return Some(batch.placed_on(self.device)),
+                    Some(Err(e)) => return Some(Err(e)),
+                    None => {
+                        if let Some(cache) = cache.take() {
+                            cache.settle();
+                        }
+                        return None;
+                    }
                 }
             },
             Kind::Arrays { arrays, chunks } => {

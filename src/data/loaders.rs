@@ -2,6 +2,7 @@
 
 use super::{
     arrays::Arrays,
+    cache::{Presized, Store},
     dataset::Dataset,
     loader::{Data, DataLoader, Images},
     options::{LoaderOptions, Settings},
@@ -56,6 +57,7 @@ impl DataLoaders {
             item_tfms: item_tfms.into(),
             batch_tfms: batch_tfms.into(),
             skipped: Arc::new(Skipped::default()),
+            presized: None,
         };
         images.sort();
         Self::new(&Data::Images(images), splits, options)
@@ -147,6 +149,22 @@ impl DataLoaders {
         let train = self.train.with(options)?;
         let valid = valid.sharing(&train);
         Ok(Self { train, valid, test_items: self.test_items.clone() })
+    }
+
+    /// The same with decoded images kept in `store`.
+    pub(super) fn with_store(&self, store: &Arc<dyn Store>) -> Result<Self> {
+        let mut new = self.clone();
+        for side in [&mut new.train, &mut new.valid] {
+            let Data::Images(images) = side.data_mut() else {
+                return Err(Error::config(
+                    "cache",
+                    "these are arrays, which are in memory as it is",
+                ));
+            };
+            let first = images.item_tfms.first().cloned();
+            images.presized = Some(Presized::new(store.clone(), &*images.dataset, first));
+        }
+        Ok(new)
     }
 
     /// The same with another training side.

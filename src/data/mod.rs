@@ -3,6 +3,11 @@
 mod arrays;
 mod batch;
 mod block;
+mod buffers;
+mod cache;
+mod cache_file;
+mod cache_memory;
+mod column;
 mod columns;
 mod dataset;
 mod files;
@@ -28,6 +33,7 @@ mod weighted;
 pub use {
     arrays::Arrays,
     block::DataBlock,
+    cache::{Cache, CacheStatus},
     columns::{ColReader, ColSplitter},
     dataset::Dataset,
     files::{IMAGE_EXTENSIONS, ImageFiles, get_image_files},

@@ -34,8 +34,8 @@ pub(super) trait Job: Send + Sync + 'static {
     /// Does part `k`.
     fn part(&self, k: usize) -> Result<Self::Part>;
 
-    /// Makes the whole; if `pooled`, on a thread of the pool, whose other threads may help.
-    fn whole(&self, parts: Vec<Result<Self::Part>>, pooled: bool) -> Result<Self::Whole>;
+    /// Makes the whole.
+    fn whole(&self, parts: Vec<Result<Self::Part>>) -> Result<Self::Whole>;
 
     /// What part `k` is called, if it panics.
     fn part_name(&self, k: usize) -> String;
@@ -71,7 +71,7 @@ impl<J: Job, I: Iterator<Item = J>> Iterator for Prefetch<J, I> {
         let Some(pool) = self.pool.clone() else {
             let job = self.jobs.next()?;
             let parts = (0..job.parts()).map(|k| part(&job, k)).collect();
-            return Some(whole(&job, parts, false));
+            return Some(whole(&job, parts));
         };
         self.fill(&pool);
         let first = self.ahead.pop_front()?;
@@ -119,7 +119,7 @@ fn spawn<J: Job>(
                 };
                 let parts = shared.parts.iter().filter_map(take).collect();
                 // Nobody listens where the pass was dropped in the meantime.
-                let _ = shared.send.send(whole(&shared.job, parts, true));
+                let _ = shared.send.send(whole(&shared.job, parts));
             }
         });
     }
@@ -133,8 +133,8 @@ fn part<J: Job>(job: &J, k: usize) -> Result<J::Part> {
     })
 }
 
-fn whole<J: Job>(job: &J, parts: Vec<Result<J::Part>>, pooled: bool) -> Result<J::Whole> {
-    panic::catch_unwind(AssertUnwindSafe(|| job.whole(parts, pooled)))
+fn whole<J: Job>(job: &J, parts: Vec<Result<J::Part>>) -> Result<J::Whole> {
+    panic::catch_unwind(AssertUnwindSafe(|| job.whole(parts)))
         .unwrap_or_else(|panic| Err(Error::Worker { why: message(&*panic) }))
 }
 
@@ -169,7 +169,7 @@ mod tests {
             }
         }
 
-        fn whole(&self, parts: Vec<Result<usize>>, _: bool) -> Result<usize> {
+        fn whole(&self, parts: Vec<Result<usize>>) -> Result<usize> {
             parts.into_iter().sum()
         }
 
@@ -211,7 +211,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
                 Ok(())
             }
-            fn whole(&self, _: Vec<Result<()>>, _: bool) -> Result<()> {
+            fn whole(&self, _: Vec<Result<()>>) -> Result<()> {
                 Ok(())
             }
             fn part_name(&self, _: usize) -> String {

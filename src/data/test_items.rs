@@ -84,6 +84,7 @@ fn images<I: Send + Sync + 'static>(items: Items<I>) -> Data {
         item_tfms: Arc::new([]),
         batch_tfms: Arc::new([]),
         skipped: Arc::default(),
+        presized: None,
     })
 }
 
@@ -142,7 +143,7 @@ impl DataLoaders {
             return Err(Error::config("test_dl", "there are no items"));
         }
         let items = (0..new.dataset.len()).collect();
-        let images = Images { dataset: new.dataset, ..own.clone() };
+        let images = Images { dataset: new.dataset, presized: None, ..own.clone() };
         let mut settings = self.valid().settings().clone();
         (settings.split, settings.shuffle) = (Split::Valid, false);
         DataLoader::new(Data::Images(images), items, settings, Some(self.valid().pool().clone()))

@@ -64,7 +64,7 @@ impl Decode {
     /// [`Error::Image`] if it is no picture or too large.
     pub fn read(&self, bytes: &[u8], name: &str) -> Result<Image> {
         let wrong = |source: BoxError| Error::Image { item: name.to_owned(), source };
-        self.decoded(bytes).map_err(wrong).and_then(|image| self.finish(&image))
+        self.decoded(bytes).map_err(wrong).and_then(|image| self.finish(image))
     }
 
     /// A decoded picture with the channels wanted.
@@ -80,7 +80,7 @@ impl Decode {
             1 => ::image::GrayImage::from_raw(w, h, pixels).map(DynamicImage::ImageLuma8),
             _ => ::image::RgbImage::from_raw(w, h, pixels).map(DynamicImage::ImageRgb8),
         };
-        self.finish(&image.expect("an image has as many bytes as its shape says"))
+        self.finish(image.expect("an image has as many bytes as its shape says"))
     }
 
     fn decoded(&self, bytes: &[u8]) -> Result<DynamicImage, BoxError> {
@@ -103,11 +103,11 @@ impl Decode {
         Ok(image)
     }
 
-    fn finish(&self, image: &DynamicImage) -> Result<Image> {
+    fn finish(&self, image: DynamicImage) -> Result<Image> {
         let (w, h) = (image.width(), image.height());
         match self.channels {
-            1 => Image::new(w, h, 1, image.to_luma8().into_raw()),
-            3 => Image::new(w, h, 3, image.to_rgb8().into_raw()),
+            1 => Image::new(w, h, 1, image.into_luma8().into_raw()),
+            3 => Image::new(w, h, 3, image.into_rgb8().into_raw()),
             n => Err(Error::config("channels", format!("{n}: images have 1 or 3 channels"))),
         }
     }

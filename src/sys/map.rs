@@ -1,6 +1,8 @@
+//! Files as memory.
+
 use crate::error::{Error, Result};
 use memmap2::Mmap;
-use std::{fs::File, ops::Deref, path::Path};
+use std::{fs::File, io, ops::Deref, path::Path};
 
 /// A file's contents, in memory as they are read and not before.
 #[derive(Debug)]
@@ -10,11 +12,15 @@ impl Mapped {
     /// Maps the whole file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
+        Self::of(&file).map_err(Error::io(path))
+    }
+
+    /// Maps the whole of an open file, whatever its name stands for by now.
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
         // SAFETY: the mapping is private and read-only. Whoever shortens the file meanwhile ends this
         // program, as with every program that maps it; our own writers replace files and never
         // shorten them.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-        Ok(Self(map))
+        unsafe { Mmap::map(file) }.map(Self)
     }
 }
 

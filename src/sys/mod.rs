@@ -11,9 +11,14 @@ mod native;
 #[cfg(feature = "doc-only")]
 #[path = "absent.rs"]
 mod native;
+mod pinned;
+mod slots;
 
 pub use cuda::{CudaStatus, cuda};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;
+pub(crate) use native::tensor_lent;
 pub use native::{Autocast, capability, tensor_from_vec, version};
+pub(crate) use pinned::pinned_bytes;
+pub(crate) use slots::Slots;

@@ -27,6 +27,19 @@ unsafe extern "C" {
 /// # Errors
 /// [`Error::Config`] if sizes and strides reach beyond the vector.
 pub fn tensor_from_vec(data: Vec<f32>, sizes: &[i64], strides: &[i64]) -> Result<Tensor> {
+    tensor_lent(data, sizes, strides, drop)
+}
+
+/// The same for a vector that `give_back` gets again when the last use of the tensor ends, on the
+/// thread that ends it. It must not panic.
+pub(crate) fn tensor_lent(
+    data: Vec<f32>,
+    sizes: &[i64],
+    strides: &[i64],
+    give_back: impl FnOnce(Vec<f32>) + Send + 'static,
+) -> Result<Tensor> {
+    /// The vector and who gets it.
+    type Lent = (Vec<f32>, Box<dyn FnOnce(Vec<f32>) + Send>);
     let fits = sizes.len() == strides.len() && sizes.iter().chain(strides).all(|n| *n >= 0);
     let empty = sizes.contains(&0);
     let last: i64 = sizes.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum();
@@ -34,15 +47,16 @@ pub fn tensor_from_vec(data: Vec<f32>, sizes: &[i64], strides: &[i64]) -> Result
         let why = format!("{sizes:?} by {strides:?} does not fit {} numbers", data.len());
         return Err(Error::config("tensor_from_vec", why));
     }
-    extern "C" fn drop_vec(context: *mut c_void) {
+    extern "C" fn end(context: *mut c_void) {
         // SAFETY: the context is the box made below, and libtorch calls this once.
-        drop(unsafe { Box::from_raw(context.cast::<Vec<f32>>()) });
+        let (data, give_back) = *unsafe { Box::from_raw(context.cast::<Lent>()) };
+        give_back(data);
     }
-    let mut owner = Box::new(data);
-    let pointer = owner.as_mut_ptr().cast::<c_void>();
+    let mut owner: Box<Lent> = Box::new((data, Box::new(give_back)));
+    let pointer = owner.0.as_mut_ptr().cast::<c_void>();
     let context = Box::into_raw(owner).cast::<c_void>();
     let mut out = std::ptr::null_mut();
-    // SAFETY: the memory outlives the tensor, which frees it by `drop_vec`; sizes and strides were
+    // SAFETY: the memory outlives the tensor, which gives it back by `end`; sizes and strides were
     // checked to stay within it.
     let made = checked(unsafe {
         finetune_from_blob(
@@ -50,13 +64,13 @@ pub fn tensor_from_vec(data: Vec<f32>, sizes: &[i64], strides: &[i64]) -> Result
             sizes.as_ptr(),
             strides.as_ptr(),
             sizes.len(),
-            drop_vec,
+            end,
             context,
             &raw mut out,
         )
     });
     if let Err(e) = made {
-        drop_vec(context);
+        end(context);
         return Err(e);
     }
     // SAFETY: the native layer returned a new tensor, which is ours now.

@@ -77,6 +77,21 @@ impl Plan {
         Ok(out)
     }
 
+    /// The same for image `i` alone: `pixels`, H×W×C, as the plan wants them, into `out`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no such image, or one of the slices has not its length.
+    pub fn execute_image(&self, i: usize, pixels: &[u8], out: &mut [f32]) -> Result<()> {
+        let volume = |(w, h): (u32, u32)| w as usize * h as usize * usize::from(self.channels);
+        let (from, to) = (volume(self.input), volume(self.output_size()));
+        if i >= self.len() || pixels.len() != from || out.len() != to {
+            let (bytes, floats) = (pixels.len(), out.len());
+            let why = format!("image {i}: {bytes} bytes of {from} to {floats} floats of {to}");
+            return Err(Error::config("Plan::execute_image", why));
+        }
+        self.image(i, pixels, out)
+    }
+
     fn image(&self, i: usize, pixels: &[u8], out: &mut [f32]) -> Result<()> {
         let (w, h) = self.input;
         let mut map = self.map(i);

@@ -19,6 +19,7 @@ pub use {
 
 use crate::{
     error::Result,
+    image::Image,
     sample::{Sample, Split},
     seed::Rng,
 };
@@ -36,6 +37,16 @@ pub trait ItemTransform: Debug + Send + Sync {
     /// # Errors
     /// Whatever keeps the transform from its work; the loader adds the item's name.
     fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample>;
+
+    /// What a cache may keep of an image in place of it, if this is the first transform: an image from
+    /// which `apply` makes what it makes of the image itself, as nearly as whole pixels allow. It must
+    /// be the same each time. Default: the image itself.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    fn presize(&self, _image: &Image, _split: Split) -> Result<Option<Image>> {
+        Ok(None)
+    }
 
     /// The transform as data, for an exported model. Default: none, it is code.
     fn spec(&self) -> Option<ItemSpec> {

@@ -65,6 +65,12 @@ impl Plan {
         }
     }
 
+    /// Forgets all images but the `kept` ones, given by position in order. What was drawn for the batch
+    /// as a whole stays.
+    pub fn keep(&mut self, kept: &[usize]) {
+        self.images = kept.iter().map(|&i| self.images[i]).collect();
+    }
+
     /// The number of images.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -86,6 +86,9 @@ impl Resize {
         let left = (x * (image.width() as i64 - cw) as f64) as i64;
         let top = (y * (image.height() as i64 - ch) as f64) as i64;
         let part = image.crop_pad(left, top, cw.max(1) as u32, ch.max(1) as u32, self.pad_mode)?;
+        if (part.width(), part.height()) == (self.width, self.height) {
+            return Ok(part);
+        }
         part.resize(self.width, self.height, self.filter)
     }
 }
@@ -98,6 +101,23 @@ impl ItemTransform for Resize {
         };
         sample.image = self.at(&sample.image, at)?;
         Ok(sample)
+    }
+
+    /// In validation the result; in training the whole image at such a size that the crop, or what is
+    /// padded, needs no further scaling.
+    fn presize(&self, image: &Image, split: Split) -> Result<Option<Image>> {
+        if split == Split::Valid || self.method == Method::Squish {
+            return self.at(image, (0.5, 0.5)).map(Some);
+        }
+        let (w, h) = (f64::from(image.width()), f64::from(image.height()));
+        let (rw, rh) = (w / f64::from(self.width), h / f64::from(self.height));
+        let by = if self.method == Method::Pad { rw.max(rh) } else { rw.min(rh) };
+        if by <= 1.0 {
+            // It grows: smaller and exact as it is.
+            return Ok(None);
+        }
+        let size = |side: f64| ((side / by).round() as u32).max(1);
+        image.resize(size(w), size(h), self.filter).map(Some)
     }
 
     fn spec(&self) -> Option<ItemSpec> {

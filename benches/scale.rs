@@ -1,0 +1,80 @@
+//! Whether a large list of items stays cheap: `cargo bench --bench scale`.
+//!
+//! For 1 k, 10 k, 100 k and 1 M listed files, one JSON line: the time of building the loaders and of
+//! the order of an epoch, in nanoseconds an item, and the memory that an item takes. The files are not
+//! there, so nothing can have opened one. Ends with an error if a million items take more than three
+//! times as long an item as ten thousand do.
+
+use finetune::{
+    Result,
+    data::{CategoryBlock, DataBlock, ImageBlock, RegexLabeller, using_name},
+    transform::Resize,
+};
+use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+use tch::Device;
+
+/// The bytes of memory that this program takes, where the system says so.
+fn memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+/// The nanoseconds an item of building and of one epoch's order, and the bytes an item.
+fn measure(n: usize) -> Result<(f64, f64, f64)> {
+    let block = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
+        .item_tfms(Resize::new(460))
+        .num_workers(0)
+        .device(Device::Cpu);
+    let before = memory();
+    let file = |i: usize| PathBuf::from(format!("pets/images/breed_{:02}_{i}.jpg", i % 37));
+    let items: Vec<PathBuf> = (0..n).map(file).collect();
+    let start = Instant::now();
+    let dls = block.dataloaders_of(items)?;
+    let built = start.elapsed();
+    let start = Instant::now();
+    let passes = 5;
+    for pass in 0..passes {
+        drop(dls.train().batches(pass));
+    }
+    let ordered = start.elapsed() / passes as u32;
+    let bytes = memory().saturating_sub(before) as f64;
+    let each = |time: std::time::Duration| time.as_nanos() as f64 / n as f64;
+    Ok((each(built), each(ordered), bytes / n as f64))
+}
+
+fn main() -> ExitCode {
+    let mut slow = false;
+    let mut base = None;
+    for n in [1_000, 10_000, 100_000, 1_000_000] {
+        // The best of three: what disturbs only ever adds.
+        let runs: Result<Vec<_>> = (0..3).map(|_| measure(n)).collect();
+        let runs = match runs {
+            Ok(runs) => runs,
+            Err(e) => {
+                eprintln!("{n} items: {e}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let least = |of: fn(&(f64, f64, f64)) -> f64| runs.iter().map(of).fold(f64::MAX, f64::min);
+        let (build, order) = (least(|r| r.0), least(|r| r.1));
+        // Memory of earlier runs is used again, so the first one tells.
+        let bytes = runs[0].2;
+        println!(
+            r#"{{"items": {n}, "build_ns": {build:.0}, "order_ns": {order:.1}, "bytes": {bytes:.0}}}"#
+        );
+        if n == 10_000 {
+            base = Some((build, order));
+        }
+        if let Some((b, o)) = base {
+            slow |= n == 1_000_000 && (build > 3.0 * b || order > 3.0 * o);
+        }
+    }
+    if slow {
+        eprintln!("a million items take more than three times as long an item as ten thousand");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
