@@ -5,6 +5,8 @@
 //! there, so nothing can have opened one. Ends with an error if a million items take more than three
 //! times as long an item as ten thousand do.
 
+#![allow(clippy::print_stdout, reason = "its figures are its output")]
+
 use finetune::{
     Result,
     data::{CategoryBlock, DataBlock, ImageBlock, RegexLabeller, using_name},

@@ -1,6 +1,8 @@
 //! What the presize cache promises: the same batches, no decoding again, a limit, and a file that is
 //! always whole.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+
 use finetune::{
     Result,
     data::{

@@ -1,5 +1,7 @@
 //! The loader keeps its word: the same batches whatever the workers, errors as errors, an end in time.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+
 use finetune::{
     Error, Result,
     data::{
