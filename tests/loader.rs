@@ -49,15 +49,17 @@ fn pets() -> DataBlock<CategoryBlock> {
         .device(Device::Cpu)
 }
 
-/// All that a batch holds, bit for bit.
-fn bits(batch: &Batch) -> (Vec<i64>, Vec<u32>, Vec<i64>, Vec<usize>) {
+/// All that a batch holds, bit for bit: the shape, the inputs, the targets, the items.
+type Bits = (Vec<i64>, Vec<u32>, Vec<i64>, Vec<usize>);
+
+fn bits(batch: &Batch) -> Bits {
     let x = batch.x.contiguous().view([-1]);
     let x: Vec<u32> = Vec::<f32>::try_from(&x).unwrap().into_iter().map(f32::to_bits).collect();
     let y = batch.y.as_ref().map(|y| Vec::try_from(&y.to_kind(Kind::Int64)).unwrap());
     (batch.x.size(), x, y.unwrap_or_default(), batch.items.clone())
 }
 
-fn all(loader: &DataLoader, pass: u64) -> Vec<(Vec<i64>, Vec<u32>, Vec<i64>, Vec<usize>)> {
+fn all(loader: &DataLoader, pass: u64) -> Vec<Bits> {
     loader.batches(pass).map(|batch| bits(&batch.unwrap())).collect()
 }
 
