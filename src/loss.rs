@@ -12,9 +12,14 @@ pub trait Loss: Debug {
     }
     /// The loss of each item, as N numbers.
     fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor;
-    /// What is minimised: a single number. Default: the mean of [`Loss::each`].
+    /// One number of the losses of the items of a batch, also of those that MixUp has mixed. Default:
+    /// their mean.
+    fn reduce(&self, each: &Tensor) -> Tensor {
+        each.mean(Kind::Float)
+    }
+    /// What is minimised: a single number. Default: [`Loss::reduce`] of [`Loss::each`].
     fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        self.each(pred, y).mean(Kind::Float)
+        self.reduce(&self.each(pred, y))
     }
     /// What users see of a model's output, such as probabilities. Default: the output.
     fn activation(&self, pred: &Tensor) -> Tensor {

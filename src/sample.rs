@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::Tensor;
 
 /// Whether something is for training or for validation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Split {
     /// Random crops, augmentation, shuffled order.
     Train,

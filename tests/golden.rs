@@ -12,6 +12,10 @@
 )]
 #![allow(dead_code, reason = "the frame offers more than each set of topics uses")]
 
+#[path = "golden/batch_callbacks.rs"]
+mod batch_callbacks;
+#[path = "golden/callbacks.rs"]
+mod callbacks;
 #[path = "golden/frame.rs"]
 mod frame;
 #[path = "golden/interp.rs"]
@@ -30,6 +34,8 @@ mod schedules;
 mod split;
 #[path = "golden/tiny.rs"]
 mod tiny;
+#[path = "golden/trackers.rs"]
+mod trackers;
 
 use frame::{Golden, Report};
 use libtest_mimic::{Arguments, Trial};
@@ -44,6 +50,7 @@ const TOPICS: &[Topic] = &[
     ("optim", optim::check),
     ("learner", learner::check),
     ("lr_find", lr_find::check),
+    ("callbacks", callbacks::check),
     ("interp", interp::check),
 ];
 

@@ -38,11 +38,22 @@ impl Callback for CsvLogger {
         order::SCHEDULER
     }
 
+    fn in_fits_only(&self) -> bool {
+        true
+    }
+
     fn before_fit(&mut self, t: &mut Training) -> Step {
+        // A resumed fit goes on below what it wrote before it was stopped.
+        let goes_on = t.resumed() && self.path.exists();
+        let append = self.append || goes_on;
         let mut options = fs::OpenOptions::new();
-        options.create(true).write(true).append(self.append).truncate(!self.append);
+        options.create(true).write(true).append(append).truncate(!append);
         let file = options.open(&self.path).map_err(Error::io(&self.path))?;
-        self.file = Some(csv::Writer::from_writer(file));
+        let file = csv::WriterBuilder::new().flexible(true).from_writer(file);
+        self.file = Some(file);
+        if goes_on {
+            return Ok(());
+        }
         let mut head = vec!["epoch".to_owned()];
         head.extend(t.history.names.iter().cloned());
         head.push("time".to_owned());

@@ -1,20 +1,22 @@
 use super::Monitor;
 use crate::learner::{Callback, Scope, Step, Training, order};
 
+/// What its notes for a checkpoint are kept under.
+const OWNER: &str = "EarlyStopping";
+
 /// Ends the fit when a value of the table has not become better for some epochs: fastai's
 /// `EarlyStoppingCallback`.
 #[derive(Debug)]
 pub struct EarlyStopping {
     monitor: Monitor,
     patience: usize,
-    waited: usize,
 }
 
 impl EarlyStopping {
     /// Watches `valid_loss` and stops after `patience` epochs without improvement.
     #[must_use]
     pub fn new(patience: usize) -> Self {
-        Self { monitor: Monitor::new("valid_loss"), patience, waited: 0 }
+        Self { monitor: Monitor::new("valid_loss"), patience }
     }
 
     /// What to watch: the name of a column, or a [`Monitor`] with more. Default: `valid_loss`.
@@ -36,17 +38,26 @@ impl Callback for EarlyStopping {
         order::EARLY_STOPPING
     }
 
+    fn in_fits_only(&self) -> bool {
+        true
+    }
+
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        self.waited = 0;
-        Ok(self.monitor.start(t)?)
+        Ok(self.monitor.start(t, OWNER)?)
     }
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
-        if self.monitor.improved(t) {
-            self.waited = 0;
+        self.monitor.improved(t);
+        self.monitor.note(t, OWNER)?;
+        let waited = self.monitor.waited();
+        if waited == 0 || waited < self.patience {
             return Ok(());
         }
-        self.waited += 1;
-        if self.waited >= self.patience { Scope::Fit.cancel() } else { Ok(()) }
+        let (column, best) = (self.monitor.column(), self.monitor.best());
+        t.say(match t.at.epoch.checked_sub(waited) {
+            Some(epoch) => format!("stopped early: {column} has been {best} since epoch {epoch}"),
+            None => format!("stopped early: {column} was never a number"),
+        });
+        Scope::Fit.cancel()
     }
 }

@@ -39,16 +39,49 @@ fn like(weight: &Tensor, x: &Tensor) -> Tensor {
 }
 
 /// A random order of `n` items.
-fn permutation(n: usize, rng: &mut Rng) -> Tensor {
+fn permutation(n: usize, rng: &mut Rng) -> Vec<i64> {
     let mut order: Vec<i64> = (0..n as i64).collect();
     for i in (1..n).rev() {
         order.swap(i, rng.random_range(0..=i));
     }
-    Tensor::from_slice(&order)
+    order
 }
 
 fn beta(alpha: f64) -> Result<Beta<f64>> {
     Beta::new(alpha, alpha).map_err(|_| Error::config("alpha", "must be above 0"))
+}
+
+/// Which items of a batch are mixed, and how: what [`MixUp`] draws.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pairs {
+    /// The item that each item is mixed with.
+    pub perm: Vec<i64>,
+    /// The weight of each item's own, from 0 to 1. One below a half is turned over, so that an item is
+    /// never mixed away by its pair.
+    pub weights: Vec<f32>,
+}
+
+/// Which box of which items is pasted: what [`CutMix`] draws.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cut {
+    /// The item that each item gets a box of.
+    pub perm: Vec<i64>,
+    /// The part of the picture, from 0 to 1, that a box within it leaves free.
+    pub weight: f64,
+    /// The middle of the box, x and y in pixels.
+    pub centre: (i64, i64),
+}
+
+/// Chooses a box for a number of items, a width and a height.
+type CutDraws = Box<dyn FnMut(usize, i64, i64) -> Cut>;
+
+/// The order as a tensor, if it is one of `n` items.
+fn order_of(perm: &[i64], n: usize) -> Result<Tensor> {
+    if perm.len() != n || perm.iter().any(|&i| i < 0 || i >= n as i64) {
+        let why = format!("the order drawn is not one of the {n} items of the batch");
+        return Err(Error::config("draws", why));
+    }
+    Ok(Tensor::f_from_slice(perm)?)
 }
 
 /// What both ways of mixing share: drawing by address, and the mixed loss.
@@ -78,21 +111,42 @@ impl Mixer {
         let (Some(mixed), Some(y)) = (self.mixed.take(), &batch.y) else { return };
         let Some(pred) = mixed.pred else { return };
         let (own, other) = (t.loss.each(&pred, y), t.loss.each(&pred, &mixed.other));
-        *loss = other.lerp_tensor(&own, &mixed.weight).mean(Kind::Float);
+        *loss = t.loss.reduce(&other.lerp_tensor(&own, &mixed.weight));
     }
 }
 
 /// Trains on weighted sums of pairs of items: fastai's `MixUp`.
 ///
 /// Zhang et al., [mixup](https://arxiv.org/abs/1710.09412).
-#[derive(Debug)]
-pub struct MixUp(Mixer);
+#[derive(derive_more::Debug)]
+pub struct MixUp {
+    mixer: Mixer,
+    #[debug(skip)]
+    draws: Option<Box<dyn FnMut(usize) -> Pairs>>,
+}
 
 impl MixUp {
     /// Weights from a beta distribution with both parameters `alpha`; fastai's default is 0.4.
     #[must_use]
     pub fn new(alpha: f64) -> Self {
-        Self(Mixer::new(alpha))
+        Self { mixer: Mixer::new(alpha), draws: None }
+    }
+
+    /// Chooses pairs and weights itself, for a batch of the given number of items, instead of at
+    /// random.
+    #[must_use]
+    pub fn draws(mut self, draws: impl FnMut(usize) -> Pairs + 'static) -> Self {
+        self.draws = Some(Box::new(draws));
+        self
+    }
+
+    fn draw(&mut self, n: usize, t: &Training) -> Result<Pairs> {
+        if let Some(draws) = &mut self.draws {
+            return Ok(draws(n));
+        }
+        let (mut rng, beta) = (Mixer::rng(t), beta(self.mixer.alpha)?);
+        let weights = (0..n).map(|_| beta.sample(&mut rng) as f32).collect();
+        Ok(Pairs { weights, perm: permutation(n, &mut rng) })
     }
 
     /// Mixes item `i` with item `perm[i]`, which get the weights `1 - weight[i]` and `weight[i]`.
@@ -107,36 +161,36 @@ impl Callback for MixUp {
     }
 
     fn before_fit(&mut self, _: &mut Training) -> Step {
-        beta(self.0.alpha)?;
+        beta(self.mixer.alpha)?;
         Ok(())
     }
 
     fn before_batch(&mut self, t: &mut Training, batch: &mut Batch) -> Step {
-        self.0.mixed = None;
+        self.mixer.mixed = None;
         if !t.at.training() {
             return Ok(());
         }
-        let mut rng = Mixer::rng(t);
-        let beta = beta(self.0.alpha)?;
         let n = batch.x.size()[0] as usize;
-        let weights: Vec<f32> = (0..n)
-            .map(|_| beta.sample(&mut rng))
-            .map(|w| w.max(1.0 - w) as f32) // so that an item is never mixed away by its pair
-            .collect();
-        let perm = permutation(n, &mut rng).to_device(batch.x.device());
+        let Pairs { perm, weights } = self.draw(n, t)?;
+        let weights: Vec<f32> = weights.into_iter().map(|w| w.max(1.0 - w)).collect();
+        if weights.len() != n {
+            let why = format!("{} weights for a batch of {n} items", weights.len());
+            return Err(Error::config("draws", why).into());
+        }
+        let perm = order_of(&perm, n)?.to_device(batch.x.device());
         let weight = Tensor::from_slice(&weights).to_device(batch.x.device());
         batch.x = Self::mix(&batch.x, &perm, &weight);
-        self.0.mixed = Mixed::begin(batch, &perm, weight);
+        self.mixer.mixed = Mixed::begin(batch, &perm, weight);
         Ok(())
     }
 
     fn after_pred(&mut self, _: &mut Training, _: &mut Batch, pred: &mut Tensor) -> Step {
-        self.0.after_pred(pred);
+        self.mixer.after_pred(pred);
         Ok(())
     }
 
     fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
-        self.0.after_loss(t, batch, loss);
+        self.mixer.after_loss(t, batch, loss);
         Ok(())
     }
 }
@@ -144,14 +198,37 @@ impl Callback for MixUp {
 /// Trains on items with a box from another item pasted in: fastai's `CutMix`.
 ///
 /// Yun et al., [CutMix](https://arxiv.org/abs/1905.04899).
-#[derive(Debug)]
-pub struct CutMix(Mixer);
+#[derive(derive_more::Debug)]
+pub struct CutMix {
+    mixer: Mixer,
+    #[debug(skip)]
+    draws: Option<CutDraws>,
+}
 
 impl CutMix {
     /// Box areas from a beta distribution with both parameters `alpha`; fastai's default is 1.
     #[must_use]
     pub fn new(alpha: f64) -> Self {
-        Self(Mixer::new(alpha))
+        Self { mixer: Mixer::new(alpha), draws: None }
+    }
+
+    /// Chooses the box itself, for a batch of the given number of items, width and height, instead of
+    /// at random.
+    #[must_use]
+    pub fn draws(mut self, draws: impl FnMut(usize, i64, i64) -> Cut + 'static) -> Self {
+        self.draws = Some(Box::new(draws));
+        self
+    }
+
+    fn draw(&mut self, n: usize, width: i64, height: i64, t: &Training) -> Result<Cut> {
+        if let Some(draws) = &mut self.draws {
+            return Ok(draws(n, width, height));
+        }
+        let mut rng = Mixer::rng(t);
+        let weight = beta(self.mixer.alpha)?.sample(&mut rng);
+        let perm = permutation(n, &mut rng);
+        let centre = (rng.random_range(0..width), rng.random_range(0..height));
+        Ok(Cut { perm, weight, centre })
     }
 
     /// The box around `(cx, cy)` that covers `1 - weight` of a picture, cut at its edges:
@@ -180,36 +257,33 @@ impl Callback for CutMix {
     }
 
     fn before_fit(&mut self, _: &mut Training) -> Step {
-        beta(self.0.alpha)?;
+        beta(self.mixer.alpha)?;
         Ok(())
     }
 
     fn before_batch(&mut self, t: &mut Training, batch: &mut Batch) -> Step {
-        self.0.mixed = None;
+        self.mixer.mixed = None;
         if !t.at.training() {
             return Ok(());
         }
-        let mut rng = Mixer::rng(t);
-        let size = batch.x.size();
-        let (n, height, width) = (size[0], size[2], size[3]);
-        let drawn = beta(self.0.alpha)?.sample(&mut rng);
-        let perm = permutation(n as usize, &mut rng).to_device(batch.x.device());
-        let (cx, cy) = (rng.random_range(0..width), rng.random_range(0..height));
-        let bounds @ [x1, y1, x2, y2] = Self::bounds(width, height, drawn, cx, cy);
+        let (n, _, height, width) = batch.x.size4()?;
+        let Cut { perm, weight, centre: (cx, cy) } = self.draw(n as usize, width, height, t)?;
+        let perm = order_of(&perm, n as usize)?.to_device(batch.x.device());
+        let bounds @ [x1, y1, x2, y2] = Self::bounds(width, height, weight, cx, cy);
         batch.x = Self::paste(&batch.x, &perm, bounds);
         let kept = 1.0 - ((x2 - x1) * (y2 - y1)) as f64 / (width * height) as f64;
         let weight = Tensor::full([n], kept, (Kind::Float, batch.x.device()));
-        self.0.mixed = Mixed::begin(batch, &perm, weight);
+        self.mixer.mixed = Mixed::begin(batch, &perm, weight);
         Ok(())
     }
 
     fn after_pred(&mut self, _: &mut Training, _: &mut Batch, pred: &mut Tensor) -> Step {
-        self.0.after_pred(pred);
+        self.mixer.after_pred(pred);
         Ok(())
     }
 
     fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
-        self.0.after_loss(t, batch, loss);
+        self.mixer.after_loss(t, batch, loss);
         Ok(())
     }
 }

@@ -1,21 +1,32 @@
 //! Callbacks to add to a fit. Each is a file of its own.
 
 mod accumulate;
+mod bn_freeze;
+mod checkpoint;
 mod clip;
 mod csv_log;
 mod early_stop;
+mod event_file;
 mod mixup;
 mod monitor;
+mod nan_guard;
 mod reduce_lr;
 mod save_best;
+mod short_epoch;
+mod tensorboard;
 
 pub use {
     accumulate::GradientAccumulation,
+    bn_freeze::BnFreeze,
+    checkpoint::Checkpoint,
     clip::GradientClip,
     csv_log::CsvLogger,
     early_stop::EarlyStopping,
-    mixup::{CutMix, MixUp},
+    mixup::{Cut, CutMix, MixUp, Pairs},
     monitor::{Better, Monitor},
+    nan_guard::{NanGuard, NanReport},
     reduce_lr::ReduceLrOnPlateau,
     save_best::SaveBest,
+    short_epoch::ShortEpoch,
+    tensorboard::TensorBoard,
 };

@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     learner::Training,
 };
+use serde::{Deserialize, Serialize};
 
 /// Which of two values is the better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,16 @@ pub struct Monitor {
     column: String,
     better: Better,
     min_delta: f64,
-    best: f64,
+    reset_on_fit: bool,
+    best: Option<f64>,
+    waited: usize,
+}
+
+/// What a checkpoint keeps of a monitor.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    best: Option<f64>,
+    waited: usize,
 }
 
 impl Monitor {
@@ -30,7 +40,7 @@ impl Monitor {
         let column = column.into();
         let lower = column.contains("loss") || column.contains("error");
         let better = if lower { Better::Lower } else { Better::Higher };
-        Self { column, better, min_delta: 0.0, best: worst(better) }
+        Self { column, better, min_delta: 0.0, reset_on_fit: true, best: None, waited: 0 }
     }
 
     /// Which value is better. Default: by the name of the column.
@@ -47,14 +57,41 @@ impl Monitor {
         self
     }
 
+    /// Whether each fit begins without a best value. Default: true.
+    #[must_use]
+    pub fn reset_on_fit(mut self, yes: bool) -> Self {
+        self.reset_on_fit = yes;
+        self
+    }
+
+    /// The column.
+    #[must_use]
+    pub fn column(&self) -> &str {
+        &self.column
+    }
+
     /// The best value so far; infinite before the first.
     #[must_use]
     pub fn best(&self) -> f64 {
-        self.best
+        self.best.unwrap_or(match self.better {
+            Better::Lower => f64::INFINITY,
+            Better::Higher => f64::NEG_INFINITY,
+        })
     }
 
-    /// Forgets the best value, and checks that there is such a column.
-    pub(super) fn start(&mut self, t: &Training) -> Result<()> {
+    /// The epochs since the last better value, or since [`Monitor::wait_anew`].
+    pub(super) fn waited(&self) -> usize {
+        self.waited
+    }
+
+    /// Counts from here.
+    pub(super) fn wait_anew(&mut self) {
+        self.waited = 0;
+    }
+
+    /// Begins a fit, and checks that there is such a column. A resumed fit goes on with what `owner`
+    /// noted.
+    pub(super) fn start(&mut self, t: &Training, owner: &str) -> Result<()> {
         if !t.history.names.contains(&self.column) {
             let why = format!(
                 "there is no column `{}`: there are {}",
@@ -63,33 +100,49 @@ impl Monitor {
             );
             return Err(Error::config("monitor", why));
         }
-        self.best = worst(self.better);
+        self.waited = 0;
+        if self.reset_on_fit {
+            self.best = None;
+        }
+        if let (true, Some(note)) = (t.resumed(), t.notes.get(&self.key(owner))) {
+            let note: Note = serde_json::from_value(note.clone()).map_err(Error::other)?;
+            (self.best, self.waited) = (note.best, note.waited);
+        }
         Ok(())
     }
 
-    /// Whether the epoch just finished is the best. One without the value is not.
+    /// Whether the epoch just finished is the best. One without the value, or whose value is no number,
+    /// is not.
     pub(super) fn improved(&mut self, t: &Training) -> bool {
-        let Some(value) = t.history.last(&self.column) else { return false };
+        let value = t.history.last(&self.column).unwrap_or(f64::NAN);
         let improved = match self.better {
-            Better::Lower => value + self.min_delta < self.best,
-            Better::Higher => value - self.min_delta > self.best,
+            Better::Lower => value + self.min_delta < self.best(),
+            Better::Higher => value - self.min_delta > self.best(),
         };
         if improved {
-            self.best = value;
+            self.best = Some(value);
+            self.waited = 0;
+        } else {
+            self.waited += 1;
         }
         improved
+    }
+
+    /// Leaves a note for a checkpoint, under a name of `owner`'s.
+    pub(super) fn note(&self, t: &mut Training, owner: &str) -> Result<()> {
+        let note = Note { best: self.best, waited: self.waited };
+        let note = serde_json::to_value(note).map_err(Error::other)?;
+        t.notes.insert(self.key(owner), note);
+        Ok(())
+    }
+
+    fn key(&self, owner: &str) -> String {
+        format!("{owner}.{}", self.column)
     }
 }
 
 impl<S: Into<String>> From<S> for Monitor {
     fn from(column: S) -> Self {
         Self::new(column)
-    }
-}
-
-fn worst(better: Better) -> f64 {
-    match better {
-        Better::Lower => f64::INFINITY,
-        Better::Higher => f64::NEG_INFINITY,
     }
 }

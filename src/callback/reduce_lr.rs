@@ -1,8 +1,12 @@
 use super::Monitor;
 use crate::{
+    error::Error,
     learner::{Callback, Step, Training, order},
     optim::Hyper,
 };
+
+/// What its notes for a checkpoint are kept under.
+const OWNER: &str = "ReduceLrOnPlateau";
 
 /// Divides the learning rate when a value of the table has not become better for some epochs: fastai's
 /// `ReduceLROnPlateau`. For fits with a flat rate; a schedule would set it again.
@@ -12,7 +16,6 @@ pub struct ReduceLrOnPlateau {
     patience: usize,
     factor: f64,
     min_lr: f64,
-    waited: usize,
 }
 
 impl ReduceLrOnPlateau {
@@ -20,7 +23,7 @@ impl ReduceLrOnPlateau {
     #[must_use]
     pub fn new(patience: usize) -> Self {
         let monitor = Monitor::new("valid_loss");
-        Self { monitor, patience, factor: 10.0, min_lr: 0.0, waited: 0 }
+        Self { monitor, patience, factor: 10.0, min_lr: 0.0 }
     }
 
     /// What to watch: the name of a column, or a [`Monitor`] with more. Default: `valid_loss`.
@@ -50,23 +53,35 @@ impl Callback for ReduceLrOnPlateau {
         order::REDUCE_LR
     }
 
+    fn in_fits_only(&self) -> bool {
+        true
+    }
+
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        self.waited = 0;
-        Ok(self.monitor.start(t)?)
+        let wrong = |why| Err(Error::config("ReduceLrOnPlateau", why).into());
+        if !(self.factor.is_finite() && self.factor > 0.0) {
+            return wrong(format!("a `factor` of {} divides nothing", self.factor));
+        }
+        if !(self.min_lr.is_finite() && self.min_lr >= 0.0) {
+            return wrong(format!("a `min_lr` of {} is no learning rate", self.min_lr));
+        }
+        Ok(self.monitor.start(t, OWNER)?)
     }
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
-        if self.monitor.improved(t) {
-            self.waited = 0;
-            return Ok(());
-        }
-        self.waited += 1;
-        if self.waited >= self.patience {
+        self.monitor.improved(t);
+        if self.monitor.waited() > 0 && self.monitor.waited() >= self.patience {
             let lower = |lr: f64| (lr / self.factor).max(self.min_lr);
-            let lrs: Vec<f64> = t.opt.hypers().iter().map(|h| lower(h.lr)).collect();
-            t.opt.set(Hyper::Lr, &lrs);
-            self.waited = 0;
+            let lrs: Vec<f64> = t.opt.hypers().iter().map(|h| h.lr).collect();
+            let lowered: Vec<f64> = lrs.iter().copied().map(lower).collect();
+            t.opt.set(Hyper::Lr, &lowered);
+            self.monitor.wait_anew();
+            if let (Some(before), Some(now)) = (lrs.last(), lowered.last())
+                && now < before
+            {
+                t.say(format!("learning rate lowered to {now:e} after epoch {}", t.at.epoch));
+            }
         }
-        Ok(())
+        Ok(self.monitor.note(t, OWNER)?)
     }
 }

@@ -1,21 +1,56 @@
 use super::Monitor;
-use crate::learner::{Callback, Step, Training, order};
+use crate::{
+    error::{Error, Result},
+    learner::{Callback, Step, Training, order},
+};
 use tch::Tensor;
 
-/// Keeps the weights of the best epoch in memory and puts them back at the end of the fit: fastai's
-/// `SaveModelCallback` without its file. A fit that fails keeps the best weights too.
+/// What its notes for a checkpoint are kept under.
+const OWNER: &str = "SaveBest";
+
+/// Keeps the weights of the best epoch and puts them back at the end of the fit: fastai's
+/// [`SaveModelCallback`](https://docs.fast.ai/callback.tracker.html#savemodelcallback). A fit that
+/// fails ends with the best weights too.
+///
+/// They are kept in memory; with [`SaveBest::file`] they are written as well, each time they are
+/// better, so that they outlive the program.
 #[derive(Debug)]
 pub struct SaveBest {
     monitor: Monitor,
-    kept: Option<(usize, Vec<(String, Tensor)>)>,
+    file: Option<String>,
+    every: Option<usize>,
+    at_end: bool,
+    with_opt: bool,
+    began: bool,
+    kept: Option<Kept>,
     epoch: Option<usize>,
+}
+
+/// Named tensors.
+type State = Vec<(String, Tensor)>;
+
+/// The best epoch so far.
+#[derive(Debug)]
+struct Kept {
+    epoch: usize,
+    weights: State,
+    opt: Option<State>,
 }
 
 impl SaveBest {
     /// Watches `valid_loss`.
     #[must_use]
     pub fn new() -> Self {
-        Self { monitor: Monitor::new("valid_loss"), kept: None, epoch: None }
+        Self {
+            monitor: Monitor::new("valid_loss"),
+            file: None,
+            every: None,
+            at_end: false,
+            with_opt: false,
+            began: false,
+            kept: None,
+            epoch: None,
+        }
     }
 
     /// What to watch: the name of a column, or a [`Monitor`] with more. Default: `valid_loss`.
@@ -25,16 +60,64 @@ impl SaveBest {
         self
     }
 
+    /// Writes to a file too, under a name for [`Learner::load`](crate::learner::Learner::load).
+    /// Default: no file.
+    #[must_use]
+    pub fn file(mut self, name: impl Into<String>) -> Self {
+        self.file = Some(name.into());
+        self
+    }
+
+    /// Writes a file every `epochs` epochs instead, the first one included, as `NAME_EPOCH`, and leaves
+    /// the last weights in place. Needs [`SaveBest::file`]. Default: only better ones.
+    #[must_use]
+    pub fn every_epoch(mut self, epochs: usize) -> Self {
+        self.every = Some(epochs);
+        self
+    }
+
+    /// Leaves the last weights in place and writes them to the file at the end, over the best ones.
+    /// Needs [`SaveBest::file`]. Default: false.
+    #[must_use]
+    pub fn at_end(mut self, yes: bool) -> Self {
+        self.at_end = yes;
+        self
+    }
+
+    /// Keeps the optimizer's state with the weights. Default: false.
+    #[must_use]
+    pub fn with_opt(mut self, yes: bool) -> Self {
+        self.with_opt = yes;
+        self
+    }
+
     /// The best value of the last fit.
     #[must_use]
     pub fn best(&self) -> f64 {
         self.monitor.best()
     }
 
-    /// The epoch whose weights the last fit ended with; none if no epoch had the value.
+    /// The epoch whose weights the last fit ended with; none if it ended with its last ones.
     #[must_use]
     pub fn epoch(&self) -> Option<usize> {
         self.epoch
+    }
+
+    fn write(&self, t: &Training, name: &str) -> Result<()> {
+        t.save(name, self.with_opt)?;
+        Ok(())
+    }
+
+    fn checked(&self) -> Result<()> {
+        let wrong = |why| Err(Error::config("SaveBest", why));
+        match (self.every, self.at_end, &self.file) {
+            (Some(0), ..) => wrong("`every_epoch` must not be 0"),
+            (Some(_), true, _) => wrong("`every_epoch` and `at_end` exclude each other"),
+            (Some(_), _, None) | (_, true, None) => {
+                wrong("`every_epoch` and `at_end` write files: name one with `file`")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -44,29 +127,69 @@ impl Default for SaveBest {
     }
 }
 
+fn copied(state: State) -> State {
+    state.into_iter().map(|(n, w)| (n, w.detach().copy())).collect()
+}
+
 impl Callback for SaveBest {
     fn order(&self) -> i32 {
         order::SAVE_BEST
     }
 
+    fn in_fits_only(&self) -> bool {
+        true
+    }
+
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        (self.kept, self.epoch) = (None, None);
-        Ok(self.monitor.start(t)?)
+        (self.kept, self.epoch, self.began) = (None, None, false);
+        self.checked()?;
+        self.monitor.start(t, OWNER)?;
+        self.began = true;
+        Ok(())
     }
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
+        let epoch = t.at.epoch;
+        if let (Some(every), Some(name)) = (self.every, &self.file) {
+            if epoch.is_multiple_of(every) {
+                self.write(t, &format!("{name}_{epoch}"))?;
+            }
+            return Ok(());
+        }
         if self.monitor.improved(t) {
-            let weights = t.model.state_dict();
-            let weights = weights.into_iter().map(|(n, w)| (n, w.detach().copy())).collect();
-            self.kept = Some((t.at.epoch, weights));
+            let opt = self.with_opt.then(|| copied(t.opt.state()));
+            self.kept = Some(Kept { epoch, weights: copied(t.model.state_dict()), opt });
+            if let Some(name) = &self.file {
+                self.write(t, name)?;
+            }
+        }
+        if self.file.is_some() {
+            self.monitor.note(t, OWNER)?;
         }
         Ok(())
     }
 
     fn after_fit(&mut self, t: &mut Training) -> Step {
-        if let Some((epoch, weights)) = self.kept.take() {
+        if !self.began {
+            return Ok(());
+        }
+        if self.at_end {
+            if let Some(name) = &self.file {
+                self.write(t, name)?;
+            }
+            return Ok(());
+        }
+        if let Some(Kept { epoch, weights, opt }) = self.kept.take() {
             t.model.load_state_dict(&weights)?;
+            if let Some(state) = opt {
+                t.opt.load_state(&state)?;
+            }
             self.epoch = Some(epoch);
+        } else if let (true, Some(name)) = (self.monitor.best().is_finite(), &self.file)
+            && self.every.is_none()
+        {
+            // The best epoch was before the fit was resumed.
+            t.load(name, self.with_opt)?;
         }
         Ok(())
     }

@@ -175,6 +175,12 @@ impl DataLoader {
         self.settings.bs
     }
 
+    /// The number of threads that load; 0 for the thread that asks.
+    #[must_use]
+    pub fn num_workers(&self) -> usize {
+        self.settings.workers
+    }
+
     /// Whether the transforms are those of training or of validation.
     #[must_use]
     pub fn split(&self) -> Split {

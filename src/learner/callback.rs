@@ -29,6 +29,8 @@ pub mod order {
     pub const REDUCE_LR: i32 = 62;
     /// Stops a fit that no longer gets better.
     pub const EARLY_STOPPING: i32 = 63;
+    /// Writes checkpoints, when everybody else has seen the batch.
+    pub const CHECKPOINT: i32 = 10_000;
 }
 
 /// A part of a fit that can be cancelled.
@@ -117,6 +119,12 @@ pub trait Callback: Debug {
     /// [`order`] for the places of the callbacks of this crate.
     fn order(&self) -> i32 {
         0
+    }
+    /// Whether it stays away from `lr_find`, `validate`, `get_preds` and `predict`, which a callback kept
+    /// by a learner else takes part in: for what keeps files or best values of a training. Default:
+    /// false.
+    fn in_fits_only(&self) -> bool {
+        false
     }
     /// Before anything else.
     fn before_fit(&mut self, t: &mut Training) -> Step {

@@ -1,9 +1,29 @@
 //! What was recorded of the last fit.
 
 use crate::optim::Hypers;
+use serde::{Deserialize, Serialize};
+
+/// How much of the old average stays in the smoothed loss.
+const BETA: f64 = 0.98;
+
+/// An exponential average with bias correction, in 32 bits as fastai keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Smooth {
+    value: f32,
+    count: i32,
+}
+
+impl Smooth {
+    pub(super) fn add(&mut self, loss: f32) -> f64 {
+        self.count += 1;
+        // torch.lerp takes this form for weights of a half and more.
+        self.value -= (self.value - loss) * (1.0 - BETA as f32);
+        f64::from(self.value / (1.0 - BETA.powi(self.count)) as f32)
+    }
+}
 
 /// One line of the table of a fit.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Row {
     /// The epoch, from 0.
     pub epoch: usize,
@@ -35,6 +55,9 @@ pub struct History {
     pub hypers: Vec<Vec<Hypers>>,
     /// The number of steps done at the end of each epoch.
     pub iters: Vec<usize>,
+    /// What callbacks had to say: why a fit ended early, where a better model was found.
+    pub messages: Vec<String>,
+    pub(super) smooth: Smooth,
 }
 
 impl History {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What a fit is to do, for a given number of parameter groups.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Course {
     /// The epochs in all.
     pub epochs: usize,

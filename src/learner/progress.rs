@@ -1,25 +1,70 @@
 //! Progress bars and the table of epochs.
 
 use super::{Callback, Outcome, Step, Training, order};
-use crate::{error::Error, sample::Batch};
+use crate::{
+    error::{Error, Result},
+    sample::Batch,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
-    io::{self, Write},
-    time::Duration,
+    io::{self, IsTerminal as _, Write},
+    thread,
+    time::{Duration, Instant},
 };
 
-/// Draws a bar for each part of an epoch and prints the table `epoch train_loss valid_loss METRICS
+/// How the steps within an epoch are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steps {
+    /// A bar for each part of an epoch, where standard error is a terminal.
+    Bars,
+    /// A line for a log, at most one in this time.
+    Lines(Duration),
+    /// Not at all: only the table of epochs.
+    Hidden,
+}
+
+/// Shows how far each part of an epoch is, and prints the table `epoch train_loss valid_loss METRICS
 /// time` as it grows: fastai's `ProgressCallback`.
 ///
-/// Bars go to standard error, and only where that is a terminal; the table goes to standard output or
-/// to the writer given.
+/// What is shown within an epoch goes to standard error: a bar with the smoothed loss, the rate and the
+/// time left where that is a terminal, else a line every half minute. It tells the share of the time in
+/// which training waits for data, and once what would help. The table goes to standard output, or to
+/// the writer given.
 #[derive(derive_more::Debug)]
 pub struct Progress {
     #[debug(skip)]
     table: Box<dyn Write>,
+    #[debug(skip)]
+    log: Box<dyn Write>,
+    steps: Steps,
+    widths: Vec<usize>,
+    part: Option<Part>,
+    /// The messages of the history that are printed already.
+    told: usize,
+    hinted: bool,
+}
+
+/// A part of an epoch that is shown.
+#[derive(Debug)]
+struct Part {
+    name: String,
+    steps: usize,
+    done: usize,
+    began: Instant,
+    written: Instant,
     bar: Option<ProgressBar>,
-    bars: bool,
-    shown: Option<f64>,
+}
+
+/// What is run, as far as the reader should see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Shown {
+    /// A training: the table and its parts.
+    #[default]
+    Fit,
+    /// A sweep of the learning rate with so many steps.
+    Sweep(usize),
+    /// A validation or prediction.
+    Evaluation,
 }
 
 impl Default for Progress {
@@ -28,59 +73,165 @@ impl Default for Progress {
     }
 }
 
+/// The share of waiting from which it is worth a word, and that from which something should be done.
+const WORTH_A_WORD: f64 = 0.05;
+const TOO_LONG: f64 = 0.2;
+/// The least width of a column.
+const WIDTH: usize = 10;
+
 impl Progress {
-    /// Bars on standard error where that is a terminal, the table on standard output.
+    /// Bars on standard error where that is a terminal, else a line every 30 seconds; the table on
+    /// standard output.
     #[must_use]
     pub fn new() -> Self {
-        Self { table: Box::new(io::stdout()), bar: None, bars: true, shown: None }
+        let steps = match io::stderr().is_terminal() {
+            true => Steps::Bars,
+            false => Steps::Lines(Duration::from_secs(30)),
+        };
+        Self::to_writer(io::stdout()).steps(steps)
     }
 
-    /// The table to a writer, and no bars.
+    /// The table to a writer, and nothing else.
     #[must_use]
     pub fn to_writer(table: impl Write + 'static) -> Self {
-        Self { table: Box::new(table), bar: None, bars: false, shown: None }
+        Self {
+            table: Box::new(table),
+            log: Box::new(io::stderr()),
+            steps: Steps::Hidden,
+            widths: vec![],
+            part: None,
+            told: 0,
+            hinted: false,
+        }
     }
 
-    fn open(&mut self, t: &Training) {
-        if !self.bars {
-            return;
+    /// How the steps within an epoch are shown. Default: bars on a terminal, else lines.
+    #[must_use]
+    pub fn steps(mut self, steps: Steps) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// Where the lines of [`Steps::Lines`] go. Default: standard error.
+    #[must_use]
+    pub fn log_to(mut self, log: impl Write + 'static) -> Self {
+        self.log = Box::new(log);
+        self
+    }
+
+    fn open(&mut self, name: String, steps: usize) {
+        let bar = (self.steps == Steps::Bars).then(|| {
+            let target = ProgressDrawTarget::stderr_with_hz(10);
+            let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+            let style = "{prefix} {wide_bar} {pos}/{len} {per_sec} [{elapsed}<{eta}] {msg}";
+            if let Ok(style) = ProgressStyle::with_template(style) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(name.clone());
+            bar
+        });
+        let now = Instant::now();
+        if self.steps != Steps::Hidden {
+            self.part = Some(Part { name, steps, done: 0, began: now, written: now, bar });
         }
-        let target = ProgressDrawTarget::stderr_with_hz(10);
-        let bar = ProgressBar::with_draw_target(Some(t.at.batches as u64), target);
-        let style = "{prefix} {wide_bar} {pos}/{len} [{elapsed}<{eta}] {msg}";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
-        let part = if t.at.training() { "train" } else { "valid" };
-        bar.set_prefix(format!("epoch {} {part}", t.at.epoch));
-        self.bar = Some(bar);
     }
 
     fn close(&mut self) {
-        if let Some(bar) = self.bar.take() {
+        if let Some(bar) = self.part.take().and_then(|part| part.bar) {
             bar.finish_and_clear();
         }
     }
 
-    fn line(&mut self, cells: &[String]) -> Result<(), Error> {
-        let line: Vec<_> = cells.iter().map(|c| format!("{c:<WIDTH$}")).collect();
-        let line = line.join("  ");
-        writeln!(self.table, "{}", line.trim_end())
+    /// One step of the open part is done.
+    fn advance(&mut self, message: &str) -> Result<()> {
+        let Some(part) = &mut self.part else { return Ok(()) };
+        part.done += 1;
+        if let Some(bar) = &part.bar {
+            bar.set_message(message.to_owned());
+            bar.set_position(part.done as u64);
+            return Ok(());
+        }
+        let Steps::Lines(every) = self.steps else { return Ok(()) };
+        if part.written.elapsed() < every {
+            return Ok(());
+        }
+        part.written = Instant::now();
+        let line = part.line(message);
+        writeln!(self.log, "{line}").map_err(Error::io("the progress line"))
+    }
+
+    fn line(&mut self, cells: &[String]) -> Result<()> {
+        self.widths.resize(cells.len().max(self.widths.len()), WIDTH);
+        for (width, cell) in self.widths.iter_mut().zip(cells) {
+            *width = (*width).max(cell.len());
+        }
+        let line: Vec<_> =
+            cells.iter().zip(&self.widths).map(|(c, &width)| format!("{c:<width$}")).collect();
+        self.write(line.join("  ").trim_end())
+    }
+
+    fn write(&mut self, line: &str) -> Result<()> {
+        writeln!(self.table, "{line}")
             .and_then(|()| self.table.flush())
             .map_err(Error::io("the table of epochs"))
     }
+
+    /// Prints what callbacks had to say since the last time.
+    fn tell(&mut self, t: &Training) -> Result<()> {
+        let new = t.history.messages.get(self.told..).unwrap_or_default();
+        self.told = t.history.messages.len();
+        new.iter().try_for_each(|message| self.write(message))
+    }
+
+    /// What would help a training that waits for data; once.
+    fn hint(&mut self, t: &mut Training) {
+        let waits = t.waiting();
+        if self.hinted || waits < TOO_LONG || t.at.batches < 10 {
+            return;
+        }
+        self.hinted = true;
+        let workers = t.dls.train().num_workers();
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let help = if workers < processors {
+            format!("raise `num_workers`, which is {workers} on {processors} processors")
+        } else {
+            "store the images at about the size of the first `Resize`, or leave out slow transforms"
+                .to_owned()
+        };
+        t.say(format!("training waits {:.0} % of the time for data: {help}", waits * 100.0));
+    }
 }
 
-/// The least width of a column.
-const WIDTH: usize = 10;
+impl Part {
+    fn line(&self, message: &str) -> String {
+        let Self { name, steps, done, .. } = self;
+        let seconds = self.began.elapsed().as_secs_f64();
+        let rate = *done as f64 / seconds.max(1e-9);
+        let left = steps.saturating_sub(*done) as f64 / rate;
+        format!("{name} {done}/{steps}  {rate:.2}/s  {} left  {message}", time(left))
+            .trim_end()
+            .to_owned()
+    }
+}
 
 /// Minutes and seconds, with hours where there are any.
 fn time(seconds: f64) -> String {
-    let s = Duration::from_secs_f64(seconds.max(0.0)).as_secs();
+    let s = seconds.max(0.0) as u64;
     match s / 3600 {
         0 => format!("{:02}:{:02}", s / 60, s % 60),
         h => format!("{h}:{:02}:{:02}", s / 60 % 60, s % 60),
     }
+}
+
+/// The smoothed loss, and how long training waits for data.
+fn message(t: &Training) -> String {
+    let mut parts: Vec<String> = vec![];
+    parts.extend(t.history.losses.last().map(|loss| format!("loss {loss:.4}")));
+    let waits = t.waiting();
+    if waits >= WORTH_A_WORD {
+        parts.push(format!("waits {:.0} % for data", waits * 100.0));
+    }
+    parts.join(", ")
 }
 
 impl Callback for Progress {
@@ -89,58 +240,78 @@ impl Callback for Progress {
     }
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        let mut head = vec!["epoch".to_owned()];
-        head.extend(t.history.names.iter().cloned());
-        head.push("time".to_owned());
-        Ok(self.line(&head)?)
-    }
-
-    fn before_train(&mut self, t: &mut Training) -> Step {
-        self.open(t);
-        Ok(())
-    }
-
-    fn before_validate(&mut self, t: &mut Training) -> Step {
-        self.open(t);
-        Ok(())
-    }
-
-    fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
-        if let Some(bar) = &self.bar {
-            if t.at.training() {
-                self.shown = t.history.losses.last().copied();
+        match t.shown {
+            Shown::Fit => {
+                self.widths.clear();
+                self.told = t.history.messages.len();
+                let mut head = vec!["epoch".to_owned()];
+                head.extend(t.history.names.iter().cloned());
+                head.push("time".to_owned());
+                self.line(&head)?;
             }
-            bar.set_message(self.shown.map_or_else(String::new, |l| format!("loss {l:.4}")));
-            bar.inc(1);
+            Shown::Sweep(steps) => self.open("lr_find".to_owned(), steps),
+            Shown::Evaluation => {}
         }
         Ok(())
     }
 
-    fn after_train(&mut self, _: &mut Training) -> Step {
-        self.close();
+    fn before_train(&mut self, t: &mut Training) -> Step {
+        if t.shown == Shown::Fit {
+            self.open(format!("epoch {} train", t.at.epoch), t.at.batches);
+            if let Some(part) = &mut self.part {
+                part.done = t.at.batch;
+            }
+        }
         Ok(())
     }
 
-    fn after_validate(&mut self, _: &mut Training) -> Step {
-        self.close();
+    fn before_validate(&mut self, t: &mut Training) -> Step {
+        match t.shown {
+            Shown::Fit => self.open(format!("epoch {} valid", t.at.epoch), t.at.batches),
+            // A bar for a single image would only flicker.
+            Shown::Evaluation if t.at.batches > 1 => self.open("valid".to_owned(), t.at.batches),
+            Shown::Evaluation | Shown::Sweep(_) => {}
+        }
+        Ok(())
+    }
+
+    fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
+        if self.part.is_some() {
+            self.advance(&message(t))?;
+        }
+        Ok(())
+    }
+
+    fn after_train(&mut self, t: &mut Training) -> Step {
+        if t.shown == Shown::Fit {
+            self.hint(t);
+            self.close();
+        }
+        Ok(())
+    }
+
+    fn after_validate(&mut self, t: &mut Training) -> Step {
+        if !matches!(t.shown, Shown::Sweep(_)) {
+            self.close();
+        }
         Ok(())
     }
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
-        let Some(row) = t.history.rows.last() else { return Ok(()) };
-        let widths = t.history.names.iter().map(|n| n.len().max(WIDTH));
-        let values = row.values.iter().zip(widths).map(|(v, width)| {
-            let text = v.map_or_else(String::new, |v| format!("{v:.6}"));
-            format!("{text:<width$}")
-        });
+        let (Shown::Fit, Some(row)) = (t.shown, t.history.rows.last()) else { return Ok(()) };
         let mut cells = vec![row.epoch.to_string()];
-        cells.extend(values);
+        let values = row.values.iter();
+        cells.extend(values.map(|v| v.map_or_else(String::new, |v| format!("{v:.6}"))));
         cells.push(time(row.seconds));
-        Ok(self.line(&cells)?)
+        self.line(&cells)?;
+        Ok(self.tell(t)?)
     }
 
-    fn after_fit(&mut self, _: &mut Training) -> Step {
+    fn after_fit(&mut self, t: &mut Training) -> Step {
         self.close();
+        if t.shown == Shown::Fit {
+            self.tell(t)?;
+        }
         Ok(())
     }
 }

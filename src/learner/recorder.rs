@@ -1,42 +1,45 @@
 //! Writes the history of a fit.
 
-use super::{Callback, Outcome, Row, Scope, Step, Training, order};
+use super::{Callback, History, Outcome, Row, Scope, Step, Training, order, progress::Shown};
 use crate::{error::Result, metric::Metric, sample::Batch};
 use std::time::Instant;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// How much of the old average stays in the smoothed loss.
-const BETA: f64 = 0.98;
+/// After how many batches the losses are read from a GPU, which waits for it.
+const READ_EVERY: usize = 10;
 
-/// An exponential average with bias correction, in 32 bits as fastai keeps it.
-#[derive(Debug, Default)]
-struct Smooth {
-    value: f32,
-    count: i32,
-}
-
-impl Smooth {
-    fn add(&mut self, loss: f32) -> f64 {
-        self.count += 1;
-        // torch.lerp takes this form for weights of a half and more.
-        self.value -= (self.value - loss) * (1.0 - BETA as f32);
-        f64::from(self.value / (1.0 - BETA.powi(self.count)) as f32)
-    }
-}
-
-/// The mean of the losses of batches, each with the weight of its items.
+/// The mean of the losses of batches, each with the weight of its items. Kept on the device, so that
+/// no batch waits for it.
 #[derive(Debug, Default)]
 struct Mean {
-    total: f64,
+    total: Option<Tensor>,
     count: usize,
 }
 
+impl Mean {
+    fn add(&mut self, loss: &Tensor, items: usize) {
+        let weighted = loss.detach().mean(Kind::Double) * items as f64;
+        self.total = Some(match self.total.take() {
+            Some(total) => total + weighted,
+            None => weighted,
+        });
+        self.count += items;
+    }
+
+    fn value(&self) -> Result<Option<f64>> {
+        let Some(total) = &self.total else { return Ok(None) };
+        Ok(Some(f64::try_from(total)? / self.count as f64))
+    }
+}
+
 /// Writes the history of a fit: losses and learning rates of each step, a row for each epoch.
+///
+/// On a GPU the losses reach the history up to ten steps late, and at the end of each part all of
+/// them, so that no step waits for the device.
 #[derive(Debug)]
 pub(super) struct Recorder {
     /// Whether the metrics are reported for the training batches too.
     pub(super) train_metrics: bool,
-    smooth: Smooth,
     valid: Mean,
     row: Vec<Option<f64>>,
     cancelled: Option<Scope>,
@@ -47,7 +50,6 @@ impl Recorder {
     pub(super) fn new() -> Self {
         Self {
             train_metrics: false,
-            smooth: Smooth::default(),
             valid: Mean::default(),
             row: vec![],
             cancelled: None,
@@ -79,7 +81,7 @@ fn update(metrics: &mut [Box<dyn Metric>], pred: &Tensor, y: &Tensor) -> Result<
 }
 
 /// A loss as a number; this waits for the device.
-pub(super) fn number(loss: &Tensor) -> Result<f32> {
+pub(crate) fn number(loss: &Tensor) -> Result<f32> {
     Ok(f32::try_from(loss.detach().mean(Kind::Float))?)
 }
 
@@ -93,11 +95,11 @@ impl Callback for Recorder {
     }
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        t.history = super::History {
-            names: names(self.train_metrics, &t.metrics),
-            ..super::History::default()
-        };
-        self.smooth = Smooth::default();
+        t.unread.clear();
+        let names = names(self.train_metrics, &t.metrics);
+        if !t.resumed() || t.history.names != names {
+            t.history = History { names, ..History::default() };
+        }
         Ok(())
     }
 
@@ -114,6 +116,7 @@ impl Callback for Recorder {
     }
 
     fn before_validate(&mut self, t: &mut Training) -> Step {
+        t.read_losses()?;
         self.valid = Mean::default();
         t.metrics.iter_mut().for_each(|m| m.reset());
         Ok(())
@@ -124,20 +127,21 @@ impl Callback for Recorder {
         let (Some(y), Some(pred), Some(loss)) = (&batch.y, &outcome.pred, &outcome.loss) else {
             return Ok(());
         };
-        let loss = number(loss)?;
         if t.at.training() {
             let hypers = t.opt.hypers().last();
             t.history.lrs.push(hypers.map_or(0.0, |h| h.lr));
             t.history.moms.push(hypers.map_or(0.0, |h| h.mom));
             t.history.hypers.push(t.opt.hypers().to_vec());
-            t.history.raw_losses.push(f64::from(loss));
-            t.history.losses.push(self.smooth.add(loss));
+            t.unread.push((t.at.batch, loss.detach()));
+            let at_once = loss.device() == Device::Cpu || t.shown != Shown::Fit;
+            if at_once || t.unread.len() >= READ_EVERY {
+                t.read_losses()?;
+            }
             if self.train_metrics {
                 update(&mut t.metrics, pred, y)?;
             }
         } else {
-            self.valid.total += f64::from(loss) * y.size()[0] as f64;
-            self.valid.count += y.size()[0] as usize;
+            self.valid.add(loss, y.size()[0] as usize);
             update(&mut t.metrics, pred, y)?;
         }
         Ok(())
@@ -149,6 +153,7 @@ impl Callback for Recorder {
     }
 
     fn after_train(&mut self, t: &mut Training) -> Step {
+        t.read_losses()?;
         if self.cancelled == Some(Scope::Train) {
             return Ok(());
         }
@@ -164,8 +169,7 @@ impl Callback for Recorder {
             return Ok(());
         }
         let at = self.train_columns(t);
-        let Mean { total, count } = self.valid;
-        self.row[at] = (count > 0).then(|| total / count as f64);
+        self.row[at] = self.valid.value()?;
         self.row[at + 1..].clone_from_slice(&values(&t.metrics)?);
         Ok(())
     }
@@ -175,6 +179,12 @@ impl Callback for Recorder {
         let seconds = self.began.elapsed().as_secs_f64();
         t.history.rows.push(Row { epoch: t.at.epoch, values, seconds });
         t.history.iters.push(t.history.losses.len());
+        Ok(())
+    }
+
+    fn after_fit(&mut self, t: &mut Training) -> Step {
+        // A loss that is no number has been reported; what ends here is to be seen in the history.
+        let _ = t.read_losses();
         Ok(())
     }
 }

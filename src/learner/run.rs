@@ -2,32 +2,43 @@
 
 use super::{Callback, Outcome, Scope, Step, Stop, Training};
 use crate::{
+    data::DataLoader,
     error::{Error, Result},
     sample::{Batch, Split},
     seed::Stream,
 };
 use rand::Rng as _;
-use std::ops::Range;
+use std::{ops::Range, time::Instant};
 use tch::Tensor;
 
-/// Trains for `epochs`, then leaves the position's epoch at the last one.
+/// Trains for `epochs`, the first of them from `batch` on, then leaves the position's epoch at the
+/// last one.
 pub(super) fn fit<'a>(
     t: &'a mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
     epochs: Range<usize>,
+    batch: usize,
 ) -> Result<()> {
     t.at.epochs = epochs.end;
-    t.at.fit_batches = 0;
-    Run::new(t, callbacks).fit(epochs).map_err(outside)
+    if !t.resumed {
+        t.at.fit_batches = 0;
+    }
+    let mut run = Run::new(t, callbacks);
+    run.first = batch;
+    run.fit(epochs).map_err(outside)
 }
 
-/// Validates once, with the events of one epoch that only validates.
-pub(super) fn validate<'a>(
+/// Goes through `loader` once without training, with the events of one epoch that only validates.
+pub(super) fn evaluate<'a>(
     t: &'a mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
+    loader: &DataLoader,
+    pass: u64,
 ) -> Result<()> {
-    (t.at.epoch, t.at.epochs, t.at.fit_batches) = (0, 1, 0);
-    Run::new(t, callbacks).validation_only().map_err(outside)
+    (t.at.epoch, t.at.epochs, t.at.fit_batches, t.at.pass) = (0, 1, 0, pass);
+    let mut run = Run::new(t, callbacks);
+    run.loader = Some(loader.clone());
+    run.validation_only().map_err(outside)
 }
 
 /// What a stop that left the loop is to the caller.
@@ -44,25 +55,31 @@ fn outside(stop: Stop) -> Error {
 struct Run<'a> {
     t: &'a mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
+    /// The training batch to begin the first epoch with.
+    first: usize,
+    /// What to validate on; none for the validation items.
+    loader: Option<DataLoader>,
 }
 
 impl<'a> Run<'a> {
     fn new(t: &'a mut Training, mut callbacks: Vec<&'a mut (dyn Callback + 'a)>) -> Self {
         callbacks.sort_by_key(|cb| cb.order());
-        Self { t, callbacks }
+        Self { t, callbacks, first: 0, loader: None }
     }
 
     fn fit(&mut self, epochs: Range<usize>) -> Step {
         let done = self.epochs(epochs);
-        let done = self.ended(Scope::Fit, done);
-        // On every ending: here bars are closed and weights put back.
-        done.and(self.each("after_fit", |cb, t| cb.after_fit(t)))
+        self.finished(done)
     }
 
     fn epochs(&mut self, epochs: Range<usize>) -> Step {
+        let first = std::mem::take(&mut self.first);
+        self.t.at.epoch = epochs.start;
         self.each("before_fit", |cb, t| cb.before_fit(t))?;
-        for epoch in epochs {
+        self.t.resumed = false;
+        for epoch in epochs.clone() {
             self.t.at.epoch = epoch;
+            self.first = if epoch == epochs.start { first } else { 0 };
             let done = self.epoch();
             self.ended(Scope::Epoch, done)?;
             self.each("after_epoch", |cb, t| cb.after_epoch(t))?;
@@ -86,8 +103,18 @@ impl<'a> Run<'a> {
             self.ended(Scope::Epoch, done)?;
             self.each("after_epoch", |cb, t| cb.after_epoch(t))
         });
-        let done = self.ended(Scope::Fit, done);
-        done.and(self.each("after_fit", |cb, t| cb.after_fit(t)))
+        self.finished(done)
+    }
+
+    /// The end of a fit. On every ending each callback has its `after_fit`, whatever another one's
+    /// does: there bars are closed and weights put back.
+    fn finished(&mut self, done: Step) -> Step {
+        let mut done = self.ended(Scope::Fit, done);
+        for cb in &mut self.callbacks {
+            let after = cb.after_fit(self.t).map_err(|stop| named(&**cb, "after_fit", stop));
+            done = done.and(after);
+        }
+        done
     }
 
     fn validated(&mut self) -> Step {
@@ -97,28 +124,43 @@ impl<'a> Run<'a> {
     }
 
     fn train(&mut self) -> Step {
-        self.enter(Split::Train);
+        let loader = self.enter(Split::Train);
         self.each("before_train", |cb, t| cb.before_train(t))?;
-        self.batches()
+        self.batches(&loader)
     }
 
     fn validate(&mut self) -> Step {
-        self.enter(Split::Valid);
+        let loader = self.enter(Split::Valid);
         let _guard = tch::no_grad_guard();
         self.each("before_validate", |cb, t| cb.before_validate(t))?;
-        self.batches()
+        self.batches(&loader)
     }
 
-    fn enter(&mut self, split: Split) {
+    /// Begins a part. The loader is a second handle: the batches borrow it while the callbacks have
+    /// the whole training.
+    fn enter(&mut self, split: Split) -> DataLoader {
+        let loader = match (&self.loader, split) {
+            (Some(loader), Split::Valid) => loader.clone(),
+            _ => self.t.dls.of(split).clone(),
+        };
         self.t.at.split = split;
-        self.t.at.batch = 0;
-        self.t.at.batches = self.t.dls.of(split).n_batches();
+        self.t.at.batch = if split == Split::Train { self.first } else { 0 };
+        self.t.at.batches = loader.n_batches();
+        self.t.clock.restart();
+        loader
     }
 
-    fn batches(&mut self) -> Step {
-        // A second handle: the batches borrow this one while the callbacks have the whole training.
-        let loader = self.t.dls.of(self.t.at.split).clone();
-        for (i, batch) in loader.batches(self.t.at.pass).enumerate() {
+    fn batches(&mut self, loader: &DataLoader) -> Step {
+        let first = self.t.at.batch;
+        let mut batches = loader.batches_from(self.t.at.pass, first);
+        for i in first.. {
+            if self.loader.is_none() && self.t.stop.requested() {
+                self.t.say("stopped on request");
+                return Scope::Fit.cancel();
+            }
+            let began = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            self.t.clock.waited += began.elapsed();
             self.t.at.batch = i;
             self.batch(batch?)?;
         }
@@ -130,9 +172,11 @@ impl<'a> Run<'a> {
         let done = self.one_batch(&mut batch, &mut outcome);
         if self.t.at.training() {
             self.t.at.step += 1;
-            self.t.at.fit_batches += 1;
         }
         self.ended(Scope::Batch, done)?;
+        if self.t.at.training() {
+            self.t.at.fit_batches += 1;
+        }
         self.each("after_batch", |cb, t| cb.after_batch(t, &batch, &outcome))
     }
 
@@ -190,16 +234,21 @@ impl<'a> Run<'a> {
         mut call: impl FnMut(&mut dyn Callback, &mut Training) -> Step,
     ) -> Step {
         for cb in &mut self.callbacks {
-            call(&mut **cb, self.t).map_err(|stop| match stop {
-                Stop::Failed(e @ Error::NonFiniteLoss { .. }) => Stop::Failed(e),
-                Stop::Failed(source) => Stop::Failed(Error::Callback {
-                    callback: cb.name().to_owned(),
-                    event,
-                    source: Box::new(source),
-                }),
-                cancel @ Stop::Cancel(_) => cancel,
-            })?;
+            call(&mut **cb, self.t).map_err(|stop| named(&**cb, event, stop))?;
         }
         Ok(())
+    }
+}
+
+/// A failure with the callback and the event; a cancel as it is.
+fn named(callback: &dyn Callback, event: &'static str, stop: Stop) -> Stop {
+    match stop {
+        Stop::Failed(e @ Error::NonFiniteLoss { .. }) => Stop::Failed(e),
+        Stop::Failed(source) => Stop::Failed(Error::Callback {
+            callback: callback.name().to_owned(),
+            event,
+            source: Box::new(source),
+        }),
+        cancel @ Stop::Cancel(_) => cancel,
     }
 }

@@ -1,11 +1,23 @@
 //! The state of a training: all that a callback may read or change.
 
-use super::History;
+use super::{History, StopHandle, checkpoint, progress::Shown, recorder::number, stage::Stage};
 use crate::{
-    data::DataLoaders, error::Result, loss::Loss, metric::Metric, model::Model, optim::Optimizer,
-    sample::Split, seed::Seed, sys,
+    data::DataLoaders,
+    error::{Error, Result},
+    loss::Loss,
+    metric::Metric,
+    model::Model,
+    optim::Optimizer,
+    sample::Split,
+    seed::Seed,
+    sys,
 };
-use tch::{Kind, Tensor};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tch::{Device, Kind, Tensor};
 
 /// The training in progress: all that a callback may read or change.
 #[derive(Debug)]
@@ -29,10 +41,40 @@ pub struct Training {
     pub precision: Precision,
     /// Where every random number comes from.
     pub seed: Seed,
+    /// Where files go whose names are relative: see [`Learner::model_dir`](super::Learner::model_dir).
+    pub model_dir: PathBuf,
+    /// What callbacks want to find again when a fit is resumed, under names of their choice. Empty at
+    /// the start of a fit; in a resumed one, what was there when the checkpoint was written.
+    pub notes: BTreeMap<String, serde_json::Value>,
+    pub(super) resumed: bool,
+    pub(super) shown: Shown,
+    /// What is being fitted, and what comes after it.
+    pub(super) plan: VecDeque<Stage>,
+    /// Training losses that are not yet in the history, with the batch they are of.
+    pub(super) unread: Vec<(usize, Tensor)>,
+    pub(super) clock: Clock,
+    pub(super) stop: StopHandle,
+}
+
+/// How the time of a part of an epoch is spent.
+#[derive(Debug)]
+pub(super) struct Clock {
+    began: Instant,
+    pub(super) waited: Duration,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Self { began: Instant::now(), waited: Duration::ZERO }
+    }
+
+    pub(super) fn restart(&mut self) {
+        *self = Self::new();
+    }
 }
 
 /// Where a training is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Position {
     /// Training or validation.
     pub split: Split,
@@ -44,7 +86,7 @@ pub struct Position {
     pub batch: usize,
     /// The batches of this part.
     pub batches: usize,
-    /// The training batches of this fit so far.
+    /// The training batches done in this fit.
     pub fit_batches: usize,
     /// The training batches of all fits so far: what dropout's stream is addressed by.
     pub step: u64,
@@ -82,7 +124,7 @@ impl Position {
 }
 
 /// The number format of the forward and backward pass. Weights are always 32-bit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Precision {
     /// 32-bit floats.
     #[default]
@@ -101,10 +143,7 @@ impl Training {
     /// # Errors
     /// If the device does not offer the precision.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, self.at.training())
-    }
-
-    pub(super) fn forward_as(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let train = self.at.training();
         let kind = match self.precision {
             Precision::Full => return Ok(self.model.forward(x, train)),
             Precision::Half => Kind::Half,
@@ -112,5 +151,66 @@ impl Training {
         };
         let _cast = sys::Autocast::enter(self.model.device(), kind)?;
         Ok(self.model.forward(x, train).to_kind(Kind::Float))
+    }
+
+    /// Takes the losses that are still on the device into the history, which waits for it. The loop
+    /// does this now and then by itself: on a CPU after each step, on a GPU every tenth and at the end
+    /// of each part.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLoss`] if one of them is no number.
+    pub fn read_losses(&mut self) -> Result<()> {
+        for (batch, loss) in std::mem::take(&mut self.unread) {
+            let loss = number(&loss)?;
+            // On a CPU a guard has looked at each loss before; `lr_find` is to go on.
+            let must = self.model.device() != Device::Cpu && self.shown == Shown::Fit;
+            if must && !loss.is_finite() {
+                let (loss, epoch) = (f64::from(loss), self.at.epoch);
+                return Err(Error::NonFiniteLoss { loss, epoch, batch });
+            }
+            let smoothed = self.history.smooth.add(loss);
+            self.history.raw_losses.push(f64::from(loss));
+            self.history.losses.push(smoothed);
+        }
+        Ok(())
+    }
+
+    /// Writes the weights, and the optimizer's state if wanted, under a name for
+    /// [`Learner::load`](super::Learner::load). Returns the path of the weights.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, name: &str, with_opt: bool) -> Result<PathBuf> {
+        checkpoint::save(self, &self.model_dir, name, with_opt)
+    }
+
+    /// Reads what [`Training::save`] or [`Learner::save`](super::Learner::save) wrote.
+    ///
+    /// # Errors
+    /// As [`Learner::load`](super::Learner::load).
+    pub fn load(&mut self, name: &str, with_opt: bool) -> Result<()> {
+        let folder = self.model_dir.clone();
+        checkpoint::load(self, &folder, name, with_opt)
+    }
+
+    /// Tells the user something at the end of the epoch: under the table of epochs, and in
+    /// [`History::messages`].
+    pub fn say(&mut self, message: impl Into<String>) {
+        self.history.messages.push(message.into());
+    }
+
+    /// Whether this fit goes on from a checkpoint; for `before_fit`, where a callback would otherwise
+    /// begin anew.
+    #[must_use]
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// The share of the time of this part of the epoch so far, from 0 to 1, in which the training
+    /// waited for data.
+    #[must_use]
+    pub fn waiting(&self) -> f64 {
+        let all = self.clock.began.elapsed().as_secs_f64();
+        if all > 0.0 { (self.clock.waited.as_secs_f64() / all).min(1.0) } else { 0.0 }
     }
 }

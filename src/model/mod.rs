@@ -1,6 +1,7 @@
 //! Networks, and the one place that owns their variables.
 
 mod arch;
+mod batch_norm;
 mod head;
 mod resnet;
 mod source;
@@ -10,6 +11,7 @@ pub use {
     arch::{
         Arch, ArchSpec, by_name, fastai_name, resnet18, resnet34, resnet50, resnet101, resnet152,
     },
+    batch_norm::{BatchNorm, batch_norm1d, batch_norm2d},
     head::HeadOptions,
     source::{WeightsFrom, read_weights},
 };
@@ -61,6 +63,7 @@ pub struct Model {
     params: Vec<Param>,
     buffers: Vec<(String, Tensor)>,
     spec: Option<ArchSpec>,
+    hold_frozen_norms: bool,
 }
 
 impl Model {
@@ -98,12 +101,20 @@ impl Model {
             .filter(|(name, _)| !trained.contains(name.as_str()))
             .map(|(name, t)| (name.clone(), t.shallow_clone()))
             .collect();
-        Ok(Self { vars, net: Box::new(net), params, buffers, spec: None })
+        Ok(Self { vars, net: Box::new(net), params, buffers, spec: None, hold_frozen_norms: false })
     }
 
     /// The network's output; with dropout and batch statistics if `train`.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let _hold = batch_norm::Hold::new(self.hold_frozen_norms);
         self.net.forward_t(x, train)
+    }
+
+    /// Whether the batch normalizations that do not learn use their running statistics in training too,
+    /// instead of the batch's, and leave them alone. For networks of this crate, and your own where they
+    /// are made of [`BatchNorm`]. Default: false.
+    pub fn hold_frozen_norms(&mut self, yes: bool) {
+        self.hold_frozen_norms = yes;
     }
 
     /// The parameters, in the order in which the network was built.

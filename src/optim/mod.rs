@@ -34,7 +34,7 @@ pub use {
 use std::fmt;
 
 /// The hyper-parameters of one group.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Hypers {
     /// The learning rate.
@@ -58,7 +58,7 @@ impl Hypers {
 }
 
 /// A hyper-parameter that can be scheduled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Hyper {
     /// The learning rate.

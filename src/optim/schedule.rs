@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use std::f64::consts::PI;
 
 /// A way from one value to another: fastai's `SchedLin`, `SchedCos` and so on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Anneal {
     /// Stays at the start.
@@ -34,7 +34,7 @@ impl Anneal {
 }
 
 /// Ways one after another, each for its part: fastai's `combine_scheds` and `combined_cos`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Schedule {
     parts: Vec<(f64, Anneal, f64, f64)>,
 }

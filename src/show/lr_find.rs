@@ -3,16 +3,35 @@
 use super::{Chart, Figure, axis::short};
 use crate::{
     error::{Error, Result},
-    learner::LrFind,
+    learner::{LrFind, Suggestion},
 };
 
 impl LrFind {
-    /// The loss over the learning rate, with the suggestions marked. One that the curve is too short
-    /// for is left out.
+    /// The loss over the learning rate, with the suggestions of this crate marked. One that the curve is
+    /// too short for is left out.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is empty.
     pub fn plot(&self) -> Result<Figure> {
+        let all = [
+            ("valley", self.valley()),
+            ("steep", self.steep()),
+            ("minimum / 10", self.minimum()),
+            ("slide", self.slide()),
+        ];
+        let mark = |(name, lr): (&str, Result<f64>)| {
+            let lr = lr.ok()?;
+            Some(Suggestion { name: name.to_owned(), lr, loss: self.loss_at(lr) })
+        };
+        self.plot_with(&all.into_iter().filter_map(mark).collect::<Vec<_>>())
+    }
+
+    /// The loss over the learning rate, with the given suggestions marked: see
+    /// [`LrFind::suggestions`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the curve is empty.
+    pub fn plot_with(&self, suggestions: &[Suggestion]) -> Result<Figure> {
         if self.lrs.is_empty() {
             let why = "the curve has no points: use more steps, or start at a lower rate";
             return Err(Error::config("lr_find", why));
@@ -20,16 +39,8 @@ impl LrFind {
         let curve = self.lrs.iter().copied().zip(self.losses.iter().copied());
         let mut chart =
             Chart::new("Learning rate finder").x("learning rate").log_x().y("loss").line("", curve);
-        let suggestions = [
-            ("valley", self.valley()),
-            ("steep", self.steep()),
-            ("minimum / 10", self.minimum()),
-            ("slide", self.slide()),
-        ];
-        for (name, lr) in suggestions {
-            if let Ok(lr) = lr {
-                chart = chart.mark(format!("{name}: {}", short(lr)), (lr, self.loss_at(lr)));
-            }
+        for Suggestion { name, lr, loss } in suggestions {
+            chart = chart.mark(format!("{name}: {}", short(*lr)), (*lr, *loss));
         }
         Ok(chart.figure())
     }

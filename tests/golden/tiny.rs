@@ -6,7 +6,7 @@ use finetune::{
     data::{Arrays, DataLoaders, LoaderOptions},
     learner::{Callback, Learner, Outcome, Step, Training},
     loss::{CrossEntropy, Loss},
-    model::Model,
+    model::{Model, batch_norm2d},
     sample::{Batch, Task},
 };
 use std::{cell::RefCell, rc::Rc};
@@ -77,7 +77,7 @@ pub(crate) fn tiny(n_out: i64, salt: u32) -> Model {
         let path = root.set_group(group) / group.to_string();
         nn::seq_t()
             .add(nn::conv2d(&path / "0", c_in, c_out, 3, conv))
-            .add(nn::batch_norm2d(&path / "1", c_out, bn))
+            .add(batch_norm2d(&(&path / "1"), c_out, bn))
             .add_fn(Tensor::relu)
     };
     let last = root.set_group(2) / "2" / "2";
@@ -117,6 +117,18 @@ pub(crate) fn tiny_learner(g: &Golden, loss: impl Loss + 'static) -> Result<Lear
     let (x, y, vx, vy) = (t("x_train"), t("y_train"), t("x_valid"), t("y_valid"));
     let dls = loaders((&x, &y), (&vx, &vy), bs, &classes(n));
     Ok(Learner::new(dls, tiny(n, salt), loss)?.quiet())
+}
+
+/// A learner for a model on tensors, with cross-entropy.
+pub(crate) fn cross_entropy_on(
+    train: (&Tensor, &Tensor),
+    valid: (&Tensor, &Tensor),
+    bs: usize,
+    model: Model,
+) -> Learner {
+    let n_out = model.params().last().unwrap().tensor.size()[0];
+    let dls = loaders(train, valid, bs, &classes(n_out));
+    Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet()
 }
 
 /// [`tiny_learner`] with cross-entropy.

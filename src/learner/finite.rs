@@ -2,18 +2,24 @@
 
 use super::{Callback, Outcome, Step, Training, order, recorder::number};
 use crate::{error::Error, sample::Batch};
+use tch::Device;
 
 /// Ends a fit with an error where the training loss is no longer a number, before it is recorded.
+///
+/// On a GPU that would wait for every step, so there the recorder looks when it reads the losses.
 #[derive(Debug)]
-pub(super) struct NanGuard;
+pub(super) struct Finite;
 
-impl Callback for NanGuard {
+impl Callback for Finite {
     fn order(&self) -> i32 {
         order::NAN_GUARD
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, outcome: &Outcome) -> Step {
         let (true, Some(loss)) = (t.at.training(), &outcome.loss) else { return Ok(()) };
+        if loss.device() != Device::Cpu {
+            return Ok(());
+        }
         let loss = f64::from(number(loss)?);
         if loss.is_finite() {
             return Ok(());

@@ -1,0 +1,36 @@
+use crate::learner::{Callback, Step, Training, order};
+
+/// Lets the batch normalizations that do not learn keep their running statistics and use them: fastai's
+/// `BnFreeze`. Without it, frozen ones normalize by each batch and go on averaging.
+///
+/// For networks of this crate, and your own where they are made of
+/// [`BatchNorm`](crate::model::BatchNorm).
+#[derive(Debug, Clone, Default)]
+pub struct BnFreeze {
+    _private: (),
+}
+
+impl BnFreeze {
+    /// For all normalizations that do not learn; with
+    /// [`train_bn`](crate::learner::Learner::train_bn) none is left.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Callback for BnFreeze {
+    fn order(&self) -> i32 {
+        order::MIX
+    }
+
+    fn before_train(&mut self, t: &mut Training) -> Step {
+        t.model.hold_frozen_norms(true);
+        Ok(())
+    }
+
+    fn after_fit(&mut self, t: &mut Training) -> Step {
+        t.model.hold_frozen_norms(false);
+        Ok(())
+    }
+}

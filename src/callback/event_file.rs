@@ -1,0 +1,192 @@
+//! Event files, as TensorBoard reads them: records framed by lengths and checksums, each a protobuf
+//! message. Sources: TensorFlow's
+//! [record format](https://www.tensorflow.org/tutorials/load_data/tfrecord) and
+//! [`event.proto`](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto).
+
+use crate::error::{Error, Result};
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// An event file being written.
+#[derive(Debug)]
+pub(super) struct EventFile {
+    path: PathBuf,
+    out: BufWriter<File>,
+}
+
+impl EventFile {
+    /// A new file in `folder`, which is made if it is not there.
+    pub(super) fn create(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        // Runs begun in the same second have files of their own.
+        for n in 0.. {
+            let seconds = now() as u64;
+            let name = format!("events.out.tfevents.{seconds:010}.finetune.{n}");
+            let path = folder.join(name);
+            match File::create_new(&path) {
+                Ok(file) => {
+                    let mut events = Self { path, out: BufWriter::new(file) };
+                    events.record(&event(now(), 0, &field(3, b"brain.Event:2")))?;
+                    return Ok(events);
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::io(path)(e)),
+            }
+        }
+        Err(Error::config("TensorBoard", "no free file name"))
+    }
+
+    /// Numbers under their names, at a step.
+    pub(super) fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        let mut summary = vec![];
+        for (name, value) in values {
+            let mut one = field(1, name.as_bytes());
+            one.push(2 << 3 | 5); // simple_value: 32 bits
+            one.extend((*value as f32).to_le_bytes());
+            summary.extend(field(1, &one));
+        }
+        self.record(&event(now(), step, &field(5, &summary)))
+    }
+
+    /// Hands what was written to the operating system, so that a reader sees it.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(Error::io(&self.path))
+    }
+
+    fn record(&mut self, data: &[u8]) -> Result<()> {
+        let length = (data.len() as u64).to_le_bytes();
+        let parts = [&length[..], &masked(&length), data, &masked(data)];
+        parts.iter().try_for_each(|part| self.out.write_all(part)).map_err(Error::io(&self.path))
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+/// An `Event` with one more field.
+fn event(time: f64, step: u64, what: &[u8]) -> Vec<u8> {
+    let mut all = vec![1 << 3 | 1]; // wall_time: 64 bits
+    all.extend(time.to_le_bytes());
+    all.push(2 << 3); // step: a varint
+    varint(step, &mut all);
+    all.extend(what);
+    all
+}
+
+/// A protobuf field of bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut all = vec![number << 3 | 2];
+    varint(bytes.len() as u64, &mut all);
+    all.extend(bytes);
+    all
+}
+
+fn varint(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// The checksum of the record format: CRC-32C, turned and shifted.
+fn masked(bytes: &[u8]) -> [u8; 4] {
+    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+/// Castagnoli's cyclic redundancy check, a byte at a time: records are short.
+fn crc32c(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut i = 0;
+        while i < 256 {
+            let (mut c, mut bit) = (i as u32, 0);
+            while bit < 8 {
+                c = if c & 1 == 1 { c >> 1 ^ 0x82f6_3b78 } else { c >> 1 };
+                bit += 1;
+            }
+            table[i] = c;
+            i += 1;
+        }
+        table
+    };
+    !bytes.iter().fold(!0, |c, b| c >> 8 ^ TABLE[((c ^ u32::from(*b)) & 0xff) as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_has_its_published_value() {
+        // RFC 3720, appendix B.4, and the usual check of nine digits.
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    /// A protobuf message as numbered fields: bytes, or the bits of a number.
+    fn fields(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        fn varint(bytes: &mut &[u8]) -> u64 {
+            let (mut n, mut shift) = (0, 0);
+            loop {
+                let (byte, rest) = bytes.split_first().unwrap();
+                *bytes = rest;
+                n |= u64::from(byte & 0x7f) << shift;
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    return n;
+                }
+            }
+        }
+        let mut all = vec![];
+        while !bytes.is_empty() {
+            let tag = varint(&mut bytes);
+            let value = match tag & 7 {
+                0 => varint(&mut bytes).to_le_bytes().to_vec(),
+                kind => {
+                    let n = match kind {
+                        1 => 8,
+                        5 => 4,
+                        _ => varint(&mut bytes) as usize,
+                    };
+                    let (value, rest) = bytes.split_at(n);
+                    bytes = rest;
+                    value.to_vec()
+                }
+            };
+            all.push((tag >> 3, value));
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = EventFile::create(folder.path()).unwrap();
+        file.scalars(300, &[("loss/train", 0.5), ("lr", 1e-3)]).unwrap();
+        file.flush().unwrap();
+        EventFile::create(folder.path()).expect("another run in the same second");
+
+        let bytes = fs::read(&file.path).unwrap();
+        let (mut rest, mut records) = (&bytes[..], vec![]);
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            assert_eq!(rest[8..12], masked(&rest[..8]));
+            let data = &rest[12..12 + length];
+            assert_eq!(rest[12 + length..16 + length], masked(data));
+            records.push(fields(data));
+            rest = &rest[16 + length..];
+        }
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0][2], (3, b"brain.Event:2".to_vec()));
+        assert_eq!(records[1][1], (2, 300_u64.to_le_bytes().to_vec()));
+        let values: Vec<_> = fields(&records[1][2].1).iter().map(|(_, v)| fields(v)).collect();
+        assert_eq!(values[0], [(1, b"loss/train".to_vec()), (2, 0.5_f32.to_le_bytes().to_vec())]);
+        assert_eq!(values[1], [(1, b"lr".to_vec()), (2, 1e-3_f32.to_le_bytes().to_vec())]);
+    }
+}

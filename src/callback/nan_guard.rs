@@ -1,0 +1,188 @@
+use crate::{
+    error::{Error, Result},
+    learner::{Callback, Position, Precision, Step, Training, checkpoint, order, recorder_number},
+    loss::{self, Loss},
+    model::{ArchSpec, Model},
+    sample::Batch,
+    seed::{Seed, Stream},
+};
+use rand::Rng as _;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tch::{Device, Tensor};
+
+/// Ends the fit where the training loss is no longer a number, and writes what led to it to one
+/// safetensors file: the batch as the model saw it, the files it is of, the weights before the step,
+/// the loss scale and the position. [`NanReport`] reads it, and `examples/replay_nan.rs` replays it.
+///
+/// A learner ends such a fit without this too; this looks before the step spoils the weights, and for
+/// that waits for the device at every batch.
+#[derive(Debug)]
+pub struct NanGuard {
+    path: PathBuf,
+}
+
+impl NanGuard {
+    /// Writes to `path`, only where it is needed.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    fn write(&self, t: &Training, batch: &Batch, loss: f64) -> Result<()> {
+        let mut tensors = vec![("x".to_owned(), batch.x.shallow_clone())];
+        tensors.extend(batch.y.as_ref().map(|y| ("y".to_owned(), y.shallow_clone())));
+        let weights = t.model.state_dict().into_iter();
+        tensors.extend(weights.map(|(n, w)| (format!("model.{n}"), w)));
+        let about = About {
+            loss: loss.to_string(),
+            loss_name: t.loss.name().to_owned(),
+            loss_scale: t.notes.get("MixedPrecision").and_then(|n| n["scale"].as_f64()),
+            precision: t.precision,
+            at: t.at,
+            seed: t.seed.0,
+            items: batch.items.clone(),
+            files: batch.items.iter().map(|&i| t.dls.name(i)).collect(),
+            arch: t.model.spec().cloned(),
+        };
+        let about = serde_json::to_string(&about).map_err(Error::other)?;
+        let about = checkpoint::metadata(&[("kind", "nan"), ("nan", &about)]);
+        checkpoint::write(&self.path, &tensors, about)
+    }
+}
+
+impl Callback for NanGuard {
+    fn order(&self) -> i32 {
+        order::NAN_GUARD
+    }
+
+    fn in_fits_only(&self) -> bool {
+        true
+    }
+
+    fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
+        if !t.at.training() {
+            return Ok(());
+        }
+        let loss = f64::from(recorder_number(loss)?);
+        if loss.is_finite() {
+            return Ok(());
+        }
+        self.write(t, batch, loss)?;
+        t.say(format!("the batch whose loss is {loss} is in {}", self.path.display()));
+        Err(Error::NonFiniteLoss { loss, epoch: t.at.epoch, batch: t.at.batch }.into())
+    }
+}
+
+/// What the file of a [`NanGuard`] says beside its tensors.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct About {
+    /// As text: JSON has no NaN.
+    loss: String,
+    loss_name: String,
+    loss_scale: Option<f64>,
+    precision: Precision,
+    at: Position,
+    seed: u64,
+    items: Vec<usize>,
+    files: Vec<String>,
+    arch: Option<ArchSpec>,
+}
+
+/// What a [`NanGuard`] wrote.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NanReport {
+    /// The batch as the model saw it.
+    pub batch: Batch,
+    /// What the items of the batch are called: their files.
+    pub files: Vec<String>,
+    /// The loss: NaN or infinite.
+    pub loss: f64,
+    /// What the loss was scaled by; none without [`MixedPrecision`](crate::learner::MixedPrecision).
+    pub loss_scale: Option<f64>,
+    /// Where the training was.
+    pub at: Position,
+    /// The number format of the forward pass.
+    pub precision: Precision,
+    /// The weights before the step, by name.
+    pub weights: Vec<(String, Tensor)>,
+    about: About,
+}
+
+impl NanReport {
+    /// Reads the file of a [`NanGuard`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is no such file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
+        let (tensors, about) = checkpoint::read(path)?;
+        let about =
+            about.get("nan").ok_or_else(|| broken("was not written by `NanGuard`".into()))?;
+        let about: About =
+            serde_json::from_str(about).map_err(|e| broken(format!("its description: {e}")))?;
+        let (mut x, mut y, mut weights) = (None, None, vec![]);
+        for (name, tensor) in tensors {
+            match (name.as_str(), name.strip_prefix("model.")) {
+                ("x", _) => x = Some(tensor),
+                ("y", _) => y = Some(tensor),
+                (_, Some(own)) => weights.push((own.to_owned(), tensor)),
+                _ => return Err(broken(format!("`{name}` is unexpected"))),
+            }
+        }
+        let x = x.ok_or_else(|| broken("has no batch".into()))?;
+        Ok(Self {
+            batch: Batch { x, y, items: about.items.clone() },
+            files: about.files.clone(),
+            loss: about.loss.parse().unwrap_or(f64::NAN),
+            loss_scale: about.loss_scale,
+            at: about.at,
+            precision: about.precision,
+            weights,
+            about,
+        })
+    }
+
+    /// The model as it was before the step, on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a network that is none of this crate's: build it and load
+    /// [`NanReport::weights`].
+    pub fn model(&self) -> Result<Model> {
+        let Some(arch) = &self.about.arch else {
+            let why = "the network is your own: build it, load `weights`, and use `losses`";
+            return Err(Error::config("NanReport::model", why));
+        };
+        let mut model = arch.build(Device::Cpu, Seed(self.about.seed))?;
+        model.load_state_dict(&self.weights)?;
+        Ok(model)
+    }
+
+    /// The loss of the run, by its name and with its default options.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a loss that is none of this crate's.
+    pub fn loss_func(&self) -> Result<Box<dyn Loss + Send>> {
+        let name = &self.about.loss_name;
+        let why = || format!("`{name}` is none of this crate's losses: use your own");
+        loss::by_name(name).ok_or_else(|| Error::config("NanReport::loss_func", why()))
+    }
+
+    /// The loss of each item of the batch, from a forward pass as in the training: with batch
+    /// statistics and the same dropout, in 32 bits.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the batch has no targets; what libtorch reports.
+    pub fn losses(&self, model: &Model, loss: &dyn Loss) -> Result<Vec<f32>> {
+        let Some(y) = &self.batch.y else {
+            return Err(Error::config("NanReport::losses", "the batch has no targets"));
+        };
+        let _guard = tch::no_grad_guard();
+        let stream = Stream::Step { step: self.at.step };
+        tch::manual_seed(Seed(self.about.seed).rng(stream).next_u64() as i64);
+        let each = loss.each(&model.forward(&self.batch.x, true), y);
+        Ok(Vec::try_from(&each.to_kind(tch::Kind::Float).contiguous().view([-1]))?)
+    }
+}

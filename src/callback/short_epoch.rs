@@ -1,0 +1,52 @@
+use crate::{
+    error::Error,
+    learner::{Callback, Outcome, Scope, Step, Training, order},
+    sample::Batch,
+};
+
+/// Ends training and validation after a part of their batches: fastai's `ShortEpochCallback`. For a
+/// quick look at whether everything works.
+#[derive(Debug, Clone)]
+pub struct ShortEpoch {
+    part: f64,
+    short_valid: bool,
+}
+
+impl ShortEpoch {
+    /// Ends after `part` of the batches, from 0 to 1; at least one is done. fastai's default is 0.01.
+    #[must_use]
+    pub fn new(part: f64) -> Self {
+        Self { part, short_valid: true }
+    }
+
+    /// Whether validation is shortened too. Default: true.
+    #[must_use]
+    pub fn short_valid(mut self, yes: bool) -> Self {
+        self.short_valid = yes;
+        self
+    }
+}
+
+impl Callback for ShortEpoch {
+    fn order(&self) -> i32 {
+        order::MIX
+    }
+
+    fn before_fit(&mut self, _: &mut Training) -> Step {
+        if (0.0..=1.0).contains(&self.part) {
+            return Ok(());
+        }
+        Err(Error::config("ShortEpoch", format!("{} is not between 0 and 1", self.part)).into())
+    }
+
+    fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
+        if (t.at.batch as f64) / (t.at.batches as f64) < self.part {
+            return Ok(());
+        }
+        match t.at.training() {
+            true => Scope::Train.cancel(),
+            false if self.short_valid => Scope::Validate.cancel(),
+            false => Ok(()),
+        }
+    }
+}

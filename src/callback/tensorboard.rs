@@ -1,0 +1,86 @@
+use super::event_file::EventFile;
+use crate::{
+    learner::{Callback, Outcome, Step, Training, order},
+    sample::Batch,
+};
+use std::path::PathBuf;
+
+/// Writes losses, hyper-parameters and metrics for [TensorBoard](https://www.tensorflow.org/tensorboard):
+/// fastai's `TensorBoardCallback`. Each fit is a file in the folder, which
+/// `tensorboard --logdir FOLDER` shows, also while it grows.
+///
+/// After each training batch: `train/loss`, smoothed, `train/raw_loss`, and `opt/lr_N` and `opt/mom_N`
+/// of each parameter group; after each epoch every column of the table, as `epoch/NAME`. The step is
+/// the number of training batches of all fits.
+#[derive(Debug)]
+pub struct TensorBoard {
+    folder: PathBuf,
+    every: u64,
+    file: Option<EventFile>,
+}
+
+impl TensorBoard {
+    /// Writes to a folder, a file for each fit.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), every: 1, file: None }
+    }
+
+    /// Writes only every so many training batches. Default: 1.
+    #[must_use]
+    pub fn every(mut self, batches: u64) -> Self {
+        self.every = batches.max(1);
+        self
+    }
+}
+
+impl Callback for TensorBoard {
+    fn order(&self) -> i32 {
+        order::SCHEDULER
+    }
+
+    fn in_fits_only(&self) -> bool {
+        true
+    }
+
+    fn before_fit(&mut self, _: &mut Training) -> Step {
+        self.file = Some(EventFile::create(&self.folder)?);
+        Ok(())
+    }
+
+    fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
+        let Some(file) = self.file.as_mut().filter(|_| t.at.training()) else { return Ok(()) };
+        if !t.at.step.is_multiple_of(self.every) {
+            return Ok(());
+        }
+        let last = |list: &[f64]| list.last().copied();
+        let mut values: Vec<(String, f64)> = vec![];
+        values.extend(last(&t.history.losses).map(|l| ("train/loss".to_owned(), l)));
+        values.extend(last(&t.history.raw_losses).map(|l| ("train/raw_loss".to_owned(), l)));
+        for (i, h) in t.opt.hypers().iter().enumerate() {
+            values.push((format!("opt/lr_{i}"), h.lr));
+            values.push((format!("opt/mom_{i}"), h.mom));
+        }
+        let values: Vec<_> = values.iter().map(|(name, v)| (name.as_str(), *v)).collect();
+        Ok(file.scalars(t.at.step, &values)?)
+    }
+
+    fn after_epoch(&mut self, t: &mut Training) -> Step {
+        let (Some(file), Some(row)) = (&mut self.file, t.history.rows.last()) else {
+            return Ok(());
+        };
+        let named = t.history.names.iter().zip(&row.values);
+        let values: Vec<(String, f64)> =
+            named.filter_map(|(name, v)| Some((format!("epoch/{name}"), (*v)?))).collect();
+        let values: Vec<_> = values.iter().map(|(name, v)| (name.as_str(), *v)).collect();
+        file.scalars(t.at.step, &values)?;
+        Ok(file.flush()?)
+    }
+
+    fn after_fit(&mut self, _: &mut Training) -> Step {
+        match self.file.take() {
+            Some(mut file) => Ok(file.flush()?),
+            None => Ok(()),
+        }
+    }
+}

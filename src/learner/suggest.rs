@@ -1,0 +1,197 @@
+//! What the curve of a learning-rate finder suggests.
+
+use crate::error::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// What suggests a learning rate from a curve: [`LrFind::valley`] or a function of your own.
+pub type SuggestFunction = fn(&LrFind) -> Result<f64>;
+
+/// A learning rate that a curve suggests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suggestion {
+    /// Who suggests it.
+    pub name: String,
+    /// The rate.
+    pub lr: f64,
+    /// The smoothed loss there.
+    pub loss: f64,
+}
+
+/// The smoothed losses of a sweep of the learning rate, and what they suggest.
+///
+/// Smith, [Cyclical Learning Rates](https://arxiv.org/abs/1506.01186); the suggestions are
+/// [fastai's](https://docs.fast.ai/callback.schedule.html#learner.lr_find).
+#[derive(Debug, Clone, PartialEq)]
+#[must_use]
+pub struct LrFind {
+    /// The learning rates, rising by equal factors.
+    pub lrs: Vec<f64>,
+    /// The smoothed loss at each.
+    pub losses: Vec<f64>,
+}
+
+impl LrFind {
+    /// A curve without its first tenth, its last five points, and what follows a loss that is no number.
+    pub fn trimmed(lrs: &[f64], losses: &[f64], steps: usize) -> Self {
+        let (from, to) = (steps / 10, losses.len().saturating_sub(5));
+        let kept = |v: &[f64]| v.get(from..to).unwrap_or_default().to_vec();
+        let (mut lrs, mut losses) = (kept(lrs), kept(losses));
+        let numbers = losses.iter().position(|l| l.is_nan()).unwrap_or(losses.len());
+        lrs.truncate(numbers);
+        losses.truncate(numbers);
+        Self { lrs, losses }
+    }
+
+    fn at_least(&self, points: usize, suggestion: &str) -> Result<()> {
+        if self.losses.len() >= points {
+            return Ok(());
+        }
+        let why = format!(
+            "`{suggestion}` needs {points} points and the curve has {}: use more steps",
+            self.losses.len()
+        );
+        Err(Error::config("lr_find", why))
+    }
+
+    /// The rate two thirds along the longest valley: the longest falling run of losses, not
+    /// necessarily of neighbours. fastai's default.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the curve is empty.
+    pub fn valley(&self) -> Result<f64> {
+        self.at_least(1, "valley")?;
+        let losses = &self.losses;
+        let n = losses.len();
+        let mut longest = vec![1_usize; n];
+        // The start is one before the valley: -1 where the whole curve is one.
+        let (mut start, mut end) = (0_isize, 0);
+        for i in 1..n {
+            for j in 0..i {
+                if losses[i] < losses[j] && longest[i] < longest[j] + 1 {
+                    longest[i] = longest[j] + 1;
+                }
+                if longest[end] < longest[i] {
+                    end = i;
+                    start = end as isize - longest[end] as isize;
+                }
+            }
+        }
+        let section = (end as isize - start) as f64 / 3.0;
+        let at = start + section as isize + (section / 2.0) as isize;
+        // On curves of two points the index is -1, the last point, as in fastai.
+        Ok(self.lrs[at.rem_euclid(n as isize) as usize])
+    }
+
+    /// A tenth of the rate with the lowest loss.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the curve is empty.
+    pub fn minimum(&self) -> Result<f64> {
+        self.at_least(1, "minimum")?;
+        Ok(self.lrs[least(&single(&self.losses))?] / 10.0)
+    }
+
+    /// The rate at which the loss falls fastest over the logarithm of the rate.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the curve has less than two points.
+    pub fn steep(&self) -> Result<f64> {
+        self.at_least(2, "steep")?;
+        let steps = |t: Tensor| t.narrow(0, 1, t.size()[0] - 1) - t.narrow(0, 0, t.size()[0] - 1);
+        let slopes = steps(single(&self.losses)) / steps(single(&self.lrs).log());
+        Ok(self.lrs[least(&slopes)?])
+    }
+
+    /// The rate where, sliding down from the right, the slopes 15 points apart agree within 0.005.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the curve has less than 16 points.
+    pub fn slide(&self) -> Result<f64> {
+        self.slide_with(15, 0.005, 1.0)
+    }
+
+    /// [`LrFind::slide`] with another distance, another threshold and a factor for the result.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the curve is not longer than the distance.
+    pub fn slide_with(&self, distance: usize, threshold: f64, factor: f64) -> Result<f64> {
+        self.at_least(distance + 1, "slide")?;
+        let slopes = gradient(&self.losses);
+        let (mut right, mut left) = (slopes.len() - 1, slopes.len() - 1 - distance);
+        let mut lr = self.lrs[left];
+        while (slopes[right] - slopes[left]).abs() > threshold {
+            lr = self.lrs[left];
+            if left == 0 {
+                break;
+            }
+            (right, left) = (right - 1, left - 1);
+        }
+        Ok(lr * factor)
+    }
+
+    /// Named suggestions, those of this crate or of your own, each with its place on the curve.
+    ///
+    /// # Errors
+    /// As the suggestions.
+    ///
+    /// ```
+    /// use finetune::learner::LrFind;
+    ///
+    /// // The highest rate whose loss is still below the first one.
+    /// fn brave(found: &LrFind) -> finetune::Result<f64> {
+    ///     let first = found.losses[0];
+    ///     let last = found.losses.iter().rposition(|l| *l < first).unwrap_or(0);
+    ///     Ok(found.lrs[last])
+    /// }
+    /// let found = LrFind { lrs: vec![1e-4, 1e-3, 1e-2, 1e-1], losses: vec![2.0, 1.8, 1.5, 3.0] };
+    /// let all = found.suggestions(&[("valley", LrFind::valley), ("brave", brave)])?;
+    /// assert_eq!((all[1].lr, all[1].loss), (1e-2, 1.5));
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    pub fn suggestions(&self, functions: &[(&str, SuggestFunction)]) -> Result<Vec<Suggestion>> {
+        let suggest = |(name, function): &(&str, SuggestFunction)| {
+            let lr = function(self)?;
+            Ok(Suggestion { name: (*name).to_owned(), lr, loss: self.loss_at(lr) })
+        };
+        functions.iter().map(suggest).collect()
+    }
+
+    /// The loss at `lr`, between the points by the logarithm of the rate: where a suggestion is drawn.
+    #[must_use]
+    pub fn loss_at(&self, lr: f64) -> f64 {
+        let after = self.lrs.iter().position(|l| *l >= lr);
+        match after {
+            Some(0) => self.losses[0],
+            Some(i) => {
+                let (a, b) = (self.lrs[i - 1].ln(), self.lrs[i].ln());
+                let part = (lr.ln() - a) / (b - a);
+                self.losses[i - 1] + part * (self.losses[i] - self.losses[i - 1])
+            }
+            None => self.losses.last().copied().unwrap_or(f64::NAN),
+        }
+    }
+}
+
+/// A curve in 32 bits, in which fastai reads it: among equal slopes the rounding decides.
+fn single(values: &[f64]) -> Tensor {
+    Tensor::from_slice(values).to_kind(Kind::Float)
+}
+
+/// The position of the first smallest value.
+fn least(values: &Tensor) -> Result<usize> {
+    Ok(i64::try_from(values.argmin(None, false))? as usize)
+}
+
+/// Central differences, one-sided at the ends, as numpy's `gradient` in 32 bits.
+fn gradient(values: &[f64]) -> Vec<f64> {
+    let n = values.len();
+    let v = |i: usize| values[i] as f32;
+    (0..n)
+        .map(|i| match i {
+            _ if n < 2 => 0.0,
+            0 => f64::from(v(1) - v(0)),
+            i if i + 1 == n => f64::from(v(i) - v(i - 1)),
+            i => f64::from((v(i + 1) - v(i - 1)) / 2.0),
+        })
+        .collect()
+}

@@ -1,0 +1,61 @@
+//! The curve of the losses while they grow.
+
+use crate::{
+    error::Error,
+    learner::{Callback, Step, Training, order},
+};
+use std::path::PathBuf;
+
+/// Draws the losses to a picture file at the end of each epoch, over the one before: fastai's
+/// `ShowGraphCallback`, for programs that have no notebook. A viewer that watches the file shows the
+/// curve grow.
+///
+/// The kind of picture follows from the ending of the name, as in
+/// [`Figure::save`](super::Figure::save).
+///
+/// ```no_run
+/// # fn f(learn: finetune::learner::Learner) -> finetune::Result<()> {
+/// let mut learn = learn.callback(finetune::show::ShowGraph::new("losses.png"));
+/// learn.fine_tune(10)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ShowGraph {
+    path: PathBuf,
+}
+
+impl ShowGraph {
+    /// Draws to `path`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+}
+
+impl Callback for ShowGraph {
+    fn order(&self) -> i32 {
+        order::SCHEDULER
+    }
+
+    fn in_fits_only(&self) -> bool {
+        true
+    }
+
+    fn after_epoch(&mut self, t: &mut Training) -> Step {
+        t.read_losses()?;
+        if t.history.losses.is_empty() {
+            return Ok(());
+        }
+        let figure = t.history.plot_loss()?;
+        // A viewer never sees half a picture.
+        let name = self.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if name.is_empty() {
+            let why = format!("{} is no file name", self.path.display());
+            return Err(Error::config("ShowGraph", why).into());
+        }
+        let part = self.path.with_file_name(format!(".part-{name}"));
+        figure.save(&part)?;
+        std::fs::rename(&part, &self.path).map_err(Error::io(&self.path))?;
+        Ok(())
+    }
+}
