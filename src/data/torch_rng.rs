@@ -51,6 +51,23 @@ impl TorchRng {
 mod tests {
     use super::*;
 
+    /// A sum in which every position counts differently.
+    fn sum(order: &[usize]) -> usize {
+        order.iter().enumerate().map(|(i, p)| p * (i % 1000)).sum()
+    }
+
+    #[test]
+    fn permutations_of_millions_are_libtorchs() {
+        let order = TorchRng::new(5).permutation(1_200_000);
+        assert_eq!(order[..4], [653_411, 597_012, 573_001, 534_813]);
+        assert_eq!(order[1_199_997..], [526_378, 645_806, 767_738]);
+        assert_eq!(sum(&order), 359_570_501_297_241);
+        // The lower 32 bits of the seed count.
+        let order = TorchRng::new((1 << 40) + (1 << 31) + 7).permutation(3_000_000);
+        assert_eq!(order[..4], [1_007_043, 2_841_550, 373_698, 1_921_379]);
+        assert_eq!(sum(&order), 2_247_765_958_668_054);
+    }
+
     #[test]
     #[ignore = "takes 1.7 GB: permutations of more than 214 million items"]
     fn long_permutations_are_libtorchs_too() {
