@@ -28,6 +28,8 @@ mod learner;
 mod lr_find;
 #[path = "golden/optim.rs"]
 mod optim;
+#[path = "golden/predict.rs"]
+mod predict;
 #[path = "golden/schedules.rs"]
 mod schedules;
 #[path = "golden/split.rs"]
@@ -52,6 +54,7 @@ const TOPICS: &[Topic] = &[
     ("lr_find", lr_find::check),
     ("callbacks", callbacks::check),
     ("interp", interp::check),
+    ("predict", predict::check),
 ];
 
 fn main() {

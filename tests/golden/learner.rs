@@ -2,14 +2,14 @@
 
 use crate::{
     frame::{Golden, Report, Tol, flat, number},
-    tiny::{Watch, classes, cross_entropy, fill, loaders},
+    tiny::{Watch, classes, cross_entropy, fill, loaders, tiny_learner},
 };
 use finetune::{
     learner::{Defaults, Flat, Learner, OneCycle},
-    loss::CrossEntropy,
+    loss::{CrossEntropy, LabelSmoothing},
     metric::{accuracy, error_rate},
     model::{ArchSpec, HeadOptions, fastai_name, resnet18},
-    optim::{Adam, Lr, Optimizer, Sgd},
+    optim::{Adam, Lr, Optimizer, Sgd, ranger},
     seed::Seed,
 };
 use serde_json::Value;
@@ -18,10 +18,6 @@ use tch::{Device, Kind, Tensor};
 pub(crate) fn check(g: &Golden, r: &mut Report) {
     first_batch(g, r);
     for case in g.cases("cases") {
-        if case["name"] == "ranger" {
-            r.differs("ranger", "not compared: the optimizer is not there yet");
-            continue;
-        }
         r.case();
         let watch = Watch::new(case["model"] == "tiny");
         let mut learn =
@@ -62,6 +58,9 @@ fn learner(g: &Golden, case: &Value) -> Learner {
             wd(cross_entropy(g).opt_func(all).unwrap(), 0.3)
         }
         ("tiny", "wd") => wd(cross_entropy(g), 0.3),
+        ("tiny", "ranger") => {
+            tiny_learner(g, LabelSmoothing::new(0.1)).unwrap().opt_func(ranger).unwrap()
+        }
         ("tiny", _) => cross_entropy(g),
         (_, "sgd") => resnet(g).opt_func(sgd).unwrap(),
         _ => resnet(g),
@@ -98,6 +97,7 @@ fn run(learn: &mut Learner, case: &Value) {
             one(learn, 1, 1e-2.into())
         }
         ("tiny", "wd_bn_bias" | "wd") => one(learn, 1, 1e-2.into()),
+        ("tiny", "ranger") => learn.fit_flat_cos(2, 1e-2),
         ("tiny", "two_fits") => learn.fit(1, 1e-2).and_then(|()| learn.fit(1, 1e-3)),
         ("tiny", "freeze_to") => {
             learn.freeze_to(1);
