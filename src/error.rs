@@ -122,6 +122,14 @@ pub enum Error {
         /// What happened, and where to place the file by hand.
         why: String,
     },
+    /// An archive cannot be unpacked. Nothing of it was kept.
+    #[error("{} cannot be unpacked: {why}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it, and what would help.
+        why: String,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {}", torch_message(.0))]
     Torch(#[from] tch::TchError),

@@ -10,6 +10,7 @@ mod cache_memory;
 mod column;
 mod columns;
 mod dataset;
+mod fastai_home;
 mod files;
 mod label;
 mod loader;
@@ -28,6 +29,9 @@ mod target;
 mod target_values;
 mod test_items;
 mod torch_rng;
+mod unpack;
+mod untar;
+mod urls;
 mod weighted;
 
 pub use {
@@ -36,6 +40,7 @@ pub use {
     cache::{Cache, CacheStatus},
     columns::{ColReader, ColSplitter},
     dataset::Dataset,
+    fastai_home::fastai_path,
     files::{IMAGE_EXTENSIONS, ImageFiles, get_image_files},
     label::{Labeller, RegexLabeller, parent_label, using_name, using_path},
     loader::{Batches, DataLoader},
@@ -52,4 +57,6 @@ pub use {
     target::{CategoryBlock, NA, Sort, TargetBlock},
     target_values::{EncodedMultiCategoryBlock, MultiCategoryBlock, RegressionBlock, Values},
     torch_rng::TorchRng,
+    untar::{UntarData, untar_data},
+    urls::URLs,
 };

@@ -13,7 +13,7 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// The longest wait between two attempts.
@@ -48,6 +48,7 @@ pub struct Download {
     backoff: Duration,
     patience: Duration,
     recheck: bool,
+    force: bool,
     quiet: bool,
     offline: bool,
 }
@@ -64,6 +65,7 @@ impl Download {
             backoff: Duration::from_millis(500),
             patience: Duration::from_secs(60),
             recheck: true,
+            force: false,
             quiet: false,
             offline: offline_by_environment(),
         }
@@ -114,6 +116,21 @@ impl Download {
         self
     }
 
+    /// Another address, with the same choices.
+    #[must_use]
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// Whether to download even if there is a file in place. It stays until the new one is complete.
+    /// Default: false.
+    #[must_use]
+    pub fn force(mut self, yes: bool) -> Self {
+        self.force = yes;
+        self
+    }
+
     /// Whether to show no progress bar. It is shown on terminals only in any case. Default: false.
     #[must_use]
     pub fn quiet(mut self, yes: bool) -> Self {
@@ -138,11 +155,13 @@ impl Download {
     pub fn to(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.check_options()?;
-        if self.is_there(path)? {
+        let before = version(path);
+        if !self.force && self.is_there(path)? {
             return Ok(());
         }
         if self.offline {
             let why = match path.exists() {
+                true if self.force => "a new download is asked for",
                 true => "the file that is there has another SHA-256",
                 false => "it is not there",
             };
@@ -154,7 +173,8 @@ impl Download {
         let bar = self.bar(path);
         let mut part = Part::open(path, || bar.set_message("another process is downloading"))?;
         // It may have come while this process waited for the other.
-        let outcome = match self.is_there(path) {
+        let new = !self.force || version(path) != before;
+        let outcome = match self.is_there(path).map(|there| there && new) {
             Ok(true) => part.remove(),
             Ok(false) => self.fill(&mut part, path, &bar).and_then(|()| part.place(path)),
             Err(e) => Err(e),
@@ -260,6 +280,12 @@ impl Download {
         let help = format!("{why}. To place it by hand, download it by other means to {place}");
         Error::Download { url: self.url.clone(), why: help }
     }
+}
+
+/// What tells whether a file was replaced: its time and length.
+fn version(path: &Path) -> Option<(SystemTime, u64)> {
+    let data = fs::metadata(path).ok()?;
+    Some((data.modified().ok()?, data.len()))
 }
 
 /// Whether `FINETUNE_OFFLINE` is set to anything but nothing or `0`.
