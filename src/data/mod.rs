@@ -8,6 +8,8 @@ mod cache;
 mod cache_file;
 mod cache_memory;
 mod column;
+mod check;
+mod check_report;
 mod columns;
 mod dataset;
 mod fastai_home;
@@ -32,12 +34,14 @@ mod torch_rng;
 mod unpack;
 mod untar;
 mod urls;
+mod verify;
 mod weighted;
 
 pub use {
     arrays::Arrays,
     block::DataBlock,
     cache::{Cache, CacheStatus},
+    check_report::{CheckReport, ClassCount, Duplicates, Finding},
     columns::{ColReader, ColSplitter},
     dataset::Dataset,
     fastai_home::fastai_path,
@@ -59,4 +63,5 @@ pub use {
     torch_rng::TorchRng,
     untar::{UntarData, untar_data},
     urls::URLs,
+    verify::verify_images,
 };

@@ -1,11 +1,10 @@
 //! Where the image of an item is, and what kind of image a block wants.
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     image::{Decode, Image},
 };
 use std::{
-    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -131,19 +130,10 @@ impl ImageBlock {
     /// [`Error::Io`] if its file cannot be read, [`Error::Image`] if it is no image that can be
     /// decoded or has more than the most pixels. Both name the file, or else `name`.
     pub fn open(&self, source: &ImageSource, name: &str) -> Result<Image> {
-        let decode = self.decode;
-        // A decoder that gives up by a panic has met a damaged file like any other.
-        let image = panic::catch_unwind(AssertUnwindSafe(|| match source {
-            ImageSource::File(path) => decode.open(path),
-            ImageSource::Bytes(bytes) => decode.read(bytes, name),
-            ImageSource::Image(image) => decode.convert(image),
-        }));
-        image.unwrap_or_else(|_| {
-            let item = match source {
-                ImageSource::File(path) => path.display().to_string(),
-                _ => name.to_owned(),
-            };
-            Err(Error::Image { item, source: "the decoder panicked".into() })
-        })
+        match source {
+            ImageSource::File(path) => self.decode.open(path),
+            ImageSource::Bytes(bytes) => self.decode.read(bytes, name),
+            ImageSource::Image(image) => self.decode.convert(image),
+        }
     }
 }

@@ -82,7 +82,7 @@ impl Target {
             let path = self.place(&entry.path()?)?;
             let links_to = entry.link_name()?.map(|name| name.into_owned());
             match (kind, path, links_to) {
-                (_, None, _) => {}
+                (_, None, _) | (tar::EntryType::XGlobalHeader, ..) => {}
                 (tar::EntryType::Directory, Some(path), _) => fs::create_dir_all(path)?,
                 (tar::EntryType::Symlink, Some(path), Some(to)) => {
                     self.links.insert(path, to);
@@ -92,7 +92,6 @@ impl Target {
                     let modified = entry.header().mtime().ok();
                     self.write(&path, &mut entry, modified)?;
                 }
-                (tar::EntryType::XGlobalHeader, ..) => {}
                 (kind, Some(path), _) => {
                     let name = path.display();
                     return Err(invalid(format!("{name} is no file, folder or link but {kind:?}")));

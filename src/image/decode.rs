@@ -1,15 +1,19 @@
 //! Files of any format to pixels.
 
-use super::Image;
+use super::{Image, jpeg};
 use crate::error::{BoxError, Error, Result};
 use ::image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
-use std::{fs, io::Cursor, path::Path};
+use std::{fs, io::Cursor, panic, path::Path};
 
 /// How a file becomes pixels. The format is told by the content, never by the file's name.
 ///
-/// Alpha is dropped, not blended; palettes, CMYK and 16-bit pictures become 8-bit RGB; of an animation
-/// the first frame counts.
+/// As Pillow's `convert` does it: alpha is dropped, not blended; palettes and CMYK become RGB; grey is
+/// 0.299 red, 0.587 green and 0.114 blue; of an animation the first frame counts. Of 16 bits the upper 8
+/// are taken. Pillow does so for colours, but cuts 16-bit grey off at 255, which makes it white.
+///
+/// A JPEG file whose end is missing is an error, as in Pillow. Damage within one that does not keep it
+/// from being decoded is not found, also as in Pillow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decode {
     channels: u8,
@@ -63,8 +67,11 @@ impl Decode {
     /// # Errors
     /// [`Error::Image`] if it is no picture or too large.
     pub fn read(&self, bytes: &[u8], name: &str) -> Result<Image> {
-        let wrong = |source: BoxError| Error::Image { item: name.to_owned(), source };
-        self.decoded(bytes).map_err(wrong).and_then(|image| self.finish(image))
+        // A decoder that gives up by a panic has met a damaged file like any other.
+        let decoded = panic::catch_unwind(|| self.decoded(bytes))
+            .unwrap_or_else(|_| Err("the decoder panicked".into()));
+        let image = decoded.map_err(|source| Error::Image { item: name.to_owned(), source })?;
+        self.finish(image)
     }
 
     /// A decoded picture with the channels wanted.
@@ -75,15 +82,15 @@ impl Decode {
         if image.channels() == self.channels {
             return Ok(image.clone());
         }
-        let (w, h, pixels) = (image.width(), image.height(), image.pixels().to_vec());
-        let image = match image.channels() {
-            1 => ::image::GrayImage::from_raw(w, h, pixels).map(DynamicImage::ImageLuma8),
-            _ => ::image::RgbImage::from_raw(w, h, pixels).map(DynamicImage::ImageRgb8),
-        };
-        self.finish(image.expect("an image has as many bytes as its shape says"))
+        self.with_channels(image.width(), image.height(), image.channels(), image.pixels().to_vec())
     }
 
     fn decoded(&self, bytes: &[u8]) -> Result<DynamicImage, BoxError> {
+        // Most files end with the end, so they need not be searched for it.
+        let ends = bytes.ends_with(&jpeg::END);
+        if !ends && jpeg::markers(bytes).is_some_and(|jpeg| !jpeg.complete) {
+            return Err("the file is broken off".into());
+        }
         let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
         let mut limits = Limits::default();
         // Decoders hold the picture once or twice beside the result.
@@ -103,12 +110,48 @@ impl Decode {
         Ok(image)
     }
 
+    /// To 8 bits, without alpha, in the channels wanted.
     fn finish(&self, image: DynamicImage) -> Result<Image> {
+        use DynamicImage as D;
         let (w, h) = (image.width(), image.height());
-        match self.channels {
-            1 => Image::new(w, h, 1, image.into_luma8().into_raw()),
-            3 => Image::new(w, h, 3, image.into_rgb8().into_raw()),
-            n => Err(Error::config("channels", format!("{n}: images have 1 or 3 channels"))),
-        }
+        let (channels, pixels) = match image {
+            D::ImageLuma8(i) => (1, i.into_raw()),
+            D::ImageRgb8(i) => (3, i.into_raw()),
+            D::ImageLumaA8(i) => (1, first_of(&i, 2, 1, |v| v)),
+            D::ImageRgba8(i) => (3, first_of(&i, 4, 3, |v| v)),
+            D::ImageLuma16(i) => (1, first_of(&i, 1, 1, upper)),
+            D::ImageLumaA16(i) => (1, first_of(&i, 2, 1, upper)),
+            D::ImageRgb16(i) => (3, first_of(&i, 3, 3, upper)),
+            D::ImageRgba16(i) => (3, first_of(&i, 4, 3, upper)),
+            other => (3, other.into_rgb8().into_raw()),
+        };
+        self.with_channels(w, h, channels, pixels)
     }
+
+    fn with_channels(&self, w: u32, h: u32, channels: u8, pixels: Vec<u8>) -> Result<Image> {
+        let pixels = match (channels, self.channels) {
+            (1, 1) | (3, 3) => pixels,
+            (1, 3) => pixels.into_iter().flat_map(|v| [v; 3]).collect(),
+            (3, 1) => pixels.chunks_exact(3).map(|p| grey([p[0], p[1], p[2]])).collect(),
+            (_, n) => {
+                return Err(Error::config("channels", format!("{n}: images have 1 or 3 channels")));
+            }
+        };
+        Image::new(w, h, self.channels, pixels)
+    }
+}
+
+/// The first `n` of each `of` values.
+fn first_of<T: Copy>(raw: &[T], of: usize, n: usize, f: impl Fn(T) -> u8) -> Vec<u8> {
+    raw.chunks_exact(of).flat_map(|pixel| &pixel[..n]).map(|v| f(*v)).collect()
+}
+
+fn upper(v: u16) -> u8 {
+    (v >> 8) as u8
+}
+
+/// The weights of ITU-R 601 in Pillow's fixed-point numbers.
+fn grey([r, g, b]: [u8; 3]) -> u8 {
+    let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471;
+    ((sum + (1 << 15)) >> 16) as u8
 }

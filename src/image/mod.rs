@@ -1,10 +1,13 @@
 //! Pixels without tensors: decode, crop, pad, resize.
 
 mod decode;
+mod inspect;
+mod jpeg;
 mod resample;
 
 pub use {
     decode::Decode,
+    inspect::{Facts, inspect, promised_format},
     resample::{Filter, PadMode},
 };
 
