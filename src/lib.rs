@@ -2,6 +2,7 @@
 
 pub mod callback;
 pub mod data;
+mod doctor;
 pub mod download;
 mod error;
 pub mod format;
@@ -20,6 +21,7 @@ pub mod show;
 pub mod sys;
 pub mod transform;
 
+pub use doctor::{Diagnosis, doctor};
 pub use error::{BoxError, Error, Result};
 pub use tch;
 

@@ -8,7 +8,8 @@ pub use crate::{
     },
     data::{
         CategoryBlock, DataBlock, DataLoaders, ImageBlock, MultiCategoryBlock, RandomSplitter,
-        RegexLabeller, RegressionBlock, get_image_files, parent_label, using_name,
+        RegexLabeller, RegressionBlock, URLs, get_image_files, parent_label, untar_data,
+        using_name, verify_images,
     },
     interpret::ClassificationInterpretation,
     learner::{

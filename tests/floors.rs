@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["data", "model", "loss", "metric"],
     &["optim"],
     &["learner"],
-    &["callback", "interpret"],
+    &["callback", "interpret", "doctor"],
     &["show"],
     &["prelude"],
 ];

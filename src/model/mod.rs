@@ -16,6 +16,8 @@ pub use {
     source::{WeightsFrom, read_weights},
 };
 
+pub(crate) use source::checkpoints;
+
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{

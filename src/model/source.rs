@@ -166,7 +166,7 @@ fn cache() -> PathBuf {
 }
 
 /// Where PyTorch keeps what it has downloaded.
-fn checkpoints() -> PathBuf {
+pub(crate) fn checkpoints() -> PathBuf {
     let home = set("TORCH_HOME").map_or_else(|| cache().join("torch"), PathBuf::from);
     home.join("hub").join("checkpoints")
 }

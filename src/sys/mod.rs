@@ -14,6 +14,7 @@ mod native;
 mod pinned;
 mod slots;
 
+pub(crate) use cuda::folder;
 pub use cuda::{CudaStatus, cuda};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};

@@ -1,0 +1,180 @@
+//! What this crate finds on a machine, for bug reports and for first steps.
+
+use crate::{
+    data::fastai_path,
+    model::checkpoints,
+    sys::{self, CudaStatus},
+};
+use std::{fmt, path::PathBuf, thread};
+
+/// What was looked for on this machine, and found: see [`doctor`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Diagnosis {
+    /// The version of this crate.
+    pub finetune: &'static str,
+    /// The version of the libtorch that this program was compiled against.
+    pub libtorch: String,
+    /// The folder of the libtorch that this program runs with, if it could be told.
+    pub libtorch_folder: Option<PathBuf>,
+    /// Whether CUDA can be used, and why not.
+    pub cuda: CudaStatus,
+    /// What the driver of NVIDIA's GPUs says it is, if there is one. Found on Linux only.
+    pub driver: Option<String>,
+    /// Whether cuDNN can be used.
+    pub cudnn: bool,
+    /// How many threads the machine has for this program.
+    pub processors: usize,
+    /// How many threads libtorch uses within an operation.
+    pub threads: usize,
+    /// The instructions that libtorch uses: `DEFAULT`, `AVX2`, `AVX512` and so on.
+    pub capability: String,
+    /// The instructions that matter, and whether the processor has them.
+    pub features: Vec<(&'static str, bool)>,
+    /// The folders in which things are kept, by what is in them.
+    pub folders: Vec<(&'static str, PathBuf)>,
+}
+
+/// Looks for what this crate needs and reports what it finds. Never fails, with or without CUDA.
+///
+/// ```
+/// let found = finetune::doctor();
+/// println!("{found}");
+/// assert!(found.libtorch.starts_with('2'));
+/// ```
+#[must_use]
+pub fn doctor() -> Diagnosis {
+    let cuda = sys::cuda();
+    Diagnosis {
+        finetune: env!("CARGO_PKG_VERSION"),
+        libtorch: sys::version(),
+        libtorch_folder: sys::folder(),
+        cudnn: matches!(cuda, CudaStatus::Available(_)) && tch::Cuda::cudnn_is_available(),
+        cuda,
+        driver: driver(),
+        processors: thread::available_parallelism().map_or(1, Into::into),
+        threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
+        capability: sys::capability(),
+        features: features(),
+        folders: vec![
+            ("pretrained weights", checkpoints()),
+            ("data sets", fastai_path("data")),
+            ("archives of data sets", fastai_path("archive")),
+        ],
+    }
+}
+
+/// The driver's own words.
+fn driver() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    Some(text.lines().next()?.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// What of the processor speeds training up.
+#[cfg(target_arch = "x86_64")]
+fn features() -> Vec<(&'static str, bool)> {
+    vec![
+        ("AVX2", is_x86_feature_detected!("avx2")),
+        ("AVX-512", is_x86_feature_detected!("avx512f")),
+        ("AVX-512 bf16", is_x86_feature_detected!("avx512bf16")),
+        ("AMX bf16", flag("amx_bf16")),
+    ]
+}
+
+#[cfg(target_arch = "aarch64")]
+fn features() -> Vec<(&'static str, bool)> {
+    vec![
+        ("NEON", std::arch::is_aarch64_feature_detected!("neon")),
+        ("bf16", std::arch::is_aarch64_feature_detected!("bf16")),
+    ]
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn features() -> Vec<(&'static str, bool)> {
+    vec![]
+}
+
+/// A flag as Linux names it: the standard library does not tell of all.
+#[cfg(target_arch = "x86_64")]
+fn flag(name: &str) -> bool {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = text.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == name))
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "finetune   {}", self.finetune)?;
+        write!(f, "libtorch   {}", self.libtorch)?;
+        match &self.libtorch_folder {
+            Some(folder) => writeln!(f, " in {}", folder.display())?,
+            None => writeln!(f, ", in a place that could not be told")?,
+        }
+        writeln!(f, "CUDA       {}", self.cuda_text())?;
+        if matches!(self.cuda, CudaStatus::Available(_)) {
+            writeln!(f, "cuDNN      {}", if self.cudnn { "yes" } else { "no" })?;
+        }
+        writeln!(f, "threads    {} of libtorch, {} processors", self.threads, self.processors)?;
+        let yes =
+            |(name, has): &(&str, bool)| format!("{name} {}", if *has { "yes" } else { "no" });
+        let features: Vec<_> = self.features.iter().map(yes).collect();
+        writeln!(f, "processor  {}; libtorch uses {}", features.join(", "), self.capability)?;
+        for (what, folder) in &self.folders {
+            let there = if folder.is_dir() { "" } else { " (not there yet)" };
+            writeln!(f, "folder     {} for {what}{there}", folder.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl Diagnosis {
+    fn cuda_text(&self) -> String {
+        match (&self.cuda, &self.driver) {
+            (CudaStatus::Available(1), _) => "yes, with 1 GPU".into(),
+            (CudaStatus::Available(n), _) => format!("yes, with {n} GPUs"),
+            (CudaStatus::NotInLibtorch, _) => {
+                "no: this libtorch is for CPUs only; install one with CUDA to use a GPU".into()
+            }
+            (CudaStatus::NotLoadable(why), _) => {
+                format!("no: the CUDA half of libtorch is there and cannot be loaded: {why}")
+            }
+            (CudaStatus::NoGpu, Some(driver)) => format!(
+                "no: libtorch has CUDA and there is a driver ({driver}), but no GPU that it can use; \
+                 is CUDA_VISIBLE_DEVICES set?"
+            ),
+            (CudaStatus::NoGpu, None) => {
+                "no: libtorch has CUDA, but no driver of a GPU was found".into()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_of_cuda_is_told() {
+        let mut found = doctor();
+        let states = [
+            (CudaStatus::Available(2), "2 GPUs"),
+            (CudaStatus::NotInLibtorch, "CPUs only"),
+            (CudaStatus::NotLoadable("libcudart.so.13: not found".into()), "libcudart.so.13"),
+            (CudaStatus::NoGpu, "no driver"),
+        ];
+        found.driver = None;
+        for (cuda, text) in states {
+            found.cuda = cuda;
+            assert!(found.to_string().contains(text), "{found}");
+        }
+    }
+
+    #[test]
+    fn libtorch_is_found_where_it_was_loaded_from() {
+        let found = doctor();
+        let folder = found.libtorch_folder.clone().unwrap();
+        assert!(folder.is_dir(), "{}", folder.display());
+        assert!(found.threads > 0 && found.processors > 0);
+        assert!(!found.capability.is_empty(), "{found}");
+    }
+}
