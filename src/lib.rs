@@ -6,6 +6,7 @@ mod doctor;
 pub mod download;
 mod error;
 pub mod format;
+pub mod guide;
 pub mod image;
 pub mod interpret;
 pub mod learner;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["learner"],
     &["callback", "interpret", "doctor"],
     &["show"],
-    &["prelude"],
+    &["prelude", "guide"],
 ];
 
 fn floor(module: &str) -> usize {

@@ -1,0 +1,50 @@
+//! The pictures of the guide are what the crate draws.
+#![cfg(feature = "show")]
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use finetune::show::{Chart, Figure};
+use std::{env, fs, path::Path};
+
+/// Minus the logarithm of a probability.
+fn neg_log() -> Figure {
+    let points = (0..=240).map(|i| f64::from(i) / 240.0 * 0.995 + 0.005).map(|p| (p, -p.ln()));
+    let chart = Chart::new("-log(p)").x("probability of the target").y("loss");
+    chart.x_range(0.0..=1.0).line("loss", points).figure().size(640, 400)
+}
+
+/// The softmax of two activations, of which the second is 0.
+fn softmax() -> Figure {
+    let of = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let xs = || (0..=120).map(|i| f64::from(i) / 10.0 - 6.0);
+    Chart::new("softmax of x and 0")
+        .x("x")
+        .y("probability")
+        .line("of the first", xs().map(|x| (x, of(x))))
+        .line("of the second", xs().map(|x| (x, 1.0 - of(x))))
+        .figure()
+        .size(640, 400)
+}
+
+/// `FINETUNE_BLESS=1 cargo test --test guide` writes them anew.
+#[test]
+fn pictures_are_those_that_the_crate_draws() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut definitions = String::new();
+    for (name, figure) in [("neg-log", neg_log()), ("softmax", softmax())] {
+        let svg = figure.svg().unwrap();
+        let file = docs.join("images").join(name).with_extension("svg");
+        if env::var_os("FINETUNE_BLESS").is_some() {
+            fs::write(&file, &svg).unwrap();
+        }
+        assert!(fs::read_to_string(&file).unwrap() == svg, "{} is old", file.display());
+        let data = STANDARD.encode(svg);
+        definitions.push_str(&format!("[{name}]: data:image/svg+xml;base64,{data}\n"));
+    }
+    // The API reference has no folder of pictures: there, these stand before those of the page.
+    let file = docs.join("cross-entropy.images");
+    let text = format!("{definitions}\n");
+    if env::var_os("FINETUNE_BLESS").is_some() {
+        fs::write(&file, &text).unwrap();
+    }
+    assert!(fs::read_to_string(&file).unwrap() == text, "{} is old", file.display());
+}

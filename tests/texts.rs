@@ -1,0 +1,153 @@
+//! Text that people read, kept as it is: what changes here should change on purpose.
+//! `INSTA_UPDATE=always cargo test --test texts` takes the new text.
+
+use finetune::{
+    Error,
+    learner::{History, Predictions, Progress, Row},
+    prelude::*,
+    sample::{Target, Task},
+};
+use ndarray::Array2;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+fn photos() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/pets/images")
+}
+
+fn unsized_pets() -> Result<DataBlock<CategoryBlock>> {
+    Ok(DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(|folder: &std::path::Path| {
+            Ok(get_image_files(folder)?.into_iter().step_by(6).collect())
+        })
+        .splitter(RandomSplitter::new(0.2).seed(42))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
+        .bs(8)
+        .num_workers(0)
+        .device(Device::Cpu))
+}
+
+fn pets() -> Result<DataBlock<CategoryBlock>> {
+    Ok(unsized_pets()?.item_tfms(Resize::new(48)).batch_tfms(aug_transforms().size(32)))
+}
+
+/// Without the place of this copy.
+fn placeless(text: &str) -> String {
+    text.replace(&format!("{}/", env!("CARGO_MANIFEST_DIR")), "")
+}
+
+#[test]
+fn summary() -> Result<()> {
+    insta::assert_snapshot!(placeless(&pets()?.summary(photos())?));
+    Ok(())
+}
+
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn table_of_epochs() -> Result<()> {
+    let written = Written::default();
+    let dls = pets()?.dataloaders(photos())?;
+    let learner = vision_learner(dls, resnet18()).pretrained(false).metric(accuracy()).build()?;
+    let mut learn = learner.progress(Progress::to_writer(written.clone()));
+    learn.fit_one_cycle(2, 1e-4)?;
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    // Values differ from processor to processor; columns do not.
+    let numbers = text.replace(|c: char| c.is_ascii_digit(), "0");
+    insta::assert_snapshot!(numbers);
+    Ok(())
+}
+
+fn interpreted() -> Result<ClassificationInterpretation> {
+    let vocab: Vec<String> = ["Abyssinian", "Bengal", "beagle", "unseen"].map(str::to_owned).into();
+    let pairs = [(0, 0), (0, 0), (0, 1), (0, 1), (1, 1), (1, 1), (1, 0), (2, 2), (2, 2), (2, 2)];
+    let (targets, decoded) =
+        pairs.map(|(t, d)| (Target::Category(t), Target::Category(d))).into_iter().unzip();
+    let mut preds = Array2::from_elem((10, 4), 0.05);
+    for (i, (_, d)) in pairs.iter().enumerate() {
+        preds[(i, *d)] = 0.85 - i as f32 / 30.0;
+    }
+    let losses = (0..10).map(|i| (i * 7 % 10) as f32 / 3.0).collect();
+    let task = Task::Category { vocab: vocab.into() };
+    let items = (0..10).map(|i| i + 100).collect();
+    let p = Predictions::new(items, preds, targets, decoded, losses, task);
+    ClassificationInterpretation::from_predictions(p)
+}
+
+#[test]
+fn interpretation() -> Result<()> {
+    let interp = interpreted()?;
+    insta::assert_snapshot!("accuracy", interp.accuracy().to_string());
+    insta::assert_snapshot!("classification_report", interp.classification_report().to_string());
+    Ok(())
+}
+
+#[cfg(feature = "show")]
+#[test]
+fn tables() -> Result<()> {
+    let interp = interpreted()?;
+    let top = interp.as_ref().top_losses_table(3, |item| format!("photo_{item}.jpg"));
+    let row =
+        |epoch, values: [f64; 3]| Row { epoch, values: values.map(Some).to_vec(), seconds: 61.2 };
+    let names = ["train_loss", "valid_loss", "accuracy"].map(str::to_owned).to_vec();
+    let rows = vec![row(0, [1.25, 0.98, 0.61]), row(1, [0.75, 0.5, 0.8125])];
+    let history = History { names, rows, ..History::default() };
+    let all = [
+        ("per category", interp.table()),
+        ("most confused", interp.most_confused_table(1)),
+        ("calibration", interp.calibration(10).table()),
+        ("top losses", top),
+        ("report", interp.classification_report().table()),
+        ("epochs", history.table()),
+    ];
+    let text: String = all.iter().map(|(name, table)| format!("{name}\n{table}\n")).collect();
+    insta::assert_snapshot!(text);
+    insta::assert_snapshot!("table_html", interp.most_confused_table(1).html());
+    Ok(())
+}
+
+#[test]
+fn errors() -> Result<()> {
+    let said = |r: Result<()>| placeless(&r.unwrap_err().to_string());
+    let interp = interpreted()?;
+    let mut learn = {
+        let dls = pets()?.dataloaders(photos())?;
+        vision_learner(dls, resnet18()).pretrained(false).build()?.quiet()
+    };
+    let values = Predictions::new(
+        vec![0],
+        Array2::zeros((1, 1)),
+        vec![Target::Values(vec![1.0])],
+        vec![Target::Values(vec![1.0])],
+        vec![],
+        Task::Values { n: 1 },
+    );
+    let sizes = unsized_pets()?.dataloaders(photos())?.train().one_batch();
+    let diverged = Error::NonFiniteLoss { loss: f64::NAN, epoch: 2, batch: 17 };
+    let text = [
+        said(interp.roc("cow").map(drop)),
+        said(ClassificationInterpretation::from_predictions(values).map(drop)),
+        said(Err(diverged)),
+        said(learn.load("nowhere")),
+        said(learn.predict("nowhere.jpg").map(drop)),
+        said(pets()?.bs(500).dataloaders(photos()).map(drop)),
+        said(RegexLabeller::new("(").map(drop)),
+        said(sizes.map(drop)),
+    ]
+    .join("\n");
+    insta::assert_snapshot!(text);
+    Ok(())
+}
