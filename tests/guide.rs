@@ -1,5 +1,6 @@
 //! The pictures of the guide are what the crate draws.
 #![cfg(feature = "show")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use finetune::show::{Chart, Figure};

@@ -2,6 +2,7 @@
 //! size that they say, ink, and the words that belong to them. `FINETUNE_SHOW_DIR=DIR` keeps them to
 //! be looked at.
 #![cfg(feature = "show")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
 #[path = "pictures/html.rs"]
 mod html;

@@ -1,6 +1,8 @@
 //! Text that people read, kept as it is: what changes here should change on purpose.
 //! `INSTA_UPDATE=always cargo test --test texts` takes the new text.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+
 use finetune::{
     Error,
     learner::{History, Predictions, Progress, Row},
