@@ -24,8 +24,12 @@ mod interp;
 mod labels;
 #[path = "golden/learner.rs"]
 mod learner;
+#[path = "golden/losses.rs"]
+mod losses;
 #[path = "golden/lr_find.rs"]
 mod lr_find;
+#[path = "golden/metrics.rs"]
+mod metrics;
 #[path = "golden/optim.rs"]
 mod optim;
 #[path = "golden/predict.rs"]
@@ -49,6 +53,8 @@ const TOPICS: &[Topic] = &[
     ("split", split::check),
     ("labels", labels::check),
     ("schedules", schedules::check),
+    ("losses", losses::check),
+    ("metrics", metrics::check),
     ("optim", optim::check),
     ("learner", learner::check),
     ("lr_find", lr_find::check),

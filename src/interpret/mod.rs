@@ -17,8 +17,8 @@ mod multi_label;
 mod proportion;
 mod regression;
 mod report;
-mod roc;
 
+pub use crate::metric::Roc;
 pub use calibration::{Bin, Calibration};
 pub use classification::ClassificationInterpretation;
 pub use kept::{Interpretation, ItemLoss};
@@ -26,4 +26,3 @@ pub use multi_label::{LabelCounts, MultiLabelInterpretation};
 pub use proportion::Proportion;
 pub use regression::RegressionInterpretation;
 pub use report::{ClassificationReport, ReportRow};
-pub use roc::Roc;

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     format::{Metadata, StateDict, read_safetensors, read_safetensors_bytes},
     image::{Decode, Image},
-    loss::{self, Loss},
+    loss::{Loss, LossSpec},
     model::{ArchSpec, Model},
     sample::{Sample, Split, Target, Task},
     seed::{Seed, Stream},
@@ -22,7 +22,7 @@ use tch::{Device, Kind, Tensor};
 struct Export {
     arch: ArchSpec,
     task: Task,
-    loss: String,
+    loss: LossSpec,
     decode: Decode,
     item_tfms: Vec<ItemSpec>,
     batch_tfms: Vec<BatchSpec>,
@@ -43,10 +43,18 @@ pub(super) fn export(t: &Training, path: &Path) -> Result<()> {
     let batch_tfms = t.dls.batch_tfms();
     let batch_tfms =
         batch_tfms.iter().map(|f| f.spec().ok_or_else(|| opaque(f))).collect::<Result<_>>()?;
+    let loss = t.loss.spec().ok_or_else(|| {
+        let why = format!(
+            "the loss `{}` is code, which a file cannot hold: let its `spec` name the loss of this \
+             crate that decodes as it does",
+            t.loss.name()
+        );
+        Error::config("export", why)
+    })?;
     let export = Export {
         arch: arch.clone(),
         task: t.dls.task(),
-        loss: t.loss.name().to_owned(),
+        loss,
         decode: t.dls.decode_options(),
         item_tfms,
         batch_tfms,
@@ -142,10 +150,9 @@ impl Predictor {
         let export: Export =
             serde_json::from_str(export).map_err(|e| format!("its description: {e}"))?;
         let outputs = export.task.n_out();
-        let Some(loss) = loss::by_name(&export.loss) else {
-            let name = export.loss;
-            return Err(format!("it was trained with the loss `{name}`, which has no name here"));
-        };
+        if let Some(axis) = export.loss.axis().filter(|axis| ![-1, 1].contains(axis)) {
+            return Err(format!("its loss looks for classes along dimension {axis} of two"));
+        }
         let mut model = export.arch.build(device, Seed(0)).map_err(|e| e.to_string())?;
         model.load_state_dict(state).map_err(|e| e.to_string())?;
         let last = model.params().iter().rev().find(|p| p.tensor.dim() == 2);
@@ -156,7 +163,7 @@ impl Predictor {
         Ok(Self {
             model,
             task: export.task,
-            loss,
+            loss: export.loss.build(),
             preparation: Preparation {
                 images: export.decode.into(),
                 item_tfms: export.item_tfms.iter().map(ItemSpec::build).collect(),

@@ -17,7 +17,8 @@ pub struct Roc {
 
 impl Roc {
     /// From the score of each item and whether it belongs to the category.
-    pub(super) fn new(scores: impl Iterator<Item = (f64, bool)>) -> Self {
+    #[must_use]
+    pub fn new(scores: impl Iterator<Item = (f64, bool)>) -> Self {
         let mut all: Vec<_> = scores.collect();
         all.sort_by(|a, b| b.0.total_cmp(&a.0));
         let positives = all.iter().filter(|s| s.1).count();
@@ -36,6 +37,28 @@ impl Roc {
         let area = |w: &[(f64, f64)]| (w[1].0 - w[0].0) * f64::midpoint(w[1].1, w[0].1);
         let auc = both.then(|| points.windows(2).map(area).sum());
         Self { points, thresholds, auc }
+    }
+
+    /// The area under the curve up to a false-positive rate, on a scale where chance is a half and the
+    /// best is 1. None where there is no curve.
+    ///
+    /// McClish, [Analyzing a portion of the ROC curve](https://doi.org/10.1177/0272989X8900900307).
+    #[must_use]
+    pub fn partial_auc(&self, max_fpr: f64) -> Option<f64> {
+        self.auc?;
+        let area: f64 = self
+            .points
+            .windows(2)
+            .filter(|w| w[0].0 < max_fpr)
+            .map(|w| {
+                let ((from, a), (to, b)) = (w[0], w[1]);
+                let end = to.min(max_fpr);
+                let at_end = if to > from { a + (b - a) * (end - from) / (to - from) } else { b };
+                (end - from) * f64::midpoint(a, at_end)
+            })
+            .sum();
+        let chance = 0.5 * max_fpr * max_fpr;
+        Some(0.5 * (1.0 + (area - chance) / (max_fpr - chance)))
     }
 }
 

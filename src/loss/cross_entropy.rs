@@ -1,0 +1,119 @@
+use super::{Loss, LossSpec, by_class, items, per_item, weights};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction, Tensor};
+
+/// Cross-entropy for one category each: the negative logarithm of the softmax's probability for the
+/// target. Predictions N×C, targets N; or more dimensions, see [`CrossEntropy::axis`]. A target of -100
+/// is passed over. fastai's `CrossEntropyLossFlat`.
+///
+/// ```
+/// use finetune::{loss::{CrossEntropy, Loss}, tch::{Kind, Tensor, Device}};
+///
+/// tch::manual_seed(42);
+/// let pred = Tensor::randn([6, 2], (Kind::Float, Device::Cpu)) * 2;
+/// let y = Tensor::from_slice(&[0_i64, 1, 0, 1, 1, 0]);
+/// let loss = CrossEntropy::new().mean(&pred, &y);
+/// assert_eq!(format!("{:.4}", f64::try_from(loss)?), "1.8045");
+/// # Ok::<(), finetune::tch::TchError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CrossEntropy {
+    weight: Option<Vec<f32>>,
+    label_smoothing: f64,
+    pub(super) axis: i64,
+}
+
+/// The target that is passed over.
+const IGNORED: i64 = -100;
+
+impl CrossEntropy {
+    /// Every class with the same weight, no smoothing, classes last.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { weight: None, label_smoothing: 0.0, axis: -1 }
+    }
+    /// A weight for each class; the mean is then the weighted one. Default: none.
+    #[must_use]
+    pub fn weight(mut self, weight: Vec<f32>) -> Self {
+        self.weight = Some(weight);
+        self
+    }
+    /// How much of the target is spread over all classes, as torch's `label_smoothing`. Default: 0.
+    #[must_use]
+    pub fn label_smoothing(mut self, eps: f64) -> Self {
+        self.label_smoothing = eps;
+        self
+    }
+    /// The dimension of the classes in the predictions: 1 for segmentation, N×C×H×W with targets N×H×W.
+    /// Default: -1, the last.
+    #[must_use]
+    pub fn axis(mut self, axis: i64) -> Self {
+        self.axis = axis;
+        self
+    }
+    fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Tensor {
+        let (pred, y) = by_class(pred, y, self.axis);
+        let weight = weights(self.weight.as_ref(), &pred);
+        pred.cross_entropy_loss(&y, weight.as_ref(), reduction, IGNORED, self.label_smoothing)
+    }
+}
+
+impl Default for CrossEntropy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Loss for CrossEntropy {
+    fn name(&self) -> &str {
+        "cross_entropy"
+    }
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        per_item(&self.elements(pred, y), items(pred))
+    }
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        self.reduced(pred, y, Reduction::None)
+    }
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        self.reduced(pred, y, Reduction::Mean)
+    }
+    fn sum(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        self.reduced(pred, y, Reduction::Sum)
+    }
+    fn activation(&self, pred: &Tensor) -> Tensor {
+        pred.softmax(self.axis, Kind::Float)
+    }
+    fn decode(&self, activated: &Tensor) -> Tensor {
+        activated.argmax(self.axis, false)
+    }
+    fn spec(&self) -> Option<LossSpec> {
+        Some(LossSpec::CrossEntropy(self.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn the_textbook_example_holds_to_its_digits() {
+        tch::manual_seed(42);
+        let pred = Tensor::randn([6, 2], (Kind::Float, Device::Cpu)) * 2;
+        let y = Tensor::from_slice(&[0_i64, 1, 0, 1, 1, 0]);
+        let each: Vec<f32> = Vec::try_from(CrossEntropy::new().each(&pred, &y)).unwrap();
+        let digits: Vec<String> = each.iter().map(|l| format!("{l:.4}")).collect();
+        assert_eq!(digits, ["0.5067", "0.6973", "2.0160", "5.6958", "0.9062", "1.0048"]);
+        let mean = f64::try_from(CrossEntropy::new().mean(&pred, &y)).unwrap();
+        assert_eq!(format!("{mean:.4}"), "1.8045");
+    }
+
+    #[test]
+    fn an_image_of_classes_has_one_loss() {
+        let pred = Tensor::zeros([2, 5, 3, 4], (Kind::Float, Device::Cpu));
+        let y = Tensor::zeros([2, 3, 4], (Kind::Int64, Device::Cpu));
+        let loss = CrossEntropy::new().axis(1);
+        assert_eq!(loss.each(&pred, &y).size(), [2]);
+        assert_eq!(loss.elements(&pred, &y).size(), [24]);
+    }
+}

@@ -1,0 +1,92 @@
+use super::{Loss, LossSpec, by_class, items, per_item, weights};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction, Tensor};
+
+/// The least `1 - p` of which a power is taken: below it, its slope for a `gamma` under 1 is infinite.
+const LEAST: f64 = 1e-12;
+
+/// Cross-entropy in which easy items count less, by `(1 - p)` to the power `gamma`: fastai's
+/// `FocalLossFlat`.
+///
+/// As there, with weights for classes `p` is from the weighted cross-entropy, and the mean is the plain
+/// one. Lin and others, [Focal Loss](https://arxiv.org/abs/1708.02002).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Focal {
+    gamma: f64,
+    weight: Option<Vec<f32>>,
+    pub(super) axis: i64,
+}
+
+impl Focal {
+    /// With fastai's default `gamma`, 2.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { gamma: 2.0, weight: None, axis: -1 }
+    }
+    /// How strongly easy items are held back; 0 is cross-entropy. Default: 2.
+    #[must_use]
+    pub fn gamma(mut self, gamma: f64) -> Self {
+        self.gamma = gamma;
+        self
+    }
+    /// A weight for each class. Default: none.
+    #[must_use]
+    pub fn weight(mut self, weight: Vec<f32>) -> Self {
+        self.weight = Some(weight);
+        self
+    }
+    /// The dimension of the classes in the predictions. Default: -1, the last.
+    #[must_use]
+    pub fn axis(mut self, axis: i64) -> Self {
+        self.axis = axis;
+        self
+    }
+}
+
+impl Default for Focal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Loss for Focal {
+    fn name(&self) -> &str {
+        "focal"
+    }
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        per_item(&self.elements(pred, y), items(pred))
+    }
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        let (pred, y) = by_class(pred, y, self.axis);
+        let weight = weights(self.weight.as_ref(), &pred);
+        let all = pred.cross_entropy_loss(&y, weight.as_ref(), Reduction::None, -100, 0.0);
+        let left = -(-&all).expm1();
+        left.clamp_min(LEAST).pow_tensor_scalar(self.gamma) * all
+    }
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        self.elements(pred, y).mean(Kind::Float)
+    }
+    fn activation(&self, pred: &Tensor) -> Tensor {
+        pred.softmax(self.axis, Kind::Float)
+    }
+    fn decode(&self, activated: &Tensor) -> Tensor {
+        activated.argmax(self.axis, false)
+    }
+    fn spec(&self) -> Option<LossSpec> {
+        Some(LossSpec::Focal(self.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_that_is_certain_has_a_finite_gradient() {
+        let pred = Tensor::from_slice(&[60.0_f32, -60.0]).view([1, 2]).set_requires_grad(true);
+        let y = Tensor::from_slice(&[0_i64]);
+        Focal::new().gamma(0.5).mean(&pred, &y).backward();
+        let grad: Vec<f32> = Vec::try_from(pred.grad().view([-1])).unwrap();
+        assert!(grad.iter().all(|g| g.is_finite()), "{grad:?}");
+    }
+}

@@ -1,0 +1,182 @@
+//! Precision, recall and what is made of them, of one category each.
+
+use super::{
+    Metric,
+    confusion::{Counts, highest, present, sums},
+};
+use crate::error::{Error, Result};
+use ndarray::Array2;
+use tch::Tensor;
+
+/// How the scores of the classes become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Average {
+    /// That of one class, of two.
+    Binary,
+    /// Their mean.
+    Macro,
+    /// One score of all counts together.
+    Micro,
+    /// Their mean by how often each class is true.
+    Weighted,
+    /// The mean of the scores of the items, each over its categories. For several categories only.
+    Samples,
+}
+
+/// A ratio of counts: `tp · own / (tp · own + fp · false_alarm + fn · miss)`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Score {
+    pub(super) name: &'static str,
+    pub(super) own: f64,
+    pub(super) false_alarm: f64,
+    pub(super) miss: f64,
+}
+
+impl Score {
+    pub(super) fn fbeta(name: &'static str, beta: f64) -> Self {
+        let square = beta * beta;
+        Self { name, own: 1.0 + square, false_alarm: 1.0, miss: square }
+    }
+    pub(super) const PRECISION: Self =
+        Self { name: "precision_score", own: 1.0, false_alarm: 1.0, miss: 0.0 };
+    pub(super) const RECALL: Self =
+        Self { name: "recall_score", own: 1.0, false_alarm: 0.0, miss: 1.0 };
+    pub(super) const JACCARD: Self =
+        Self { name: "jaccard_score", own: 1.0, false_alarm: 1.0, miss: 1.0 };
+
+    /// 0 where there is nothing to divide by, as scikit-learn has it.
+    fn of(&self, counts: [f64; 3]) -> f64 {
+        let [found, false_alarms, missed] = counts;
+        let all = self.own * found + self.false_alarm * false_alarms + self.miss * missed;
+        if all == 0.0 { 0.0 } else { self.own * found / all }
+    }
+
+    /// One score of the counts of many classes: found, false alarms, missed.
+    pub(super) fn averaged(&self, average: Average, counts: &[[f64; 3]]) -> f64 {
+        match average {
+            Average::Micro => {
+                let sum = |k: usize| counts.iter().map(|c| c[k]).sum();
+                self.of([sum(0), sum(1), sum(2)])
+            }
+            Average::Weighted => {
+                let times = |c: &[f64; 3]| c[0] + c[2];
+                let all: f64 = counts.iter().map(times).sum();
+                let sum: f64 = counts.iter().map(|c| times(c) * self.of(*c)).sum();
+                if all == 0.0 { 0.0 } else { sum / all }
+            }
+            Average::Macro | Average::Binary | Average::Samples => {
+                counts.iter().map(|c| self.of(*c)).sum::<f64>() / counts.len() as f64
+            }
+        }
+    }
+}
+
+/// A score of the classes, each against all others, averaged. Made by [`f1_score`] and its neighbours.
+#[derive(Debug)]
+pub struct ClassScore {
+    score: Score,
+    average: Average,
+    pos_label: usize,
+    counts: Counts,
+}
+
+impl ClassScore {
+    fn new(score: Score) -> Self {
+        Self { score, average: Average::Binary, pos_label: 1, counts: Counts::default() }
+    }
+    /// How the scores of the classes become one. Default: [`Average::Binary`], which fails where more
+    /// than two classes occur, as in fastai.
+    #[must_use]
+    pub fn average(mut self, average: Average) -> Self {
+        self.average = average;
+        self
+    }
+    /// The class whose score [`Average::Binary`] is. Default: 1.
+    #[must_use]
+    pub fn pos_label(mut self, class: usize) -> Self {
+        self.pos_label = class;
+        self
+    }
+
+    fn of(&self, matrix: &Array2<f64>) -> Result<f64> {
+        let wrong = |why: String| Err(Error::config(self.score.name, why));
+        let (truly, predicted) = sums(matrix);
+        let one = |c: usize| {
+            let found = matrix[[c, c]];
+            [found, predicted[c] - found, truly[c] - found]
+        };
+        let occur = present(matrix);
+        match self.average {
+            Average::Samples => wrong("`Average::Samples` is for several categories".into()),
+            Average::Binary if occur.len() > 2 => wrong(format!(
+                "{} classes occur, and `Average::Binary` is for two: choose another with `average`",
+                occur.len()
+            )),
+            Average::Binary if occur.contains(&self.pos_label) => {
+                Ok(self.score.of(one(self.pos_label)))
+            }
+            Average::Binary if occur.len() == 2 || self.pos_label >= truly.len() => wrong(format!(
+                "`pos_label` {} does not occur: the classes are {occur:?}",
+                self.pos_label
+            )),
+            Average::Binary => Ok(0.0),
+            average => {
+                let counts: Vec<_> = occur.iter().map(|&c| one(c)).collect();
+                Ok(self.score.averaged(average, &counts))
+            }
+        }
+    }
+}
+
+impl Metric for ClassScore {
+    fn name(&self) -> &str {
+        self.score.name
+    }
+    fn reset(&mut self) {
+        self.counts = Counts::default();
+    }
+    fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
+        let (predicted, classes) = highest(pred, y)?;
+        self.counts.add(&predicted, y, classes)
+    }
+    fn value(&self) -> Result<Option<f64>> {
+        self.counts.matrix()?.map(|m| self.of(&m)).transpose()
+    }
+}
+
+/// The harmonic mean of precision and recall: fastai's `F1Score`.
+///
+/// ```
+/// use finetune::metric::{Average, Metric, f1_score};
+///
+/// assert_eq!(f1_score().average(Average::Macro).name(), "f1_score");
+/// ```
+#[must_use]
+pub fn f1_score() -> ClassScore {
+    ClassScore::new(Score::fbeta("f1_score", 1.0))
+}
+
+/// The mean of precision and recall in which recall counts `beta` times as much: fastai's `FBeta`.
+#[must_use]
+pub fn fbeta_score(beta: f64) -> ClassScore {
+    ClassScore::new(Score::fbeta("fbeta_score", beta))
+}
+
+/// The part of what is taken for a class that is of it: fastai's `Precision`.
+#[must_use]
+pub fn precision_score() -> ClassScore {
+    ClassScore::new(Score::PRECISION)
+}
+
+/// The part of a class that is found: fastai's `Recall`.
+#[must_use]
+pub fn recall_score() -> ClassScore {
+    ClassScore::new(Score::RECALL)
+}
+
+/// The intersection of what is of a class and what is taken for it, over their union: fastai's `Jaccard`.
+#[must_use]
+pub fn jaccard_score() -> ClassScore {
+    ClassScore::new(Score::JACCARD)
+}

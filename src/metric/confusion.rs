@@ -1,0 +1,181 @@
+//! Scores that follow from how often each class was taken for each.
+
+use super::{Metric, flat};
+use crate::error::{Error, Result};
+use ndarray::{Array2, Axis};
+use tch::{Kind, Tensor};
+
+/// How often each class was taken for each, counted on the device.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    classes: i64,
+    counts: Option<Tensor>,
+}
+
+impl Counts {
+    /// Counts the predicted and the true classes of a batch.
+    pub(super) fn add(&mut self, predicted: &Tensor, y: &Tensor, classes: i64) -> Result<()> {
+        let (predicted, y) = flat(predicted, y)?;
+        if self.counts.is_none() || self.classes != classes {
+            let zeros = Tensor::f_zeros([classes * classes], (Kind::Int64, predicted.device()))?;
+            (self.classes, self.counts) = (classes, Some(zeros));
+        }
+        let pair = y.f_to_kind(Kind::Int64)? * classes + predicted.f_to_kind(Kind::Int64)?;
+        if let Some(counts) = &mut self.counts {
+            let _ = counts.f_index_add_(0, &pair, &pair.ones_like())?;
+        }
+        Ok(())
+    }
+
+    /// Rows are true classes, columns predicted ones; none if nothing was counted. This waits for the
+    /// device.
+    pub(super) fn matrix(&self) -> Result<Option<Array2<f64>>> {
+        let Some(counts) = &self.counts else { return Ok(None) };
+        let n = self.classes as usize;
+        let all = Vec::<f64>::try_from(counts.to_kind(Kind::Double))?;
+        Array2::from_shape_vec((n, n), all).map(Some).map_err(Error::other)
+    }
+}
+
+/// How often each class is true, and how often it is predicted.
+pub(super) fn sums(matrix: &Array2<f64>) -> (Vec<f64>, Vec<f64>) {
+    (matrix.sum_axis(Axis(1)).to_vec(), matrix.sum_axis(Axis(0)).to_vec())
+}
+
+/// The classes that occur, as targets or predictions.
+pub(super) fn present(matrix: &Array2<f64>) -> Vec<usize> {
+    let (truly, predicted) = sums(matrix);
+    (0..truly.len()).filter(|&c| truly[c] + predicted[c] > 0.0).collect()
+}
+
+/// The classes of a batch, as they are counted: predicted ones, true ones, how many there may be.
+type Decide = fn(&Tensor, &Tensor) -> Result<(Tensor, i64)>;
+
+/// A score that follows from how often each class was taken for each. The counts are of the whole epoch
+/// and stay on the device until its end.
+#[derive(derive_more::Debug)]
+pub struct FromCounts<F> {
+    name: &'static str,
+    #[debug(skip)]
+    f: F,
+    #[debug(skip)]
+    decide: Decide,
+    counts: Counts,
+}
+
+impl<F: Fn(&Array2<f64>) -> Option<f64>> FromCounts<F> {
+    pub(super) fn new(name: &'static str, decide: Decide, f: F) -> Self {
+        Self { name, f, decide, counts: Counts::default() }
+    }
+}
+
+impl<F: Fn(&Array2<f64>) -> Option<f64>> Metric for FromCounts<F> {
+    fn name(&self) -> &str {
+        self.name
+    }
+    fn reset(&mut self) {
+        self.counts = Counts::default();
+    }
+    fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
+        let (predicted, classes) = (self.decide)(pred, y)?;
+        self.counts.add(&predicted, y, classes)
+    }
+    fn value(&self) -> Result<Option<f64>> {
+        Ok(self.counts.matrix()?.and_then(|m| (self.f)(&m)))
+    }
+}
+
+/// The highest output of the last dimension.
+pub(super) fn highest(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
+    Ok((pred.f_argmax(-1, false)?, pred.size().last().copied().unwrap_or(0)))
+}
+
+/// The highest output of dimension 1: that of masks.
+pub(super) fn highest_of_pixels(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
+    Ok((pred.f_argmax(1, false)?, pred.size().get(1).copied().unwrap_or(0)))
+}
+
+/// Each category for itself, yes from a probability of a half on.
+fn each_category(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
+    Ok((pred.f_sigmoid()?.ge(0.5), 2))
+}
+
+/// The correlation of predictions and targets: fastai's `MatthewsCorrCoef`.
+#[must_use]
+pub fn matthews_corrcoef() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
+    FromCounts::new("matthews_corrcoef", highest, |m| Some(correlation(m)))
+}
+
+/// [`matthews_corrcoef`] over all decisions, one for each item and category. fastai's
+/// `MatthewsCorrCoefMulti` always fails.
+#[must_use]
+pub fn matthews_corrcoef_multi() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
+    FromCounts::new("matthews_corrcoef", each_category, |m| Some(correlation(m)))
+}
+
+fn correlation(matrix: &Array2<f64>) -> f64 {
+    let (truly, predicted) = sums(matrix);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let (n, right) = (matrix.sum(), matrix.diag().sum());
+    let both = right * n - dot(&truly, &predicted);
+    let spread = (n * n - dot(&predicted, &predicted)) * (n * n - dot(&truly, &truly));
+    if spread == 0.0 { 0.0 } else { both / spread.sqrt() }
+}
+
+fn mean_recall(matrix: &Array2<f64>) -> (f64, f64) {
+    let (truly, _) = sums(matrix);
+    let occur: Vec<usize> = (0..truly.len()).filter(|&c| truly[c] > 0.0).collect();
+    let n = occur.len() as f64;
+    (occur.iter().map(|&c| matrix[[c, c]] / truly[c]).sum::<f64>() / n, n)
+}
+
+/// The mean of the recalls of the classes that occur: fastai's `BalancedAccuracy`.
+#[must_use]
+pub fn balanced_accuracy() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
+    FromCounts::new("balanced_accuracy_score", highest, |m| Some(mean_recall(m).0))
+}
+
+/// [`balanced_accuracy`] on a scale where guessing is 0: fastai's `BalancedAccuracy(adjusted=True)`.
+#[must_use]
+pub fn balanced_accuracy_adjusted() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
+    FromCounts::new("balanced_accuracy_score", highest, |m| {
+        let (mean, n) = mean_recall(m);
+        Some((mean - 1.0 / n) / (1.0 - 1.0 / n))
+    })
+}
+
+/// How much a mistake counts in [`cohen_kappa`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KappaWeights {
+    /// As much as any other.
+    #[default]
+    Same,
+    /// By how far the classes are apart.
+    Linear,
+    /// By the square of how far the classes are apart.
+    Quadratic,
+}
+
+/// How much predictions and targets agree beyond chance: fastai's `CohenKappa`. Classes that do not
+/// occur are left out before distances are counted.
+#[must_use]
+pub fn cohen_kappa(weights: KappaWeights) -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
+    FromCounts::new("cohen_kappa_score", highest, move |m| {
+        let occur = present(m);
+        let (truly, predicted) = sums(m);
+        let (mut seen, mut by_chance) = (0.0, 0.0);
+        for (i, &a) in occur.iter().enumerate() {
+            for (j, &b) in occur.iter().enumerate() {
+                let apart = i.abs_diff(j) as f64;
+                let weight = match weights {
+                    KappaWeights::Same => f64::from(i != j),
+                    KappaWeights::Linear => apart,
+                    KappaWeights::Quadratic => apart * apart,
+                };
+                seen += weight * m[[a, b]];
+                by_chance += weight * truly[a] * predicted[b] / m.sum();
+            }
+        }
+        Some(1.0 - seen / by_chance)
+    })
+}

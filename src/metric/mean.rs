@@ -1,0 +1,121 @@
+use super::Metric;
+use crate::error::Result;
+use tch::{Device, Kind, Tensor};
+
+/// A number of a batch, which may still be on the device.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Number {
+    /// A number at hand.
+    Plain(f64),
+    /// A tensor of one number, for which nobody has waited yet.
+    Tensor(Tensor),
+}
+
+impl From<f64> for Number {
+    fn from(v: f64) -> Self {
+        Self::Plain(v)
+    }
+}
+
+impl From<Tensor> for Number {
+    fn from(t: Tensor) -> Self {
+        Self::Tensor(t)
+    }
+}
+
+/// A sum whose parts on the device stay there.
+#[derive(Debug, Default)]
+pub(super) struct Total {
+    plain: f64,
+    device: Option<Tensor>,
+    count: i64,
+}
+
+impl Total {
+    /// Adds `n` times a number: `n` items with this mean.
+    pub(super) fn add(&mut self, number: impl Into<Number>, n: i64) -> Result<()> {
+        match number.into() {
+            Number::Plain(v) => self.plain += v * n as f64,
+            Number::Tensor(t) => {
+                let kind = if t.device() == Device::Mps { Kind::Float } else { Kind::Double };
+                let part = t.detach().f_to_kind(kind)? * n as f64;
+                self.device = Some(match self.device.take() {
+                    Some(sum) => sum.f_add(&part)?,
+                    None => part,
+                });
+            }
+        }
+        self.count += n;
+        Ok(())
+    }
+
+    /// The mean over the items; none if there were none. This waits for the device.
+    pub(super) fn mean(&self) -> Result<Option<f64>> {
+        if self.count == 0 {
+            return Ok(None);
+        }
+        let device = self.device.as_ref().map_or(Ok(0.0), f64::try_from)?;
+        Ok(Some((self.plain + device) / self.count as f64))
+    }
+}
+
+/// The mean of a function over the items of an epoch: fastai's `AvgMetric`. The function gives the mean
+/// of a batch, as a number, or better as a tensor of one number, for which no batch has to wait.
+///
+/// ```
+/// use finetune::{metric::{Mean, Metric}, tch::{Kind, Tensor}};
+///
+/// let mut bias = Mean::new("bias", |pred: &Tensor, y: &Tensor| Ok((pred - y).mean(Kind::Float)));
+/// bias.update(&Tensor::from_slice(&[1.0_f32, 4.0]), &Tensor::from_slice(&[0.0_f32, 1.0]))?;
+/// assert_eq!(bias.value()?, Some(2.0));
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(derive_more::Debug)]
+pub struct Mean<F> {
+    name: String,
+    #[debug(skip)]
+    f: F,
+    /// What the mean is put through at the end.
+    #[debug(skip)]
+    finish: fn(f64) -> f64,
+    total: Total,
+}
+
+impl<F, R> Mean<F>
+where
+    F: Fn(&Tensor, &Tensor) -> Result<R>,
+    R: Into<Number>,
+{
+    /// A metric from a function of predictions and targets that gives a batch's mean.
+    pub fn new(name: impl Into<String>, f: F) -> Self {
+        Self { name: name.into(), f, finish: |mean| mean, total: Total::default() }
+    }
+
+    /// Puts the mean of the epoch through a function, such as a root. Default: it stays as it is.
+    #[must_use]
+    pub fn finish(mut self, f: fn(f64) -> f64) -> Self {
+        self.finish = f;
+        self
+    }
+}
+
+impl<F, R> Metric for Mean<F>
+where
+    F: Fn(&Tensor, &Tensor) -> Result<R>,
+    R: Into<Number>,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn reset(&mut self) {
+        self.total = Total::default();
+    }
+    fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
+        let n = y.size().first().copied().unwrap_or(1);
+        self.total.add((self.f)(pred, y)?, n)
+    }
+    fn value(&self) -> Result<Option<f64>> {
+        Ok(self.total.mean()?.map(self.finish))
+    }
+}

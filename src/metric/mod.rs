@@ -1,0 +1,101 @@
+//! What is reported of a validation.
+//!
+//! A metric takes in the batches of an epoch and gives one number at its end, as fastai computes it:
+//! plain functions are means over the items ([`Mean`]), the scores of scikit-learn are those of the whole
+//! epoch. Sums and counts stay on the device; nothing waits for it before the end of the epoch.
+//!
+//! | what | metrics |
+//! |---|---|
+//! | one category | [`accuracy`], [`error_rate`], [`top_k_accuracy`], [`f1_score`], [`fbeta_score`], [`precision_score`], [`recall_score`], [`jaccard_score`], [`balanced_accuracy`], [`matthews_corrcoef`], [`cohen_kappa`], [`hamming_loss`], [`brier_score`], [`roc_auc`], [`roc_auc_binary`], [`ap_score_binary`] |
+//! | several categories | [`accuracy_multi`], [`f1_score_multi`], [`fbeta_score_multi`], [`precision_score_multi`], [`recall_score_multi`], [`jaccard_score_multi`], [`hamming_loss_multi`], [`matthews_corrcoef_multi`], [`roc_auc_multi`], [`ap_score_multi`] |
+//! | numbers | [`mse`], [`mae`], [`rmse`], [`msle`], [`exp_rmspe`], [`r2_score`], [`explained_variance`], [`pearson_corrcoef`], [`spearman_corrcoef`] |
+//! | masks | [`accuracy_along`], [`foreground_acc`], [`dice`], [`dice_multi`], [`jaccard_coeff`], [`jaccard_coeff_multi`] |
+//! | the loss | [`avg_loss`], [`perplexity`], [`avg_smooth_loss`] |
+
+mod accuracy;
+mod class_score;
+mod confusion;
+mod losses;
+mod mean;
+mod multi_label;
+mod ranking;
+mod regression;
+mod roc;
+mod segmentation;
+mod whole;
+
+pub use {
+    accuracy::{
+        accuracy, accuracy_along, accuracy_multi, brier_score, error_rate, foreground_acc,
+        hamming_loss, hamming_loss_multi, top_k_accuracy,
+    },
+    class_score::{
+        Average, ClassScore, f1_score, fbeta_score, jaccard_score, precision_score, recall_score,
+    },
+    confusion::{
+        FromCounts, KappaWeights, balanced_accuracy, balanced_accuracy_adjusted, cohen_kappa,
+        matthews_corrcoef, matthews_corrcoef_multi,
+    },
+    losses::{AvgLoss, SmoothLoss, avg_loss, avg_smooth_loss, perplexity},
+    mean::{Mean, Number},
+    multi_label::{
+        MultiScore, f1_score_multi, fbeta_score_multi, jaccard_score_multi, precision_score_multi,
+        recall_score_multi,
+    },
+    ranking::{
+        MultiClass, Ranking, ap_score_binary, ap_score_multi, roc_auc, roc_auc_binary,
+        roc_auc_multi,
+    },
+    regression::{
+        exp_rmspe, explained_variance, mae, mse, msle, pearson_corrcoef, r2_score, rmse,
+        spearman_corrcoef,
+    },
+    roc::Roc,
+    segmentation::{dice, dice_multi, jaccard_coeff, jaccard_coeff_multi},
+    whole::Whole,
+};
+
+use crate::error::{Error, Result};
+use std::fmt::Debug;
+use tch::Tensor;
+
+/// A number about the predictions of a whole epoch.
+///
+/// For the mean of a function over the items, [`Mean::new`] with a closure is all that is needed.
+pub trait Metric: Debug {
+    /// Its column in the table of epochs.
+    fn name(&self) -> &str;
+    /// Forgets all batches.
+    fn reset(&mut self);
+    /// Takes in a batch: the model's output before any activation, and the targets.
+    ///
+    /// # Errors
+    /// If the metric cannot be had of such predictions.
+    fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()>;
+    /// Takes in the loss of a batch of `items`. Default: does nothing.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    fn update_loss(&mut self, loss: &Tensor, items: i64) -> Result<()> {
+        let _ = (loss, items);
+        Ok(())
+    }
+    /// The number for the batches since the last reset; none if there were none.
+    ///
+    /// # Errors
+    /// If the metric cannot be had of such predictions.
+    fn value(&self) -> Result<Option<f64>>;
+}
+
+/// Predictions and targets, flat; they must be equally many.
+fn flat(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
+    if pred.numel() != y.numel() {
+        let why = format!(
+            "{:?} predictions do not fit {:?} targets: use the metric for this kind of target",
+            pred.size(),
+            y.size()
+        );
+        return Err(Error::config("metric", why));
+    }
+    Ok((pred.f_reshape([-1])?, y.f_reshape([-1])?))
+}

@@ -1,0 +1,210 @@
+//! How well scores put what is so before what is not.
+
+use super::{Average, Metric, Roc, Whole, whole::numbers};
+use crate::error::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// The area under the curve of the scores of one kind of items against the others.
+type Area = fn(&[(f64, bool)]) -> f64;
+
+/// NaN where only one kind occurs.
+fn roc_area(scores: &[(f64, bool)]) -> f64 {
+    Roc::new(scores.iter().copied()).auc.unwrap_or(f64::NAN)
+}
+
+/// The mean of the precisions at each recall; 0 where nothing is to be found.
+fn average_precision(scores: &[(f64, bool)]) -> f64 {
+    let mut all = scores.to_vec();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let wanted = all.iter().filter(|s| s.1).count();
+    let (mut taken, mut found, mut area) = (0, 0, 0.0);
+    for same in all.chunk_by(|a, b| a.0 == b.0) {
+        let own = same.iter().filter(|s| s.1).count();
+        taken += same.len();
+        found += own;
+        area += own as f64 * found as f64 / taken as f64;
+    }
+    if wanted == 0 { 0.0 } else { area / wanted as f64 }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn weighted(values: &[f64], weights: &[f64]) -> f64 {
+    let sum: f64 = values.iter().zip(weights).map(|(v, w)| v * w).sum();
+    sum / weights.iter().sum::<f64>()
+}
+
+/// Rows of scores and whether each is so, averaged over the columns.
+fn over_columns(
+    rows: &[Vec<(f64, bool)>],
+    average: Average,
+    area: Area,
+    name: &'static str,
+) -> Result<f64> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let column = |c: usize| rows.iter().map(|r| r[c]).collect::<Vec<_>>();
+    let each = || (0..columns).map(|c| area(&column(c))).collect::<Vec<_>>();
+    let so = |c: usize| column(c).iter().filter(|s| s.1).count() as f64;
+    Ok(match average {
+        Average::Macro => mean(&each()),
+        Average::Weighted => weighted(&each(), &(0..columns).map(so).collect::<Vec<_>>()),
+        Average::Micro => area(&rows.concat()),
+        Average::Samples => mean(&rows.iter().map(|r| area(r)).collect::<Vec<_>>()),
+        Average::Binary => {
+            return Err(Error::config(name, "`Average::Binary` is for one category of two"));
+        }
+    })
+}
+
+/// Each item's scores, and whether each is so.
+fn pairs(scores: &Tensor, so: &Tensor) -> Result<Vec<Vec<(f64, bool)>>> {
+    let columns = scores.size().last().copied().unwrap_or(1).max(1) as usize;
+    let all: Vec<(f64, bool)> =
+        numbers(scores)?.into_iter().zip(numbers(so)?.into_iter().map(|v| v != 0.0)).collect();
+    Ok(all.chunks(columns).map(<[_]>::to_vec).collect())
+}
+
+/// Which classes are compared in [`roc_auc`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MultiClass {
+    /// Each with all others together.
+    OneVsRest,
+    /// Each with each other.
+    OneVsOne,
+}
+
+/// The area under a curve of all scores of an epoch. Made by [`roc_auc`] and its neighbours.
+#[derive(derive_more::Debug)]
+pub struct Ranking {
+    #[debug(skip)]
+    of_all: Whole<Box<dyn Fn(&Tensor, &Tensor) -> Result<f64>>>,
+}
+
+impl Ranking {
+    fn new(name: &str, f: impl Fn(&Tensor, &Tensor) -> Result<f64> + 'static) -> Self {
+        Self { of_all: Whole::new(name, Box::new(f)) }
+    }
+}
+
+impl Metric for Ranking {
+    fn name(&self) -> &str {
+        self.of_all.name()
+    }
+    fn reset(&mut self) {
+        self.of_all.reset();
+    }
+    fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
+        self.of_all.update(pred, y)
+    }
+    fn value(&self) -> Result<Option<f64>> {
+        self.of_all.value()
+    }
+}
+
+/// The area under the receiver operating characteristic of more than two classes: fastai's `RocAuc`,
+/// with [`Average::Macro`] and [`MultiClass::OneVsRest`] by default there. Fails where a class does not
+/// occur among the targets, and for two classes, as in fastai: see [`roc_auc_binary`].
+#[must_use]
+pub fn roc_auc(average: Average, multi_class: MultiClass) -> Ranking {
+    Ranking::new("roc_auc_score", move |pred, y| {
+        let wrong = |why: String| Err(Error::config("roc_auc", why));
+        let classes = pred.size().last().copied().unwrap_or(0);
+        if classes < 3 {
+            return wrong(format!("{classes} outputs: use `roc_auc_binary` for two classes"));
+        }
+        let so = y.f_to_kind(Kind::Int64)?.f_one_hot(classes)?;
+        if so.sum_dim_intlist(0, false, Kind::Int64).eq(0).any() == Tensor::from(true) {
+            return wrong("a class does not occur among the targets".into());
+        }
+        let rows = pairs(&pred.f_softmax(-1, Kind::Double)?, &so)?;
+        match multi_class {
+            MultiClass::OneVsRest => over_columns(&rows, average, roc_area, "roc_auc"),
+            MultiClass::OneVsOne => one_vs_one(&rows, average),
+        }
+    })
+}
+
+/// The mean over the pairs of classes of how well each tells itself from the other.
+fn one_vs_one(rows: &[Vec<(f64, bool)>], average: Average) -> Result<f64> {
+    let classes = rows.first().map_or(0, Vec::len);
+    let (mut areas, mut shares) = (vec![], vec![]);
+    for a in 0..classes {
+        for b in a + 1..classes {
+            let both: Vec<_> = rows.iter().filter(|r| r[a].1 || r[b].1).collect();
+            let of = |c: usize| roc_area(&both.iter().map(|r| r[c]).collect::<Vec<_>>());
+            areas.push(f64::midpoint(of(a), of(b)));
+            shares.push(both.len() as f64);
+        }
+    }
+    match average {
+        Average::Macro => Ok(mean(&areas)),
+        Average::Weighted => Ok(weighted(&areas, &shares)),
+        other => {
+            let why = format!("{other:?} is not for `MultiClass::OneVsOne`");
+            Err(Error::config("roc_auc", why))
+        }
+    }
+}
+
+/// The score of the second of two classes, and whether it is so.
+fn second_of_two(pred: &Tensor, y: &Tensor) -> Result<Vec<(f64, bool)>> {
+    if pred.size().last() != Some(&2) {
+        let why = format!("{:?} predictions are not of two classes", pred.size());
+        return Err(Error::config("binary score", why));
+    }
+    let probs = pred.f_softmax(-1, Kind::Double)?.f_select(-1, 1)?;
+    Ok(pairs(&probs.f_reshape([-1, 1])?, y)?.concat())
+}
+
+/// The area under the receiver operating characteristic of two classes: fastai's `RocAucBinary`. With
+/// `max_fpr`, up to that false-positive rate, scaled so that chance is a half ([`Roc::partial_auc`]). NaN
+/// where only one class occurs.
+#[must_use]
+pub fn roc_auc_binary(max_fpr: Option<f64>) -> Ranking {
+    Ranking::new("roc_auc_score", move |pred, y| {
+        let scores = second_of_two(pred, y)?;
+        match max_fpr {
+            None => Ok(roc_area(&scores)),
+            Some(most) if most > 0.0 && most <= 1.0 => {
+                Ok(Roc::new(scores.into_iter()).partial_auc(most).unwrap_or(f64::NAN))
+            }
+            Some(most) => {
+                Err(Error::config("max_fpr", format!("{most} is not above 0 and at most 1")))
+            }
+        }
+    })
+}
+
+/// The area under the receiver operating characteristic of several categories each: fastai's
+/// `RocAucMulti`, with [`Average::Macro`] by default there.
+#[must_use]
+pub fn roc_auc_multi(average: Average) -> Ranking {
+    multi("roc_auc_score", average, roc_area)
+}
+
+/// The mean of the precisions at each recall, of two classes: fastai's `APScoreBinary`.
+#[must_use]
+pub fn ap_score_binary() -> Ranking {
+    Ranking::new("average_precision_score", |pred, y| {
+        Ok(average_precision(&second_of_two(pred, y)?))
+    })
+}
+
+/// The mean of the precisions at each recall, of several categories each: fastai's `APScoreMulti`, with
+/// [`Average::Macro`] by default there.
+#[must_use]
+pub fn ap_score_multi(average: Average) -> Ranking {
+    multi("average_precision_score", average, average_precision)
+}
+
+fn multi(name: &'static str, average: Average, area: Area) -> Ranking {
+    Ranking::new(name, move |pred, y| {
+        if pred.size() != y.size() {
+            let why = format!("{:?} predictions for {:?} targets", pred.size(), y.size());
+            return Err(Error::config(name, why));
+        }
+        over_columns(&pairs(&pred.f_sigmoid()?, y)?, average, area, name)
+    })
+}

@@ -1,0 +1,146 @@
+//! Distances between numbers, and how well they go together.
+
+use super::{Mean, Whole, flat, whole::numbers};
+use crate::error::Result;
+use tch::{Kind, Tensor};
+
+/// The mean of `f` of flat predictions and targets.
+fn mean_of(
+    name: &str,
+    f: impl Fn(&Tensor, &Tensor) -> Tensor,
+) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
+    Mean::new(name, move |pred: &Tensor, y: &Tensor| {
+        let (pred, y) = flat(pred, y)?;
+        Ok(f(&pred, &y.f_to_kind(Kind::Float)?).mean(Kind::Float))
+    })
+}
+
+/// The mean of squared differences: fastai's `mse`.
+#[must_use]
+pub fn mse() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
+    mean_of("mse", |pred, y| (pred - y).square())
+}
+
+/// The mean of absolute differences: fastai's `mae`.
+#[must_use]
+pub fn mae() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
+    mean_of("mae", |pred, y| (pred - y).abs())
+}
+
+/// The mean of the squared differences of `ln(1 + x)`: fastai's `msle`.
+#[must_use]
+pub fn msle() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
+    mean_of("msle", |pred, y| ((y + 1.0).log() - (pred + 1.0).log()).square())
+}
+
+/// The root of the mean of squared differences of the whole epoch: fastai's `rmse`.
+#[must_use]
+pub fn rmse() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
+    mean_of("_rmse", |pred, y| (pred - y).square()).finish(f64::sqrt)
+}
+
+/// The root of the mean of squared relative differences of `eˣ`, over the whole epoch: fastai's
+/// `exp_rmspe`.
+#[must_use]
+pub fn exp_rmspe() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
+    let relative = |pred: &Tensor, y: &Tensor| ((y.exp() - pred.exp()) / y.exp()).square();
+    mean_of("_exp_rmspe", relative).finish(f64::sqrt)
+}
+
+/// `f` of all predictions and targets.
+fn of_all(
+    name: &str,
+    f: impl Fn(&[f64], &[f64]) -> f64,
+) -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+    Whole::new(name, move |pred: &Tensor, y: &Tensor| {
+        let (pred, y) = flat(pred, y)?;
+        Ok(f(&numbers(&pred)?, &numbers(&y)?))
+    })
+}
+
+fn mean(x: &[f64]) -> f64 {
+    x.iter().sum::<f64>() / x.len() as f64
+}
+
+/// The sum of squares of what is left of `x` without its mean.
+fn spread(x: &[f64]) -> f64 {
+    let mean = mean(x);
+    x.iter().map(|v| (v - mean).powi(2)).sum()
+}
+
+/// How much of the targets' spread is explained: 1 where there is nothing to explain and nothing left.
+fn explained(left: f64, all: f64) -> f64 {
+    match (left == 0.0, all == 0.0) {
+        (_, false) => 1.0 - left / all,
+        (true, true) => 1.0,
+        (false, true) => 0.0,
+    }
+}
+
+/// The part of the targets' spread that the predictions explain: fastai's `R2Score`.
+#[must_use]
+pub fn r2_score() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+    of_all("r2_score", |pred, y| {
+        let left = pred.iter().zip(y).map(|(p, y)| (y - p).powi(2)).sum();
+        explained(left, spread(y))
+    })
+}
+
+/// [`r2_score`] without the predictions' common offset: fastai's `ExplainedVariance`.
+#[must_use]
+pub fn explained_variance() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+    of_all("explained_variance_score", |pred, y| {
+        let left: Vec<f64> = pred.iter().zip(y).map(|(p, y)| y - p).collect();
+        explained(spread(&left), spread(y))
+    })
+}
+
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let both: f64 = a.iter().zip(b).map(|(x, y)| (x - mean_a) * (y - mean_b)).sum();
+    both / (spread(a) * spread(b)).sqrt()
+}
+
+/// The linear correlation of predictions and targets: fastai's `PearsonCorrCoef`. NaN where either is
+/// constant.
+#[must_use]
+pub fn pearson_corrcoef() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+    of_all("pearsonr", correlation)
+}
+
+/// The correlation of the ranks of predictions and targets: fastai's `SpearmanCorrCoef`. NaN where either
+/// is constant.
+#[must_use]
+pub fn spearman_corrcoef() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+    of_all("spearmanr", |pred, y| correlation(&ranks(pred), &ranks(y)))
+}
+
+/// The place of each number in their order; equal ones share the mean of their places.
+fn ranks(x: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..x.len()).collect();
+    order.sort_by(|&a, &b| x[a].total_cmp(&x[b]));
+    let mut ranks = vec![0.0; x.len()];
+    let mut before = 0;
+    for same in order.chunk_by(|&a, &b| x[a] == x[b]) {
+        let rank = before as f64 + (same.len() as f64 + 1.0) / 2.0;
+        same.iter().for_each(|&i| ranks[i] = rank);
+        before += same.len();
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_numbers_share_the_mean_of_their_places() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0]), [3.5, 1.0, 3.5, 2.0]);
+    }
+
+    #[test]
+    fn nothing_to_explain_is_explained_by_nothing_left() {
+        assert_eq!(explained(0.0, 0.0), 1.0);
+        assert_eq!(explained(2.0, 0.0), 0.0);
+    }
+}

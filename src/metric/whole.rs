@@ -1,0 +1,61 @@
+use super::Metric;
+use crate::error::Result;
+use tch::{Device, Kind, Tensor};
+
+/// A function of all predictions and targets of an epoch: fastai's `AccumMetric`. They stay on the device
+/// until the end of the epoch.
+///
+/// ```
+/// use finetune::{metric::{Metric, Whole}, tch::{Kind, Tensor}};
+///
+/// let mut range = Whole::new("range", |pred: &Tensor, _: &Tensor| {
+///     Ok(f64::try_from(pred.max() - pred.min())?)
+/// });
+/// range.update(&Tensor::from_slice(&[1.0, 4.0]), &Tensor::from_slice(&[0.0, 0.0]))?;
+/// range.update(&Tensor::from_slice(&[9.0]), &Tensor::from_slice(&[0.0]))?;
+/// assert_eq!(range.value()?, Some(8.0));
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(derive_more::Debug)]
+pub struct Whole<F> {
+    name: String,
+    #[debug(skip)]
+    f: F,
+    preds: Vec<Tensor>,
+    targets: Vec<Tensor>,
+}
+
+impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> Whole<F> {
+    /// A metric from a function of all predictions and all targets, which it gets on the CPU, one batch
+    /// below the other.
+    pub fn new(name: impl Into<String>, f: F) -> Self {
+        Self { name: name.into(), f, preds: vec![], targets: vec![] }
+    }
+}
+
+impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> Metric for Whole<F> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn reset(&mut self) {
+        self.preds.clear();
+        self.targets.clear();
+    }
+    fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
+        self.preds.push(pred.detach());
+        self.targets.push(y.detach());
+        Ok(())
+    }
+    fn value(&self) -> Result<Option<f64>> {
+        if self.preds.is_empty() {
+            return Ok(None);
+        }
+        let all = |parts: &[Tensor]| Tensor::f_cat(parts, 0)?.f_to_device(Device::Cpu);
+        Ok(Some((self.f)(&all(&self.preds)?, &all(&self.targets)?)?))
+    }
+}
+
+/// The numbers of a tensor, in row-major order.
+pub(super) fn numbers(t: &Tensor) -> Result<Vec<f64>> {
+    Ok(Vec::try_from(t.f_to_kind(Kind::Double)?.f_reshape([-1])?)?)
+}

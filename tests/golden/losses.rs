@@ -1,0 +1,154 @@
+//! Losses, their gradients, activations and decodings.
+use crate::frame::{Golden, Report, Tol, flat, ints, number};
+use finetune::loss::{Bce, BceWithLogits, CrossEntropy, Focal, L1, LabelSmoothing, Loss, Mse};
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+const CLOSE: Tol = Tol { rtol: 1e-5, atol: 1e-6 };
+
+pub(crate) fn check(golden: &Golden, report: &mut Report) {
+    for case in golden.cases("cases") {
+        report.case();
+        one(golden, case, report);
+    }
+    textbook(golden, report);
+    report.case();
+    let refused = &golden.json["bce_pos_weight_flatten_true"];
+    if refused.get("raises").is_some() {
+        report.differs(
+            "BCEWithLogitsLossFlat(pos_weight, flatten=True)",
+            "`pos_weight` needs no other shape, so there is no `flatten` to refuse",
+        );
+    }
+}
+
+fn text(v: &Value) -> &str {
+    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+}
+
+fn loss(golden: &Golden, case: &Value) -> Box<dyn Loss> {
+    let params = &case["params"];
+    let given = |key: &str| params.get(key).map(number);
+    let weight = |key: &str| {
+        let name = params.get(key).map(text)?;
+        Some(flat(&golden.tensor(name)).iter().map(|v| *v as f32).collect::<Vec<_>>())
+    };
+    let axis = given("axis").map_or(-1, |a| a as i64);
+    match text(&case["loss"]) {
+        "CrossEntropyLossFlat" => {
+            let mut loss = CrossEntropy::new().axis(axis);
+            if let Some(w) = weight("weight") {
+                loss = loss.weight(w);
+            }
+            Box::new(loss.label_smoothing(given("label_smoothing").unwrap_or(0.0)))
+        }
+        "LabelSmoothingCrossEntropy" | "LabelSmoothingCrossEntropyFlat" => {
+            let loss = LabelSmoothing::new(given("eps").unwrap_or(0.1)).axis(axis);
+            Box::new(weight("weight").map_or(loss.clone(), |w| loss.weight(w)))
+        }
+        "FocalLossFlat" => {
+            let loss = Focal::new().gamma(given("gamma").unwrap_or(2.0)).axis(axis);
+            Box::new(weight("weight").map_or(loss.clone(), |w| loss.weight(w)))
+        }
+        "BCEWithLogitsLossFlat" => {
+            let mut loss = BceWithLogits::new();
+            if let Some(w) = weight("weight") {
+                loss = loss.weight(w);
+            }
+            if let Some(w) = weight("pos_weight") {
+                loss = loss.pos_weight(w);
+            }
+            Box::new(given("thresh").map_or(loss.clone(), |t| loss.thresh(t)))
+        }
+        "BCELossFlat" => Box::new(Bce),
+        "MSELossFlat" => Box::new(Mse),
+        "L1LossFlat" => Box::new(L1),
+        other => panic!("no loss for `{other}`"),
+    }
+}
+
+fn one(golden: &Golden, case: &Value, report: &mut Report) {
+    let key = text(&case["key"]);
+    let name = format!("{key} {}{}", text(&case["loss"]), case["params"]);
+    let tensor = |what: &str| golden.tensor(&format!("{key}.{what}"));
+    let loss = loss(golden, case);
+    let (pred, y) = (tensor("input").set_requires_grad(true), tensor("target"));
+    let ours = match case["params"].get("reduction").map_or("mean", text) {
+        "mean" => loss.mean(&pred, &y),
+        "sum" => loss.sum(&pred, &y),
+        "none" => loss.elements(&pred, &y),
+        other => panic!("no reduction `{other}`"),
+    };
+    let theirs = tensor("expected");
+    if theirs.dim() > 1 {
+        report.exact(format!("{name} is flat"), &ours.dim(), &1);
+        report.differs(&name, "a loss without reduction is always flat, also with `pos_weight`");
+    }
+    let shape = if theirs.dim() > 1 { vec![-1] } else { theirs.size() };
+    report.tensor(&name, &ours, &theirs.view(shape.as_slice()), CLOSE);
+    ours.sum(Kind::Float).backward();
+    report.tensor(format!("{name} gradient"), &pred.grad(), &tensor("grad_of_sum"), CLOSE);
+
+    // What `get_preds` keeps: a number for each item, of which the plain mean is that of all.
+    let pred = pred.detach();
+    let each = loss.each(&pred, &y);
+    report.exact(format!("{name} each"), &each.size(), &vec![pred.size()[0]]);
+    let all = loss.elements(&pred, &y).mean(Kind::Float);
+    report.tensor(format!("{name} mean of each"), &each.mean(Kind::Float), &all, CLOSE);
+
+    activation(golden, case, &*loss, &name, report);
+    // An exported model decodes in the same way.
+    let built = loss.spec().map(|spec| spec.build());
+    report.holds(format!("{name} as data"), built.is_some_and(|b| b.spec() == loss.spec()));
+}
+
+fn activation(golden: &Golden, case: &Value, loss: &dyn Loss, name: &str, report: &mut Report) {
+    let key = text(&case["key"]);
+    let tensor = |what: &str| golden.tensor(&format!("{key}.{what}"));
+    if !golden.has(&format!("{key}.activation")) {
+        return;
+    }
+    let pred = tensor("input");
+    let activated = loss.activation(&pred);
+    let decoded = loss.decode(&activated);
+    let axis = case["params"].get("axis").map_or(-1, |a| number(a) as i64);
+    if text(&case["loss"]).starts_with("LabelSmoothing") && axis != -1 {
+        // fastai's softmax and argmax run over the last dimension, whatever `axis` says.
+        let wrong = pred.softmax(-1, Kind::Float);
+        report.tensor(format!("{name} theirs"), &wrong, &tensor("activation"), CLOSE);
+        let right = pred.softmax(axis, Kind::Float);
+        report.tensor(format!("{name} activation"), &activated, &right, CLOSE);
+        report.exact(format!("{name} decoded"), &ints(&decoded), &ints(&pred.argmax(axis, false)));
+        report.differs(name, "activation and decoding run along `axis`, as the loss does");
+        return;
+    }
+    report.tensor(format!("{name} activation"), &activated, &tensor("activation"), CLOSE);
+    let theirs = tensor("decodes_of_activation");
+    report.exact(format!("{name} decoded shape"), &decoded.size(), &theirs.size());
+    report.close(format!("{name} decoded"), &flat(&decoded), &flat(&theirs), CLOSE);
+}
+
+/// The example of two classes.
+fn textbook(golden: &Golden, report: &mut Report) {
+    report.case();
+    let tensor = |what: &str| golden.tensor(&format!("toy.{what}"));
+    let (acts, y) = (tensor("acts"), tensor("target"));
+    tch::manual_seed(42);
+    let drawn = Tensor::randn([6, 2], (Kind::Float, tch::Device::Cpu)) * 2;
+    report.tensor("toy acts from their seed", &drawn, &acts, Tol { rtol: 1e-6, atol: 1e-6 });
+    let loss = CrossEntropy::new();
+    report.tensor("toy softmax", &loss.activation(&acts), &tensor("softmax"), CLOSE);
+    report.tensor(
+        "toy sigmoid",
+        &BceWithLogits::new().activation(&acts),
+        &tensor("sigmoid"),
+        CLOSE,
+    );
+    report.tensor("toy each", &loss.each(&acts, &y), &tensor("loss_none"), CLOSE);
+    report.tensor("toy nll", &loss.each(&acts, &y), &tensor("nll_of_log_softmax"), CLOSE);
+    report.tensor("toy mean", &loss.mean(&acts, &y), &tensor("loss"), CLOSE);
+    let told = number(&golden.json["toy"]["loss"]);
+    report.close("toy loss", &flat(&loss.mean(&acts, &y)), &[told], CLOSE);
+    let picked = loss.activation(&acts).gather(1, &y.unsqueeze(1), false).view([-1]);
+    report.tensor("toy picked", &picked, &tensor("picked_probability"), CLOSE);
+}
