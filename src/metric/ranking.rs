@@ -75,11 +75,14 @@ pub enum MultiClass {
     OneVsOne,
 }
 
+/// A score of all predictions and targets.
+type OfAll = Box<dyn Fn(&Tensor, &Tensor) -> Result<f64>>;
+
 /// The area under a curve of all scores of an epoch. Made by [`roc_auc`] and its neighbours.
 #[derive(derive_more::Debug)]
 pub struct Ranking {
     #[debug(skip)]
-    of_all: Whole<Box<dyn Fn(&Tensor, &Tensor) -> Result<f64>>>,
+    of_all: Whole<OfAll>,
 }
 
 impl Ranking {
