@@ -17,7 +17,10 @@ pub use crate::{
         vision_learner,
     },
     metric::{accuracy, error_rate},
-    model::{resnet18, resnet34, resnet50, resnet101, resnet152},
+    model::{
+        efficientnet_b0, mobilenet_v3_large, mobilenet_v3_small, resnet18, resnet34, resnet50,
+        resnet101, resnet152,
+    },
     transform::{Resize, aug_transforms},
 };
 pub use tch::{Device, Tensor};

@@ -30,6 +30,8 @@ mod losses;
 mod lr_find;
 #[path = "golden/metrics.rs"]
 mod metrics;
+#[path = "golden/models.rs"]
+mod models;
 #[path = "golden/optim.rs"]
 mod optim;
 #[path = "golden/predict.rs"]
@@ -61,6 +63,7 @@ const TOPICS: &[Topic] = &[
     ("callbacks", callbacks::check),
     ("interp", interp::check),
     ("predict", predict::check),
+    ("models", models::check),
 ];
 
 fn main() {

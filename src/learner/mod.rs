@@ -19,6 +19,7 @@ mod run;
 mod stage;
 mod stop;
 mod suggest;
+mod torchscript;
 mod training;
 mod tta;
 mod vision;

@@ -11,7 +11,13 @@ use crate::{
     transform::Normalize,
 };
 use std::panic::{self, AssertUnwindSafe};
-use tch::Kind;
+use tch::{
+    Kind,
+    nn::{ModuleT, Path},
+};
+
+/// Builds a head below a path, for so many features and outputs.
+type MakeHead = Box<dyn Fn(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>>>;
 
 /// Puts together a [`Learner`] for images; see [`vision_learner`].
 #[derive(derive_more::Debug)]
@@ -24,6 +30,8 @@ pub struct VisionLearner {
     weights: WeightsFrom,
     normalize: bool,
     head: HeadOptions,
+    #[debug(skip)]
+    custom_head: Option<MakeHead>,
     #[debug(skip)]
     opt_func: OptFunc,
     defaults: Defaults,
@@ -45,6 +53,7 @@ pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
         weights: WeightsFrom::published(),
         normalize: true,
         head: HeadOptions::default(),
+        custom_head: None,
         opt_func: Box::new(|params| Optimizer::new(params, Adam::new())),
         defaults: Defaults::default(),
     }
@@ -88,6 +97,18 @@ impl VisionLearner {
         self.head = head;
         self
     }
+    /// A head of your own, which takes the body's feature map: `make` gets the place of its variables,
+    /// the features and the number of outputs, as
+    /// [`ArchSpec::build_with_head`](crate::model::ArchSpec::build_with_head) shows. Such a model cannot
+    /// be exported.
+    #[must_use]
+    pub fn custom_head(
+        mut self,
+        make: impl Fn(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>> + 'static,
+    ) -> Self {
+        self.custom_head = Some(Box::new(make));
+        self
+    }
     /// The optimizer. Default: Adam.
     #[must_use]
     pub fn opt_func(mut self, f: impl Fn(&[Param]) -> Result<Optimizer> + 'static) -> Self {
@@ -118,7 +139,10 @@ impl VisionLearner {
         let n_in = batch.x.size().get(1).copied().unwrap_or(0);
         let task = self.dls.task();
         let spec = ArchSpec::new(&self.arch, n_in as usize, task.n_out(), self.head);
-        let mut model = spec.build(self.dls.device(), seed)?;
+        let mut model = match self.custom_head {
+            None => spec.build(self.dls.device(), seed)?,
+            Some(make) => spec.build_with_head(self.dls.device(), seed, make)?,
+        };
         if self.pretrained {
             model.load_pretrained_from(&self.weights)?;
             if self.normalize {
@@ -130,7 +154,7 @@ impl VisionLearner {
             tch::no_grad(|| model.forward(&x, false).size())
         }));
         if !answer.is_ok_and(|size| size.last() == Some(&(task.n_out() as i64))) {
-            let why = format!("{} does not take images of shape {:?}", self.arch.name, x.size());
+            let why = format!("{} does not take images of shape {:?}", self.arch.name(), x.size());
             return Err(Error::config("vision_learner", why));
         }
         model.channels_last();

@@ -1,137 +1,244 @@
-//! Architectures by name, and what a model is built from.
+//! An architecture: how a network is built, where its body ends, and how it is split into groups.
 
-use super::{HeadOptions, Model, WeightsFrom, head::Head, resnet::ResNet, weights};
-use crate::{
-    error::{Error, Result},
-    seed::{Seed, Stream},
+use super::{
+    Model, Weights, WeightsFrom,
+    body::{Body, Children, kept},
+    weights,
+    zoo::Entry,
 };
-use rand::Rng as _;
-use serde::{Deserialize, Serialize};
+use crate::error::{Error, Result};
+use std::{borrow::Cow, fmt, panic, sync::Arc};
 use tch::{
-    Device, Tensor,
-    nn::{ModuleT, VarStore},
+    Tensor,
+    nn::{ModuleT, Path},
 };
 
-/// An architecture: a body that can be given a head.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arch {
-    /// Its name, as torchvision's: `resnet34`.
-    pub name: &'static str,
-    /// The channels of its last feature map.
-    pub features: i64,
-    blocks: [usize; 4],
-    bottleneck: bool,
-    /// The file of torchvision's weights, with the beginning of its SHA-256 in the name.
-    pub(super) file: &'static str,
-}
-
-const ALL: [Arch; 5] = [
-    arch("resnet18", [2, 2, 2, 2], false, "resnet18-f37072fd.pth"),
-    arch("resnet34", [3, 4, 6, 3], false, "resnet34-b627a593.pth"),
-    arch("resnet50", [3, 4, 6, 3], true, "resnet50-11ad3fa6.pth"),
-    arch("resnet101", [3, 4, 23, 3], true, "resnet101-cd907fc2.pth"),
-    arch("resnet152", [3, 8, 36, 3], true, "resnet152-f82ba261.pth"),
-];
-
-const fn arch(
-    name: &'static str,
-    blocks: [usize; 4],
-    bottleneck: bool,
-    file: &'static str,
-) -> Arch {
-    Arch { name, features: if bottleneck { 2048 } else { 512 }, blocks, bottleneck, file }
-}
-
-/// ResNet-18: 11 million parameters in the body.
-#[must_use]
-pub fn resnet18() -> Arch {
-    ALL[0].clone()
-}
-
-/// ResNet-34: 21 million parameters in the body.
-#[must_use]
-pub fn resnet34() -> Arch {
-    ALL[1].clone()
-}
-
-/// ResNet-50: 24 million parameters in the body.
-#[must_use]
-pub fn resnet50() -> Arch {
-    ALL[2].clone()
-}
-
-/// ResNet-101: 43 million parameters in the body.
-#[must_use]
-pub fn resnet101() -> Arch {
-    ALL[3].clone()
-}
-
-/// ResNet-152: 58 million parameters in the body.
-#[must_use]
-pub fn resnet152() -> Arch {
-    ALL[4].clone()
-}
-
-/// The architecture called `name`.
+/// An architecture: a network whose body can be given a head.
 ///
-/// # Errors
-/// [`Error::Config`] listing the names that there are.
-pub fn by_name(name: &str) -> Result<Arch> {
-    ALL.iter().find(|a| a.name == name).cloned().ok_or_else(|| {
-        let names: Vec<_> = ALL.iter().map(|a| a.name).collect();
-        Error::config("arch", format!("there is no `{name}`: there are {}", names.join(", ")))
+/// Those of this crate are [`resnet34`](super::resnet34) and so on; [`Arch::new`] makes one of your own.
+#[derive(Clone)]
+pub struct Arch {
+    name: Cow<'static, str>,
+    make: Make,
+    cut: Option<i64>,
+    splits: Cow<'static, [usize]>,
+    /// The features of the body, if they are known without asking it.
+    features: Option<i64>,
+    weights: Option<Weights>,
+}
+
+/// Appends the children of a network.
+#[derive(Clone)]
+enum Make {
+    Shipped(&'static Entry),
+    Own(Arc<dyn Fn(&mut Children<'_>, i64) + Send + Sync>),
+}
+
+impl Arch {
+    pub(super) fn shipped(entry: &'static Entry) -> Self {
+        Self {
+            name: Cow::Borrowed(entry.name),
+            make: Make::Shipped(entry),
+            cut: Some(entry.cut),
+            splits: Cow::Borrowed(entry.splits),
+            features: Some(entry.features),
+            weights: entry.weights.first().copied(),
+        }
+    }
+
+    /// An architecture of your own: `make` appends the children of a network for so many input channels.
+    ///
+    /// A network that is no list can be one child. Its parameter groups are those of [`split`](Self::split),
+    /// or those that you give with [`Path::set_group`](tch::nn::Path::set_group); the head is one more.
+    /// See [`Children`] for an example. Such a model cannot be exported, since a file cannot hold code.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        make: impl Fn(&mut Children<'_>, i64) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: Cow::Owned(name.into()),
+            make: Make::Own(Arc::new(make)),
+            cut: None,
+            splits: Cow::Borrowed(&[]),
+            features: None,
+            weights: None,
+        }
+    }
+
+    /// Its name: torchvision's, such as `resnet34`, or your own.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The children of the whole network, before any cut: `conv1`, `bn1` and so on.
+    #[must_use]
+    pub fn children(&self) -> Vec<String> {
+        self.list(3, 1).names()
+    }
+
+    /// Where the body ends: so many children are kept, or left away at the end if `at` is negative, as
+    /// with fastai's `cut`. The children of a network that has `features` are counted one by one.
+    /// Default: before the last pooling.
+    #[must_use]
+    pub fn cut(mut self, at: i64) -> Self {
+        (self.cut, self.features) = (Some(at), None);
+        self
+    }
+
+    /// Where parameter groups begin: `[6]` puts the children before the seventh into group 0 and the
+    /// others into group 1, as fastai's `splitter` does. Default: fastai's split for the architectures of
+    /// its `model_meta`, else one group.
+    #[must_use]
+    pub fn split(mut self, at: &[usize]) -> Self {
+        self.splits = Cow::Owned(at.to_vec());
+        self
+    }
+
+    /// Other published weights than the default ones, by torchvision's name: `IMAGENET1K_V1`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] listing what is published.
+    pub fn weights_named(mut self, name: &str) -> Result<Self> {
+        let all = self.published();
+        let Some(weights) = all.iter().find(|w| w.name == name) else {
+            let names: Vec<_> = all.iter().map(|w| w.name).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let why = format!("{} has no weights `{name}`: there are {names}", self.name);
+            return Err(Error::config("weights_named", why));
+        };
+        self.weights = Some(*weights);
+        Ok(self)
+    }
+
+    /// The weights that are loaded when pretrained ones are asked for. None if none are published.
+    #[must_use]
+    pub fn weights(&self) -> Option<&Weights> {
+        self.weights.as_ref()
+    }
+
+    /// All weights that torchvision publishes for it.
+    #[must_use]
+    pub fn published(&self) -> &'static [Weights] {
+        match &self.make {
+            Make::Shipped(entry) => entry.weights,
+            Make::Own(_) => &[],
+        }
+    }
+
+    /// The channels of the body's last feature map.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the body must be asked and takes no image of up to 2048 pixels.
+    pub fn features(&self) -> Result<i64> {
+        match self.features {
+            Some(features) => Ok(features),
+            None => {
+                let vars = tch::nn::VarStore::new(tch::Device::Cpu);
+                let body = self.body(&vars.root(), 3)?;
+                self.features_of(&body, 3)
+            }
+        }
+    }
+
+    /// [`features`](Self::features), with the body at hand.
+    pub(super) fn features_of(&self, body: &Body, n_in: i64) -> Result<i64> {
+        match self.features {
+            Some(features) => Ok(features),
+            None => probe(body, n_in).ok_or_else(|| {
+                let why =
+                    format!("the body takes no image of {n_in} channels and up to 2048 pixels");
+                Error::config("arch", format!("{}: {why}", self.name))
+            }),
+        }
+    }
+
+    /// Where the body ends and how it is split, if other than by default; none for an architecture that
+    /// a file cannot name.
+    pub(super) fn changes(&self) -> Option<(Option<i64>, Option<Vec<usize>>)> {
+        let Make::Shipped(entry) = &self.make else { return None };
+        let cut = self.cut.filter(|cut| *cut != entry.cut);
+        let splits = (self.splits != entry.splits).then(|| self.splits.to_vec());
+        Some((cut, splits))
+    }
+
+    /// The names of the children that the body leaves away.
+    pub(super) fn beyond_cut(&self) -> Vec<String> {
+        let names = self.children();
+        names[kept(names.len(), self.cut)..].to_vec()
+    }
+
+    fn list(&self, n_in: i64, n_out: i64) -> Children<'_> {
+        let mut children = Children::default();
+        match &self.make {
+            Make::Shipped(entry) => (entry.children)(&mut children, n_in, n_out),
+            Make::Own(make) => make(&mut children, n_in),
+        }
+        children
+    }
+
+    /// Builds the body.
+    pub(super) fn body(&self, path: &Path<'_>, n_in: i64) -> Result<Body> {
+        let children = self.list(n_in, 1);
+        self.checked(&children)?;
+        Ok(children.build(path, self.cut, &self.splits))
+    }
+
+    /// Builds the whole network with its own classifier, which is one more group.
+    pub(super) fn whole(&self, path: &Path<'_>, n_in: i64, n_out: i64) -> Result<Body> {
+        let children = self.list(n_in, n_out);
+        self.checked(&children)?;
+        let end = kept(children.names().len(), self.cut);
+        let splits: Vec<usize> = self.splits.iter().copied().chain([end]).collect();
+        Ok(children.build(path, None, &splits))
+    }
+
+    fn checked(&self, children: &Children<'_>) -> Result<()> {
+        let names = children.names();
+        let wrong = |why: String| Err(Error::config("arch", format!("{}: {why}", self.name)));
+        if let Some(twice) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
+            return wrong(format!("two children are called `{}`", twice.1));
+        }
+        let levels = |n: &String| n.split('.').any(str::is_empty);
+        if let Some(name) = names.iter().find(|n| levels(n)) {
+            return wrong(format!("`{name}` is no name for a child"));
+        }
+        let beyond = self.cut.is_some_and(|cut| cut > names.len() as i64);
+        if beyond || kept(names.len(), self.cut) == 0 {
+            let cut = self.cut.unwrap_or(0);
+            return wrong(format!("a cut at {cut} does not fit {} children", names.len()));
+        }
+        Ok(())
+    }
+}
+
+/// The channels that the body makes of the smallest image that it takes.
+fn probe(body: &Body, n_in: i64) -> Option<i64> {
+    let _guard = tch::no_grad_guard();
+    [64, 128, 256, 512, 1024, 2048].into_iter().find_map(|size| {
+        let x = Tensor::zeros([1, n_in, size, size], tch::kind::FLOAT_CPU);
+        let forward = panic::AssertUnwindSafe(|| body.forward_t(&x, false).size());
+        panic::catch_unwind(forward).ok()?.get(1).copied()
     })
 }
 
-/// What a model is built from, as data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ArchSpec {
-    arch: String,
-    n_in: usize,
-    n_out: usize,
-    head: HeadOptions,
-}
-
-impl ArchSpec {
-    /// A body for `n_in` channels, with a head for `n_out` outputs.
-    #[must_use]
-    pub fn new(arch: &Arch, n_in: usize, n_out: usize, head: HeadOptions) -> Self {
-        Self { arch: arch.name.to_owned(), n_in, n_out, head }
-    }
-
-    /// The architecture.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if this crate has none of that name.
-    pub fn arch(&self) -> Result<Arch> {
-        by_name(&self.arch)
-    }
-
-    /// The model with new weights, drawn from `seed`: torchvision's initialisation for the body,
-    /// fastai's for the head. The same on every device.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for an unknown architecture or for 0 channels or outputs.
-    pub fn build(&self, device: Device, seed: Seed) -> Result<Model> {
-        let arch = self.arch()?;
-        if self.n_in == 0 || self.n_out == 0 {
-            return Err(Error::config("n_out", "a model needs input channels and outputs"));
-        }
-        tch::manual_seed(seed.rng(Stream::Init).next_u64() as i64);
-        let mut vars = VarStore::new(Device::Cpu);
-        let net = {
-            let root = vars.root();
-            let body = ResNet::new(&root, self.n_in as i64, arch.blocks, arch.bottleneck);
-            let path = root.set_group(2) / "head";
-            let head = Head::new(&path, arch.features, self.n_out as i64, &self.head);
-            BodyAndHead { body, head }
-        };
-        vars.set_device(device);
-        let mut model = Model::from_module(vars, net)?;
-        model.spec = Some(self.clone());
-        Ok(model)
+impl fmt::Debug for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("Arch");
+        all.field("name", &self.name).field("cut", &self.cut).field("splits", &self.splits);
+        all.finish_non_exhaustive()
     }
 }
+
+impl PartialEq for Arch {
+    /// Whether both have the same name and are cut and split alike.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.cut, &self.splits) == (&other.name, other.cut, &other.splits)
+    }
+}
+
+impl Eq for Arch {}
 
 impl Model {
     /// Loads torchvision's ImageNet weights into the body; the head stays as it is.
@@ -148,45 +255,43 @@ impl Model {
     /// # Errors
     /// As [`load_pretrained`](Self::load_pretrained).
     pub fn load_pretrained_from(&mut self, from: &WeightsFrom) -> Result<()> {
-        let Some(spec) = self.spec().cloned() else {
+        let Some((arch, n_in)) = self.arch.clone() else {
             return Err(Error::config("pretrained", "a network of your own has no such weights"));
         };
-        weights::load(self, &spec.arch()?, spec.n_in, from)
+        weights::load(self, &arch, n_in, from)
+    }
+
+    /// The architecture of the body; none for a network of your own.
+    #[must_use]
+    pub fn arch(&self) -> Option<&Arch> {
+        self.arch.as_ref().map(|(arch, _)| arch)
     }
 }
 
-#[derive(Debug)]
-struct BodyAndHead {
-    body: ResNet,
-    head: Head,
-}
-
-impl ModuleT for BodyAndHead {
-    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        self.head.forward_t(&self.body.forward_t(x, train), train)
-    }
-}
-
-/// fastai's name for a variable of this crate's residual networks: `layer1.0.bn1.weight` is
-/// `0.4.0.bn1.weight` there, `head.8.weight` is `1.8.weight`.
+/// fastai's name for a variable of a model of this crate: `layer1.0.bn1.weight` is
+/// `0.4.0.bn1.weight` there, `features.3.weight` is `0.0.3.weight`, and `head.8.weight` is
+/// `1.8.weight`. xresnet's children have numbers already, which get a `0.` in front.
 ///
 /// ```
 /// use finetune::model::fastai_name;
 ///
 /// assert_eq!(fastai_name("layer1.0.bn1.weight"), "0.4.0.bn1.weight");
+/// assert_eq!(fastai_name("features.3.weight"), "0.0.3.weight");
+/// assert_eq!(fastai_name("4.0.convpath.0.0.weight"), "0.4.0.convpath.0.0.weight");
 /// assert_eq!(fastai_name("head.8.weight"), "1.8.weight");
 /// ```
 #[must_use]
 pub fn fastai_name(name: &str) -> String {
     let (first, rest) = name.split_once('.').unwrap_or((name, ""));
     let place = match first {
-        "conv1" => "0.0",
+        "conv1" | "features" => "0.0",
         "bn1" => "0.1",
         "layer1" => "0.4",
         "layer2" => "0.5",
         "layer3" => "0.6",
         "layer4" => "0.7",
         "head" => "1",
+        number if number.parse::<u32>().is_ok() => return format!("0.{name}"),
         other => other,
     };
     format!("{place}.{rest}")

@@ -1,9 +1,14 @@
 //! What comes after the body: pooling, normalization, dropout and linear layers.
 
+use super::{
+    batch_norm::{BatchNorm, batch_norm1d},
+    layers::Activation,
+};
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{
     Tensor,
-    nn::{self, BatchNorm, Linear, ModuleT, Path},
+    nn::{self, Init, Linear, ModuleT, Path},
 };
 
 /// The layers after the body: the arguments of fastai's
@@ -19,6 +24,24 @@ pub struct HeadOptions {
     bn_final: bool,
     lin_first: bool,
     y_range: Option<(f64, f64)>,
+    act: Activation,
+    init: HeadInit,
+}
+
+/// How the linear layers of a head are drawn. Their biases begin at zero, but for `Default`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum HeadInit {
+    /// Normal, scaled for the inputs: He et al., <https://arxiv.org/abs/1502.01852>.
+    KaimingNormal,
+    /// Uniform, scaled for the inputs.
+    KaimingUniform,
+    /// Normal, scaled for inputs and outputs: Glorot and Bengio, 2010.
+    XavierNormal,
+    /// Uniform, scaled for inputs and outputs.
+    XavierUniform,
+    /// PyTorch's own, biases too: fastai's `init=None`.
+    Default,
 }
 
 impl Default for HeadOptions {
@@ -32,6 +55,8 @@ impl Default for HeadOptions {
             bn_final: false,
             lin_first: false,
             y_range: None,
+            act: Activation::Relu,
+            init: HeadInit::KaimingNormal,
         }
     }
 }
@@ -91,132 +116,245 @@ impl HeadOptions {
         self.y_range = Some((low, high));
         self
     }
-}
-
-/// One layer of a head.
-#[derive(Debug)]
-enum Layer {
-    ConcatPool,
-    AvgPool,
-    Flatten,
-    Norm(BatchNorm),
-    Dropout(f64),
-    Linear(Linear),
-    Relu,
-    SigmoidRange(f64, f64),
-}
-
-/// The layers after a body, numbered as in fastai's `Sequential`.
-#[derive(Debug)]
-pub(super) struct Head(Vec<Layer>);
-
-/// Adds layers one by one, each under its number.
-struct Builder<'a> {
-    path: &'a Path<'a>,
-    layers: Vec<Layer>,
-}
-
-impl Builder<'_> {
-    fn linear(&mut self, n_in: i64, n_out: i64, bias: bool) {
-        let path = self.path / self.layers.len().to_string();
-        let stdev = (2.0 / n_in as f64).sqrt();
-        let config = nn::LinearConfig {
-            ws_init: nn::Init::Randn { mean: 0.0, stdev },
-            bs_init: Some(nn::Init::Const(0.0)),
-            bias,
-        };
-        self.layers.push(Layer::Linear(nn::linear(path, n_in, n_out, config)));
+    /// What follows each hidden linear layer. Default: ReLU.
+    #[must_use]
+    pub fn act(mut self, act: Activation) -> Self {
+        self.act = act;
+        self
+    }
+    /// How the linear layers are drawn. Default: Kaiming-normal.
+    #[must_use]
+    pub fn init(mut self, init: HeadInit) -> Self {
+        self.init = init;
+        self
     }
 
-    fn norm(&mut self, n: i64, bias: f64, momentum: f64) {
-        let path = self.path / self.layers.len().to_string();
-        let config = nn::BatchNormConfig {
-            ws_init: nn::Init::Const(1.0),
-            bs_init: nn::Init::Const(bias),
-            momentum,
-            ..Default::default()
-        };
-        self.layers.push(Layer::Norm(nn::batch_norm1d(path, n, config)));
-    }
-
-    fn dropout(&mut self, p: f64) {
-        if p != 0.0 {
-            self.layers.push(Layer::Dropout(p));
-        }
-    }
-}
-
-impl Head {
-    /// A head for `features` channels and `n_out` outputs.
-    pub(super) fn new(path: &Path<'_>, features: i64, n_out: i64, o: &HeadOptions) -> Self {
-        let features = if o.pool && o.concat_pool { features * 2 } else { features };
-        let hidden = o.lin_ftrs.clone().unwrap_or_else(|| vec![512]);
+    /// The layers that these options mean for `features` channels and `n_out` outputs.
+    ///
+    /// ```
+    /// use finetune::model::{HeadLayer, HeadOptions};
+    ///
+    /// let layers = HeadOptions::new().ps(vec![0.2]).layers(512, 37)?;
+    /// assert_eq!(layers.len(), 9);
+    /// assert_eq!(layers[3], HeadLayer::Dropout(0.1));
+    /// assert_eq!(layers[8], HeadLayer::Linear { n_in: 512, n_out: 37, bias: false });
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a width that is not positive, a probability outside of 0 to 1, no
+    /// probability at all, or a range that is empty.
+    pub fn layers(&self, features: i64, n_out: i64) -> Result<Vec<HeadLayer>> {
+        let pooled = if self.pool && self.concat_pool { features * 2 } else { features };
+        let hidden = self.lin_ftrs.clone().unwrap_or_else(|| vec![512]);
         let widths: Vec<i64> =
-            std::iter::once(features).chain(hidden).chain(std::iter::once(n_out)).collect();
-        let mut ps = match o.ps.as_slice() {
-            [p] => vec![p / 2.0; widths.len() - 2],
+            std::iter::once(pooled).chain(hidden).chain(std::iter::once(n_out)).collect();
+        self.check(&widths)?;
+        let mut ps = match self.ps.as_slice() {
+            [p] => [vec![p / 2.0; widths.len() - 2], vec![*p]].concat(),
             all => all.to_vec(),
-        };
-        if let [p] = o.ps.as_slice() {
-            ps.push(*p);
         }
-        let mut b = Builder { path, layers: vec![] };
-        if o.pool {
-            b.layers.push(if o.concat_pool { Layer::ConcatPool } else { Layer::AvgPool });
-            b.layers.push(Layer::Flatten);
+        .into_iter();
+        let mut layers = vec![];
+        if self.pool {
+            layers.push(if self.concat_pool { HeadLayer::ConcatPool } else { HeadLayer::AvgPool });
+            layers.push(HeadLayer::Flatten);
         }
-        let mut ps = ps.into_iter();
-        if o.lin_first {
-            b.dropout(ps.next().unwrap_or(0.0));
+        if self.lin_first {
+            layers.extend(ps.next().map(HeadLayer::Dropout));
         }
         let last = widths.len() - 2;
         for (i, (pair, p)) in widths.windows(2).zip(ps).enumerate() {
-            let (n_in, n_out) = (pair[0], pair[1]);
-            let norm = i > 0 || o.first_bn;
-            if o.lin_first {
-                b.linear(n_in, n_out, !norm);
-                if i < last {
-                    b.layers.push(Layer::Relu);
-                }
+            self.push_linear(&mut layers, (pair[0], pair[1]), i > 0 || self.first_bn, p, i < last);
+        }
+        if self.lin_first {
+            layers.push(HeadLayer::Linear { n_in: widths[last], n_out, bias: true });
+        }
+        if self.bn_final {
+            layers.push(HeadLayer::BatchNorm { features: n_out, bias: 0.0, momentum: 0.01 });
+        }
+        layers.extend(self.y_range.map(|(low, high)| HeadLayer::SigmoidRange { low, high }));
+        Ok(layers)
+    }
+
+    /// A linear layer with its normalization, dropout and activation: fastai's `LinBnDrop`.
+    fn push_linear(
+        &self,
+        layers: &mut Vec<HeadLayer>,
+        (n_in, n_out): (i64, i64),
+        norm: bool,
+        p: f64,
+        act: bool,
+    ) {
+        let features = if self.lin_first { n_out } else { n_in };
+        let norms = norm.then_some(HeadLayer::BatchNorm { features, bias: 1e-3, momentum: 0.1 });
+        let norms = norms.into_iter().chain((p != 0.0).then_some(HeadLayer::Dropout(p)));
+        let linear = [HeadLayer::Linear { n_in, n_out, bias: !norm }];
+        let linear = linear.into_iter().chain(act.then_some(HeadLayer::Act(self.act)));
+        if self.lin_first {
+            layers.extend(linear.chain(norms));
+        } else {
+            layers.extend(norms.chain(linear));
+        }
+    }
+
+    fn check(&self, widths: &[i64]) -> Result<()> {
+        if let Some(width) = widths.iter().find(|n| **n <= 0) {
+            return Err(Error::config("lin_ftrs", format!("a layer of width {width} cannot be")));
+        }
+        if let Some(p) = self.ps.iter().find(|p| !(0.0..=1.0).contains(*p)) {
+            return Err(Error::config("ps", format!("{p} is no probability")));
+        }
+        if self.ps.is_empty() {
+            return Err(Error::config(
+                "ps",
+                "is empty: give one probability, or one for each layer",
+            ));
+        }
+        match self.y_range {
+            Some((low, high)) if !(low < high) => {
+                Err(Error::config("y_range", format!("{low} is not below {high}")))
             }
-            if norm {
-                b.norm(if o.lin_first { n_out } else { n_in }, 1e-3, 0.1);
+            _ => Ok(()),
+        }
+    }
+
+    /// The head for `features` channels and `n_out` outputs, with variables below `path` that are
+    /// drawn from libtorch's generator. Layers have the numbers of fastai's `Sequential`.
+    ///
+    /// # Errors
+    /// As [`layers`](Self::layers).
+    pub fn build(&self, path: &Path<'_>, features: i64, n_out: i64) -> Result<Head> {
+        let layers = self.layers(features, n_out)?.into_iter().enumerate();
+        Ok(Head(layers.map(|(i, layer)| self.built(layer, &(path / i))).collect()))
+    }
+
+    fn built(&self, layer: HeadLayer, path: &Path<'_>) -> Built {
+        match layer {
+            HeadLayer::BatchNorm { features, bias, momentum } => {
+                let config = nn::BatchNormConfig {
+                    ws_init: Init::Const(1.0),
+                    bs_init: Init::Const(bias),
+                    momentum,
+                    ..Default::default()
+                };
+                Built::Norm(batch_norm1d(path, features, config))
             }
-            b.dropout(p);
-            if !o.lin_first {
-                b.linear(n_in, n_out, !norm);
-                if i < last {
-                    b.layers.push(Layer::Relu);
-                }
+            HeadLayer::Linear { n_in, n_out, bias } => {
+                let (ws_init, bs_init) = self.init.draws(n_in as f64, n_out as f64);
+                Built::Linear(nn::linear(
+                    path,
+                    n_in,
+                    n_out,
+                    nn::LinearConfig { ws_init, bs_init, bias },
+                ))
             }
+            plain => Built::Plain(plain),
         }
-        if o.lin_first {
-            b.linear(widths[last], n_out, true);
-        }
-        if o.bn_final {
-            b.norm(n_out, 0.0, 0.01);
-        }
-        if let Some((low, high)) = o.y_range {
-            b.layers.push(Layer::SigmoidRange(low, high));
-        }
-        Self(b.layers)
     }
 }
+
+impl HeadInit {
+    /// Of weights and biases; none for PyTorch's own biases.
+    fn draws(self, n_in: f64, n_out: f64) -> (Init, Option<Init>) {
+        let normal = |variance: f64| Init::Randn { mean: 0.0, stdev: variance.sqrt() };
+        let uniform = |variance: f64| {
+            let bound = (3.0 * variance).sqrt();
+            Init::Uniform { lo: -bound, up: bound }
+        };
+        let zero = Some(Init::Const(0.0));
+        match self {
+            Self::KaimingNormal => (normal(2.0 / n_in), zero),
+            Self::KaimingUniform => (uniform(2.0 / n_in), zero),
+            Self::XavierNormal => (normal(2.0 / (n_in + n_out)), zero),
+            Self::XavierUniform => (uniform(2.0 / (n_in + n_out)), zero),
+            Self::Default => (uniform(1.0 / (3.0 * n_in)), None),
+        }
+    }
+}
+
+/// One layer of a head.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum HeadLayer {
+    /// The largest value of each channel, then the mean of each: [`adaptive_concat_pool2d`].
+    ConcatPool,
+    /// The mean of each channel.
+    AvgPool,
+    /// All dimensions but the first in a row.
+    Flatten,
+    /// A batch normalization; weights begin at 1.
+    BatchNorm {
+        /// Its width.
+        features: i64,
+        /// Where its biases begin: a thousandth, as all of fastai's, but 0 for the last layer.
+        bias: f64,
+        /// The weight of a batch in the running statistics.
+        momentum: f64,
+    },
+    /// Dropout with this probability.
+    Dropout(f64),
+    /// A linear layer.
+    Linear {
+        /// Its inputs.
+        n_in: i64,
+        /// Its outputs.
+        n_out: i64,
+        /// Whether it has biases: not where a normalization comes before it.
+        bias: bool,
+    },
+    /// An activation.
+    Act(Activation),
+    /// Squeezes between two values by a sigmoid.
+    SigmoidRange {
+        /// The lower one.
+        low: f64,
+        /// The upper one.
+        high: f64,
+    },
+}
+
+/// A layer with its variables.
+#[derive(Debug)]
+enum Built {
+    Norm(BatchNorm),
+    Linear(Linear),
+    Plain(HeadLayer),
+}
+
+/// The layers after a body, numbered as in fastai's `Sequential`; see [`HeadOptions::build`].
+#[derive(Debug)]
+pub struct Head(Vec<Built>);
 
 impl ModuleT for Head {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
         self.0.iter().fold(x.shallow_clone(), |x, layer| match layer {
-            Layer::ConcatPool => {
-                let max = x.adaptive_max_pool2d([1, 1]).0;
-                Tensor::cat(&[max, x.adaptive_avg_pool2d([1, 1])], 1)
-            }
-            Layer::AvgPool => x.adaptive_avg_pool2d([1, 1]),
-            Layer::Flatten => x.flatten(1, -1),
-            Layer::Norm(norm) => norm.forward_t(&x, train),
-            Layer::Dropout(p) => x.dropout(*p, train),
-            Layer::Linear(linear) => linear.forward_t(&x, train),
-            Layer::Relu => x.relu(),
-            Layer::SigmoidRange(low, high) => x.sigmoid() * (high - low) + *low,
+            Built::Norm(norm) => norm.forward_t(&x, train),
+            Built::Linear(linear) => linear.forward_t(&x, train),
+            Built::Plain(layer) => layer.apply(x, train),
         })
     }
+}
+
+impl HeadLayer {
+    fn apply(self, x: Tensor, train: bool) -> Tensor {
+        match self {
+            Self::ConcatPool => adaptive_concat_pool2d(&x, 1),
+            Self::AvgPool => x.adaptive_avg_pool2d([1, 1]),
+            Self::Flatten => x.flatten(1, -1),
+            Self::Dropout(p) => x.dropout(p, train),
+            Self::Act(act) => act.apply(x, train),
+            Self::SigmoidRange { low, high } => x.sigmoid() * (high - low) + low,
+            Self::BatchNorm { .. } | Self::Linear { .. } => x,
+        }
+    }
+}
+
+/// The maxima of `size` by `size` regions of each channel, followed by their means: `[N, C, H, W]` to
+/// `[N, 2 * C, size, size]`. fastai's
+/// [`AdaptiveConcatPool2d`](https://docs.fast.ai/layers.html#adaptiveconcatpool2d).
+#[must_use]
+pub fn adaptive_concat_pool2d(x: &Tensor, size: i64) -> Tensor {
+    let max = x.adaptive_max_pool2d([size; 2]).0;
+    Tensor::cat(&[max, x.adaptive_avg_pool2d([size; 2])], 1)
 }

@@ -2,23 +2,45 @@
 
 mod arch;
 mod batch_norm;
+mod body;
+mod densenet;
+mod efficientnet;
 mod head;
+mod layers;
+mod mobilenet;
+mod net;
 mod resnet;
 mod source;
+mod spec;
+mod squeezenet;
+mod torchscript;
+mod vgg;
 mod weights;
+mod xresnet;
+mod zoo;
 
 pub use {
-    arch::{
-        Arch, ArchSpec, by_name, fastai_name, resnet18, resnet34, resnet50, resnet101, resnet152,
-    },
+    arch::{Arch, fastai_name},
     batch_norm::{BatchNorm, batch_norm1d, batch_norm2d},
-    head::HeadOptions,
+    body::Children,
+    head::{Head, HeadInit, HeadLayer, HeadOptions, adaptive_concat_pool2d},
+    layers::Activation,
     source::{WeightsFrom, read_weights},
+    spec::ArchSpec,
+    weights::adapt_first_layer,
+    zoo::{
+        Weights, alexnet, all, by_name, densenet121, densenet161, densenet169, densenet201,
+        efficientnet_b0, mobilenet_v3_large, mobilenet_v3_small, resnet18, resnet34, resnet50,
+        resnet101, resnet152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, squeezenet1_0,
+        squeezenet1_1, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn, wide_resnet50_2, wide_resnet101_2,
+        xresnet18, xresnet34, xresnet50,
+    },
 };
 
 pub(crate) use source::checkpoints;
 
 use crate::error::{Error, Result};
+use net::Net;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{
     Device, Tensor,
@@ -61,9 +83,11 @@ impl Clone for Param {
 #[derive(Debug)]
 pub struct Model {
     vars: VarStore,
-    net: Box<dyn ModuleT>,
+    net: Net,
     params: Vec<Param>,
     buffers: Vec<(String, Tensor)>,
+    /// The architecture, and the channels that it takes.
+    arch: Option<(Arch, usize)>,
     spec: Option<ArchSpec>,
     hold_frozen_norms: bool,
 }
@@ -75,6 +99,10 @@ impl Model {
     /// # Errors
     /// [`Error::Config`] if a variable that can be trained has no name.
     pub fn from_module(vars: VarStore, net: impl ModuleT + 'static) -> Result<Self> {
+        Self::from_net(vars, Net::Own(Box::new(net)))
+    }
+
+    fn from_net(vars: VarStore, net: Net) -> Result<Self> {
         let named: BTreeMap<String, Tensor> = vars.variables().into_iter().collect();
         let names: BTreeMap<usize, &String> =
             named.iter().map(|(name, t)| (t.data_ptr() as usize, name)).collect();
@@ -103,13 +131,37 @@ impl Model {
             .filter(|(name, _)| !trained.contains(name.as_str()))
             .map(|(name, t)| (name.clone(), t.shallow_clone()))
             .collect();
-        Ok(Self { vars, net: Box::new(net), params, buffers, spec: None, hold_frozen_norms: false })
+        Ok(Self { vars, net, params, buffers, arch: None, spec: None, hold_frozen_norms: false })
     }
 
     /// The network's output; with dropout and batch statistics if `train`.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        self.forward_with(x, train, &mut |_, _| {})
+    }
+
+    /// [`forward`](Self::forward), where `visit` sees the output of each child of the body and of the
+    /// `head` by name. It must copy what it keeps: the next child may overwrite it.
+    ///
+    /// ```
+    /// use finetune::{model::{ArchSpec, HeadOptions, resnet18}, seed::Seed, tch::{self, Device, Tensor}};
+    ///
+    /// let spec = ArchSpec::new(&resnet18(), 3, 2, HeadOptions::new());
+    /// let model = spec.build(Device::Cpu, Seed(1))?;
+    /// let mut shapes = vec![];
+    /// let x = Tensor::zeros([1, 3, 64, 64], tch::kind::FLOAT_CPU);
+    /// let _ = model.forward_with(&x, false, &mut |name, out| shapes.push((name.to_owned(), out.size())));
+    /// assert_eq!(shapes[0], ("conv1".to_owned(), vec![1, 64, 32, 32]));
+    /// assert_eq!(shapes[7], ("layer4".to_owned(), vec![1, 512, 2, 2]));
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        train: bool,
+        visit: &mut dyn FnMut(&str, &Tensor),
+    ) -> Tensor {
         let _hold = batch_norm::Hold::new(self.hold_frozen_norms);
-        self.net.forward_t(x, train)
+        self.net.forward_with(x, train, visit)
     }
 
     /// Whether the batch normalizations that do not learn use their running statistics in training too,
@@ -233,7 +285,10 @@ fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKin
     let (prefix, own) = name.rsplit_once('.').unwrap_or(("", name));
     if tensor.dim() > 1 {
         ParamKind::Weight
-    } else if all.contains_key(&format!("{prefix}.running_mean")) || own == "weight" {
+    } else if own == "weight"
+        || all.contains_key(&format!("{prefix}.running_mean"))
+        || all.get(&format!("{prefix}.weight")).is_some_and(|w| w.dim() == 1)
+    {
         ParamKind::Norm
     } else {
         ParamKind::Bias

@@ -13,6 +13,8 @@ mod native;
 mod native;
 mod pinned;
 mod slots;
+#[cfg(not(feature = "doc-only"))]
+mod trace;
 
 pub(crate) use cuda::folder;
 pub use cuda::{CudaStatus, cuda};
@@ -21,5 +23,9 @@ pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;
 pub(crate) use native::tensor_lent;
 pub use native::{Autocast, capability, tensor_from_vec, version};
+#[cfg(feature = "doc-only")]
+pub(crate) use native::{TraceOptions, trace};
 pub(crate) use pinned::pinned_bytes;
 pub(crate) use slots::Slots;
+#[cfg(not(feature = "doc-only"))]
+pub(crate) use trace::{TraceOptions, trace};

@@ -1,0 +1,268 @@
+//! What the architectures are made of: layers with the initialisations that PyTorch's models have.
+
+use super::batch_norm::{BatchNorm, batch_norm2d};
+use tch::{
+    Tensor,
+    nn::{self, Conv2D, Init, Linear, ModuleT, Path, init},
+};
+
+/// How the weights of a convolution are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConvInit {
+    /// Normal, scaled for the fan of the outputs, biases zero: most of torchvision's models.
+    FanOut,
+    /// Normal, scaled for the fan of the inputs, biases zero: DenseNet, xresnet.
+    FanIn,
+    /// Uniform, scaled for the fan of the inputs, biases zero: SqueezeNet.
+    UniformFanIn,
+    /// PyTorch's own default, for weights and biases: AlexNet, and every first layer for other
+    /// numbers of channels than 3, as in fastai.
+    Default,
+}
+
+/// A convolution to be built: square, padded to keep the size where the stride is 1.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Conv {
+    c_in: i64,
+    c_out: i64,
+    size: i64,
+    stride: i64,
+    padding: i64,
+    groups: i64,
+    bias: bool,
+    init: ConvInit,
+}
+
+impl Conv {
+    pub(super) fn new(c_in: i64, c_out: i64, size: i64) -> Self {
+        let init = ConvInit::FanOut;
+        Self { c_in, c_out, size, stride: 1, padding: size / 2, groups: 1, bias: false, init }
+    }
+
+    pub(super) fn stride(self, stride: i64) -> Self {
+        Self { stride, ..self }
+    }
+
+    pub(super) fn padding(self, padding: i64) -> Self {
+        Self { padding, ..self }
+    }
+
+    pub(super) fn groups(self, groups: i64) -> Self {
+        Self { groups, ..self }
+    }
+
+    pub(super) fn bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+
+    pub(super) fn init(self, init: ConvInit) -> Self {
+        Self { init, ..self }
+    }
+
+    /// The first layer of a network: fastai gives it PyTorch's default weights where the inputs have
+    /// other numbers of channels than 3.
+    pub(super) fn first(self) -> Self {
+        if self.c_in == 3 { self } else { self.init(ConvInit::Default) }
+    }
+
+    pub(super) fn build(self, path: &Path<'_>) -> Conv2D {
+        let area = self.size * self.size;
+        let fan_in = (self.c_in / self.groups * area) as f64;
+        let fan_out = (self.c_out * area) as f64;
+        let uniform = |bound: f64| Init::Uniform { lo: -bound, up: bound };
+        let (ws_init, bs_init) = match self.init {
+            ConvInit::FanOut => (normal((2.0 / fan_out).sqrt()), Init::Const(0.0)),
+            ConvInit::FanIn => (normal((2.0 / fan_in).sqrt()), Init::Const(0.0)),
+            ConvInit::UniformFanIn => (uniform((6.0 / fan_in).sqrt()), Init::Const(0.0)),
+            ConvInit::Default => (uniform(fan_in.sqrt().recip()), uniform(fan_in.sqrt().recip())),
+        };
+        let config = nn::ConvConfig {
+            stride: self.stride,
+            padding: self.padding,
+            groups: self.groups,
+            bias: self.bias,
+            ws_init,
+            bs_init,
+            ..Default::default()
+        };
+        nn::conv2d(path, self.c_in, self.c_out, self.size, config)
+    }
+}
+
+/// A normal distribution around zero.
+pub(super) fn normal(stdev: f64) -> Init {
+    Init::Randn { mean: 0.0, stdev }
+}
+
+/// A batch normalization whose weights begin at 1 and biases at 0, as PyTorch's. tch would draw the
+/// weights.
+pub(super) fn norm(path: &Path<'_>, channels: i64) -> BatchNorm {
+    norm_with(path, channels, nn::BatchNormConfig::default(), 1.0)
+}
+
+/// A batch normalization with other constants, whose weights begin at `weight`.
+pub(super) fn norm_with(
+    path: &Path<'_>,
+    channels: i64,
+    config: nn::BatchNormConfig,
+    weight: f64,
+) -> BatchNorm {
+    let config = nn::BatchNormConfig { ws_init: Init::Const(weight), ..config };
+    batch_norm2d(path, channels, config)
+}
+
+/// A linear layer with these initial weights. Biases begin at 0, or are drawn as PyTorch's default if
+/// `bias` is none.
+pub(super) fn linear(
+    path: &Path<'_>,
+    n_in: i64,
+    n_out: i64,
+    weight: Init,
+    bias: Option<f64>,
+) -> Linear {
+    let bs_init = bias.map(Init::Const);
+    nn::linear(path, n_in, n_out, nn::LinearConfig { ws_init: weight, bs_init, bias: true })
+}
+
+/// PyTorch's default weights of a linear layer.
+pub(super) fn linear_default(n_in: i64) -> Init {
+    let bound = (n_in as f64).sqrt().recip();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+/// He's normal weights of a linear layer for the fan of the inputs.
+pub(super) const KAIMING_NORMAL: Init = init::DEFAULT_KAIMING_NORMAL;
+
+/// What stands between linear layers or convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * relu6(x + 3) / 6`.
+    HardSwish,
+    /// `x * sigmoid(x)`, also called swish.
+    Silu,
+    /// `x` times the normal distribution function of `x`.
+    Gelu,
+    /// `x * tanh(softplus(x))`.
+    Mish,
+    /// `x`, or a hundredth of it below zero.
+    LeakyRelu,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+impl Activation {
+    /// Applies it to a tensor that nobody else reads.
+    ///
+    /// In place where that spares memory: ReLU's gradient needs its output alone. The others' need
+    /// their input, of which autograd would keep a copy.
+    pub(super) fn apply(self, mut x: Tensor, train: bool) -> Tensor {
+        match self {
+            Self::Relu => x.relu_(),
+            Self::Tanh => x.tanh_(),
+            Self::LeakyRelu => x.leaky_relu_(),
+            Self::HardSwish if train => x.hardswish(),
+            Self::HardSwish => x.hardswish_(),
+            Self::Silu if train => x.silu(),
+            Self::Silu => x.silu_(),
+            Self::Gelu => x.gelu("none"),
+            Self::Mish => x.mish(),
+        }
+    }
+}
+
+/// A convolution, its normalization and its activation, under `0` and `1` as in torchvision's
+/// `Conv2dNormActivation`.
+#[derive(Debug)]
+pub(super) struct ConvNorm {
+    conv: Conv2D,
+    norm: BatchNorm,
+    act: Option<Activation>,
+}
+
+impl ConvNorm {
+    pub(super) fn new(
+        path: &Path<'_>,
+        conv: Conv,
+        norm: nn::BatchNormConfig,
+        act: Option<Activation>,
+    ) -> Self {
+        Self::zeroed(path, conv, norm, act, 1.0)
+    }
+
+    /// With normalization weights that begin at `weight`.
+    pub(super) fn zeroed(
+        path: &Path<'_>,
+        conv: Conv,
+        norm: nn::BatchNormConfig,
+        act: Option<Activation>,
+        weight: f64,
+    ) -> Self {
+        let channels = conv.c_out;
+        let conv = conv.build(&(path / "0"));
+        Self { conv, norm: norm_with(&(path / "1"), channels, norm, weight), act }
+    }
+}
+
+impl ModuleT for ConvNorm {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        let x = self.norm.forward_t(&self.conv.forward_t(x, train), train);
+        match self.act {
+            Some(act) => act.apply(x, train),
+            None => x,
+        }
+    }
+}
+
+/// Scales each channel by what two small layers make of the means of all channels.
+///
+/// Hu et al., [Squeeze-and-Excitation Networks](https://arxiv.org/abs/1709.01507).
+#[derive(Debug)]
+pub(super) struct SqueezeExcitation {
+    fc1: Conv2D,
+    fc2: Conv2D,
+    act: Activation,
+    hard: bool,
+}
+
+impl SqueezeExcitation {
+    /// `hard`: whether the scale is a piecewise linear sigmoid.
+    pub(super) fn new(
+        path: &Path<'_>,
+        channels: i64,
+        squeezed: i64,
+        act: Activation,
+        hard: bool,
+    ) -> Self {
+        let fc1 = Conv::new(channels, squeezed, 1).bias().build(&(path / "fc1"));
+        let fc2 = Conv::new(squeezed, channels, 1).bias().build(&(path / "fc2"));
+        Self { fc1, fc2, act, hard }
+    }
+}
+
+impl ModuleT for SqueezeExcitation {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        let means = x.adaptive_avg_pool2d([1, 1]);
+        let squeezed = self.act.apply(self.fc1.forward_t(&means, train), train);
+        let mut scale = self.fc2.forward_t(&squeezed, train);
+        let scale = if self.hard { scale.hardsigmoid() } else { scale.sigmoid_() };
+        scale * x
+    }
+}
+
+/// The largest of each `size` by `size` window.
+pub(super) fn max_pool(size: i64, stride: i64, padding: i64, ceil: bool) -> nn::Func<'static> {
+    nn::func(move |x| x.max_pool2d([size; 2], [stride; 2], [padding; 2], [1, 1], ceil))
+}
+
+/// A ReLU in place of its input.
+pub(super) fn relu() -> nn::Func<'static> {
+    nn::func(|x| x.shallow_clone().relu_())
+}
+
+/// Averages to `size` by `size` and flattens.
+pub(super) fn avg_pool_flat(size: i64) -> nn::Func<'static> {
+    nn::func(move |x| x.adaptive_avg_pool2d([size; 2]).flatten(1, -1))
+}

@@ -1,0 +1,39 @@
+//! A network, as a whole or as a body and a head.
+
+use super::body::Body;
+use tch::{Tensor, nn::ModuleT};
+
+/// What a model runs.
+#[derive(Debug)]
+pub(super) enum Net {
+    /// A body of children, and what takes its feature map.
+    Parts { body: Body, head: Box<dyn ModuleT> },
+    /// A list of children from the input to the output.
+    Children(Body),
+    /// A module of the user's.
+    Own(Box<dyn ModuleT>),
+}
+
+impl Net {
+    pub(super) fn forward_with(
+        &self,
+        x: &Tensor,
+        train: bool,
+        visit: &mut dyn FnMut(&str, &Tensor),
+    ) -> Tensor {
+        match self {
+            Self::Parts { body, head } => {
+                let features = body.forward_with(x, train, visit);
+                let out = head.forward_t(&features, train);
+                visit("head", &out);
+                out
+            }
+            Self::Children(all) => all.forward_with(x, train, visit),
+            Self::Own(module) => {
+                let out = module.forward_t(x, train);
+                visit("", &out);
+                out
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What a model is built from, as data.
+
+use super::{Arch, HeadOptions, Model, by_name, net::Net};
+use crate::{
+    error::{Error, Result},
+    seed::{Seed, Stream},
+};
+use rand::Rng as _;
+use serde::{Deserialize, Serialize};
+use tch::{
+    Device,
+    nn::{ModuleT, Path, VarStore},
+};
+
+/// What a model is built from, as data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Described", into = "Described")]
+pub struct ArchSpec {
+    arch: Arch,
+    n_in: usize,
+    n_out: usize,
+    /// None for the architecture's own classifier.
+    head: Option<HeadOptions>,
+}
+
+/// An [`ArchSpec`] in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Described {
+    arch: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cut: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    splits: Option<Vec<usize>>,
+    n_in: usize,
+    n_out: usize,
+    head: Option<HeadOptions>,
+}
+
+impl From<ArchSpec> for Described {
+    fn from(spec: ArchSpec) -> Self {
+        let (cut, splits) = spec.arch.changes().unwrap_or_default();
+        let ArchSpec { arch, n_in, n_out, head } = spec;
+        Self { arch: arch.name().to_owned(), cut, splits, n_in, n_out, head }
+    }
+}
+
+impl TryFrom<Described> for ArchSpec {
+    type Error = Error;
+
+    fn try_from(d: Described) -> Result<Self> {
+        let arch = by_name(&d.arch)?;
+        let arch = d.cut.into_iter().fold(arch, Arch::cut);
+        let arch = d.splits.into_iter().fold(arch, |arch, splits| arch.split(&splits));
+        Ok(Self { arch, n_in: d.n_in, n_out: d.n_out, head: d.head })
+    }
+}
+
+impl ArchSpec {
+    /// A body for `n_in` channels, with a head for `n_out` outputs.
+    #[must_use]
+    pub fn new(arch: &Arch, n_in: usize, n_out: usize, head: HeadOptions) -> Self {
+        Self { arch: arch.clone(), n_in, n_out, head: Some(head) }
+    }
+
+    /// The whole network with its own classifier, as torchvision has it: with the pretrained weights and
+    /// 1000 outputs it names the classes of ImageNet. The classifier is one more parameter group.
+    ///
+    /// ```
+    /// use finetune::{model::{ArchSpec, squeezenet1_1}, seed::Seed, tch::Device};
+    ///
+    /// let model = ArchSpec::classifier(&squeezenet1_1(), 3, 1000).build(Device::Cpu, Seed(1))?;
+    /// let names: Vec<String> = model.params().iter().map(|p| p.name.clone()).collect();
+    /// assert!(names.contains(&"classifier.1.weight".to_owned()));
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    #[must_use]
+    pub fn classifier(arch: &Arch, n_in: usize, n_out: usize) -> Self {
+        Self { arch: arch.clone(), n_in, n_out, head: None }
+    }
+
+    /// The architecture.
+    #[must_use]
+    pub fn arch(&self) -> &Arch {
+        &self.arch
+    }
+
+    /// The channels of the images.
+    #[must_use]
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// The number of outputs.
+    #[must_use]
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+
+    /// The model with new weights, drawn from `seed`: torchvision's initialisation for the body,
+    /// fastai's for the head. The same on every device.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for 0 channels or outputs, a cut that leaves nothing, or a head that cannot be.
+    pub fn build(&self, device: Device, seed: Seed) -> Result<Model> {
+        let Some(head) = &self.head else {
+            return self.assemble(device, seed, |vars| {
+                let all = self.arch.whole(&vars.root(), self.n_in as i64, self.n_out as i64)?;
+                Ok(Net::Children(all))
+            });
+        };
+        self.with_head(device, seed, |path, features, n_out| {
+            Ok(Box::new(head.build(path, features, n_out)?))
+        })
+    }
+
+    /// The model with a head of your own instead of the options': `make` gets the place of its
+    /// variables, the features of the body and the number of outputs. It takes the body's feature map.
+    ///
+    /// ```
+    /// use finetune::{model::{ArchSpec, HeadOptions, resnet18}, seed::Seed};
+    /// use finetune::tch::{Device, Tensor, nn};
+    ///
+    /// let spec = ArchSpec::new(&resnet18(), 3, 10, HeadOptions::new());
+    /// let model = spec.build_with_head(Device::Cpu, Seed(1), |path, features, n_out| {
+    ///     let last = nn::linear(path / "last", features, n_out, Default::default());
+    ///     let pool = |x: &Tensor| x.mean_dim([2i64, 3].as_slice(), false, None);
+    ///     Ok(Box::new(nn::seq_t().add_fn(pool).add(last)))
+    /// })?;
+    /// assert!(model.params().iter().any(|p| p.name == "head.last.weight" && p.group == 2));
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and what `make` returns. Such a model has no
+    /// [`spec`](Model::spec) and cannot be exported.
+    pub fn build_with_head(
+        &self,
+        device: Device,
+        seed: Seed,
+        make: impl FnOnce(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>>,
+    ) -> Result<Model> {
+        let mut model = self.with_head(device, seed, make)?;
+        model.spec = None;
+        Ok(model)
+    }
+
+    fn with_head(
+        &self,
+        device: Device,
+        seed: Seed,
+        make: impl FnOnce(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>>,
+    ) -> Result<Model> {
+        self.assemble(device, seed, |vars| {
+            let root = vars.root();
+            let body = self.arch.body(&root, self.n_in as i64)?;
+            let features = self.arch.features_of(&body, self.n_in as i64)?;
+            let path = root.set_group(groups(vars)) / "head";
+            let head = make(&path, features, self.n_out as i64)?;
+            Ok(Net::Parts { body, head })
+        })
+    }
+
+    fn assemble(
+        &self,
+        device: Device,
+        seed: Seed,
+        make: impl FnOnce(&VarStore) -> Result<Net>,
+    ) -> Result<Model> {
+        if self.n_in == 0 || self.n_out == 0 {
+            return Err(Error::config("n_out", "a model needs input channels and outputs"));
+        }
+        tch::manual_seed(seed.rng(Stream::Init).next_u64() as i64);
+        let mut vars = VarStore::new(Device::Cpu);
+        let net = make(&vars)?;
+        vars.set_device(device);
+        let mut model = Model::from_net(vars, net)?;
+        model.arch = Some((self.arch.clone(), self.n_in));
+        model.spec = self.arch.changes().map(|_| self.clone());
+        Ok(model)
+    }
+}
+
+/// The number of groups so far.
+fn groups(vars: &VarStore) -> usize {
+    let vars = vars.variables_.lock();
+    let last = |vars: &tch::nn::Variables| vars.trainable_variables.iter().map(|v| v.group).max();
+    vars.ok().and_then(|vars| last(&vars)).map_or(0, |last| last + 1)
+}

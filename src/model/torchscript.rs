@@ -1,0 +1,61 @@
+//! A model as a TorchScript file, for PyTorch and whatever else runs libtorch.
+
+use super::Model;
+use crate::{
+    error::{Error, Result},
+    sys,
+};
+use std::path::Path;
+use tch::Tensor;
+
+/// The file inside the TorchScript archive that says what the model is for.
+const ABOUT: &str = "finetune.json";
+
+impl Model {
+    /// Writes the model in evaluation mode to a TorchScript file (`.pt`), by tracing what it does to
+    /// `example`, a batch `[N, C, H, W]`. The file takes other numbers of images, and other sizes where
+    /// the network does. Parameters keep their names.
+    ///
+    /// `torch.jit.load` of Python, `torch::jit::load` of C++ and
+    /// [`CModule::load`](tch::CModule::load) read it. `about` goes along as the extra file
+    /// `finetune.json`.
+    ///
+    /// ```
+    /// use finetune::{model::{ArchSpec, HeadOptions, squeezenet1_1}, seed::Seed};
+    /// use finetune::tch::{self, CModule, Device, IndexOp as _, Tensor};
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("model.pt");
+    /// let spec = ArchSpec::new(&squeezenet1_1(), 3, 2, HeadOptions::new());
+    /// let model = spec.build(Device::Cpu, Seed(1))?;
+    /// let x = Tensor::rand([2, 3, 64, 64], tch::kind::FLOAT_CPU);
+    /// model.export_torchscript(&path, &x.i(..1), "{}")?;
+    ///
+    /// let read = CModule::load(&path)?.forward_ts(&[&x])?;
+    /// assert!(read.allclose(&model.forward(&x, false), 1e-5, 1e-5, false));
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the model does not take the example or the file cannot be written.
+    pub fn export_torchscript(
+        &self,
+        path: impl AsRef<Path>,
+        example: &Tensor,
+        about: &str,
+    ) -> Result<()> {
+        let path = path.as_ref();
+        let parameters = self.params.iter().map(|p| (p.name.clone(), p.tensor.shallow_clone()));
+        let parameters: Vec<_> = parameters.collect();
+        let what = sys::TraceOptions {
+            parameters: &parameters,
+            buffers: &self.buffers,
+            files: &[(ABOUT, about)],
+        };
+        let example = example.to_device(self.device());
+        sys::trace(&example, path, &what, |x| self.forward(x, false)).map_err(|e| {
+            let why = format!("{}: {e} (the example is {:?})", path.display(), example.size());
+            Error::config("export_torchscript", why)
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! The architectures of this crate, and the weights that torchvision publishes for them.
+//!
+//! Where a body ends and how it is split into groups is fastai's
+//! [`model_meta`](https://docs.fast.ai/vision.learner.html), and its default for the architectures that
+//! are not in it: the last pooling layer, and one group. Which weights are the first of several is
+//! fastai's choice too: torchvision's newest for those in `model_meta`, its first for the others.
+
+use super::{
+    Arch, body::Children, densenet, efficientnet, mobilenet, resnet, squeezenet, vgg, xresnet,
+};
+use crate::error::{Error, Result};
+
+/// Weights that torchvision publishes, trained on ImageNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Weights {
+    /// torchvision's name of them: `IMAGENET1K_V1` or `IMAGENET1K_V2`.
+    pub name: &'static str,
+    /// Their file, with the beginning of its SHA-256 before the ending.
+    pub file: &'static str,
+}
+
+impl Weights {
+    /// Where they are published.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://download.pytorch.org/models/{}", self.file)
+    }
+}
+
+/// An architecture as this crate knows it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    /// Appends the children for so many inputs and outputs, torchvision's classifier among them.
+    pub(super) children: fn(&mut Children<'_>, i64, i64),
+    /// Children that a body keeps; negative: that it leaves away at the end.
+    pub(super) cut: i64,
+    /// The first child of each group of the body but the first group.
+    pub(super) splits: &'static [usize],
+    /// Channels of the last feature map.
+    pub(super) features: i64,
+    /// What is published, the choice first.
+    pub(super) weights: &'static [Weights],
+}
+
+const fn v1(file: &'static str) -> Weights {
+    Weights { name: "IMAGENET1K_V1", file }
+}
+
+const fn v2(file: &'static str) -> Weights {
+    Weights { name: "IMAGENET1K_V2", file }
+}
+
+const fn basic(blocks: [usize; 4]) -> resnet::Shape {
+    resnet::Shape { blocks, bottleneck: false, groups: 1, group_width: 64 }
+}
+
+const fn bottleneck(blocks: [usize; 4], groups: i64, group_width: i64) -> resnet::Shape {
+    resnet::Shape { blocks, bottleneck: true, groups, group_width }
+}
+
+const fn dense(growth: i64, blocks: [usize; 4], stem: i64) -> densenet::Shape {
+    densenet::Shape { growth, blocks, stem }
+}
+
+const fn xres(blocks: [usize; 4], expansion: i64) -> xresnet::Shape {
+    xresnet::Shape { blocks, expansion }
+}
+
+/// Declares the constructor of each architecture, with its documentation, and the table of them.
+macro_rules! zoo {
+    ($($(#[$doc:meta])* $name:ident: $children:expr, cut $cut:literal, splits $splits:expr,
+        features $features:literal, weights $weights:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name() -> Arch {
+                static ENTRY: Entry = Entry {
+                    name: stringify!($name),
+                    children: $children,
+                    cut: $cut,
+                    splits: &$splits,
+                    features: $features,
+                    weights: &$weights,
+                };
+                Arch::shipped(&ENTRY)
+            }
+        )*
+
+        /// Every architecture of this crate, by family and size.
+        #[must_use]
+        pub fn all() -> Vec<Arch> {
+            vec![$($name()),*]
+        }
+    };
+}
+
+zoo! {
+    /// ResNet-18 ([He et al.](https://arxiv.org/abs/1512.03385)): 11.2 million parameters in the body,
+    /// 512 features.
+    resnet18: |net, n, out| resnet::children(net, n, basic([2, 2, 2, 2]), out),
+        cut -2, splits [6], features 512, weights [v1("resnet18-f37072fd.pth")];
+    /// ResNet-34 ([He et al.](https://arxiv.org/abs/1512.03385)): 21.3 million parameters in the body,
+    /// 512 features.
+    resnet34: |net, n, out| resnet::children(net, n, basic([3, 4, 6, 3]), out),
+        cut -2, splits [6], features 512, weights [v1("resnet34-b627a593.pth")];
+    /// ResNet-50 ([He et al.](https://arxiv.org/abs/1512.03385)): 23.5 million parameters in the body,
+    /// 2048 features.
+    resnet50: |net, n, out| resnet::children(net, n, bottleneck([3, 4, 6, 3], 1, 64), out),
+        cut -2, splits [6], features 2048,
+        weights [v2("resnet50-11ad3fa6.pth"), v1("resnet50-0676ba61.pth")];
+    /// ResNet-101 ([He et al.](https://arxiv.org/abs/1512.03385)): 42.5 million parameters in the body,
+    /// 2048 features.
+    resnet101: |net, n, out| resnet::children(net, n, bottleneck([3, 4, 23, 3], 1, 64), out),
+        cut -2, splits [6], features 2048,
+        weights [v2("resnet101-cd907fc2.pth"), v1("resnet101-63fe2227.pth")];
+    /// ResNet-152 ([He et al.](https://arxiv.org/abs/1512.03385)): 58.1 million parameters in the body,
+    /// 2048 features.
+    resnet152: |net, n, out| resnet::children(net, n, bottleneck([3, 8, 36, 3], 1, 64), out),
+        cut -2, splits [6], features 2048,
+        weights [v2("resnet152-f82ba261.pth"), v1("resnet152-394f9c45.pth")];
+    /// ResNet-50 with twice the width inside its blocks
+    /// ([Zagoruyko and Komodakis](https://arxiv.org/abs/1605.07146)): 66.8 million parameters in the
+    /// body, 2048 features.
+    wide_resnet50_2: |net, n, out| resnet::children(net, n, bottleneck([3, 4, 6, 3], 1, 128), out),
+        cut -2, splits [], features 2048,
+        weights [v1("wide_resnet50_2-95faca4d.pth"), v2("wide_resnet50_2-9ba9bcbe.pth")];
+    /// ResNet-101 with twice the width inside its blocks
+    /// ([Zagoruyko and Komodakis](https://arxiv.org/abs/1605.07146)): 124.8 million parameters in the
+    /// body, 2048 features.
+    wide_resnet101_2: |net, n, out| resnet::children(net, n, bottleneck([3, 4, 23, 3], 1, 128), out),
+        cut -2, splits [], features 2048,
+        weights [v1("wide_resnet101_2-32ee1156.pth"), v2("wide_resnet101_2-d733dc28.pth")];
+    /// ResNeXt-50 with 32 groups 4 wide ([Xie et al.](https://arxiv.org/abs/1611.05431)): 23.0 million
+    /// parameters in the body, 2048 features.
+    resnext50_32x4d: |net, n, out| resnet::children(net, n, bottleneck([3, 4, 6, 3], 32, 4), out),
+        cut -2, splits [], features 2048,
+        weights [v1("resnext50_32x4d-7cdf4587.pth"), v2("resnext50_32x4d-1a0047aa.pth")];
+    /// ResNeXt-101 with 32 groups 8 wide ([Xie et al.](https://arxiv.org/abs/1611.05431)): 86.7 million
+    /// parameters in the body, 2048 features.
+    resnext101_32x8d: |net, n, out| resnet::children(net, n, bottleneck([3, 4, 23, 3], 32, 8), out),
+        cut -2, splits [], features 2048,
+        weights [v1("resnext101_32x8d-8ba56ff5.pth"), v2("resnext101_32x8d-110c445d.pth")];
+    /// ResNeXt-101 with 64 groups 4 wide ([Xie et al.](https://arxiv.org/abs/1611.05431)): 81.4 million
+    /// parameters in the body, 2048 features.
+    resnext101_64x4d: |net, n, out| resnet::children(net, n, bottleneck([3, 4, 23, 3], 64, 4), out),
+        cut -2, splits [], features 2048, weights [v1("resnext101_64x4d-173b62eb.pth")];
+    /// fastai's xresnet-18 ([He et al.](https://arxiv.org/abs/1812.01187)): 11.2 million parameters in
+    /// the body, 512 features. No weights are published: train it with
+    /// [`pretrained(false)`](crate::learner::VisionLearner::pretrained).
+    xresnet18: |net, n, out| xresnet::children(net, n, xres([2, 2, 2, 2], 1), out),
+        cut -4, splits [3], features 512, weights [];
+    /// fastai's xresnet-34 ([He et al.](https://arxiv.org/abs/1812.01187)): 21.3 million parameters in
+    /// the body, 512 features. No weights are published.
+    xresnet34: |net, n, out| xresnet::children(net, n, xres([3, 4, 6, 3], 1), out),
+        cut -4, splits [3], features 512, weights [];
+    /// fastai's xresnet-50 ([He et al.](https://arxiv.org/abs/1812.01187)): 23.5 million parameters in
+    /// the body, 2048 features. No weights are published under a name with their hash.
+    xresnet50: |net, n, out| xresnet::children(net, n, xres([3, 4, 6, 3], 4), out),
+        cut -4, splits [3], features 2048, weights [];
+    /// VGG-11 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):
+    /// 9.2 million parameters in the body, 512 features.
+    vgg11_bn: |net, n, out| vgg::children(net, n, [1, 1, 2, 2, 2], out),
+        cut -2, splits [22], features 512, weights [v1("vgg11_bn-6002323d.pth")];
+    /// VGG-13 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):
+    /// 9.4 million parameters in the body, 512 features.
+    vgg13_bn: |net, n, out| vgg::children(net, n, [2, 2, 2, 2, 2], out),
+        cut -2, splits [22], features 512, weights [v1("vgg13_bn-abd245e5.pth")];
+    /// VGG-16 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):
+    /// 14.7 million parameters in the body, 512 features.
+    vgg16_bn: |net, n, out| vgg::children(net, n, [2, 2, 3, 3, 3], out),
+        cut -2, splits [22], features 512, weights [v1("vgg16_bn-6c64b313.pth")];
+    /// VGG-19 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):
+    /// 20.0 million parameters in the body, 512 features.
+    vgg19_bn: |net, n, out| vgg::children(net, n, [2, 2, 4, 4, 4], out),
+        cut -2, splits [22], features 512, weights [v1("vgg19_bn-c79401a0.pth")];
+    /// DenseNet-121 ([Huang et al.](https://arxiv.org/abs/1608.06993)): 7.0 million parameters in the
+    /// body, 1024 features.
+    densenet121: |net, n, out| densenet::children(net, n, dense(32, [6, 12, 24, 16], 64), out),
+        cut -1, splits [7], features 1024, weights [v1("densenet121-a639ec97.pth")];
+    /// DenseNet-161 ([Huang et al.](https://arxiv.org/abs/1608.06993)): 26.5 million parameters in the
+    /// body, 2208 features.
+    densenet161: |net, n, out| densenet::children(net, n, dense(48, [6, 12, 36, 24], 96), out),
+        cut -1, splits [7], features 2208, weights [v1("densenet161-8d451a50.pth")];
+    /// DenseNet-169 ([Huang et al.](https://arxiv.org/abs/1608.06993)): 12.5 million parameters in the
+    /// body, 1664 features.
+    densenet169: |net, n, out| densenet::children(net, n, dense(32, [6, 12, 32, 32], 64), out),
+        cut -1, splits [7], features 1664, weights [v1("densenet169-b2777c0a.pth")];
+    /// DenseNet-201 ([Huang et al.](https://arxiv.org/abs/1608.06993)): 18.1 million parameters in the
+    /// body, 1920 features.
+    densenet201: |net, n, out| densenet::children(net, n, dense(32, [6, 12, 48, 32], 64), out),
+        cut -1, splits [7], features 1920, weights [v1("densenet201-c1103571.pth")];
+    /// SqueezeNet 1.0 ([Iandola et al.](https://arxiv.org/abs/1602.07360)): 0.7 million parameters in
+    /// the body, 512 features.
+    squeezenet1_0: |net, n, out| squeezenet::children(net, n, false, out),
+        cut -1, splits [5], features 512, weights [v1("squeezenet1_0-b66bff10.pth")];
+    /// SqueezeNet 1.1 ([Iandola et al.](https://arxiv.org/abs/1602.07360)), which costs less than half
+    /// of 1.0: 0.7 million parameters in the body, 512 features.
+    squeezenet1_1: |net, n, out| squeezenet::children(net, n, true, out),
+        cut -1, splits [5], features 512, weights [v1("squeezenet1_1-b8a52dc0.pth")];
+    /// AlexNet ([Krizhevsky](https://arxiv.org/abs/1404.5997)): 2.5 million parameters in the body,
+    /// 256 features. It needs images of 64 pixels at least.
+    alexnet: |net, n, out| vgg::alexnet(net, n, out),
+        cut -2, splits [6], features 256, weights [v1("alexnet-owt-7be5be79.pth")];
+    /// MobileNet v3 small ([Howard et al.](https://arxiv.org/abs/1905.02244)): 0.9 million parameters in
+    /// the body, 576 features.
+    mobilenet_v3_small: |net, n, out| mobilenet::children(net, n, mobilenet::SMALL, 1024, out),
+        cut -2, splits [], features 576, weights [v1("mobilenet_v3_small-047dcff4.pth")];
+    /// MobileNet v3 large ([Howard et al.](https://arxiv.org/abs/1905.02244)): 3.0 million parameters in
+    /// the body, 960 features.
+    mobilenet_v3_large: |net, n, out| mobilenet::children(net, n, mobilenet::LARGE, 1280, out),
+        cut -2, splits [], features 960,
+        weights [v1("mobilenet_v3_large-8738ca79.pth"), v2("mobilenet_v3_large-5c1a4163.pth")];
+    /// EfficientNet b0 ([Tan and Le](https://arxiv.org/abs/1905.11946)): 4.0 million parameters in the
+    /// body, 1280 features.
+    efficientnet_b0: |net, n, out| efficientnet::children(net, n, out),
+        cut -2, splits [], features 1280, weights [v1("efficientnet_b0_rwightman-7f5810bc.pth")];
+}
+
+/// The architecture called `name`.
+///
+/// # Errors
+/// [`Error::Config`] listing the names that there are.
+pub fn by_name(name: &str) -> Result<Arch> {
+    let all = all();
+    all.iter().find(|a| a.name() == name).cloned().ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(Arch::name).collect();
+        Error::config("arch", format!("there is no `{name}`: there are {}", names.join(", ")))
+    })
+}

@@ -1,0 +1,94 @@
+// Writes a TorchScript file of what a function does to one input.
+
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/csrc/jit/passes/normalize_ops.h>
+
+#include <cstring>
+#include <exception>
+#include <map>
+#include <string>
+
+namespace {
+
+// Modules by the names of their variables: `layer1.0.conv1` is a module below `layer1.0`.
+class Tree {
+   public:
+    Tree() : unit_(std::make_shared<torch::jit::CompilationUnit>()) { make(""); }
+
+    torch::jit::Module& root() { return modules_.at(""); }
+
+    void add(const std::string& name, const at::Tensor& tensor, bool parameter) {
+        auto dot = name.rfind('.');
+        auto& owner = at(dot == std::string::npos ? "" : name.substr(0, dot));
+        auto own = dot == std::string::npos ? name : name.substr(dot + 1);
+        if (parameter) {
+            owner.register_parameter(own, tensor, false);
+        } else {
+            owner.register_buffer(own, tensor);
+        }
+    }
+
+   private:
+    torch::jit::Module& make(const std::string& path) {
+        // Names of classes must be identifiers, which parts of `path` may not be.
+        auto name = "__torch__.finetune.Module" + std::to_string(modules_.size());
+        auto at = modules_.emplace(path, torch::jit::Module(c10::QualifiedName(name), unit_)).first;
+        at->second.register_attribute("training", c10::BoolType::get(), false);
+        return at->second;
+    }
+
+    torch::jit::Module& at(const std::string& path) {
+        auto found = modules_.find(path);
+        if (found != modules_.end()) return found->second;
+        auto dot = path.rfind('.');
+        auto& owner = at(dot == std::string::npos ? "" : path.substr(0, dot));
+        auto& made = make(path);
+        owner.register_module(dot == std::string::npos ? path : path.substr(dot + 1), made);
+        return made;
+    }
+
+    std::shared_ptr<torch::jit::CompilationUnit> unit_;
+    std::map<std::string, torch::jit::Module> modules_;
+};
+
+}  // namespace
+
+extern "C" {
+
+// `forward` gets a tensor that it owns, and returns one that the caller owns, or null if it failed.
+// The first `parameters` of the `n` tensors are parameters, the others buffers.
+char* finetune_trace(const char** names, void** tensors, size_t parameters, size_t n, void* input,
+                     void* (*forward)(void*, void*), void* context, const char** file_names,
+                     const char** file_texts, size_t files, const char* path) {
+    try {
+        at::NoGradGuard guard;
+        Tree tree;
+        for (size_t i = 0; i < n; ++i) {
+            tree.add(names[i], *static_cast<at::Tensor*>(tensors[i]), i < parameters);
+        }
+        auto run = [&](torch::jit::Stack inputs) -> torch::jit::Stack {
+            auto* out = static_cast<at::Tensor*>(forward(context, new at::Tensor(inputs[0].toTensor())));
+            if (out == nullptr) throw std::runtime_error("the forward pass failed");
+            torch::jit::Stack outputs{*out};
+            delete out;
+            return outputs;
+        };
+        auto unnamed = [](const at::Tensor&) { return std::string(); };
+        auto traced = torch::jit::tracer::trace({*static_cast<at::Tensor*>(input)}, run, unnamed, true,
+                                                true, &tree.root(), {"x"});
+        auto graph = traced.first->graph;
+        torch::jit::NormalizeOps(graph);
+        auto type = tree.root().type();
+        auto name = c10::QualifiedName(*type->name(), "forward");
+        type->addMethod(tree.root()._ivalue()->compilation_unit()->create_function(name, graph));
+        torch::jit::ExtraFilesMap extra;
+        for (size_t i = 0; i < files; ++i) extra[file_names[i]] = file_texts[i];
+        tree.root().save(path, extra);
+        return nullptr;
+    } catch (const std::exception& e) {
+        return strdup(e.what());
+    }
+}
+
+}  // extern "C"
