@@ -5,6 +5,8 @@
 //! fastai says of its names and groups. Without the folder each trial is skipped by name. The trials of
 //! one family each also write TorchScript files there, which the Python half then runs.
 
+#![allow(clippy::print_stdout, reason = "a test that says how close it is")]
+
 use finetune::{
     model::{Arch, ArchSpec, HeadOptions, Model, all, fastai_name},
     seed::Seed,

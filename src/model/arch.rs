@@ -27,11 +27,14 @@ pub struct Arch {
     weights: Option<Weights>,
 }
 
-/// Appends the children of a network.
+/// Appends the children of a network for so many input channels.
+type MakeChildren = dyn Fn(&mut Children<'_>, i64) + Send + Sync;
+
+/// Where the children of a network come from.
 #[derive(Clone)]
 enum Make {
     Shipped(&'static Entry),
-    Own(Arc<dyn Fn(&mut Children<'_>, i64) + Send + Sync>),
+    Own(Arc<MakeChildren>),
 }
 
 impl Arch {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use tch::{
     Tensor,
     nn::{self, Init, Linear, ModuleT, Path},
@@ -212,7 +213,7 @@ impl HeadOptions {
             ));
         }
         match self.y_range {
-            Some((low, high)) if !(low < high) => {
+            Some((low, high)) if low.partial_cmp(&high) != Some(Ordering::Less) => {
                 Err(Error::config("y_range", format!("{low} is not below {high}")))
             }
             _ => Ok(()),
@@ -353,7 +354,6 @@ impl HeadLayer {
 /// The maxima of `size` by `size` regions of each channel, followed by their means: `[N, C, H, W]` to
 /// `[N, 2 * C, size, size]`. fastai's
 /// [`AdaptiveConcatPool2d`](https://docs.fast.ai/layers.html#adaptiveconcatpool2d).
-#[must_use]
 pub fn adaptive_concat_pool2d(x: &Tensor, size: i64) -> Tensor {
     let max = x.adaptive_max_pool2d([size; 2]).0;
     Tensor::cat(&[max, x.adaptive_avg_pool2d([size; 2])], 1)

@@ -33,7 +33,6 @@ pub(super) fn load(model: &mut Model, arch: &Arch, n_in: usize, from: &WeightsFr
 /// a half times the first two for two, zeros for those beyond the third.
 ///
 /// `weight` is a convolution's for 3 channels: `[outputs, 3, height, width]`.
-#[must_use]
 pub fn adapt_first_layer(weight: &Tensor, n_in: i64) -> Tensor {
     match n_in {
         3 => weight.shallow_clone(),
