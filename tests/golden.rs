@@ -12,6 +12,8 @@
 )]
 #![allow(dead_code, reason = "the frame offers more than each set of topics uses")]
 
+#[path = "golden/affine.rs"]
+mod affine;
 #[path = "golden/batch_callbacks.rs"]
 mod batch_callbacks;
 #[path = "golden/callbacks.rs"]
@@ -26,6 +28,8 @@ mod labels;
 mod learner;
 #[path = "golden/losses.rs"]
 mod losses;
+#[path = "golden/lighting.rs"]
+mod lighting;
 #[path = "golden/lr_find.rs"]
 mod lr_find;
 #[path = "golden/metrics.rs"]
@@ -36,6 +40,12 @@ mod models;
 mod optim;
 #[path = "golden/predict.rs"]
 mod predict;
+#[path = "golden/replay.rs"]
+mod replay;
+#[path = "golden/resize.rs"]
+mod resize;
+#[path = "golden/rrc_gpu.rs"]
+mod rrc_gpu;
 #[path = "golden/schedules.rs"]
 mod schedules;
 #[path = "golden/split.rs"]
@@ -54,6 +64,10 @@ type Topic = (&'static str, fn(&Golden, &mut Report));
 const TOPICS: &[Topic] = &[
     ("split", split::check),
     ("labels", labels::check),
+    ("resize", resize::check),
+    ("affine", affine::check),
+    ("lighting", lighting::check),
+    ("rrc_gpu", rrc_gpu::check),
     ("schedules", schedules::check),
     ("losses", losses::check),
     ("metrics", metrics::check),

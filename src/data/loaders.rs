@@ -52,6 +52,8 @@ impl DataLoaders {
         batch_tfms: Vec<Arc<dyn BatchTransform>>,
         options: LoaderOptions,
     ) -> Result<Self> {
+        item_tfms.iter().try_for_each(|tfm| tfm.check())?;
+        batch_tfms.iter().try_for_each(|tfm| tfm.check())?;
         let mut images = Images {
             dataset: Arc::new(dataset),
             item_tfms: item_tfms.into(),
@@ -211,8 +213,10 @@ impl DataLoaders {
     /// Adds a batch transform on both sides, at the place that its order gives it.
     ///
     /// # Errors
-    /// [`Error::Config`] if these are arrays, which have no transforms.
+    /// [`Error::Config`] if these are arrays, which have no transforms, or if an option of the
+    /// transform cannot be used.
     pub fn add_batch_tfm(&mut self, tfm: impl BatchTransform + 'static) -> Result<()> {
+        tfm.check()?;
         let tfm: Arc<dyn BatchTransform> = Arc::new(tfm);
         for side in [&mut self.train, &mut self.valid] {
             let Data::Images(images) = side.data_mut() else {

@@ -1,14 +1,17 @@
 //! Pixels without tensors: decode, crop, pad, resize.
 
+mod bicubic;
 mod decode;
 mod inspect;
 mod jpeg;
 mod resample;
+mod turn;
 
 pub use {
     decode::Decode,
     inspect::{Facts, inspect, promised_format},
     resample::{Filter, PadMode},
+    turn::Turn,
 };
 
 use crate::error::{Error, Result};

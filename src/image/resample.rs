@@ -1,6 +1,6 @@
 //! Crop, pad and resize, as Pillow does it.
 
-use super::Image;
+use super::{Image, bicubic};
 use crate::error::{Error, Result};
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
@@ -105,7 +105,8 @@ impl Image {
         Self::new(width, height, self.channels, pixels)
     }
 
-    /// The image at another size. Within one level of Pillow's 8-bit resampling.
+    /// The image at another size: nearest and bicubic exactly as Pillow does it, the others within one
+    /// level of it and several times as fast.
     ///
     /// # Errors
     /// [`Error::Config`] if a side is 0.
@@ -122,9 +123,12 @@ impl Image {
             .map_err(|e| wrong(e.to_string()))?;
         let mut to = Resized::new(width, height, kind);
         let algorithm = match filter {
+            Filter::Bicubic => {
+                let pixels = bicubic::resize(self, width, height);
+                return Self::new(width, height, self.channels, pixels);
+            }
             Filter::Nearest => ResizeAlg::Nearest,
             Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
-            Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
             Filter::Area => ResizeAlg::Convolution(FilterType::Box),
         };
         let options = ResizeOptions::new().resize_alg(algorithm);

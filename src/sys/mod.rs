@@ -12,6 +12,7 @@ mod native;
 #[path = "absent.rs"]
 mod native;
 mod pinned;
+mod simd;
 mod slots;
 #[cfg(not(feature = "doc-only"))]
 mod trace;
@@ -26,6 +27,7 @@ pub use native::{Autocast, capability, tensor_from_vec, version};
 #[cfg(feature = "doc-only")]
 pub(crate) use native::{TraceOptions, trace};
 pub(crate) use pinned::pinned_bytes;
+pub(crate) use simd::{Work, vectorized};
 pub(crate) use slots::Slots;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use trace::{TraceOptions, trace};

@@ -1,373 +1,309 @@
-//! Where the pixels of an augmented picture come from.
+//! Flips, turns and zooms of batches.
 
-use super::{BatchTransform, Crop, Plan};
+use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, Values, draw::Chance};
 use crate::{
     error::{Error, Result},
+    image::PadMode,
     sample::Split,
     seed::Rng,
 };
-use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
 
-/// A map of the plane, in homogeneous coordinates.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Matrix(pub(super) [[f64; 3]; 3]);
+/// Which pixels make a value where the place is between pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The four about it, each the more the nearer it is.
+    #[default]
+    Bilinear,
+    /// The nearest one; of two as near, the one with the even number.
+    Nearest,
+}
 
-impl Matrix {
-    pub(super) const ONE: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
+/// How values are read at places between pixels and beyond the edge: the options of libtorch's
+/// `grid_sampler`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resampling {
+    /// Between pixels.
+    pub mode: Mode,
+    /// Beyond the edge.
+    pub pad_mode: PadMode,
+    /// Whether the edge of a picture is at the centres of its outer pixels, or at their outer sides.
+    pub align_corners: bool,
+}
 
-    /// First `other`, then this.
-    pub(super) fn times(&self, other: &Self) -> Self {
-        let mut out = [[0.0; 3]; 3];
-        for (i, row) in out.iter_mut().enumerate() {
-            for (j, cell) in row.iter_mut().enumerate() {
-                *cell = (0..3).map(|k| self.0[i][k] * other.0[k][j]).sum();
-            }
-        }
-        Self(out)
-    }
-
-    /// Where a point goes.
-    pub(super) fn at(&self, x: f64, y: f64) -> (f64, f64) {
-        let row = |r: &[f64; 3]| r[0] * x + r[1] * y + r[2];
-        let w = row(&self.0[2]);
-        (row(&self.0[0]) / w, row(&self.0[1]) / w)
-    }
-
-    /// The same map where pictures of (width, height) fill -1 to 1 both ways.
-    pub(super) fn with_aspect(&self, (width, height): (u32, u32)) -> Self {
-        let (w, h) = (f64::from(width), f64::from(height));
-        let mut m = *self;
-        m.0[0][1] *= h / w;
-        m.0[1][0] *= w / h;
-        m
-    }
-
-    fn rotation(degrees: f64) -> Self {
-        let (sin, cos) = degrees.to_radians().sin_cos();
-        Self([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    }
-
-    fn zoom(zoom: f64, (x, y): (f64, f64)) -> Self {
-        let s = 1.0 / zoom;
-        let shift = |pct: f64| (1.0 - s) * (2.0 * pct - 1.0);
-        Self([[s, 0.0, shift(x)], [0.0, s, shift(y)], [0.0, 0.0, 1.0]])
-    }
-
-    /// One of the eight flips and quarter turns, in fastai's numbering.
-    fn dihedral(k: usize) -> Self {
-        let x = [1.0, -1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0][k];
-        let y = [1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0][k];
-        let straight = [1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0][k];
-        let turned = 1.0 - straight;
-        Self([[x * straight, x * turned, 0.0], [y * turned, y * straight, 0.0], [0.0, 0.0, 1.0]])
-    }
-
-    /// The perspective that moves the corners of the picture in by `x` and `y`.
-    fn perspective(x: f64, y: f64) -> Self {
-        let from = [(-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0)];
-        let to =
-            [(-1.0 - y, -1.0 - x), (-1.0 + y, 1.0 + x), (1.0 + y, -1.0 + x), (1.0 - y, 1.0 - x)];
-        // Eight linear equations for the map that takes `to` to `from`.
-        let mut rows = [[0.0; 9]; 8];
-        for (i, ((fx, fy), (tx, ty))) in from.into_iter().zip(to).enumerate() {
-            rows[2 * i] = [tx, ty, 1.0, 0.0, 0.0, 0.0, -fx * tx, -fx * ty, fx];
-            rows[2 * i + 1] = [0.0, 0.0, 0.0, tx, ty, 1.0, -fy * tx, -fy * ty, fy];
-        }
-        let [a, b, c, d, e, f, g, h] = solve(rows);
-        Self([[a, b, c], [d, e, f], [g, h, 1.0]])
+impl Default for Resampling {
+    fn default() -> Self {
+        Self { mode: Mode::Bilinear, pad_mode: PadMode::Reflection, align_corners: true }
     }
 }
 
-/// Gaussian elimination with pivots; the last column is the right side.
-fn solve(mut rows: [[f64; 9]; 8]) -> [f64; 8] {
-    for i in 0..8 {
-        let pivot =
-            (i..8).fold(i, |best, k| if rows[k][i].abs() > rows[best][i].abs() { k } else { best });
-        rows.swap(i, pivot);
-        let row = rows[i];
-        for (k, other) in rows.iter_mut().enumerate() {
-            if k != i {
-                let factor = other[i] / row[i];
-                for (o, r) in other.iter_mut().zip(row).skip(i) {
-                    *o -= factor * r;
-                }
-            }
-        }
+/// What all transforms that move pixels have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Geometry {
+    pub(super) chance: Chance,
+    /// Width and height.
+    pub(super) size: Option<(u32, u32)>,
+    pub(super) resampling: Resampling,
+}
+
+impl Geometry {
+    pub(super) fn new() -> Self {
+        Self { chance: Chance::new(0.5), size: None, resampling: Resampling::default() }
     }
-    std::array::from_fn(|i| rows[i][8] / rows[i][i])
-}
 
-/// A draw for each image, or for the batch; `neutral` where chance leaves an image alone.
-pub(super) fn draws(
-    n: usize,
-    p: f64,
-    neutral: f64,
-    batch: bool,
-    rng: &mut Rng,
-    mut draw: impl FnMut(&mut Rng) -> f64,
-) -> Vec<f64> {
-    let mut one = || {
-        let drawn = draw(rng);
-        if rng.random::<f64>() < p { drawn } else { neutral }
-    };
-    if batch { vec![one(); n] } else { (0..n).map(|_| one()).collect() }
-}
-
-fn compose(plan: &mut Plan, with: impl IntoIterator<Item = Matrix>) {
-    for (image, m) in plan.images.iter_mut().zip(with) {
-        image.affine = image.affine.times(&m);
+    pub(super) fn check(&self) -> Result<()> {
+        self.chance.check()?;
+        self.size.map_or(Ok(()), |size| super::crop::sides("size", size))
     }
-}
-
-pub(super) fn probability(option: &'static str, p: f64) -> Result<()> {
-    let fits = (0.0..=1.0).contains(&p);
-    if fits { Ok(()) } else { Err(Error::config(option, format!("{p} is no probability"))) }
 }
 
 macro_rules! geometry {
     () => {
-        /// Whether one draw is for the whole batch. Default: false.
-        #[must_use]
-        pub fn batch(mut self, yes: bool) -> Self {
-            self.batch = yes;
-            self
-        }
         /// The probability that an image is changed. Default: 0.5.
         #[must_use]
         pub fn p(mut self, p: f64) -> Self {
-            self.p = p;
+            self.geometry.chance.p = p;
+            self
+        }
+        /// Whether one draw is for the whole batch. Default: false.
+        #[must_use]
+        pub fn batch(mut self, yes: bool) -> Self {
+            self.geometry.chance.batch = yes;
+            self
+        }
+        /// The side of the square that comes out. Default: the size that goes in.
+        #[must_use]
+        pub fn size(self, side: u32) -> Self {
+            self.size_hw(side, side)
+        }
+        /// The height and width that come out. Default: those that go in.
+        #[must_use]
+        pub fn size_hw(mut self, height: u32, width: u32) -> Self {
+            self.geometry.size = Some((width, height));
+            self
+        }
+        /// Which pixels make a value between pixels. Default: bilinear.
+        #[must_use]
+        pub fn mode(mut self, mode: $crate::transform::Mode) -> Self {
+            self.geometry.resampling.mode = mode;
+            self
+        }
+        /// What is beyond the edge. Default: the image mirrored.
+        #[must_use]
+        pub fn pad_mode(mut self, mode: $crate::image::PadMode) -> Self {
+            self.geometry.resampling.pad_mode = mode;
+            self
+        }
+        /// Whether the edge of a picture is at the centres of its outer pixels. Default: true.
+        #[must_use]
+        pub fn align_corners(mut self, yes: bool) -> Self {
+            self.geometry.resampling.align_corners = yes;
             self
         }
     };
 }
+pub(super) use geometry;
 
-/// Mirrors images left to right, or all eight ways.
-#[derive(Debug, Clone)]
+macro_rules! affine {
+    ($name:ident: |$this:ident, $n:ident, $draw:ident| $maps:expr) => {
+        impl BatchTransform for $name {
+            fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
+                self.check()?;
+                let ($this, $n, $draw) = (self, plan.len(), rng);
+                let maps: Vec<Matrix> = if split == Split::Train { $maps } else { vec![] };
+                plan.affine(self.geometry.resampling, self.geometry.size, maps)
+            }
+            fn check(&self) -> Result<()> {
+                self.geometry.check()?;
+                self.options()
+            }
+            fn order(&self) -> i32 {
+                30
+            }
+            fn spec(&self) -> Option<BatchSpec> {
+                Some(BatchSpec::$name(self.clone()))
+            }
+        }
+    };
+}
+
+/// Mirrors images left to right: fastai's [`Flip`](https://docs.fast.ai/vision.augment.html#flip).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flip {
-    p: f64,
-    batch: bool,
-    vertical: bool,
+    geometry: Geometry,
+    draw: Option<Values>,
 }
 
 impl Flip {
-    /// Left to right, half of the images.
+    /// Half of the images.
     #[must_use]
     pub fn new() -> Self {
-        Self { p: 0.5, batch: false, vertical: false }
+        Self::of(Geometry::new())
+    }
+    pub(super) fn of(geometry: Geometry) -> Self {
+        Self { geometry, draw: None }
     }
     geometry!();
-    /// Whether to draw from all eight flips and quarter turns: fastai's `Dihedral`. Default: false.
+    /// Which images are mirrored, 1 for those that are and 0 for the others. Default: all of them; `p`
+    /// says how many of those.
     #[must_use]
-    pub fn vertical(mut self, yes: bool) -> Self {
-        self.vertical = yes;
+    pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+        self.draw = Some(draw.into());
         self
     }
-}
-
-impl Default for Flip {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl BatchTransform for Flip {
-    fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
-        probability("p", self.p)?;
-        if split == Split::Train {
-            let ways = if self.vertical { 0..8 } else { 1..2 };
-            let draw = |rng: &mut Rng| rng.random_range(ways.clone()) as f64;
-            let drawn = draws(plan.len(), self.p, 0.0, self.batch, rng, draw);
-            compose(plan, drawn.into_iter().map(|k| Matrix::dihedral(k as usize)));
-        }
+    fn options(&self) -> Result<()> {
         Ok(())
     }
-    fn order(&self) -> i32 {
-        30
+}
+
+affine!(Flip: |this, n, draw| {
+    let flips = this.geometry.chance.values(n, 0.0, this.draw.as_ref(), draw, |_| 1.0)?;
+    flips.into_iter().map(|v| if v == 0.0 { Matrix::ONE } else { Matrix::flip() }).collect()
+});
+
+/// Flips and turns images in one of the eight ways that keep their edges straight: fastai's
+/// [`Dihedral`](https://docs.fast.ai/vision.augment.html#dihedral). One of the ways leaves an image as
+/// it is, and so does chance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Dihedral {
+    geometry: Geometry,
+    draw: Option<Values>,
+}
+
+impl Dihedral {
+    /// A way is drawn for half of the images.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(Geometry::new())
+    }
+    pub(super) fn of(geometry: Geometry) -> Self {
+        Self { geometry, draw: None }
+    }
+    geometry!();
+    /// The ways, from 0 to 7, as [`Matrix::dihedral`] has them. Default: drawn.
+    #[must_use]
+    pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+        self.draw = Some(draw.into());
+        self
+    }
+    fn options(&self) -> Result<()> {
+        Ok(())
     }
 }
 
-/// Turns images by up to some degrees, clockwise for positive ones.
-#[derive(Debug, Clone)]
+affine!(Dihedral: |this, n, draw| {
+    let drawn = |draw: &mut dyn Draw| draw.integer(0, 7) as f64;
+    let ways = this.geometry.chance.values(n, 0.0, this.draw.as_ref(), draw, drawn)?;
+    ways.into_iter().map(|k| Matrix::dihedral(k as usize)).collect()
+});
+
+/// Turns images, clockwise for positive degrees: fastai's
+/// [`Rotate`](https://docs.fast.ai/vision.augment.html#rotate).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rotate {
+    geometry: Geometry,
     max_deg: f64,
-    p: f64,
-    batch: bool,
+    draw: Option<Values>,
 }
 
 impl Rotate {
-    /// By up to `max_deg` degrees either way.
+    /// By up to `max_deg` degrees either way; fastai's default is 10.
     #[must_use]
     pub fn new(max_deg: f64) -> Self {
-        Self { max_deg, p: 0.5, batch: false }
+        Self::of(Geometry::new(), max_deg)
+    }
+    pub(super) fn of(geometry: Geometry, max_deg: f64) -> Self {
+        Self { geometry, max_deg, draw: None }
     }
     geometry!();
-}
-
-impl BatchTransform for Rotate {
-    fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
-        probability("p", self.p)?;
-        if split == Split::Train {
-            let draw = |rng: &mut Rng| (2.0 * rng.random::<f64>() - 1.0) * self.max_deg;
-            let drawn = draws(plan.len(), self.p, 0.0, self.batch, rng, draw);
-            compose(plan, drawn.into_iter().map(Matrix::rotation));
-        }
-        Ok(())
+    /// The degrees. Default: drawn.
+    #[must_use]
+    pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+        self.draw = Some(draw.into());
+        self
     }
-    fn order(&self) -> i32 {
-        30
+    fn options(&self) -> Result<()> {
+        let why = || format!("{} is no number of degrees", self.max_deg);
+        if self.max_deg.is_finite() { Ok(()) } else { Err(Error::config("max_rotate", why())) }
     }
 }
 
-/// Zooms into images, about a centre that is drawn too.
-#[derive(Debug, Clone)]
+affine!(Rotate: |this, n, draw| {
+    let drawn = |draw: &mut dyn Draw| draw.uniform(-this.max_deg, this.max_deg);
+    let degrees = this.geometry.chance.values(n, 0.0, this.draw.as_ref(), draw, drawn)?;
+    degrees.into_iter().map(Matrix::rotation).collect()
+});
+
+/// Zooms into images, about a centre that is drawn too: fastai's
+/// [`Zoom`](https://docs.fast.ai/vision.augment.html#zoom).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Zoom {
+    geometry: Geometry,
     min_zoom: f64,
     max_zoom: f64,
-    p: f64,
-    batch: bool,
+    draw: Option<Values>,
+    draw_x: Option<Values>,
+    draw_y: Option<Values>,
 }
 
 impl Zoom {
-    /// By a factor between `min_zoom` and `max_zoom`; above 1 things become larger.
+    /// By a factor between `min_zoom` and `max_zoom`, fastai's defaults are 1 and 1.1; above 1 things
+    /// become larger.
     #[must_use]
     pub fn new(min_zoom: f64, max_zoom: f64) -> Self {
-        Self { min_zoom, max_zoom, p: 0.5, batch: false }
+        Self::of(Geometry::new(), min_zoom, max_zoom)
+    }
+    pub(super) fn of(geometry: Geometry, min_zoom: f64, max_zoom: f64) -> Self {
+        Self { geometry, min_zoom, max_zoom, draw: None, draw_x: None, draw_y: None }
     }
     geometry!();
-}
-
-impl BatchTransform for Zoom {
-    fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
-        probability("p", self.p)?;
-        if !(self.min_zoom > 0.0 && self.min_zoom <= self.max_zoom) {
-            let why = format!("{} to {} is no range of zooms", self.min_zoom, self.max_zoom);
-            return Err(Error::config("min_zoom", why));
-        }
-        if split == Split::Train {
-            let range = self.max_zoom - self.min_zoom;
-            let draw = |rng: &mut Rng| self.min_zoom + range * rng.random::<f64>();
-            let zooms = draws(plan.len(), self.p, 1.0, self.batch, rng, draw);
-            let x = draws(plan.len(), 1.0, 0.5, self.batch, rng, |rng| rng.random());
-            let y = draws(plan.len(), 1.0, 0.5, self.batch, rng, |rng| rng.random());
-            let centres = x.into_iter().zip(y);
-            compose(plan, zooms.into_iter().zip(centres).map(|(z, c)| Matrix::zoom(z, c)));
-        }
-        Ok(())
-    }
-    fn order(&self) -> i32 {
-        30
-    }
-}
-
-/// Looks at images from a side.
-#[derive(Debug, Clone)]
-pub struct Warp {
-    magnitude: f64,
-    p: f64,
-    batch: bool,
-}
-
-impl Warp {
-    /// Moves the corners by up to `magnitude` of half a side.
+    /// The factors. Default: drawn.
     #[must_use]
-    pub fn new(magnitude: f64) -> Self {
-        Self { magnitude, p: 0.5, batch: false }
-    }
-    geometry!();
-}
-
-impl BatchTransform for Warp {
-    fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
-        probability("p", self.p)?;
-        if !(0.0..1.0).contains(&self.magnitude) {
-            let why = format!("{} is not between 0 and 1", self.magnitude);
-            return Err(Error::config("max_warp", why));
-        }
-        if split == Split::Train {
-            let draw = |rng: &mut Rng| (2.0 * rng.random::<f64>() - 1.0) * self.magnitude;
-            let x = draws(plan.len(), self.p, 0.0, self.batch, rng, draw);
-            let y = draws(plan.len(), self.p, 0.0, self.batch, rng, draw);
-            for (image, (x, y)) in plan.images.iter_mut().zip(x.into_iter().zip(y)) {
-                // Exactly nothing where chance leaves an image alone.
-                if (x, y) != (0.0, 0.0) {
-                    image.warp = Matrix::perspective(x, y);
-                }
-            }
-        }
-        Ok(())
-    }
-    fn order(&self) -> i32 {
-        30
-    }
-}
-
-/// Keeps a random part of every image of a batch, the same one, and brings it to a size; the centre in
-/// validation.
-#[derive(Debug, Clone)]
-pub struct RandomResizedCropGpu {
-    size: (u32, u32),
-    min_scale: f64,
-    ratio: (f64, f64),
-}
-
-impl RandomResizedCropGpu {
-    /// To `size` (width, height), at least 8 % of the area, a side by side ratio of 3:4 to 4:3.
-    #[must_use]
-    pub fn new(size: (u32, u32)) -> Self {
-        Self { size, min_scale: 0.08, ratio: (3.0 / 4.0, 4.0 / 3.0) }
-    }
-    /// The smallest part of the area. Default: 0.08.
-    #[must_use]
-    pub fn min_scale(mut self, scale: f64) -> Self {
-        self.min_scale = scale;
+    pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+        self.draw = Some(draw.into());
         self
     }
-    /// The least and the greatest width over height. Default: 3/4 and 4/3.
+    /// The centres, as fractions of the width. Default: drawn.
     #[must_use]
-    pub fn ratio(mut self, least: f64, greatest: f64) -> Self {
-        self.ratio = (least, greatest);
+    pub fn draw_x(mut self, draw: impl Into<Values>) -> Self {
+        self.draw_x = Some(draw.into());
         self
     }
+    /// The centres, as fractions of the height. Default: drawn.
+    #[must_use]
+    pub fn draw_y(mut self, draw: impl Into<Values>) -> Self {
+        self.draw_y = Some(draw.into());
+        self
+    }
+    fn options(&self) -> Result<()> {
+        let (min, max) = (self.min_zoom, self.max_zoom);
+        let fits = min > 0.0 && min <= max && max.is_finite();
+        let why = || format!("{min} to {max} is no range of zooms");
+        if fits { Ok(()) } else { Err(Error::config("min_zoom", why())) }
+    }
+}
 
-    fn crop(&self, (w, h): (u32, u32), split: Split, rng: &mut Rng) -> Crop {
-        let (width, height) = (f64::from(w), f64::from(h));
-        let (least, greatest) = self.ratio;
-        if split == Split::Train {
-            for _ in 0..10 {
-                let scale = self.min_scale + (1.0 - self.min_scale) * rng.random::<f64>();
-                let area = scale * width * height;
-                let (a, b) = (least.ln(), greatest.ln());
-                let ratio = (a + (b - a) * rng.random::<f64>()).exp();
-                let cw = (area * ratio).sqrt().round_ties_even() as u32;
-                let ch = (area / ratio).sqrt().round_ties_even() as u32;
-                if (1..=w).contains(&cw) && (1..=h).contains(&ch) {
-                    let (top, left) = (rng.random_range(0..=h - ch), rng.random_range(0..=w - cw));
-                    return Crop { top, left, height: ch, width: cw };
-                }
+affine!(Zoom: |this, n, draw| {
+    let drawn = |draw: &mut dyn Draw| draw.uniform(this.min_zoom, this.max_zoom);
+    let zooms = this.geometry.chance.values(n, 1.0, this.draw.as_ref(), draw, drawn)?;
+    // The centres are never left to chance: without a zoom they have no effect.
+    let always = Chance { p: 1.0, ..this.geometry.chance };
+    let mut centres = |given: &Option<Values>| {
+        always.values(n, 0.5, given.as_ref(), draw, |draw| draw.uniform(0.0, 1.0))
+    };
+    let (x, y) = (centres(&this.draw_x)?, centres(&this.draw_y)?);
+    let centres = x.into_iter().zip(y);
+    zooms.into_iter().zip(centres).map(|(z, c)| Matrix::zoom(z, c)).collect()
+});
+
+macro_rules! defaults {
+    ($($name:ident)*) => {
+        $(impl Default for $name {
+            fn default() -> Self {
+                Self::new()
             }
-        }
-        let (ch, cw) = if width / height < least {
-            ((width / least) as u32, w)
-        } else if width / height > greatest {
-            (h, (height * greatest) as u32)
-        } else {
-            (h, w)
-        };
-        Crop { top: (h - ch) / 2, left: (w - cw) / 2, height: ch, width: cw }
-    }
+        })*
+    };
 }
-
-impl BatchTransform for RandomResizedCropGpu {
-    fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
-        let fits = self.min_scale > 0.0 && self.min_scale <= 1.0;
-        if !fits || self.ratio.0 <= 0.0 || self.ratio.0 > self.ratio.1 {
-            let why = format!("{} is no part of an area", self.min_scale);
-            return Err(Error::config("min_scale", why));
-        }
-        plan.crop = Some(self.crop(plan.input, split, rng));
-        plan.resize(self.size)
-    }
-    fn order(&self) -> i32 {
-        30
-    }
-}
+defaults!(Flip Dihedral);

@@ -1,12 +1,20 @@
+//! The usual augmentations.
+
 use super::{
-    BatchSpec, BatchTransform, Brightness, Contrast, Flip, Plan, RandomResizedCropGpu, Rotate,
-    Warp, Zoom,
+    BatchSpec, BatchTransform, Brightness, Contrast, Dihedral, Flip, Mode, Plan,
+    RandomResizedCropGpu, Resampling, Rotate, Warp, Zoom, affine::Geometry,
 };
-use crate::{error::Result, image::PadMode, sample::Split, seed::Rng};
-use serde::{Deserialize, Serialize};
+use crate::{
+    error::{Error, Result},
+    image::PadMode,
+    sample::Split,
+    seed::Rng,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
+use std::sync::Arc;
 
 /// The usual augmentations of a batch, composed into one resampling; see [`aug_transforms`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Augment {
     mult: f64,
     do_flip: bool,
@@ -19,9 +27,37 @@ pub struct Augment {
     p_affine: f64,
     p_lighting: f64,
     size: Option<(u32, u32)>,
+    #[serde(default)]
+    mode: Mode,
     pad_mode: PadMode,
+    #[serde(default = "yes")]
+    align_corners: bool,
     batch: bool,
     min_scale: f64,
+    #[serde(default, serialize_with = "specs", deserialize_with = "built")]
+    xtra_tfms: Vec<Arc<dyn BatchTransform>>,
+}
+
+/// Exports from before there was the option.
+fn yes() -> bool {
+    true
+}
+
+fn specs<S: Serializer>(tfms: &[Arc<dyn BatchTransform>], to: S) -> Result<S::Ok, S::Error> {
+    let code = |t: &Arc<dyn BatchTransform>| S::Error::custom(format!("{t:?} is code, not data"));
+    let specs = tfms.iter().map(|t| t.spec().ok_or_else(|| code(t)));
+    specs.collect::<Result<Vec<_>, _>>()?.serialize(to)
+}
+
+fn built<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Arc<dyn BatchTransform>>, D::Error> {
+    Ok(Vec::<BatchSpec>::deserialize(from)?.iter().map(BatchSpec::build).collect())
+}
+
+/// Equal if they describe themselves equally.
+impl PartialEq for Augment {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{self:?}") == format!("{other:?}")
+    }
 }
 
 /// Flips, rotations, zooms, perspectives, brightness and contrast, drawn for each image: fastai's
@@ -47,9 +83,12 @@ pub fn aug_transforms() -> Augment {
         p_affine: 0.75,
         p_lighting: 0.75,
         size: None,
+        mode: Mode::Bilinear,
         pad_mode: PadMode::Reflection,
+        align_corners: true,
         batch: false,
         min_scale: 1.0,
+        xtra_tfms: vec![],
     }
 }
 
@@ -86,8 +125,12 @@ impl Augment {
         p_affine: f64,
         /// The probability of each change of brightness and contrast. Default: 0.75.
         p_lighting: f64,
+        /// Which pixels make a value between pixels. Default: bilinear.
+        mode: Mode,
         /// What is beyond the edge. Default: the image mirrored.
         pad_mode: PadMode,
+        /// Whether the edge of a picture is at the centres of its outer pixels. Default: true.
+        align_corners: bool,
         /// Whether one draw is for the whole batch. Default: false.
         batch: bool,
         /// The least part of the area that a random crop keeps, in which case the crop does the
@@ -107,45 +150,85 @@ impl Augment {
         self.size = Some((width, height));
         self
     }
+
+    /// Adds a transform to the usual ones. May be called again. Default: none.
+    #[must_use]
+    pub fn xtra_tfms(mut self, tfm: impl BatchTransform + 'static) -> Self {
+        self.xtra_tfms.push(Arc::new(tfm));
+        self
+    }
+
+    /// The transforms that these options stand for, in the order in which they run.
+    #[must_use]
+    pub fn transforms(&self) -> Vec<Arc<dyn BatchTransform>> {
+        let mut tfms: Vec<Arc<dyn BatchTransform>> = vec![];
+        let geometry = |p: f64| {
+            let Self { mode, pad_mode, align_corners, .. } = *self;
+            let mut geometry = Geometry::new();
+            geometry.chance.p = p;
+            geometry.chance.batch = self.batch;
+            geometry.size = self.size.filter(|_| self.min_scale == 1.0);
+            geometry.resampling = Resampling { mode, pad_mode, align_corners };
+            geometry
+        };
+        match (self.do_flip, self.flip_vert) {
+            (true, true) => tfms.push(Arc::new(Dihedral::of(geometry(0.5)))),
+            (true, false) => tfms.push(Arc::new(Flip::of(geometry(0.5)))),
+            (false, _) => {}
+        }
+        let (warp, rotate) = (self.max_warp * self.mult, self.max_rotate * self.mult);
+        if warp != 0.0 {
+            tfms.push(Arc::new(Warp::of(geometry(self.p_affine), warp)));
+        }
+        if rotate != 0.0 {
+            tfms.push(Arc::new(Rotate::of(geometry(self.p_affine), rotate)));
+        }
+        if self.min_zoom < 1.0 || self.max_zoom > 1.0 {
+            let geometry = geometry(self.p_affine);
+            tfms.push(Arc::new(Zoom::of(geometry, self.min_zoom, self.max_zoom)));
+        }
+        if tfms.is_empty() && self.min_scale == 1.0 && self.size.is_some() {
+            // Nothing is drawn, but the size is still to be reached.
+            tfms.push(Arc::new(Flip::of(geometry(0.0))));
+        }
+        if self.min_scale != 1.0
+            && let Some((width, height)) = self.size
+        {
+            let crop = RandomResizedCropGpu::hw(height, width);
+            tfms.push(Arc::new(crop.min_scale(self.min_scale).ratio(1.0, 1.0)));
+        }
+        let lighting = self.max_lighting * self.mult;
+        if lighting != 0.0 {
+            let p = self.p_lighting;
+            tfms.push(Arc::new(Brightness::new(lighting).p(p).batch(self.batch)));
+            tfms.push(Arc::new(Contrast::new(lighting).p(p).batch(self.batch)));
+        }
+        tfms.extend(self.xtra_tfms.iter().cloned());
+        tfms.sort_by_key(|t| t.order());
+        tfms
+    }
 }
 
 impl BatchTransform for Augment {
     fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
-        plan.pad_mode = self.pad_mode;
-        let (batch, p) = (self.batch, self.p_affine);
-        if self.do_flip {
-            Flip::new().vertical(self.flip_vert).batch(batch).plan(plan, split, rng)?;
-        }
-        let (warp, rotate) = (self.max_warp * self.mult, self.max_rotate * self.mult);
-        if warp != 0.0 {
-            Warp::new(warp).p(p).batch(batch).plan(plan, split, rng)?;
-        }
-        if rotate != 0.0 {
-            Rotate::new(rotate).p(p).batch(batch).plan(plan, split, rng)?;
-        }
-        if self.min_zoom < 1.0 || self.max_zoom > 1.0 {
-            Zoom::new(self.min_zoom, self.max_zoom).p(p).batch(batch).plan(plan, split, rng)?;
-        }
-        let lighting = self.max_lighting * self.mult;
-        if lighting != 0.0 {
-            Brightness::new(lighting).p(self.p_lighting).batch(batch).plan(plan, split, rng)?;
-            Contrast::new(lighting).p(self.p_lighting).batch(batch).plan(plan, split, rng)?;
-        }
-        match self.size {
-            Some(size) if self.min_scale == 1.0 => plan.resize(size),
-            size if self.min_scale != 1.0 => {
-                let crop = RandomResizedCropGpu::new(size.unwrap_or(plan.input_size()));
-                crop.min_scale(self.min_scale).ratio(1.0, 1.0).plan(plan, split, rng)
-            }
-            _ => Ok(()),
-        }
+        self.check()?;
+        self.transforms().iter().try_for_each(|tfm| tfm.plan(plan, split, rng))
     }
-
+    fn check(&self) -> Result<()> {
+        if self.min_scale != 1.0 && self.size.is_none() {
+            let why = "a random part has to be brought to a size: set `size` too";
+            return Err(Error::config("min_scale", why));
+        }
+        self.transforms().iter().try_for_each(|tfm| tfm.check())
+    }
     fn order(&self) -> i32 {
         30
     }
-
+    fn parts(&self) -> Option<Vec<Arc<dyn BatchTransform>>> {
+        Some(self.transforms())
+    }
     fn spec(&self) -> Option<BatchSpec> {
-        Some(BatchSpec::Augment(self.clone()))
+        let data = self.xtra_tfms.iter().all(|tfm| tfm.spec().is_some());
+        data.then(|| BatchSpec::Augment(self.clone()))
     }
 }

@@ -1,95 +1,126 @@
-//! Brightness and contrast, in logit space as fastai has them.
+//! Random colours of batches. All are for training; validation and prediction see what is there.
 
-use super::{BatchTransform, Plan, affine::draws, affine::probability};
+use super::{BatchSpec, BatchTransform, Colour, Draw, Plan, Values, draw::Chance};
 use crate::{
     error::{Error, Result},
     sample::Split,
     seed::Rng,
 };
-use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
 
-fn lit(plan: &mut Plan, drawn: Vec<f64>, change: impl Fn((f64, f64), f64) -> (f64, f64)) {
-    for (image, v) in plan.images.iter_mut().zip(drawn) {
-        image.lighting = Some(change(image.lighting.unwrap_or((0.0, 1.0)), v));
-    }
+/// From `1 - max` to one over it, each factor as likely as its inverse.
+fn factor(max: f64, draw: &mut dyn Draw) -> f64 {
+    let most = (1.0 - max).ln();
+    draw.uniform(most, -most).exp()
 }
 
-fn maximum(max: f64, p: f64) -> Result<()> {
-    probability("p", p)?;
-    let fits = (0.0..1.0).contains(&max);
-    let why = || format!("{max} is not between 0 and 1");
-    if fits { Ok(()) } else { Err(Error::config("max_lighting", why())) }
-}
-
-macro_rules! lighting {
-    ($(#[$doc:meta])* $name:ident) => {
+macro_rules! colour {
+    (
+        $(#[$doc:meta])* $name:ident($max:ident), $(#[$given:meta])* neutral $neutral:expr,
+        drawn $drawn:expr, $change:expr, $colours:expr
+    ) => {
         $(#[$doc])*
-        #[derive(Debug, Clone)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         pub struct $name {
-            max_lighting: f64,
-            p: f64,
-            batch: bool,
+            $max: f64,
+            chance: Chance,
+            draw: Option<Values>,
         }
 
         impl $name {
-            /// By up to `max_lighting`, between 0 and 1.
+            #[doc = concat!("By up to `", stringify!($max), "`, from 0 to below 1.")]
             #[must_use]
-            pub fn new(max_lighting: f64) -> Self {
-                Self { max_lighting, p: 0.75, batch: false }
+            pub fn new($max: f64) -> Self {
+                Self { $max, chance: Chance::new(0.75), draw: None }
             }
             /// The probability that an image is changed. Default: 0.75.
             #[must_use]
             pub fn p(mut self, p: f64) -> Self {
-                self.p = p;
+                self.chance.p = p;
                 self
             }
             /// Whether one draw is for the whole batch. Default: false.
             #[must_use]
             pub fn batch(mut self, yes: bool) -> Self {
-                self.batch = yes;
+                self.chance.batch = yes;
                 self
+            }
+            $(#[$given])*
+            #[must_use]
+            pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+                self.draw = Some(draw.into());
+                self
+            }
+        }
+
+        impl BatchTransform for $name {
+            fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
+                self.check()?;
+                if split == Split::Train {
+                    if plan.channels() < $colours {
+                        let why = "images of one channel have no colours";
+                        return Err(Error::config(stringify!($name), why));
+                    }
+                    let drawn = |draw: &mut dyn Draw| $drawn(self.$max, draw);
+                    let given = self.draw.as_ref();
+                    let drawn = self.chance.values(plan.len(), $neutral, given, rng, drawn)?;
+                    plan.colour(drawn.into_iter().map($change));
+                }
+                Ok(())
+            }
+            fn check(&self) -> Result<()> {
+                self.chance.check()?;
+                let fits = (0.0..1.0).contains(&self.$max);
+                let why = || format!("{} is not between 0 and 1", self.$max);
+                if fits { Ok(()) } else { Err(Error::config(stringify!($max), why())) }
+            }
+            fn order(&self) -> i32 {
+                40
+            }
+            fn spec(&self) -> Option<BatchSpec> {
+                Some(BatchSpec::$name(self.clone()))
             }
         }
     };
 }
 
-lighting!(
-    /// Makes images lighter or darker.
-    Brightness
+colour!(
+    /// Makes images lighter or darker: fastai's
+    /// [`Brightness`](https://docs.fast.ai/vision.augment.html#brightness).
+    Brightness(max_lighting),
+    /// The changes, from 0 for black to 1 for white; one half changes nothing. Default: drawn.
+    neutral 0.5,
+    drawn |max: f64, draw: &mut dyn Draw| draw.uniform(0.5 * (1.0 - max), 0.5 * (1.0 + max)),
+    Colour::brightness,
+    1
 );
-lighting!(
-    /// Makes differences in images larger or smaller.
-    Contrast
+colour!(
+    /// Makes differences in images larger or smaller: fastai's
+    /// [`Contrast`](https://docs.fast.ai/vision.augment.html#contrast).
+    Contrast(max_lighting),
+    /// The factors. Default: drawn.
+    neutral 1.0,
+    drawn factor,
+    Colour::contrast,
+    1
 );
-
-impl BatchTransform for Brightness {
-    fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
-        maximum(self.max_lighting, self.p)?;
-        if split == Split::Train {
-            let draw =
-                |rng: &mut Rng| 0.5 + 0.5 * self.max_lighting * (2.0 * rng.random::<f64>() - 1.0);
-            let drawn = draws(plan.len(), self.p, 0.5, self.batch, rng, draw);
-            lit(plan, drawn, |(add, times), v| (add + (v / (1.0 - v)).ln() / times, times));
-        }
-        Ok(())
-    }
-    fn order(&self) -> i32 {
-        40
-    }
-}
-
-impl BatchTransform for Contrast {
-    fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
-        maximum(self.max_lighting, self.p)?;
-        if split == Split::Train {
-            let most = -(1.0 - self.max_lighting).ln();
-            let draw = |rng: &mut Rng| ((2.0 * rng.random::<f64>() - 1.0) * most).exp();
-            let drawn = draws(plan.len(), self.p, 1.0, self.batch, rng, draw);
-            lit(plan, drawn, |(add, times), v| (add, times * v));
-        }
-        Ok(())
-    }
-    fn order(&self) -> i32 {
-        40
-    }
-}
+colour!(
+    /// Makes images more or less colourful: fastai's
+    /// [`Saturation`](https://docs.fast.ai/vision.augment.html#saturation).
+    Saturation(max_lighting),
+    /// The factors: 0 for grey, 1 changes nothing. Default: drawn.
+    neutral 1.0,
+    drawn factor,
+    Colour::saturation,
+    3
+);
+colour!(
+    /// Turns the colours of images around the colour circle: fastai's
+    /// [`Hue`](https://docs.fast.ai/vision.augment.html#hue).
+    Hue(max_hue),
+    /// The turns, as parts of the circle: 0 and 1 change nothing. Default: drawn, about 1.
+    neutral 0.0,
+    drawn factor,
+    Colour::Hue,
+    3
+);

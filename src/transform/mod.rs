@@ -1,20 +1,50 @@
 //! What changes a sample on a worker, and what is planned for a batch and carried out at once.
 
 mod affine;
+mod area;
 mod augment;
+mod batch_crop;
+mod batch_fn;
+mod colour;
+mod crop;
+mod draw;
+mod erase;
 mod execute;
+mod flip_item;
+mod item_fn;
+mod kernel;
 mod lighting;
+mod matrix;
 mod normalize;
+mod pixels;
 mod plan;
 mod resize;
+mod resized_crop;
+mod sampling;
+mod spec;
+mod tensor;
+mod tone;
+mod warp;
 
 pub use {
-    affine::{Flip, RandomResizedCropGpu, Rotate, Warp, Zoom},
+    affine::{Dihedral, Flip, Mode, Resampling, Rotate, Zoom},
     augment::{Augment, aug_transforms},
-    lighting::{Brightness, Contrast},
+    batch_crop::RandomResizedCropGpu,
+    batch_fn::BatchFn,
+    colour::Colour,
+    crop::{Crop, CropPad, RandomCrop},
+    draw::{Draw, Values},
+    erase::{Erased, Noise, RandomErasing},
+    flip_item::{DihedralItem, FlipItem},
+    item_fn::ItemFn,
+    lighting::{Brightness, Contrast, Hue, Saturation},
+    matrix::Matrix,
     normalize::Normalize,
-    plan::{Crop, Plan},
-    resize::{Method, Resize},
+    plan::{ImagePlan, Plan},
+    resize::{Method, RatioResize, Resize},
+    resized_crop::RandomResizedCrop,
+    spec::{BatchSpec, ItemSpec},
+    warp::Warp,
 };
 
 use crate::{
@@ -23,7 +53,6 @@ use crate::{
     sample::{Sample, Split},
     seed::Rng,
 };
-use serde::{Deserialize, Serialize};
 use std::{fmt::Debug, sync::Arc};
 use tch::Tensor;
 
@@ -37,6 +66,14 @@ pub trait ItemTransform: Debug + Send + Sync {
     /// # Errors
     /// Whatever keeps the transform from its work; the loader adds the item's name.
     fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample>;
+
+    /// Whether its options can be used. Asked before any work starts. Default: they can.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for an option that cannot be used.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// What a cache may keep of an image in place of it, if this is the first transform: an image from
     /// which `apply` makes what it makes of the image itself, as nearly as whole pixels allow. It must
@@ -62,55 +99,27 @@ pub trait BatchTransform: Debug + Send + Sync {
     /// [`Error::Config`](crate::Error::Config) for an option that cannot be used.
     fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()>;
 
-    /// Its place, lowest first: 30 for geometry, 40 for colours, 99 for normalization. Equal ones keep
-    /// the order in which they were added.
+    /// Whether its options can be used. Asked before any work starts. Default: they can.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for an option that cannot be used.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Its place, lowest first: 30 for geometry, 40 for colours, 50 for closures, 99 for normalization,
+    /// 100 for erasing. Equal ones keep the order in which they were added.
     fn order(&self) -> i32;
 
-    /// What validation and prediction need of the transform as data, for an exported model. Default:
-    /// none, it is code.
-    fn spec(&self) -> Option<BatchSpec> {
+    /// The transforms that it stands for, if it is several. Each takes its own place among the others.
+    /// Default: none, it is one.
+    fn parts(&self) -> Option<Vec<Arc<dyn BatchTransform>>> {
         None
     }
-}
 
-/// An item transform as data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "transform", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ItemSpec {
-    /// [`Resize`].
-    Resize(Resize),
-}
-
-impl ItemSpec {
-    /// The transform.
-    #[must_use]
-    pub fn build(&self) -> Arc<dyn ItemTransform> {
-        match self {
-            Self::Resize(resize) => Arc::new(resize.clone()),
-        }
-    }
-}
-
-/// A batch transform as data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "transform", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum BatchSpec {
-    /// [`Augment`].
-    Augment(Augment),
-    /// [`Normalize`].
-    Normalize(Normalize),
-}
-
-impl BatchSpec {
-    /// The transform.
-    #[must_use]
-    pub fn build(&self) -> Arc<dyn BatchTransform> {
-        match self {
-            Self::Augment(augment) => Arc::new(augment.clone()),
-            Self::Normalize(normalize) => Arc::new(normalize.clone()),
-        }
+    /// The transform as data, for an exported model. Default: none, it is code.
+    fn spec(&self) -> Option<BatchSpec> {
+        None
     }
 }
 
@@ -127,7 +136,8 @@ pub fn plan(
     rng: &mut Rng,
 ) -> Result<Plan> {
     let mut plan = Plan::new(n, size, channels);
-    let mut sorted: Vec<_> = tfms.iter().collect();
+    let one = |tfm: &Arc<dyn BatchTransform>| tfm.parts().unwrap_or_else(|| vec![tfm.clone()]);
+    let mut sorted: Vec<_> = tfms.iter().flat_map(one).collect();
     sorted.sort_by_key(|t| t.order());
     for tfm in sorted {
         tfm.plan(&mut plan, split, rng)?;

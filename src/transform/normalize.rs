@@ -1,3 +1,5 @@
+//! The scale of values that a model expects.
+
 use super::{BatchSpec, BatchTransform, Plan};
 use crate::{
     error::{Error, Result},
@@ -5,7 +7,7 @@ use crate::{
     seed::Rng,
 };
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Takes away the mean of each channel and divides by its standard deviation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,41 @@ impl Normalize {
         Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
+    /// With the statistics of a batch N×C×H×W, of values from 0 to 1. Deviations are those of a sample,
+    /// and a little is added so that none is 0, as fastai has it.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if `x` has other dimensions.
+    ///
+    /// ```no_run
+    /// # fn f(mut dls: finetune::data::DataLoaders) -> finetune::Result<()> {
+    /// use finetune::transform::Normalize;
+    ///
+    /// let normalize = Normalize::fit(&dls.train().one_batch()?.x)?;
+    /// dls.add_batch_tfm(normalize)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn fit(x: &Tensor) -> Result<Self> {
+        let _guard = tch::no_grad_guard();
+        let x = x.f_to_kind(Kind::Float)?;
+        let dims: &[i64] = &[0, 2, 3];
+        let mean = x.f_mean_dim(dims, false, Kind::Float)?;
+        let std = x.f_std_dim(dims, true, false)? + 1e-7;
+        Self::new(Vec::try_from(mean)?, Vec::try_from(std)?)
+    }
+
+    /// The mean of each channel.
+    #[must_use]
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The standard deviation of each channel.
+    #[must_use]
+    pub fn std(&self) -> &[f32] {
+        &self.std
+    }
+
     /// Normalized values N×C×H×W as they were before.
     pub fn undo(&self, x: &Tensor) -> Tensor {
         let of = |v: &[f32]| Tensor::from_slice(v).view([1, -1, 1, 1]).to_device(x.device());
@@ -42,13 +79,7 @@ impl Normalize {
 
 impl BatchTransform for Normalize {
     fn plan(&self, plan: &mut Plan, _: Split, _: &mut Rng) -> Result<()> {
-        if self.mean.len() != usize::from(plan.channels) {
-            let why =
-                format!("{} statistics for images of {} channels", self.mean.len(), plan.channels);
-            return Err(Error::config("Normalize", why));
-        }
-        plan.normalize = Some((self.mean.clone(), self.std.clone()));
-        Ok(())
+        plan.normalize(&self.mean, &self.std)
     }
     fn order(&self) -> i32 {
         99

@@ -1,74 +1,106 @@
-use super::affine::Matrix;
-use crate::{
-    error::{Error, Result},
-    image::PadMode,
-};
+//! What is to be done to a batch, as data.
+
+use super::{Colour, Crop, Erased, Matrix, Resampling};
+use crate::error::{Error, Result};
 use std::sync::Arc;
 use tch::Tensor;
 
 /// A step of the caller's own on whole batches, N×C×H×W.
 pub(super) type TensorStep = Arc<dyn Fn(Tensor) -> Result<Tensor> + Send + Sync>;
 
-/// The part of a picture that is kept, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crop {
-    /// The first row.
-    pub top: u32,
-    /// The first column.
-    pub left: u32,
-    /// The rows.
-    pub height: u32,
-    /// The columns.
-    pub width: u32,
+/// What is to be done to one image.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ImagePlan {
+    /// Flips, rotations and zooms, before the correction for images that are not square.
+    pub affine: Matrix,
+    /// The perspective after them.
+    pub warp: Matrix,
+    /// What is done to colours, in order.
+    pub colours: Vec<Colour>,
 }
 
-/// What is to be done to one image.
+impl ImagePlan {
+    const NOTHING: Self = Self { affine: Matrix::ONE, warp: Matrix::ONE, colours: vec![] };
+
+    /// Whether pixels stay where they are.
+    pub(super) fn is_still(&self) -> bool {
+        self.affine == Matrix::ONE && self.warp == Matrix::ONE
+    }
+}
+
+/// The order of work in one pass. What is planned later but belongs before something that is planned
+/// already begins a pass of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Nothing,
+    Geometry,
+    Crop,
+    Colour,
+    Normalize,
+    Erase,
+    Step,
+}
+
+/// A part of all images and the size it is brought to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Image {
-    /// Flips, rotations and zooms, from output to input, in coordinates from -1 to 1.
-    pub(super) affine: Matrix,
-    /// The perspective after them.
-    pub(super) warp: Matrix,
-    /// Added to the logit of each value, then multiplied with it.
-    pub(super) lighting: Option<(f64, f64)>,
+pub(super) struct CropStep {
+    pub(super) part: Crop,
+    pub(super) size: (u32, u32),
+    pub(super) mode: super::Mode,
 }
 
 /// What is to be done to a batch, as data: nothing is done until it is carried out, and then at once.
+///
+/// One pass moves pixels (flips, turns, zooms, perspectives, a crop, a size), changes colours,
+/// normalises and erases, in this order and in one resampling. A step on tensors ends a pass; what is
+/// planned after it is another one.
 #[derive(derive_more::Debug, Clone)]
 pub struct Plan {
     pub(super) input: (u32, u32),
     pub(super) channels: u8,
-    pub(super) images: Vec<Image>,
+    /// What is to be done to each image in the first pass.
+    pub images: Vec<ImagePlan>,
+    phase: Phase,
+    /// How pixels are resampled, where they may move.
+    pub(super) resampling: Option<Resampling>,
+    /// The size after flips, turns, zooms and perspectives.
     pub(super) size: Option<(u32, u32)>,
-    pub(super) crop: Option<Crop>,
-    pub(super) pad_mode: PadMode,
+    pub(super) crop: Option<CropStep>,
     /// Mean and standard deviation of each channel.
     pub(super) normalize: Option<(Vec<f32>, Vec<f32>)>,
+    pub(super) erased: Vec<Erased>,
     #[debug("{}", steps.len())]
     pub(super) steps: Vec<TensorStep>,
+    pub(super) next: Option<Box<Self>>,
 }
 
 impl Plan {
     /// Nothing, for `n` images of `size` (width, height).
     #[must_use]
     pub fn new(n: usize, size: (u32, u32), channels: u8) -> Self {
-        let image = Image { affine: Matrix::ONE, warp: Matrix::ONE, lighting: None };
         Self {
             input: size,
             channels,
-            images: vec![image; n],
+            images: vec![ImagePlan::NOTHING; n],
+            phase: Phase::Nothing,
+            resampling: None,
             size: None,
             crop: None,
-            pad_mode: PadMode::default(),
             normalize: None,
+            erased: vec![],
             steps: vec![],
+            next: None,
         }
     }
 
     /// Forgets all images but the `kept` ones, given by position in order. What was drawn for the batch
     /// as a whole stays.
     pub fn keep(&mut self, kept: &[usize]) {
-        self.images = kept.iter().map(|&i| self.images[i]).collect();
+        self.images = kept.iter().map(|&i| self.images[i].clone()).collect();
+        if let Some(next) = &mut self.next {
+            next.keep(kept);
+        }
     }
 
     /// The number of images.
@@ -83,71 +115,175 @@ impl Plan {
         self.images.is_empty()
     }
 
-    /// The width and height of the images before.
+    /// The channels of the images: 1 or 3.
+    #[must_use]
+    pub fn channels(&self) -> u8 {
+        self.channels
+    }
+
+    /// The width and height of the images before the first pass.
     #[must_use]
     pub fn input_size(&self) -> (u32, u32) {
         self.input
     }
 
-    /// The width and height of the images after.
+    /// The width and height of the images after the first pass.
     #[must_use]
     pub fn output_size(&self) -> (u32, u32) {
-        self.size.or_else(|| self.crop.map(|c| (c.width, c.height))).unwrap_or(self.input)
+        self.crop.map(|c| c.size).or(self.size).unwrap_or(self.input)
     }
 
-    pub(super) fn resize(&mut self, (width, height): (u32, u32)) -> Result<()> {
-        if width == 0 || height == 0 {
-            let why = format!("{width}x{height}: both sides must be 1 or more");
-            return Err(Error::config("size", why));
+    /// The part of all images that the first pass keeps, if it is not the whole.
+    #[must_use]
+    pub fn part(&self) -> Option<Crop> {
+        self.crop.map(|crop| crop.part)
+    }
+
+    /// The passes, in order. Mostly there is one.
+    pub fn passes(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |plan| plan.next.as_deref())
+    }
+
+    /// The first pass without what comes after it.
+    #[must_use]
+    pub fn first_pass(&self) -> Self {
+        Self { next: None, ..self.clone() }
+    }
+
+    /// The width and height that the last pass has come to so far.
+    #[must_use]
+    pub fn size_so_far(&self) -> (u32, u32) {
+        self.passes().last().map_or(self.input, Self::output_size)
+    }
+
+    /// The pass that still takes something of `phase`: the last one or, if that is beyond it, a new one.
+    fn pass(&mut self, phase: Phase) -> &mut Self {
+        if self.next.is_some() {
+            return self.next.as_mut().expect("was just seen").pass(phase);
         }
-        self.size = Some((width, height));
+        let once = matches!(phase, Phase::Crop | Phase::Normalize);
+        if self.phase > phase || (once && self.phase == phase) {
+            let next = Self::new(self.len(), self.output_size(), self.channels);
+            return self.next.insert(Box::new(next)).pass(phase);
+        }
+        self.phase = phase;
+        self
+    }
+
+    /// Moves pixels: one map for each image, composed with those that are planned. Of several
+    /// resamplings and sizes in one pass, the first counts.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a side of `size` (width, height) is 0.
+    pub fn affine(
+        &mut self,
+        resampling: Resampling,
+        size: Option<(u32, u32)>,
+        maps: impl IntoIterator<Item = Matrix>,
+    ) -> Result<()> {
+        let pass = self.geometry(resampling, size)?;
+        for (image, m) in pass.images.iter_mut().zip(maps) {
+            image.affine = image.affine.times(&m);
+        }
         Ok(())
     }
 
-    /// From pixels of the output of image `i` to pixels of its input.
-    pub(super) fn map(&self, i: usize) -> Matrix {
-        let (out, whole) = (self.output_size(), self.input);
-        let crop = self.crop.unwrap_or(Crop { top: 0, left: 0, width: whole.0, height: whole.1 });
-        let last = |n: u32| f64::from(n.saturating_sub(1));
-        let ratio = |a: u32, b: u32| if b > 1 { last(a) / last(b) } else { 0.0 };
-        // Output pixels to pixels of the whole, to -1..1, through the map, to input pixels.
-        let to_whole = Matrix([
-            [ratio(crop.width, out.0), 0.0, f64::from(crop.left)],
-            [0.0, ratio(crop.height, out.1), f64::from(crop.top)],
-            [0.0, 0.0, 1.0],
-        ]);
-        let side = |n: u32| last(n).max(1.0) / 2.0;
-        let (sx, sy) = (side(whole.0), side(whole.1));
-        let to_unit = Matrix([[1.0 / sx, 0.0, -1.0], [0.0, 1.0 / sy, -1.0], [0.0, 0.0, 1.0]]);
-        let to_pixels = Matrix([[sx, 0.0, sx], [0.0, sy, sy], [0.0, 0.0, 1.0]]);
-        let image = &self.images[i];
-        let affine = image.affine.with_aspect(whole);
-        to_pixels.times(&image.warp).times(&affine).times(&to_unit).times(&to_whole)
-    }
-
-    /// By how much the input shrinks first, by the mean of areas: fastai's guard against aliasing. It
-    /// sets in where the output has less than half the pixels of a side and nothing is zoomed by more.
-    pub(super) fn shrink(&self) -> Option<f64> {
-        let (out, crop) = (self.output_size(), self.crop);
-        let from = crop.map_or(self.input, |c| (c.width, c.height));
-        let ratio = |a: u32, b: u32| f64::from(a) / f64::from(b);
-        let shrink = ratio(from.0, out.0).min(ratio(from.1, out.1)) / 2.0;
-        let zoom = if crop.is_some() { 1.0 } else { self.zoom() };
-        (shrink > 1.0 && shrink > zoom).then_some(shrink)
-    }
-
-    /// 2 over the width of all coordinates of the batch.
-    fn zoom(&self) -> f64 {
-        let corners = [(-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0), (1.0, 1.0)];
-        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-        for image in &self.images {
-            let map = image.warp.times(&image.affine.with_aspect(self.input));
-            for (x, y) in corners {
-                let (x, y) = map.at(x, y);
-                low = low.min(x).min(y);
-                high = high.max(x).max(y);
-            }
+    /// Looks at each image from a side. Perspectives come after all maps of [`affine`](Self::affine).
+    ///
+    /// # Errors
+    /// As [`affine`](Self::affine).
+    pub fn warp(
+        &mut self,
+        resampling: Resampling,
+        size: Option<(u32, u32)>,
+        maps: impl IntoIterator<Item = Matrix>,
+    ) -> Result<()> {
+        let pass = self.geometry(resampling, size)?;
+        for (image, m) in pass.images.iter_mut().zip(maps) {
+            image.warp = m.times(&image.warp);
         }
-        2.0 / (high - low)
+        Ok(())
+    }
+
+    fn geometry(&mut self, resampling: Resampling, size: Option<(u32, u32)>) -> Result<&mut Self> {
+        size.map_or(Ok(()), |size| super::crop::sides("size", size))?;
+        let pass = self.pass(Phase::Geometry);
+        pass.resampling.get_or_insert(resampling);
+        pass.size = pass.size.or(size);
+        Ok(pass)
+    }
+
+    /// Keeps a part of all images and brings it to `size` (width, height).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a side is 0 or the part is not within the images.
+    pub fn crop(&mut self, part: Crop, size: (u32, u32), mode: super::Mode) -> Result<()> {
+        super::crop::sides("size", size)?;
+        super::crop::sides("crop", (part.width, part.height))?;
+        let pass = self.pass(Phase::Crop);
+        let (w, h) = pass.size.unwrap_or(pass.input);
+        let fits = |start: u32, n: u32, all: u32| u64::from(start) + u64::from(n) <= u64::from(all);
+        if !fits(part.left, part.width, w) || !fits(part.top, part.height, h) {
+            return Err(Error::config("crop", format!("{part:?} is not within {w}x{h} pixels")));
+        }
+        pass.crop = Some(CropStep { part, size, mode });
+        Ok(())
+    }
+
+    /// Changes colours: one change for each image.
+    pub fn colour(&mut self, changes: impl IntoIterator<Item = Colour>) {
+        let pass = self.pass(Phase::Colour);
+        for (image, change) in pass.images.iter_mut().zip(changes) {
+            Colour::append(&mut image.colours, change);
+        }
+    }
+
+    /// Takes away the mean of each channel and divides by its standard deviation.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are not as many of both as channels.
+    pub fn normalize(&mut self, mean: &[f32], std: &[f32]) -> Result<()> {
+        let n = usize::from(self.channels);
+        if mean.len() != n || std.len() != n {
+            let why = format!("{} statistics for images of {n} channels", mean.len());
+            return Err(Error::config("Normalize", why));
+        }
+        self.pass(Phase::Normalize).normalize = Some((mean.to_vec(), std.to_vec()));
+        Ok(())
+    }
+
+    /// Writes noise over a rectangle of all images.
+    pub fn erase(&mut self, erased: Erased) {
+        self.pass(Phase::Erase).erased.push(erased);
+    }
+
+    /// Calls `step` with the whole batch, N×C×H×W on its device. It may change anything but the number
+    /// of images; if pixels are to be moved after it, it keeps their size.
+    pub fn step(&mut self, step: impl Fn(Tensor) -> Result<Tensor> + Send + Sync + 'static) {
+        self.pass(Phase::Step).steps.push(Arc::new(step));
+    }
+
+    /// The same in fastai's own order: flips, turns and perspectives at full size in a pass of their
+    /// own, then the crop with the rest. Two resamplings are a little softer than one.
+    #[must_use]
+    pub fn unfused(self) -> Self {
+        let mut first = self.first_pass();
+        let mut rest = self.next.map(|next| Box::new(next.unfused()));
+        if first.resampling.is_some() && first.crop.is_some() {
+            let mut second =
+                Self::new(first.len(), first.size.unwrap_or(first.input), first.channels);
+            second.phase = first.phase;
+            second.crop = first.crop.take();
+            second.normalize = first.normalize.take();
+            second.erased = std::mem::take(&mut first.erased);
+            second.steps = std::mem::take(&mut first.steps);
+            second.next = rest.take();
+            for (from, to) in first.images.iter_mut().zip(&mut second.images) {
+                to.colours = std::mem::take(&mut from.colours);
+            }
+            first.phase = Phase::Geometry;
+            rest = Some(Box::new(second));
+        }
+        Self { next: rest, ..first }
     }
 }

@@ -1,11 +1,12 @@
-use super::{ItemSpec, ItemTransform};
+//! Images of any shape at one size.
+
+use super::{Draw, ItemSpec, ItemTransform, crop::sides};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     image::{Filter, Image, PadMode},
     sample::{Sample, Split},
     seed::Rng,
 };
-use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
 /// How an image of another shape comes to a size.
@@ -63,16 +64,28 @@ impl Resize {
         self
     }
 
+    /// The image at the size. In training two fractions are drawn, unless it is squeezed; see
+    /// [`at`](Self::at).
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if a side is 0.
+    pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        let at = match split {
+            Split::Train if self.method != Method::Squish => {
+                (draw.uniform(0.0, 1.0), draw.uniform(0.0, 1.0))
+            }
+            _ => (0.5, 0.5),
+        };
+        self.at(image, at)
+    }
+
     /// The image at the size, with the part chosen by two fractions from 0 to 1: 0 for the left or the
     /// top, one half for the centre.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0.
+    /// [`Error::Config`](crate::Error::Config) if a side is 0.
     pub fn at(&self, image: &Image, (x, y): (f64, f64)) -> Result<Image> {
-        if self.width == 0 || self.height == 0 {
-            let why = format!("{}x{}: both sides must be 1 or more", self.width, self.height);
-            return Err(Error::config("Resize", why));
-        }
+        self.check()?;
         if self.method == Method::Squish {
             return image.resize(self.width, self.height, self.filter);
         }
@@ -95,14 +108,9 @@ impl Resize {
 
 impl ItemTransform for Resize {
     fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
-        let at = match split {
-            Split::Train if self.method != Method::Squish => (rng.random(), rng.random()),
-            _ => (0.5, 0.5),
-        };
-        sample.image = self.at(&sample.image, at)?;
+        sample.image = self.image(&sample.image, split, rng)?;
         Ok(sample)
     }
-
     /// In validation the result; in training the whole image at such a size that the crop, or what is
     /// padded, needs no further scaling.
     fn presize(&self, image: &Image, split: Split) -> Result<Option<Image>> {
@@ -119,8 +127,61 @@ impl ItemTransform for Resize {
         let size = |side: f64| ((side / by).round() as u32).max(1);
         image.resize(size(w), size(h), self.filter).map(Some)
     }
-
+    fn check(&self) -> Result<()> {
+        sides("Resize", (self.width, self.height))
+    }
     fn spec(&self) -> Option<ItemSpec> {
         Some(ItemSpec::Resize(self.clone()))
+    }
+}
+
+/// Brings the longer side of every image to one size and keeps the shape: fastai's
+/// [`RatioResize`](https://docs.fast.ai/vision.augment.html#ratioresize). Images of other shapes come
+/// to other sizes, so this suits batches only together with a transform that makes them equal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RatioResize {
+    max_sz: u32,
+    filter: Filter,
+}
+
+impl RatioResize {
+    /// The longer side to `max_sz` pixels.
+    #[must_use]
+    pub fn new(max_sz: u32) -> Self {
+        Self { max_sz, filter: Filter::default() }
+    }
+    /// How pixels are weighed. Default: bilinear.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// The image at its size. Sizes are whole, so a pixel of the other side may have to go; in
+    /// training, two fractions that are drawn say on which side, as in [`Resize`].
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if the size is 0.
+    pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        self.check()?;
+        let (w, h) = (f64::from(image.width()), f64::from(image.height()));
+        let longer = f64::from(self.max_sz);
+        let (width, height) =
+            if w >= h { (longer, h * longer / w) } else { (w * longer / h, longer) };
+        let (width, height) = ((width as u32).max(1), (height as u32).max(1));
+        Resize::hw(height, width).filter(self.filter).image(image, split, draw)
+    }
+}
+
+impl ItemTransform for RatioResize {
+    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        sample.image = self.image(&sample.image, split, rng)?;
+        Ok(sample)
+    }
+    fn check(&self) -> Result<()> {
+        sides("RatioResize", (self.max_sz, self.max_sz))
+    }
+    fn spec(&self) -> Option<ItemSpec> {
+        Some(ItemSpec::RatioResize(self.clone()))
     }
 }

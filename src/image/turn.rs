@@ -1,0 +1,95 @@
+//! Flips and quarter turns.
+
+use super::Image;
+
+/// A flip or quarter turn, in the order of Pillow's `Transpose`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Left becomes right.
+    FlipLeftRight,
+    /// Top becomes bottom.
+    FlipTopBottom,
+    /// A quarter turn anticlockwise.
+    Rotate90,
+    /// Upside down.
+    Rotate180,
+    /// A quarter turn clockwise.
+    Rotate270,
+    /// Rows become columns.
+    Transpose,
+    /// Rows become columns, turned upside down.
+    Transverse,
+}
+
+impl Turn {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::FlipLeftRight,
+        Self::FlipTopBottom,
+        Self::Rotate90,
+        Self::Rotate180,
+        Self::Rotate270,
+        Self::Transpose,
+        Self::Transverse,
+    ];
+
+    /// Whether width and height are swapped.
+    fn swaps(self) -> bool {
+        matches!(self, Self::Rotate90 | Self::Rotate270 | Self::Transpose | Self::Transverse)
+    }
+}
+
+impl Image {
+    /// The image, flipped or turned.
+    #[must_use]
+    pub fn turned(&self, turn: Turn) -> Self {
+        let (w, h) = (self.width as usize, self.height as usize);
+        let (width, height) =
+            if turn.swaps() { (self.height, self.width) } else { (self.width, self.height) };
+        let channels = usize::from(self.channels);
+        let mut pixels = Vec::with_capacity(self.pixels.len());
+        for y in 0..height as usize {
+            for x in 0..width as usize {
+                let (from_x, from_y) = match turn {
+                    Turn::FlipLeftRight => (w - 1 - x, y),
+                    Turn::FlipTopBottom => (x, h - 1 - y),
+                    Turn::Rotate90 => (w - 1 - y, x),
+                    Turn::Rotate180 => (w - 1 - x, h - 1 - y),
+                    Turn::Rotate270 => (y, h - 1 - x),
+                    Turn::Transpose => (y, x),
+                    Turn::Transverse => (w - 1 - y, h - 1 - x),
+                };
+                let at = (from_y * w + from_x) * channels;
+                pixels.extend_from_slice(&self.pixels[at..at + channels]);
+            }
+        }
+        Self { width, height, channels: self.channels, pixels }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_as_pillow_has_them() {
+        // 1 2 3
+        // 4 5 6
+        let image = Image::new(3, 2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let expected: [&[u8]; 7] = [
+            &[3, 2, 1, 6, 5, 4],
+            &[4, 5, 6, 1, 2, 3],
+            &[3, 6, 2, 5, 1, 4],
+            &[6, 5, 4, 3, 2, 1],
+            &[4, 1, 5, 2, 6, 3],
+            &[1, 4, 2, 5, 3, 6],
+            &[6, 3, 5, 2, 4, 1],
+        ];
+        for (turn, pixels) in Turn::ALL.into_iter().zip(expected) {
+            let turned = image.turned(turn);
+            assert_eq!(turned.pixels(), pixels, "{turn:?}");
+            let size = if turn.swaps() { (2, 3) } else { (3, 2) };
+            assert_eq!((turned.width(), turned.height()), size, "{turn:?}");
+        }
+    }
+}

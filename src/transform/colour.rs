@@ -1,0 +1,109 @@
+//! What is done to the colours of an image, as numbers.
+
+/// The weights of red, green and blue in a grey value: ITU-R 601-2, as fastai rounds them.
+pub(super) const LUMA: [f64; 3] = [0.2989, 0.5870, 0.1140];
+
+/// A change of colours. Brightness, contrast and saturation are straight lines in logit space, so any
+/// number of them in a row is one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Colour {
+    /// Each value becomes `scale` times its logit, plus `luma` times the grey value of the logits, plus
+    /// `add`; and back from logits.
+    Logit {
+        /// Times the logit itself.
+        scale: f64,
+        /// Times the grey value of the three logits.
+        luma: f64,
+        /// Added last.
+        add: f64,
+    },
+    /// Turns the colour circle by a part of it.
+    Hue(f64),
+}
+
+impl Colour {
+    /// Lighter above one half, darker below.
+    #[must_use]
+    pub fn brightness(change: f64) -> Self {
+        let change = change.clamp(1e-7, 1.0 - 1e-7);
+        Self::Logit { scale: 1.0, luma: 0.0, add: (change / (1.0 - change)).ln() }
+    }
+
+    /// Larger differences above 1, smaller ones below.
+    #[must_use]
+    pub fn contrast(change: f64) -> Self {
+        Self::Logit { scale: change, luma: 0.0, add: 0.0 }
+    }
+
+    /// More colour above 1, less below, none at 0.
+    #[must_use]
+    pub fn saturation(change: f64) -> Self {
+        Self::Logit { scale: change, luma: 1.0 - change, add: 0.0 }
+    }
+
+    /// Whether it changes nothing.
+    pub(super) fn is_neutral(self) -> bool {
+        match self {
+            Self::Logit { scale, luma, add } => (scale, luma, add) == (1.0, 0.0, 0.0),
+            Self::Hue(turn) => turn % 1.0 == 0.0,
+        }
+    }
+
+    /// This and then `next` as one change, where they are of one space.
+    fn then(self, next: Self) -> Option<Self> {
+        let (Self::Logit { scale, luma, add }, Self::Logit { scale: s, luma: l, add: a }) =
+            (self, next)
+        else {
+            return None;
+        };
+        // The weights do not add up to 1, so grey of a grey value is not quite that value.
+        let whole: f64 = LUMA.iter().sum();
+        let grey = scale + luma * whole;
+        Some(Self::Logit {
+            scale: s * scale,
+            luma: s * luma + l * grey,
+            add: s * add + l * whole * add + a,
+        })
+    }
+
+    /// Adds a change at the end of others.
+    pub(super) fn append(colours: &mut Vec<Self>, next: Self) {
+        match colours.last_mut() {
+            Some(last) if last.then(next).is_some() => *last = last.then(next).unwrap_or(next),
+            _ => colours.push(next),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(colour: Colour, rgb: [f64; 3]) -> [f64; 3] {
+        let Colour::Logit { scale, luma, add } = colour else { panic!("{colour:?}") };
+        let grey: f64 = rgb.iter().zip(LUMA).map(|(v, w)| v * w).sum();
+        rgb.map(|v| scale * v + luma * grey + add)
+    }
+
+    #[test]
+    fn changes_in_a_row_are_one_change() {
+        let rgb = [0.3, -1.2, 2.5];
+        let all = [
+            Colour::brightness(0.7),
+            Colour::saturation(0.4),
+            Colour::contrast(1.3),
+            Colour::saturation(1.6),
+            Colour::brightness(0.2),
+        ];
+        let mut merged = vec![];
+        all.into_iter().for_each(|c| Colour::append(&mut merged, c));
+        assert_eq!(merged.len(), 1);
+        let one_by_one = all.into_iter().fold(rgb, |rgb, c| apply(c, rgb));
+        for (a, b) in apply(merged[0], rgb).into_iter().zip(one_by_one) {
+            assert!((a - b).abs() < 1e-12, "{a} {b}");
+        }
+        Colour::append(&mut merged, Colour::Hue(0.1));
+        Colour::append(&mut merged, Colour::contrast(0.9));
+        assert_eq!(merged.len(), 3, "hue is of another space");
+    }
+}

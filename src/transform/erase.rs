@@ -1,0 +1,169 @@
+//! Rectangles of noise in batches.
+
+use super::{BatchSpec, BatchTransform, Draw, Plan, draw::Chance, draw::happens};
+use crate::{
+    error::{Error, Result},
+    sample::Split,
+    seed::{Rng, Seed, Stream},
+};
+use rand::Rng as _;
+use rand_distr::{Distribution as _, StandardNormal};
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, ops::Range};
+
+/// A rectangle of noise in all images of a batch. What is beyond the images is cut off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Erased {
+    /// From the first row to the one after the last.
+    pub rows: Range<u32>,
+    /// From the first column to the one after the last.
+    pub columns: Range<u32>,
+    /// What is written there.
+    pub noise: Noise,
+}
+
+/// What is written over erased pixels, after normalisation.
+#[derive(derive_more::Debug, Clone, PartialEq)]
+pub enum Noise {
+    /// Normally distributed, its own for each image, from a seed.
+    Seed(u64),
+    /// These values, images×channels×rows×columns of what is within the images.
+    Values(#[debug("{}", _0.len())] Vec<f32>),
+}
+
+impl Erased {
+    /// The rows and columns within images of (width, height).
+    pub(super) fn within(&self, (width, height): (u32, u32)) -> (Range<usize>, Range<usize>) {
+        let cut = |r: &Range<u32>, n: u32| {
+            let end = r.end.min(n) as usize;
+            (r.start as usize).min(end)..end
+        };
+        (cut(&self.rows, height), cut(&self.columns, width))
+    }
+
+    /// `each` values for image `i`.
+    pub(super) fn noise(&self, i: usize, each: usize) -> Result<Cow<'_, [f32]>> {
+        match &self.noise {
+            Noise::Seed(seed) => {
+                let mut rng = Seed(*seed).rng(Stream::Item { pass: 0, index: i as u64 });
+                Ok(StandardNormal.sample_iter(&mut rng).take(each).collect())
+            }
+            Noise::Values(values) => {
+                values.get(i * each..(i + 1) * each).map(Cow::Borrowed).ok_or_else(|| {
+                    let why = format!("{} values of noise, {each} for each image", values.len());
+                    Error::config("RandomErasing", why)
+                })
+            }
+        }
+    }
+}
+
+/// Writes noise over random rectangles, the same for all images of a batch: fastai's
+/// [`RandomErasing`](https://docs.fast.ai/vision.augment.html#randomerasing). The noise of each image
+/// is its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RandomErasing {
+    p: f64,
+    sl: f64,
+    sh: f64,
+    min_aspect: f64,
+    max_count: u32,
+}
+
+impl RandomErasing {
+    /// One rectangle of up to 30 % of the area, in half of the batches.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { p: 0.5, sl: 0.0, sh: 0.3, min_aspect: 0.3, max_count: 1 }
+    }
+    /// The probability that a batch is changed. Default: 0.5.
+    #[must_use]
+    pub fn p(mut self, p: f64) -> Self {
+        self.p = p;
+        self
+    }
+    /// The least part of the area. Default: 0.
+    #[must_use]
+    pub fn sl(mut self, part: f64) -> Self {
+        self.sl = part;
+        self
+    }
+    /// The greatest part of the area. Default: 0.3.
+    #[must_use]
+    pub fn sh(mut self, part: f64) -> Self {
+        self.sh = part;
+        self
+    }
+    /// The least height over width; the greatest is one over it. Default: 0.3.
+    #[must_use]
+    pub fn min_aspect(mut self, ratio: f64) -> Self {
+        self.min_aspect = ratio;
+        self
+    }
+    /// The most rectangles; they share the area. Default: 1.
+    #[must_use]
+    pub fn max_count(mut self, n: u32) -> Self {
+        self.max_count = n;
+        self
+    }
+
+    /// The rows and columns to erase in images of (width, height); they may go beyond. It is drawn
+    /// whether, unless it is certain; then how many; then for each the part of the area, the logarithm
+    /// of height over width, the first row, the first column.
+    pub fn areas(
+        &self,
+        (width, height): (u32, u32),
+        draw: &mut dyn Draw,
+    ) -> Vec<(Range<u32>, Range<u32>)> {
+        if !happens(self.p, draw) {
+            return vec![];
+        }
+        let count = draw.integer(1, i64::from(self.max_count));
+        let area = f64::from(width) * f64::from(height) / count as f64;
+        let (low, high) = (self.min_aspect.ln(), (1.0 / self.min_aspect).ln());
+        let mut one = || {
+            let part = draw.uniform(self.sl, self.sh) * area;
+            let aspect = draw.uniform(low, high).exp();
+            let mut side = |area: f64, n: u32| {
+                let side = area.sqrt().round_ties_even() as u32;
+                let start = draw.integer(0, i64::from(n.saturating_sub(side))) as u32;
+                start..start + side
+            };
+            (side(part * aspect, height), side(part / aspect, width))
+        };
+        (0..count).map(|_| one()).collect()
+    }
+}
+
+impl Default for RandomErasing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BatchTransform for RandomErasing {
+    fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
+        self.check()?;
+        if split == Split::Train {
+            for (rows, columns) in self.areas(plan.size_so_far(), rng) {
+                plan.erase(Erased { rows, columns, noise: Noise::Seed(rng.next_u64()) });
+            }
+        }
+        Ok(())
+    }
+    fn check(&self) -> Result<()> {
+        Chance::new(self.p).check()?;
+        let parts = 0.0 <= self.sl && self.sl <= self.sh && self.sh <= 1.0;
+        if !parts || !(self.min_aspect > 0.0 && self.min_aspect <= 1.0) || self.max_count == 0 {
+            let why = "0 <= sl <= sh <= 1, 0 < min_aspect <= 1 and max_count >= 1 do not hold";
+            return Err(Error::config("RandomErasing", why));
+        }
+        Ok(())
+    }
+    fn order(&self) -> i32 {
+        100
+    }
+    fn spec(&self) -> Option<BatchSpec> {
+        Some(BatchSpec::RandomErasing(self.clone()))
+    }
+}

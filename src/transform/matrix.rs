@@ -1,0 +1,118 @@
+//! Maps of the plane.
+
+/// A map of the plane in homogeneous coordinates, from a place in the output of a transform to the
+/// place in its input that is shown there. A picture fills the square from -1 to 1, x to the right and
+/// y downwards.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Matrix(pub [[f64; 3]; 3]);
+
+impl Matrix {
+    /// The map that leaves every place as it is.
+    pub const ONE: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
+
+    /// First `other`, then this.
+    #[must_use]
+    pub fn times(&self, other: &Self) -> Self {
+        let mut out = [[0.0; 3]; 3];
+        for (i, row) in out.iter_mut().enumerate() {
+            for (j, cell) in row.iter_mut().enumerate() {
+                *cell = (0..3).map(|k| self.0[i][k] * other.0[k][j]).sum();
+            }
+        }
+        Self(out)
+    }
+
+    /// Where a place goes.
+    #[must_use]
+    pub fn at(&self, x: f64, y: f64) -> (f64, f64) {
+        let row = |r: &[f64; 3]| r[0] * x + r[1] * y + r[2];
+        let w = row(&self.0[2]);
+        (row(&self.0[0]) / w, row(&self.0[1]) / w)
+    }
+
+    /// A mirror image, left to right.
+    #[must_use]
+    pub fn flip() -> Self {
+        Self::stretch((-1.0, 0.0), (1.0, 0.0))
+    }
+
+    /// A turn by some degrees, clockwise as the picture is seen.
+    #[must_use]
+    pub fn rotation(degrees: f64) -> Self {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        Self([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    }
+
+    /// An enlargement by `zoom` about a centre, given as fractions of the width and the height.
+    #[must_use]
+    pub fn zoom(zoom: f64, (x, y): (f64, f64)) -> Self {
+        let s = 1.0 / zoom;
+        let shift = |part: f64| (1.0 - s) * (2.0 * part - 1.0);
+        Self::stretch((s, shift(x)), (s, shift(y)))
+    }
+
+    /// One of the eight flips and quarter turns, in fastai's numbering of batch transforms; 0 leaves
+    /// the picture as it is.
+    #[must_use]
+    pub fn dihedral(k: usize) -> Self {
+        let k = k % 8;
+        let x = [1.0, -1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0][k];
+        let y = [1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0][k];
+        let straight = [1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0][k];
+        let turned = 1.0 - straight;
+        Self([[x * straight, x * turned, 0.0], [y * turned, y * straight, 0.0], [0.0, 0.0, 1.0]])
+    }
+
+    /// The perspective that moves the corners of the picture by `x` and `y`; exactly nothing where
+    /// both are 0.
+    #[must_use]
+    pub fn perspective(x: f64, y: f64) -> Self {
+        if (x, y) == (0.0, 0.0) {
+            return Self::ONE;
+        }
+        let from = [(-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0)];
+        let to =
+            [(-1.0 - y, -1.0 - x), (-1.0 + y, 1.0 + x), (1.0 + y, -1.0 + x), (1.0 - y, 1.0 - x)];
+        // Eight linear equations for the map that takes `to` to `from`.
+        let mut rows = [[0.0; 9]; 8];
+        for (i, ((fx, fy), (tx, ty))) in from.into_iter().zip(to).enumerate() {
+            rows[2 * i] = [tx, ty, 1.0, 0.0, 0.0, 0.0, -fx * tx, -fx * ty, fx];
+            rows[2 * i + 1] = [0.0, 0.0, 0.0, tx, ty, 1.0, -fy * tx, -fy * ty, fy];
+        }
+        let [a, b, c, d, e, f, g, h] = solve(rows);
+        Self([[a, b, c], [d, e, f], [g, h, 1.0]])
+    }
+
+    /// The map that scales and shifts each axis by itself, given as (scale, shift).
+    pub(super) fn stretch(x: (f64, f64), y: (f64, f64)) -> Self {
+        Self([[x.0, 0.0, x.1], [0.0, y.0, y.1], [0.0, 0.0, 1.0]])
+    }
+
+    /// The same map where pictures of (width, height) fill -1 to 1 both ways.
+    pub(super) fn with_aspect(&self, (width, height): (u32, u32)) -> Self {
+        let (w, h) = (f64::from(width), f64::from(height));
+        let mut m = *self;
+        m.0[0][1] *= h / w;
+        m.0[1][0] *= w / h;
+        m
+    }
+}
+
+/// Gaussian elimination with pivots; the last column is the right side.
+fn solve(mut rows: [[f64; 9]; 8]) -> [f64; 8] {
+    for i in 0..8 {
+        let pivot =
+            (i..8).fold(i, |best, k| if rows[k][i].abs() > rows[best][i].abs() { k } else { best });
+        rows.swap(i, pivot);
+        let row = rows[i];
+        for (k, other) in rows.iter_mut().enumerate() {
+            if k != i {
+                let factor = other[i] / row[i];
+                for (o, r) in other.iter_mut().zip(row).skip(i) {
+                    *o -= factor * r;
+                }
+            }
+        }
+    }
+    std::array::from_fn(|i| rows[i][8] / rows[i][i])
+}

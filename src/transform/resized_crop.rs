@@ -1,0 +1,181 @@
+//! Random parts of an image, of random size and shape.
+
+use super::{Crop, Draw, ItemSpec, ItemTransform, crop::sides};
+use crate::{
+    error::{Error, Result},
+    image::{Filter, Image, PadMode},
+    sample::{Sample, Split},
+    seed::Rng,
+};
+use serde::{Deserialize, Serialize};
+
+/// Which parts may be drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Parts {
+    /// The least and the greatest part of the area.
+    pub(super) scale: (f64, f64),
+    /// The least and the greatest width over height.
+    pub(super) ratio: (f64, f64),
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0) }
+    }
+}
+
+impl Parts {
+    pub(super) fn check(&self) -> Result<()> {
+        let (least, greatest) = self.scale;
+        if !(least > 0.0 && least <= greatest && greatest <= 1.0) {
+            let why = format!("{least} to {greatest} is no range of parts of an area");
+            return Err(Error::config("min_scale", why));
+        }
+        let (least, greatest) = self.ratio;
+        if !(least > 0.0 && least <= greatest && greatest.is_finite()) {
+            let why = format!("{least} to {greatest} is no range of widths over heights");
+            return Err(Error::config("ratio", why));
+        }
+        Ok(())
+    }
+
+    /// The width and height of a part of an image of (width, height): at most ten times a part of the
+    /// area and the logarithm of a ratio are drawn. None if no part of that shape fitted.
+    pub(super) fn draw(
+        &self,
+        (width, height): (u32, u32),
+        draw: &mut dyn Draw,
+    ) -> Option<(u32, u32)> {
+        for _ in 0..10 {
+            let (least, greatest) = self.scale;
+            let area = draw.uniform(least, greatest) * f64::from(width) * f64::from(height);
+            let ratio = draw.uniform(self.ratio.0.ln(), self.ratio.1.ln()).exp();
+            let w = (area * ratio).sqrt().round_ties_even() as u32;
+            let h = (area / ratio).sqrt().round_ties_even() as u32;
+            if (1..=width).contains(&w) && (1..=height).contains(&h) {
+                return Some((w, h));
+            }
+        }
+        None
+    }
+
+    /// The width and height of the largest part whose shape is allowed.
+    pub(super) fn largest(&self, (width, height): (u32, u32)) -> (u32, u32) {
+        let (w, h) = (f64::from(width), f64::from(height));
+        let (least, greatest) = self.ratio;
+        if w / h < least {
+            (width, ((w / least) as u32).max(1))
+        } else if w / h > greatest {
+            (((h * greatest) as u32).max(1), height)
+        } else {
+            (width, height)
+        }
+    }
+}
+
+/// Keeps a random part of an image, of random size and shape, and brings it to a size. In validation the
+/// whole image is squeezed to a little more than the size, and its centre kept. fastai's
+/// [`RandomResizedCrop`](https://docs.fast.ai/vision.augment.html#randomresizedcrop).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RandomResizedCrop {
+    height: u32,
+    width: u32,
+    parts: Parts,
+    filter: Filter,
+    val_xtra: f64,
+}
+
+impl RandomResizedCrop {
+    /// To a square with sides of `size` pixels.
+    #[must_use]
+    pub fn new(size: u32) -> Self {
+        Self::hw(size, size)
+    }
+    /// To `height`×`width` pixels.
+    #[must_use]
+    pub fn hw(height: u32, width: u32) -> Self {
+        let (parts, filter) = Default::default();
+        Self { height, width, parts, filter, val_xtra: 0.14 }
+    }
+    /// The least part of the area. Default: 0.08.
+    #[must_use]
+    pub fn min_scale(mut self, part: f64) -> Self {
+        self.parts.scale.0 = part;
+        self
+    }
+    /// The greatest part of the area. Default: 1.
+    #[must_use]
+    pub fn max_scale(mut self, part: f64) -> Self {
+        self.parts.scale.1 = part;
+        self
+    }
+    /// The least and the greatest width over height. Default: 3/4 and 4/3.
+    #[must_use]
+    pub fn ratio(mut self, least: f64, greatest: f64) -> Self {
+        self.parts.ratio = (least, greatest);
+        self
+    }
+    /// How pixels are weighed. Default: bilinear.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+    /// What is cut off in validation, as a part of the longer side; the pixels are rounded up to a
+    /// multiple of 8. Default: 0.14.
+    #[must_use]
+    pub fn val_xtra(mut self, part: f64) -> Self {
+        self.val_xtra = part;
+        self
+    }
+
+    /// The part of an image of (width, height) that training keeps. Up to ten times a part of the area
+    /// and the logarithm of a ratio are drawn, then the first column and the first row. Where no part
+    /// fitted it is the largest about the centre.
+    pub fn part(&self, (width, height): (u32, u32), draw: &mut dyn Draw) -> Crop {
+        if let Some((w, h)) = self.parts.draw((width, height), draw) {
+            let left = draw.integer(0, i64::from(width - w)) as u32;
+            let top = draw.integer(0, i64::from(height - h)) as u32;
+            return Crop { top, left, height: h, width: w };
+        }
+        let (w, h) = self.parts.largest((width, height));
+        Crop { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
+    }
+
+    /// The image at the size; see [`part`](Self::part) for what is drawn in training.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a side is 0 or an option cannot be used.
+    pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        self.check()?;
+        if split == Split::Train {
+            let part = self.part((image.width(), image.height()), draw);
+            let (left, top) = (i64::from(part.left), i64::from(part.top));
+            let part = image.crop_pad(left, top, part.width, part.height, PadMode::Zeros)?;
+            return part.resize(self.width, self.height, self.filter);
+        }
+        let longer = f64::from(self.width.max(self.height));
+        let more = (longer * self.val_xtra / 8.0).ceil() as u32 * 8;
+        let whole = image.resize(self.width + more, self.height + more, self.filter)?;
+        let start = i64::from(more / 2);
+        whole.crop_pad(start, start, self.width, self.height, PadMode::Zeros)
+    }
+}
+
+impl ItemTransform for RandomResizedCrop {
+    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        sample.image = self.image(&sample.image, split, rng)?;
+        Ok(sample)
+    }
+    fn check(&self) -> Result<()> {
+        sides("RandomResizedCrop", (self.width, self.height))?;
+        self.parts.check()?;
+        if !(0.0..=10.0).contains(&self.val_xtra) {
+            return Err(Error::config("val_xtra", format!("{} is no part", self.val_xtra)));
+        }
+        Ok(())
+    }
+    fn spec(&self) -> Option<ItemSpec> {
+        Some(ItemSpec::RandomResizedCrop(self.clone()))
+    }
+}

@@ -1,0 +1,217 @@
+//! Carries passes out with libtorch's own operations, on any device.
+
+use super::{Colour, Mode, Plan, colour::LUMA, sampling::Sampling};
+use crate::{
+    error::{Error, Result},
+    image::PadMode,
+};
+use tch::{Device, Kind, Tensor};
+
+impl Plan {
+    /// The whole plan by libtorch's own sampler, on the device of `x`: N×H×W×C bytes, or N×C×H×W
+    /// floats from 0 to 1. The result is N×C×H×W.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a step of the caller's own changed a size that is needed, and what libtorch
+    /// reports.
+    pub fn execute_tensor(&self, x: &Tensor) -> Result<Tensor> {
+        let x = match x.kind() {
+            Kind::Uint8 => (x.f_to_kind(Kind::Float)? / 255.0).f_permute([0, 3, 1, 2])?,
+            _ => x.shallow_clone(),
+        };
+        self.run(x)
+    }
+
+    /// What comes after the first pass: the caller's own steps and the passes after them, on a batch
+    /// N×C×H×W.
+    ///
+    /// # Errors
+    /// As the steps, and as [`execute_tensor`](Self::execute_tensor).
+    pub fn tensor_steps(&self, x: Tensor) -> Result<Tensor> {
+        let x = self.steps.iter().try_fold(x, |x, step| step(x))?;
+        match &self.next {
+            Some(next) => next.run(x),
+            None => Ok(x),
+        }
+    }
+
+    /// The places that the first pass reads, as `grid_sampler` takes them: N×height×width×2, x first,
+    /// -1 to 1 within what is read. None where pixels stay where they are.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn grid(&self, device: Device) -> Result<Option<Tensor>> {
+        Sampling::new(self).map(|sampling| grid(&sampling, self.len(), device)).transpose()
+    }
+
+    /// The size, width and height, to which what the first pass reads is shrunk by the mean of areas
+    /// before it is sampled. None where it is not.
+    #[must_use]
+    pub fn shrunk_size(&self) -> Option<(u32, u32)> {
+        Sampling::new(self).and_then(|sampling| sampling.shrunk)
+    }
+
+    fn run(&self, x: Tensor) -> Result<Tensor> {
+        let (n, c, h, w) = x.size4()?;
+        let moves = self.resampling.is_some() || self.crop.is_some();
+        let (width, height) = (i64::from(self.input.0), i64::from(self.input.1));
+        if n != self.len() as i64 || (moves && (w, h) != (width, height)) {
+            let why = format!(
+                "a batch of {n} images of {w}x{h} instead of {} of {width}x{height}: steps of your \
+                 own must keep both where pixels are moved after them",
+                self.len()
+            );
+            return Err(Error::config("batch_tfms", why));
+        }
+        debug_assert_eq!(c, i64::from(self.channels));
+        let x = self.sampled(x)?;
+        let x = self.coloured(x)?;
+        let x = match &self.normalize {
+            Some((mean, std)) => {
+                let device = x.device();
+                let of = |v: &[f32]| Tensor::from_slice(v).view([1, -1, 1, 1]).to_device(device);
+                (x - of(mean)) / of(std)
+            }
+            None => x,
+        };
+        self.tensor_steps(self.erased(x)?)
+    }
+
+    fn sampled(&self, x: Tensor) -> Result<Tensor> {
+        let Some(sampling) = Sampling::new(self) else { return Ok(x) };
+        let window = sampling.window;
+        let mut x = x.f_narrow(2, i64::from(window.top), i64::from(window.height))?.f_narrow(
+            3,
+            i64::from(window.left),
+            i64::from(window.width),
+        )?;
+        if let Some((w, h)) = sampling.shrunk {
+            x = x.f_adaptive_avg_pool2d([i64::from(h), i64::from(w)])?;
+        }
+        let mode = match sampling.resampling.mode {
+            Mode::Bilinear => 0,
+            Mode::Nearest => 1,
+        };
+        let pad = match sampling.resampling.pad_mode {
+            PadMode::Zeros => 0,
+            PadMode::Border => 1,
+            PadMode::Reflection => 2,
+        };
+        let grid = grid(&sampling, self.len(), x.device())?;
+        Ok(x.f_grid_sampler(&grid, mode, pad, sampling.resampling.align_corners)?)
+    }
+
+    fn coloured(&self, mut x: Tensor) -> Result<Tensor> {
+        let most = self.images.iter().map(|i| i.colours.len()).max().unwrap_or(0);
+        for k in 0..most {
+            let changes: Vec<_> = self.images.iter().map(|i| i.colours.get(k).copied()).collect();
+            // Values for each image, ready to be combined with the batch.
+            let each = |of: &dyn Fn(Colour) -> Option<f64>, neutral: f64| -> Result<Tensor> {
+                let of = |c: &Option<Colour>| match c {
+                    Some(c) => of(*c).map(|v| v as f32),
+                    None => Some(neutral as f32),
+                };
+                let values: Option<Vec<f32>> = changes.iter().map(of).collect();
+                let values = values.ok_or_else(|| {
+                    Error::config("Plan::images", "colour changes of several kinds in one place")
+                })?;
+                Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?.to_device(x.device()))
+            };
+            let hue = |c| if let Colour::Hue(turn) = c { Some(turn) } else { None };
+            if changes.iter().flatten().all(|c| matches!(c, Colour::Hue(_))) {
+                x = turned(&x, &each(&hue, 0.0)?);
+                continue;
+            }
+            let logit = |part: fn(f64, f64, f64) -> f64| {
+                move |c| match c {
+                    Colour::Logit { scale, luma, add } => Some(part(scale, luma, add)),
+                    Colour::Hue(_) => None,
+                }
+            };
+            let scale = each(&logit(|scale, _, _| scale), 1.0)?;
+            let luma = each(&logit(|_, luma, _| luma), 0.0)?;
+            let add = each(&logit(|_, _, add| add), 0.0)?;
+            let y = x.f_logit(1e-7)?;
+            let grey = match changes
+                .iter()
+                .flatten()
+                .any(|c| matches!(c, Colour::Logit { luma, .. } if *luma != 0.0))
+            {
+                true => {
+                    let w = Tensor::from_slice(&LUMA.map(|w| w as f32)).view([1, 3, 1, 1]);
+                    let dims: &[i64] = &[1];
+                    let grey =
+                        (&y * w.to_device(x.device())).f_sum_dim_intlist(dims, true, None)?;
+                    grey * luma + add
+                }
+                false => add,
+            };
+            x = (y * scale + grey).sigmoid();
+        }
+        Ok(x)
+    }
+
+    fn erased(&self, x: Tensor) -> Result<Tensor> {
+        if self.erased.is_empty() {
+            return Ok(x);
+        }
+        let (_, c, h, w) = x.size4()?;
+        // The caller may still hold what came in.
+        let x = x.copy();
+        for erased in &self.erased {
+            let (rows, columns) = erased.within((w as u32, h as u32));
+            let (height, width) = (rows.len() as i64, columns.len() as i64);
+            let each = (c * height * width) as usize;
+            let mut noise = Vec::with_capacity(each * self.len());
+            for i in 0..self.len() {
+                noise.extend_from_slice(&erased.noise(i, each)?);
+            }
+            let noise = Tensor::f_from_slice(&noise)?.f_view([-1, c, height, width])?;
+            x.f_narrow(2, rows.start as i64, height)?
+                .f_narrow(3, columns.start as i64, width)?
+                .f_copy_(&noise.to_device(x.device()))?;
+        }
+        Ok(x)
+    }
+}
+
+fn grid(sampling: &Sampling<'_>, n: usize, device: Device) -> Result<Tensor> {
+    let float = (Kind::Float, device);
+    let (w, h) = sampling.size;
+    let maps: Vec<f32> =
+        (0..n).flat_map(|i| sampling.map(i).0.into_iter().flatten().map(|v| v as f32)).collect();
+    let maps = Tensor::f_from_slice(&maps)?.f_view([-1, 3, 3])?.to_device(device);
+    let xs = Tensor::arange(i64::from(w), float).view([1, 1, -1]);
+    let ys = Tensor::arange(i64::from(h), float).view([1, -1, 1]);
+    let row = |r: i64| {
+        let of = |c: i64| maps.select(1, r).select(1, c).view([-1, 1, 1]);
+        of(0) * &xs + of(1) * &ys + of(2)
+    };
+    let depth = row(2);
+    Ok(Tensor::f_stack(&[row(0) / &depth, row(1) / &depth], -1)?)
+}
+
+/// Colours whose hue is turned by parts of the circle, one for each image.
+fn turned(x: &Tensor, turn: &Tensor) -> Tensor {
+    let (max, min) = (x.amax([1], true), x.amin([1], true));
+    let range = &max - &min;
+    let grey = range.eq(0.0);
+    let one = max.ones_like();
+    let saturation = &range / one.where_self(&grey, &max);
+    let c = (&max - x) / one.where_self(&grey, &range);
+    let (rc, gc, bc) = (c.narrow(1, 0, 1), c.narrow(1, 1, 1), c.narrow(1, 2, 1));
+    let is_max = |k: i64| x.narrow(1, k, 1).eq_tensor(&max);
+    let red: Tensor = &bc - &gc;
+    let green: Tensor = 2.0 + (&rc - &bc);
+    let blue: Tensor = 4.0 + (&gc - &rc);
+    let sixth = red.where_self(&is_max(0), &green.where_self(&is_max(1), &blue));
+    let hue = (sixth / 6.0 + 1.0).fmod(1.0) + turn;
+    let hue = (&hue - hue.floor()) * 6.0;
+    // Of each channel: how far around the circle it is from its full level.
+    let channel = |shift: f64| {
+        let k = (&hue + shift).fmod(6.0);
+        let away = k.minimum(&(4.0 - &k)).clamp(0.0, 1.0);
+        &max - &max * &saturation * away
+    };
+    Tensor::cat(&[channel(5.0), channel(3.0), channel(1.0)], 1)
+}

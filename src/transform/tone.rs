@@ -1,0 +1,170 @@
+//! Colours of rows of pixels, eight values at a time where the processor can.
+
+use super::{Colour, colour::LUMA, kernel::LANES};
+
+/// The weights of a grey value.
+const W: [f32; 3] = [LUMA[0] as f32, LUMA[1] as f32, LUMA[2] as f32];
+
+/// The natural logarithm of 2, in a part with few bits and the rest.
+const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
+
+/// The natural logarithm of a normal, positive number, within 2 units in the last place: a polynomial
+/// about 1 on the mantissa, after Cephes.
+#[inline(always)]
+fn ln(x: f32) -> f32 {
+    // The mantissa from sqrt(1/2) to sqrt(2), and the exponent that goes with it.
+    let bits = x.to_bits().wrapping_sub(0x3f35_04f3);
+    let exponent = (bits as i32 >> 23) as f32;
+    let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(0x3f35_04f3)) - 1.0;
+    let mut p = 7.037_683_6e-2;
+    for c in [
+        -1.151_461e-1,
+        1.167_699_9e-1,
+        -1.242_014_1e-1,
+        1.424_932_3e-1,
+        -1.666_805_8e-1,
+        2.000_071_5e-1,
+        -2.499_999_4e-1,
+        3.333_333e-1,
+    ] {
+        p = p * m + c;
+    }
+    let z = m * m;
+    let y = m * z * p - 0.5 * z + exponent * LN_2[1];
+    m + y + exponent * LN_2[0]
+}
+
+/// The exponential, within 2 units in the last place; below -87 and above 87 it stays as it is there.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // Adding this rounds to a whole number, which is then in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 87.0 { 87.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let x = x - n * LN_2[0] - n * LN_2[1];
+    let mut p = 1.987_569_1e-4;
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * x + c;
+    }
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    (p * x * x + x + 1.0) * power
+}
+
+#[inline(always)]
+fn logit(v: f32) -> f32 {
+    let v = if v > 1e-7 { v } else { 1e-7 };
+    let v = if v < 1.0 - 1e-7 { v } else { 1.0 - 1e-7 };
+    ln(v / (1.0 - v))
+}
+
+#[inline(always)]
+fn sigmoid(y: f32) -> f32 {
+    1.0 / (1.0 + exp(-y))
+}
+
+/// Changes some pixels, one plane of values from 0 to 1 for each channel.
+#[inline(always)]
+pub(super) fn change<const C: usize>(colour: Colour, planes: &mut [[f32; LANES]; C]) {
+    if colour.is_neutral() {
+        return;
+    }
+    match (colour, &mut planes[..]) {
+        (Colour::Logit { scale, luma, add }, [r, g, b]) => {
+            let (scale, luma, add) = (scale as f32, luma as f32, add as f32);
+            for i in 0..LANES {
+                let (x, y, z) = (logit(r[i]), logit(g[i]), logit(b[i]));
+                let grey = luma * (x * W[0] + y * W[1] + z * W[2]) + add;
+                r[i] = sigmoid(x * scale + grey);
+                g[i] = sigmoid(y * scale + grey);
+                b[i] = sigmoid(z * scale + grey);
+            }
+        }
+        (Colour::Hue(turn), [r, g, b]) => {
+            for i in 0..LANES {
+                [r[i], g[i], b[i]] = turned([r[i], g[i], b[i]], turn as f32);
+            }
+        }
+        (Colour::Logit { scale, luma, add }, planes) => {
+            // One channel: its grey value is itself, but for the weights.
+            let scale = (scale + luma * LUMA.iter().sum::<f64>()) as f32;
+            for plane in planes {
+                for v in plane {
+                    *v = sigmoid(logit(*v) * scale + add as f32);
+                }
+            }
+        }
+        // One channel has no hue.
+        (Colour::Hue(_), _) => {}
+    }
+}
+
+/// A colour whose hue is turned by a part of the circle.
+#[inline(always)]
+fn turned([r, g, b]: [f32; 3], turn: f32) -> [f32; 3] {
+    let max = if r > g { r } else { g };
+    let max = if b > max { b } else { max };
+    let min = if r < g { r } else { g };
+    let min = if b < min { b } else { min };
+    let grey = max == min;
+    let range = max - min;
+    let saturation = range / if grey { 1.0 } else { max };
+    let divisor = if grey { 1.0 } else { range };
+    let (rc, gc, bc) = ((max - r) / divisor, (max - g) / divisor, (max - b) / divisor);
+    let sixth = if max == r {
+        bc - gc
+    } else if max == g {
+        2.0 + rc - bc
+    } else {
+        4.0 + gc - rc
+    };
+    let hue = (sixth / 6.0 + 1.0) % 1.0 + turn;
+    let hue = hue - hue.floor();
+    let place = hue * 6.0;
+    let sector = place.floor();
+    let f = place - sector;
+    let level = |v: f32| v.clamp(0.0, 1.0);
+    let p = level(max * (1.0 - saturation));
+    let q = level(max * (1.0 - saturation * f));
+    let t = level(max * (1.0 - saturation * (1.0 - f)));
+    match sector as i32 {
+        1 => [q, max, p],
+        2 => [p, max, t],
+        3 => [p, q, max],
+        4 => [t, p, max],
+        5 => [max, p, q],
+        // 6 only where rounding came up to the whole circle.
+        _ => [max, t, p],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logarithm_and_exponential_are_as_good_as_their_type() {
+        for i in 1..20_000 {
+            let x = (i as f32 * 0.83).exp2() * 1e-7 + i as f32 * 1e-4;
+            if !x.is_finite() {
+                break;
+            }
+            let exact = f64::from(x).ln();
+            assert!((f64::from(ln(x)) - exact).abs() <= 2e-7 * exact.abs().max(0.5), "ln {x}");
+        }
+        for i in -8_600..8_600 {
+            let x = i as f32 * 0.01;
+            let exact = f64::from(x).exp();
+            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 3e-7, "exp {x}");
+        }
+    }
+
+    #[test]
+    fn every_value_comes_back_from_its_logit() {
+        for i in 0..=10_000 {
+            let v = i as f32 / 10_000.0;
+            assert!((sigmoid(logit(v)) - v).abs() < 3e-7, "{v}");
+        }
+    }
+}
