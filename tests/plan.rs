@@ -1,5 +1,7 @@
 //! Plans: what is drawn, and that one pass does what all its transforms together should.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+
 use finetune::{
     Error,
     data::{CategoryBlock, DataBlock, ImageBlock, IndexSplitter},

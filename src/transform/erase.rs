@@ -154,7 +154,8 @@ impl BatchTransform for RandomErasing {
     fn check(&self) -> Result<()> {
         Chance::new(self.p).check()?;
         let parts = 0.0 <= self.sl && self.sl <= self.sh && self.sh <= 1.0;
-        if !parts || !(self.min_aspect > 0.0 && self.min_aspect <= 1.0) || self.max_count == 0 {
+        let aspect = self.min_aspect > 0.0 && self.min_aspect <= 1.0;
+        if !(parts && aspect && self.max_count > 0) {
             let why = "0 <= sl <= sh <= 1, 0 < min_aspect <= 1 and max_count >= 1 do not hold";
             return Err(Error::config("RandomErasing", why));
         }

@@ -4,6 +4,11 @@
 //! the fetch of pixels goes one by one. Nothing depends on the width of those instructions, so the
 //! result is the same, bit for bit, on every processor.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "one index into several arrays of one known length is what becomes vector instructions"
+)]
+
 use super::{
     Colour, Matrix, Mode, Resampling,
     pixels::{Pixels, Texel},
@@ -59,9 +64,8 @@ impl Side {
     fn new(n: usize, resampling: Resampling, (least, greatest): (f32, f32)) -> Self {
         let last = n as f32 - 1.0;
         let (low, span) = if resampling.align_corners { (0.0, last) } else { (-0.5, n as f32) };
-        let fold = if resampling.pad_mode != PadMode::Reflection {
-            Fold::None
-        } else if least >= 0.0 && greatest <= last {
+        let within = least >= 0.0 && greatest <= last;
+        let fold = if within || resampling.pad_mode != PadMode::Reflection {
             Fold::None
         } else if least >= low - span && greatest <= low + 2.0 * span {
             Fold::Once

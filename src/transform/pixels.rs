@@ -23,9 +23,9 @@ impl Texel for u8 {
 }
 
 impl Texel for f32 {
-    const SCALE: f32 = 1.0;
+    const SCALE: Self = 1.0;
     #[inline(always)]
-    fn level(self) -> f32 {
+    fn level(self) -> Self {
         self
     }
     #[inline(always)]

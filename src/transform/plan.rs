@@ -158,8 +158,8 @@ impl Plan {
 
     /// The pass that still takes something of `phase`: the last one or, if that is beyond it, a new one.
     fn pass(&mut self, phase: Phase) -> &mut Self {
-        if self.next.is_some() {
-            return self.next.as_mut().expect("was just seen").pass(phase);
+        if let Some(ref mut next) = self.next {
+            return next.pass(phase);
         }
         let once = matches!(phase, Phase::Crop | Phase::Normalize);
         if self.phase > phase || (once && self.phase == phase) {
