@@ -5,7 +5,10 @@
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
 use clap::{Parser, ValueEnum};
-use finetune::prelude::*;
+use finetune::{
+    data::{URLs, untar_data},
+    prelude::*,
+};
 use std::{error::Error as _, fs, path::PathBuf};
 
 /// Trains a classifier of cat and dog breeds, looks at what it gets wrong, and exports it.
@@ -14,6 +17,9 @@ struct Args {
     /// The folder of photos, named as the Oxford-IIIT Pet photos are: `Breed_name_12.jpg`
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images"))]
     images: PathBuf,
+    /// Download the complete Oxford-IIIT Pet photos, 7,390 of 37 breeds, and train on them
+    #[arg(long, conflicts_with = "images")]
+    full: bool,
     /// The architecture: resnet18, resnet34, resnet50, resnet101 or resnet152
     #[arg(long, default_value = "resnet18")]
     arch: String,
@@ -60,7 +66,7 @@ fn main() -> Result<()> {
     fs::create_dir_all(&out).map_err(finetune::Error::io(&out))?;
 
     // Look at the data.
-    let images = args.images;
+    let images = if args.full { untar_data(URLs::PETS)?.join("images") } else { args.images };
     let files = get_image_files(&images)?;
     println!("{} photos in {}, the first {}", files.len(), images.display(), files[0].display());
 
