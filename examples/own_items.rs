@@ -16,7 +16,7 @@ struct Photo {
 fn photos() -> Result<Vec<Photo>> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images");
     let mut all = vec![];
-    for file in get_image_files(folder.as_ref())? {
+    for file in get_image_files(folder)? {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if let Some((breed, number)) = stem.rsplit_once('_') {
             let number = number.parse().map_err(finetune::Error::other)?;

@@ -26,10 +26,10 @@ mod interp;
 mod labels;
 #[path = "golden/learner.rs"]
 mod learner;
-#[path = "golden/losses.rs"]
-mod losses;
 #[path = "golden/lighting.rs"]
 mod lighting;
+#[path = "golden/losses.rs"]
+mod losses;
 #[path = "golden/lr_find.rs"]
 mod lr_find;
 #[path = "golden/metrics.rs"]

@@ -106,7 +106,8 @@ fn tables() -> Result<()> {
         |epoch, values: [f64; 3]| Row { epoch, values: values.map(Some).to_vec(), seconds: 61.2 };
     let names = ["train_loss", "valid_loss", "accuracy"].map(str::to_owned).to_vec();
     let rows = vec![row(0, [1.25, 0.98, 0.61]), row(1, [0.75, 0.5, 0.8125])];
-    let history = History { names, rows, ..History::default() };
+    let mut history = History::default();
+    (history.names, history.rows) = (names, rows);
     let all = [
         ("per category", interp.table()),
         ("most confused", interp.most_confused_table(1)),

@@ -1,7 +1,7 @@
 use crate::{
     error::{Error, Result},
     learner::{Callback, Position, Precision, Step, Training, checkpoint, order, recorder_number},
-    loss::{self, Loss},
+    loss::{Loss, LossSpec},
     model::{ArchSpec, Model},
     sample::Batch,
     seed::{Seed, Stream},
@@ -37,6 +37,7 @@ impl NanGuard {
         let about = About {
             loss: loss.to_string(),
             loss_name: t.loss.name().to_owned(),
+            loss_spec: t.loss.spec(),
             loss_scale: t.notes.get("MixedPrecision").and_then(|n| n["scale"].as_f64()),
             precision: t.precision,
             at: t.at,
@@ -80,6 +81,7 @@ struct About {
     /// As text: JSON has no NaN.
     loss: String,
     loss_name: String,
+    loss_spec: Option<LossSpec>,
     loss_scale: Option<f64>,
     precision: Precision,
     at: Position,
@@ -160,14 +162,17 @@ impl NanReport {
         Ok(model)
     }
 
-    /// The loss of the run, by its name and with its default options.
+    /// The loss of the run, with its options.
     ///
     /// # Errors
     /// [`Error::Config`] for a loss that is none of this crate's.
     pub fn loss_func(&self) -> Result<Box<dyn Loss + Send>> {
-        let name = &self.about.loss_name;
-        let why = || format!("`{name}` is none of this crate's losses: use your own");
-        loss::by_name(name).ok_or_else(|| Error::config("NanReport::loss_func", why()))
+        let Some(spec) = &self.about.loss_spec else {
+            let name = &self.about.loss_name;
+            let why = format!("`{name}` is none of this crate's losses: use your own");
+            return Err(Error::config("NanReport::loss_func", why));
+        };
+        Ok(spec.build())
     }
 
     /// The loss of each item of the batch, from a forward pass as in the training: with batch

@@ -30,10 +30,10 @@ pub const IMAGE_EXTENSIONS: &[&str] = &[
 /// image in it.
 ///
 /// ```no_run
-/// let files = finetune::data::get_image_files("oxford-iiit-pet/images".as_ref())?;
+/// let files = finetune::data::get_image_files("oxford-iiit-pet/images")?;
 /// # Ok::<(), finetune::Error>(())
 /// ```
-pub fn get_image_files(path: &Path) -> Result<Vec<PathBuf>> {
+pub fn get_image_files<P: AsRef<Path> + ?Sized>(path: &P) -> Result<Vec<PathBuf>> {
     ImageFiles::new().list(path)
 }
 
@@ -43,7 +43,7 @@ pub fn get_image_files(path: &Path) -> Result<Vec<PathBuf>> {
 /// use finetune::data::ImageFiles;
 ///
 /// let files = ImageFiles::new().folders(["train", "valid"]).extensions(["jpg", "png"]);
-/// let items = files.list("imagenette".as_ref())?;
+/// let items = files.list("imagenette")?;
 /// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,8 @@ impl ImageFiles {
     /// # Errors
     /// [`Error::Io`] if the folder or one below it cannot be read, and [`Error::Config`] if nothing
     /// in it is wanted.
-    pub fn list(&self, path: &Path) -> Result<Vec<PathBuf>> {
+    pub fn list<P: AsRef<Path> + ?Sized>(&self, path: &P) -> Result<Vec<PathBuf>> {
+        let path = path.as_ref();
         let depth = if self.recurse { usize::MAX } else { 1 };
         // Sorting each folder sorts the whole, and compares names instead of whole paths.
         let walk = WalkDir::new(path).follow_links(true).max_depth(depth).sort_by_file_name();

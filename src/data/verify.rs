@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// ```no_run
 /// use finetune::data::{get_image_files, verify_images};
 ///
-/// let files = get_image_files("photos".as_ref())?;
+/// let files = get_image_files("photos")?;
 /// for failed in verify_images(&files) {
 ///     println!("{} is no picture", failed.display());
 /// }
