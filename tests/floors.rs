@@ -5,7 +5,8 @@ use std::{fs, path::Path};
 
 const FLOORS: &[&[&str]] = &[
     &["error"],
-    &["seed", "image", "sys", "download"],
+    &["sys"],
+    &["seed", "image", "download"],
     &["format"],
     &["sample"],
     &["transform"],

@@ -1,6 +1,6 @@
 //! Pixels without tensors: decode, crop, pad, resize.
 
-mod bicubic;
+mod convolve;
 mod decode;
 mod inspect;
 mod jpeg;

@@ -1,13 +1,12 @@
 //! Crop, pad and resize, as Pillow does it.
 
-use super::{Image, bicubic};
+use super::{Image, convolve};
 use crate::error::{Error, Result};
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
+    PixelType, ResizeAlg, ResizeOptions, Resizer,
     images::{Image as Resized, ImageRef},
 };
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
 
 /// How pixels are weighed when the size changes: Pillow's filters, which smooth when they shrink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -55,11 +54,6 @@ fn beyond(i: i64, n: i64, mode: PadMode) -> Option<i64> {
     }
 }
 
-thread_local! {
-    /// A resizer keeps its buffers, so each worker has its own.
-    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
-}
-
 impl Image {
     /// The part of `width`×`height` pixels from column `left` and row `top`; both may be negative, and
     /// what is beyond the image is padded.
@@ -105,8 +99,7 @@ impl Image {
         Self::new(width, height, self.channels, pixels)
     }
 
-    /// The image at another size: nearest and bicubic exactly as Pillow does it, the others within one
-    /// level of it and several times as fast.
+    /// The image at another size, bit for bit as Pillow does it.
     ///
     /// # Errors
     /// [`Error::Config`] if a side is 0.
@@ -118,23 +111,24 @@ impl Image {
         if width == 0 || height == 0 {
             return Err(wrong(format!("{width}x{height} is no size")));
         }
-        let kind = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let from = ImageRef::new(self.width, self.height, &self.pixels, kind)
-            .map_err(|e| wrong(e.to_string()))?;
-        let mut to = Resized::new(width, height, kind);
-        let algorithm = match filter {
-            Filter::Bicubic => {
-                let pixels = bicubic::resize(self, width, height);
-                return Self::new(width, height, self.channels, pixels);
-            }
-            Filter::Nearest => ResizeAlg::Nearest,
-            Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
-            Filter::Area => ResizeAlg::Convolution(FilterType::Box),
+        let kernel = match filter {
+            Filter::Nearest => return self.nearest(width, height),
+            Filter::Bilinear => convolve::TRIANGLE,
+            Filter::Bicubic => convolve::CUBIC,
+            Filter::Area => convolve::BOX,
         };
-        let options = ResizeOptions::new().resize_alg(algorithm);
-        RESIZER
-            .with_borrow_mut(|resizer| resizer.resize(&from, &mut to, &options))
-            .map_err(|e| wrong(e.to_string()))?;
+        let pixels = convolve::resize(self, width, height, kernel);
+        Self::new(width, height, self.channels, pixels)
+    }
+
+    fn nearest(&self, width: u32, height: u32) -> Result<Self> {
+        let kind = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+        let wrong = |e: &dyn std::error::Error| Error::config("resize", e.to_string());
+        let from =
+            ImageRef::new(self.width, self.height, &self.pixels, kind).map_err(|e| wrong(&e))?;
+        let mut to = Resized::new(width, height, kind);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Nearest);
+        Resizer::new().resize(&from, &mut to, &options).map_err(|e| wrong(&e))?;
         Self::new(width, height, self.channels, to.into_vec())
     }
 }

@@ -147,8 +147,8 @@ zoo! {
     resnext101_64x4d: |net, n, out| resnet::children(net, n, bottleneck([3, 4, 23, 3], 64, 4), out),
         cut -2, splits [], features 2048, weights [v1("resnext101_64x4d-173b62eb.pth")];
     /// fastai's xresnet-18 ([He et al.](https://arxiv.org/abs/1812.01187)): 11.2 million parameters in
-    /// the body, 512 features. No weights are published: train it with
-    /// [`pretrained(false)`](crate::learner::VisionLearner::pretrained).
+    /// the body, 512 features. No weights are published: train it from
+    /// scratch.
     xresnet18: |net, n, out| xresnet::children(net, n, xres([2, 2, 2, 2], 1), out),
         cut -4, splits [3], features 512, weights [];
     /// fastai's xresnet-34 ([He et al.](https://arxiv.org/abs/1812.01187)): 21.3 million parameters in

@@ -1,7 +1,7 @@
 //! Item transforms, with the draws that fastai made.
 
 use crate::{
-    frame::{Golden, Report, Tol, number},
+    frame::{Golden, Report, number},
     replay::{Replay, image, size},
 };
 use finetune::{
@@ -13,9 +13,6 @@ use finetune::{
     },
 };
 use serde_json::Value;
-
-/// One level: the bilinear filter has fewer bits than Pillow's.
-const LEVEL: Tol = Tol { rtol: 0.0, atol: 1.0 };
 
 pub(crate) fn check(golden: &Golden, report: &mut Report) {
     for case in golden.cases("cases") {
@@ -39,16 +36,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
         let theirs = image(golden, &format!("{}.expected", case["key"].as_str().unwrap()));
         let shape = |i: &Image| [i.height(), i.width(), u32::from(i.channels())];
         report.exact(what("shape"), &shape(&ours), &shape(&theirs));
-        let levels = |i: &Image| i.pixels().iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
-        // All but the bilinear filter is exact.
-        let resamples = case["crop_pad_calls"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|call| !call["resize_to"].is_null() && call["resize_to"] != call["sz"]);
-        let bilinear = case["crop_pad_calls"][0]["resize_mode"] == 2;
-        let tol = if resamples && bilinear { LEVEL } else { Tol { rtol: 0.0, atol: 0.0 } };
-        report.close(what("pixels"), &levels(&ours), &levels(&theirs), tol);
+        report.exact(what("pixels"), ours.pixels(), theirs.pixels());
     }
 }
 
