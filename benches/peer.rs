@@ -6,6 +6,7 @@
 //! cargo bench --bench peer -- train  --images DIR --phase frozen|unfrozen --arch resnet34 [--precision bf16]
 //! cargo bench --bench peer -- infer  --images DIR --arch resnet34
 //! cargo bench --bench peer -- startup --images DIR                process start to first training batch
+//! cargo bench --bench peer -- cache --images DIR                  items with the presize cache: the epochs after the first
 //! ```
 //!
 //! Each call prints one JSON object on its last line. `make versus` runs both sides in turn.
@@ -14,6 +15,7 @@
 use clap::{Parser, ValueEnum};
 use finetune::{
     Result,
+    data::Cache,
     learner::{Callback, Scope, Step, Training},
     prelude::*,
     sample::Batch,
@@ -22,6 +24,7 @@ use serde_json::json;
 use std::{fs, path::PathBuf, time::Instant};
 
 #[derive(Parser, Debug)]
+#[command(args_override_self = true)]
 struct Args {
     task: Task,
     /// The folder of photos, named as the Oxford-IIIT Pet photos are
@@ -65,6 +68,7 @@ enum Task {
     Train,
     Infer,
     Startup,
+    Cache,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -98,6 +102,26 @@ fn main() -> Result<()> {
             }
             report(&args, Some(n), start.elapsed().as_secs_f64());
         }
+        Task::Cache => {
+            let cached = block(&args).cache(Cache::memory(2 << 30));
+            let dls = cached.dataloaders(&args.images)?;
+            let pass = |pass| {
+                let start = Instant::now();
+                let mut n = 0;
+                for batch in dls.train().batches(pass) {
+                    n += batch?.items.len();
+                }
+                Ok::<_, Error>((n, start.elapsed().as_secs_f64()))
+            };
+            let (n, first) = pass(0)?;
+            let mut later = (0, 0.0);
+            for epoch in 1..=args.epochs {
+                let (n, seconds) = pass(epoch)?;
+                later = (later.0 + n, later.1 + seconds);
+            }
+            println!("{}", json!({ "first_images_per_s": n as f64 / first }));
+            report(&args, Some(later.0), later.1);
+        }
         Task::Startup => {
             let dls = dataloaders(&args, true)?;
             dls.train().one_batch()?;
@@ -130,14 +154,19 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn dataloaders(args: &Args, batch_tfms: bool) -> Result<DataLoaders> {
-    let block = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+fn block(args: &Args) -> DataBlock<CategoryBlock> {
+    let pattern = RegexLabeller::new(r"^(.+)_\d+\.jpg$").expect("it is a pattern");
+    DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
         .get_items(get_image_files)
         .splitter(RandomSplitter::new(0.2).seed(42))
-        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
+        .get_y(using_name(pattern))
         .item_tfms(Resize::new(args.presize))
         .bs(args.bs)
-        .num_workers(args.workers);
+        .num_workers(args.workers)
+}
+
+fn dataloaders(args: &Args, batch_tfms: bool) -> Result<DataLoaders> {
+    let block = block(args);
     let block = if batch_tfms {
         block.batch_tfms(aug_transforms().size(args.size).min_scale(0.75))
     } else {
