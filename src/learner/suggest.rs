@@ -53,7 +53,7 @@ impl LrFind {
         Err(Error::config("lr_find", why))
     }
 
-    /// The rate two thirds along the longest valley: the longest falling run of losses, not
+    /// The rate halfway along the longest valley: the longest falling run of losses, not
     /// necessarily of neighbours. fastai's default.
     ///
     /// # Errors
