@@ -5,7 +5,7 @@ WITH := bash scripts/libtorch
 TASKS := items loader
 IMAGES := data/pets/images
 
-.PHONY: pets test golden lint doc versus libtorch
+.PHONY: pets test golden lint doc versus interop libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -31,6 +31,10 @@ doc:
 ## Speed and memory beside fastai's, on the same photos, in turn.
 versus:
 	$(WITH) python3 scripts/versus "$(IMAGES)" $(TASKS)
+
+## Weights and outputs exchanged with the real torchvision, fastai and safetensors; scripts/interop says what can be set.
+interop:
+	$(WITH) bash scripts/interop
 
 ## Finds libtorch, or installs it into .libtorch/.
 libtorch:

@@ -20,7 +20,7 @@ struct Args {
     /// Download the complete Oxford-IIIT Pet photos, 7,390 of 37 breeds, and train on them
     #[arg(long, conflicts_with = "images")]
     full: bool,
-    /// The architecture: resnet18, resnet34, resnet50, resnet101 or resnet152
+    /// The architecture, by its name in torchvision: resnet18, resnet50, mobilenet_v3_large and so on
     #[arg(long, default_value = "resnet18")]
     arch: String,
     /// The epochs after the one that trains only the new head

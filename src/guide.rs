@@ -1,5 +1,41 @@
-//! The guide: a page for each question, whose code runs when the crate is tested.
+//! The guide: a page for each question. The code on the pages runs when the crate is tested.
+//!
+//! To learn: [a first model](first_model), [describing data](data_block), [presizing and
+//! augmentation](presizing), [the loss of a classifier](cross_entropy), [learning
+//! rates](learning_rates), [transfer learning](transfer_learning).
+//!
+//! To choose: [architectures and precision](architectures), [speed](speed),
+//! [reproducibility](reproducibility).
+//!
+//! To use and extend: [interpretation](interpretation), [inference and deployment](inference), [writing a
+//! callback](callbacks), [coming from fastai](from_fastai).
 
-#[doc = include_str!("../docs/cross-entropy.images")]
-#[doc = include_str!("../docs/cross-entropy.md")]
-pub mod cross_entropy {}
+/// A page of `docs/`, where links lead to files of the repository. Here they lead to pages and items of
+/// this reference: of two definitions of a link the first counts, so these stand before the page's own.
+macro_rules! pages {
+    ($($page:ident $file:literal $(after $before:literal)?;)*) => {
+        $(
+            #[doc = include_str!("../docs/guide.links")]
+            #[cfg_attr(feature = "show", doc = include_str!("../docs/guide-show.links"))]
+            $(#[doc = include_str!($before)])?
+            #[doc = include_str!($file)]
+            pub mod $page {}
+        )*
+    };
+}
+
+pages! {
+    first_model "../docs/first-model.md";
+    data_block "../docs/data-block.md";
+    presizing "../docs/presizing.md";
+    cross_entropy "../docs/cross-entropy.md" after "../docs/cross-entropy.images";
+    learning_rates "../docs/learning-rates.md";
+    transfer_learning "../docs/transfer-learning.md";
+    architectures "../docs/architectures.md";
+    interpretation "../docs/interpretation.md";
+    inference "../docs/inference.md";
+    callbacks "../docs/callbacks.md";
+    reproducibility "../docs/reproducibility.md";
+    speed "../docs/speed.md";
+    from_fastai "../docs/from-fastai.md";
+}

@@ -1,4 +1,7 @@
-//! Fine-tunes image classifiers on libtorch: what fastai gives Python notebooks, for Rust programs.
+// Links of the README lead to files of the repository. Here they lead to pages of the guide: of two
+// definitions of a link the first counts, so these stand before the README's own.
+#![doc = include_str!("../docs/readme.links")]
+#![doc = include_str!("../README.md")]
 
 pub mod callback;
 pub mod data;

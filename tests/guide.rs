@@ -49,3 +49,38 @@ fn pictures_are_those_that_the_crate_draws() {
     }
     assert!(fs::read_to_string(&file).unwrap() == text, "{} is old", file.display());
 }
+
+/// The link definitions at the end of a page: names and places.
+fn definitions(text: &str) -> Vec<(&str, &str)> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: "));
+    lines.filter(|(name, _)| !name.contains(']')).collect()
+}
+
+/// In the repository links lead to files. In the API reference the definitions of `*.links` stand first,
+/// and lead to its pages and items.
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &Path| fs::read_to_string(file).unwrap();
+    let guide = read(&root.join("docs/guide.links")) + &read(&root.join("docs/guide-show.links"));
+    let readme = read(&root.join("docs/readme.links"));
+    let mut pages = vec![(root.join("README.md"), &readme)];
+    for entry in fs::read_dir(root.join("docs")).unwrap() {
+        let page = entry.unwrap().path();
+        if page.extension().is_some_and(|e| e == "md") {
+            pages.push((page, &guide));
+        }
+    }
+    assert!(pages.len() > 10, "{pages:?}");
+    let pictures = ["neg-log", "softmax"];
+    for (page, reference) in pages {
+        let known = definitions(reference);
+        for (name, place) in definitions(&read(&page)) {
+            let file = page.parent().unwrap().join(place);
+            let there = place.starts_with("https://") || file.exists();
+            assert!(there, "{}: [{name}] leads to {place}", page.display());
+            let has = known.iter().any(|(k, _)| *k == name) || pictures.contains(&name);
+            assert!(has, "{}: the reference does not know [{name}]", page.display());
+        }
+    }
+}
