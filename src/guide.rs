@@ -4,10 +4,9 @@
 //! augmentation](presizing), [the loss of a classifier](cross_entropy), [learning
 //! rates](learning_rates), [transfer learning](transfer_learning).
 //!
-//! To choose: [architectures and precision](architectures), [speed](speed),
-//! [reproducibility](reproducibility).
+//! To choose: [architectures and precision](architectures), [speed], [reproducibility].
 //!
-//! To use and extend: [interpretation](interpretation), [inference and deployment](inference), [writing a
+//! To use and extend: [interpretation], [inference and deployment](inference), [writing a
 //! callback](callbacks), [coming from fastai](from_fastai).
 
 /// A page of `docs/`, where links lead to files of the repository. Here they lead to pages and items of

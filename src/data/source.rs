@@ -127,7 +127,8 @@ impl ImageBlock {
     /// The image of `source`, decoded by content.
     ///
     /// # Errors
-    /// [`Error::Io`] if its file cannot be read, [`Error::Image`] if it is no image that can be
+    /// [`Error::Io`](crate::Error::Io) if its file cannot be read,
+    /// [`Error::Image`](crate::Error::Image) if it is no image that can be
     /// decoded or has more than the most pixels. Both name the file, or else `name`.
     pub fn open(&self, source: &ImageSource, name: &str) -> Result<Image> {
         match source {

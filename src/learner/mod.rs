@@ -79,7 +79,7 @@ impl Learner {
     /// A learner for a model and a loss of your own, with Adam.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no training batches.
+    /// [`Error::Config`](crate::Error::Config) if there are no training batches.
     pub fn new(dls: DataLoaders, model: Model, loss: impl Loss + 'static) -> Result<Self> {
         Self::assemble(dls, model, Box::new(loss), Box::new(|p| Optimizer::new(p, Adam::new())))
     }
@@ -258,7 +258,7 @@ impl Learner {
     /// one file: fastai's `load` goes on from it.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file.
+    /// [`Error::Io`](crate::Error::Io) naming the file.
     pub fn save(&self, name: &str) -> Result<PathBuf> {
         self.training.save(name, true)
     }
@@ -267,7 +267,8 @@ impl Learner {
     /// ends in `.pth` is a checkpoint of fastai's, with or without its optimizer.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] listing what is missing, unexpected or of another shape. Nothing is loaded
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) listing what is missing, unexpected or of another
+    /// shape. Nothing is loaded
     /// then.
     pub fn load(&mut self, name: &str) -> Result<()> {
         self.training.load(name, true)
@@ -277,7 +278,8 @@ impl Learner {
     /// data.
     ///
     /// # Errors
-    /// [`Error::Config`] if the model or a transform cannot be described as data; [`Error::Io`] naming
+    /// [`Error::Config`](crate::Error::Config) if the model or a transform cannot be described as data;
+    /// [`Error::Io`](crate::Error::Io) naming
     /// the file.
     pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
         predictor::export(&self.training, path.as_ref())
