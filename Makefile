@@ -5,7 +5,7 @@ WITH := bash scripts/libtorch
 TASKS := items loader
 IMAGES := data/pets/images
 
-.PHONY: pets test golden lint doc versus interop libtorch
+.PHONY: pets test golden lint doc versus accuracy interop libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -35,6 +35,10 @@ versus:
 ## Weights and outputs exchanged with the real torchvision, fastai and safetensors; scripts/interop says what can be set.
 interop:
 	$(WITH) bash scripts/interop
+
+## Accuracy beside fastai's from the same weights; IMAGES holds train/CLASS and test/CLASS.
+accuracy:
+	$(WITH) python3 scripts/accuracy "$(IMAGES)"
 
 ## Finds libtorch, or installs it into .libtorch/.
 libtorch:
