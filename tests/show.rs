@@ -65,3 +65,18 @@ fn grids() {
     let f = Grid::new("Actual above, predicted below", cells.collect()).figure();
     look("grid", &f);
 }
+
+#[test]
+fn a_long_name_is_written_smaller_before_it_is_cut() {
+    let written = |name: &str| {
+        let photo = Image::new(1, 1, 3, vec![90; 3]).unwrap();
+        Grid::new("", vec![Cell::new(photo).wrong(name)]).figure().svg().unwrap()
+    };
+    // Wider than its photo in the size of shorter names.
+    let long = "american_pit_bull_terrier_long";
+    let text = written(long);
+    assert!(text.contains(long), "{text}");
+    let longer = long.repeat(2);
+    let text = written(&longer);
+    assert!(!text.contains(&longer) && text.contains('…'), "{text}");
+}

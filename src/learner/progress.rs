@@ -163,7 +163,7 @@ impl Progress {
     fn line(&mut self, cells: &[String]) -> Result<()> {
         self.widths.resize(cells.len().max(self.widths.len()), WIDTH);
         for (width, cell) in self.widths.iter_mut().zip(cells) {
-            *width = (*width).max(cell.len());
+            *width = (*width).max(cell.chars().count());
         }
         let line: Vec<_> =
             cells.iter().zip(&self.widths).map(|(c, &width)| format!("{c:<width$}")).collect();

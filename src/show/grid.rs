@@ -3,7 +3,10 @@
 use super::{
     Figure,
     figure::{LARGEST, Placed},
-    font::{BLACK, LARGE, NORMAL, RIGHT, Rgb, SMALL, UNITS, WRONG, drawing, fit, px, text},
+    font::{
+        BLACK, LARGE, NORMAL, RIGHT, Rgb, SMALL, UNITS, WRONG, drawing, fit, px, text,
+        width as text_width,
+    },
 };
 use crate::{
     error::{Error, Result},
@@ -34,7 +37,7 @@ pub struct Grid {
 }
 
 /// One picture of a [`Grid`] and the lines above it. A line that is too long for the width of the
-/// picture ends in an ellipsis.
+/// picture is written smaller, and ends in an ellipsis if that is not enough.
 #[derive(Debug, Clone)]
 pub struct Cell {
     picture: Image,
@@ -164,8 +167,11 @@ impl Grid {
             let blank = lines - cell.lines.len() as u32 * LINE;
             for (k, (line, color)) in cell.lines.iter().enumerate() {
                 let y = top + blank + k as u32 * LINE;
-                let size = if pixels.0 < 150 { SMALL } else { NORMAL };
-                write(line, size, *color, room.0, left + room.0 / 2, y)?;
+                // A little of the gap belongs to the text.
+                let limit = room.0 + GAP / 2;
+                let small = pixels.0 < 150 || text_width(line, NORMAL) > limit;
+                let size = if small { SMALL } else { NORMAL };
+                write(line, size, *color, limit, left + room.0 / 2, y)?;
             }
             let picture = fitted(&cell.picture, pixels)?;
             let x = left / UNITS + (pixels.0 - picture.width()) / 2;
