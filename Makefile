@@ -5,7 +5,10 @@ WITH := bash scripts/libtorch
 TASKS := items loader
 IMAGES := data/pets/images
 
-.PHONY: pets test golden lint doc versus accuracy interop libtorch
+# How long `make fuzz` takes for each of its targets.
+FUZZ_SECONDS := 600
+
+.PHONY: pets test golden lint doc versus accuracy interop fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -19,6 +22,14 @@ test:
 golden:
 	$(WITH) cargo test --test golden
 
+## The comparison with the real torchvision and fastai; scripts/interop says what can be set.
+interop:
+	$(WITH) bash scripts/interop
+
+## Damages files of weights for FUZZ_SECONDS per reader; needs cargo-fuzz.
+fuzz:
+	$(WITH) bash scripts/fuzz $(FUZZ_SECONDS)
+
 ## Format, and clippy without warnings.
 lint:
 	cargo fmt --check
@@ -31,10 +42,6 @@ doc:
 ## Speed and memory beside fastai's, on the same photos, in turn.
 versus:
 	$(WITH) python3 scripts/versus "$(IMAGES)" $(TASKS)
-
-## Weights and outputs exchanged with the real torchvision, fastai and safetensors; scripts/interop says what can be set.
-interop:
-	$(WITH) bash scripts/interop
 
 ## Accuracy beside fastai's from the same weights; IMAGES holds train/CLASS and test/CLASS.
 accuracy:

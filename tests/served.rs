@@ -11,8 +11,9 @@ use finetune::{
     prelude::*,
     sample::Sample,
     seed::Rng,
-    transform::ItemTransform,
+    transform::{ItemTransform, Normalize},
 };
+use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -198,11 +199,54 @@ fn a_file_of_another_version_or_with_a_strange_transform_is_refused() -> Result<
     assert!(e.contains("head.8.weight is [3, 512] and not [4, 512]"), "{e}");
     let e = rewritten(&edit("\"n_out\":3", "\"n_out\":9000000000000"));
     assert!(e.contains("larger model"), "{e}");
+    // Described in another form of JSON, by many small layers, with pictures beyond any memory.
+    let set = |at: &'static str, to: Value| {
+        move |about: &mut finetune::format::Metadata| {
+            let export = about.get_mut("export").unwrap();
+            let mut all: Value = serde_json::from_str(export).unwrap();
+            *all.pointer_mut(at).unwrap() = to.clone();
+            *export = all.to_string();
+        }
+    };
+    let e = rewritten(&set("/arch/head", json!([[9_000_000_000_i64]])));
+    assert!(e.contains("larger model"), "{e}");
+    let e = rewritten(&set("/arch/head/lin_ftrs", json!(vec![1; 100_000])));
+    assert!(e.contains("larger model"), "{e}");
+    let e = rewritten(&set("/arch/head", json!(null)));
+    assert!(e.contains("missing: fc.weight"), "{e}");
+    let e = rewritten(&set("/arch/n_in", json!(1 << 40)));
+    assert!(e.contains("larger model"), "{e}");
+    let e = rewritten(&set("/item_tfms/0/width", json!(u32::MAX)));
+    assert!(e.contains("too large"), "{e}");
     let e = rewritten(&edit("\"Bengal\",", ""));
     assert!(e.contains("3 outputs for a vocabulary of 2"), "{e}");
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     assert!(Predictor::load(&file, Device::Cpu).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_says_what_it_is_of_and_another_version_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let dls = block(THREE).batch_tfms(Normalize::imagenet()).dataloaders(photos())?;
+    let learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();
+    let mut learn = learn.model_dir(folder.path());
+    learn.save("stage")?;
+    let file = folder.path().join("stage.safetensors");
+    let (state, mut about) = read_safetensors(&file)?;
+    let said = |key: &str| serde_json::from_str::<Value>(&about[key]).unwrap();
+    assert_eq!(said("arch")["arch"], "resnet18");
+    assert_eq!(said("task")["Category"]["vocab"], json!(THREE));
+    assert_eq!(said("item_tfms")[0]["transform"], "resize");
+    let batch = said("batch_tfms").to_string();
+    assert!(batch.contains("normalize") && batch.contains("0.485"), "{batch}");
+    about.insert("finetune".into(), "99".into());
+    write_safetensors(&file, &state, Some(about))?;
+    let before = weights(&learn);
+    let e = learn.load("stage").unwrap_err().to_string();
+    assert!(e.contains("stage.safetensors") && e.contains("version 99"), "{e}");
+    assert_eq!(weights(&learn), before);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use crate::{
     error::{Error, Result},
     format::{StateDict, read_safetensors, write_safetensors},
 };
+use serde_json::Value;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -25,7 +26,15 @@ pub(super) fn save(t: &Training, folder: &Path, name: &str, with_opt: bool) -> R
     let (weights, opt) = paths(folder, name)?;
     let task = serde_json::to_string(&t.dls.task()).map_err(Error::other)?;
     let arch = serde_json::to_string(&t.model.spec()).map_err(Error::other)?;
-    let about = metadata(&[("kind", "weights"), ("task", &task), ("arch", &arch)]);
+    let tfms = transforms(t).map_err(Error::other)?;
+    let (items, batches) = (tfms.item.to_string(), tfms.batch.to_string());
+    let about = metadata(&[
+        ("kind", "weights"),
+        ("task", &task),
+        ("arch", &arch),
+        ("item_tfms", &items),
+        ("batch_tfms", &batches),
+    ]);
     write(&weights, &t.model.state_dict(), about)?;
     if with_opt {
         let (pass, step) = (t.at.pass.to_string(), t.at.step.to_string());
@@ -33,6 +42,19 @@ pub(super) fn save(t: &Training, folder: &Path, name: &str, with_opt: bool) -> R
         write(&opt, &t.opt.state(), metadata(&position))?;
     }
     Ok(weights)
+}
+
+/// The transforms as JSON, normalization among them. Those that are code are left out.
+pub(super) struct Transforms {
+    pub(super) item: Value,
+    pub(super) batch: Value,
+}
+
+/// What is done to images before the model sees them, for whoever prepares them elsewhere.
+pub(super) fn transforms(t: &Training) -> serde_json::Result<Transforms> {
+    let item: Vec<_> = t.dls.item_tfms().iter().filter_map(|f| f.spec()).collect();
+    let batch: Vec<_> = t.dls.batch_tfms().iter().filter_map(|f| f.spec()).collect();
+    Ok(Transforms { item: serde_json::to_value(item)?, batch: serde_json::to_value(batch)? })
 }
 
 pub(super) fn load(t: &mut Training, folder: &Path, name: &str, with_opt: bool) -> Result<()> {

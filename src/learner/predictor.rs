@@ -146,9 +146,13 @@ impl Predictor {
             let ours = checkpoint::VERSION;
             return Err(format!("is of version {version}: this crate reads version {ours}"));
         }
-        modest(export, state)?;
         let export: Export =
             serde_json::from_str(export).map_err(|e| format!("its description: {e}"))?;
+        let elements = state.iter().map(|(_, t)| t.numel()).sum();
+        if !export.arch.can_have(state.len(), elements).map_err(|e| e.to_string())? {
+            return Err("its description is of a larger model than its weights".into());
+        }
+        let (item_tfms, batch_tfms) = checked(&export).map_err(|e| e.to_string())?;
         let outputs = export.task.n_out();
         if let Some(axis) = export.loss.axis().filter(|axis| ![-1, 1].contains(axis)) {
             return Err(format!("its loss looks for classes along dimension {axis} of two"));
@@ -164,11 +168,8 @@ impl Predictor {
             model,
             task: export.task,
             loss: export.loss.build(),
-            preparation: Preparation {
-                images: export.decode.into(),
-                item_tfms: export.item_tfms.iter().map(ItemSpec::build).collect(),
-            },
-            batch_tfms: export.batch_tfms.iter().map(BatchSpec::build).collect(),
+            preparation: Preparation { images: export.decode.into(), item_tfms },
+            batch_tfms,
             batch_size: BATCH,
         })
     }
@@ -291,22 +292,12 @@ impl Predictor {
     }
 }
 
-/// Refuses a description whose model would be larger than the file's weights say: what it builds is
-/// allocated before the two are compared.
-fn modest(export: &str, state: &StateDict) -> Result<(), String> {
-    let elements: usize = state.iter().map(|(_, t)| t.numel()).sum();
-    let all: serde_json::Value =
-        serde_json::from_str(export).map_err(|e| format!("its description: {e}"))?;
-    let spec = &all["arch"];
-    let number = |v: &serde_json::Value| v.as_u64().map_or(usize::MAX, |n| n as usize);
-    let mut widths = vec![number(&spec["n_out"])];
-    if let Some(hidden) = spec["head"]["lin_ftrs"].as_array() {
-        widths.splice(0..0, hidden.iter().map(number));
-    }
-    let pairs = widths.windows(2).map(|w| w[0].saturating_mul(w[1]));
-    let most = pairs.chain(widths.iter().copied()).chain([number(&spec["n_in"])]).max();
-    if most.is_some_and(|n| n > elements) {
-        return Err("its description is of a larger model than its weights".into());
-    }
-    Ok(())
+/// The transforms that a file describes, with options that can be used.
+#[allow(clippy::type_complexity, reason = "two lists that are taken apart at once")]
+fn checked(export: &Export) -> Result<(Vec<Arc<dyn ItemTransform>>, Vec<Arc<dyn BatchTransform>>)> {
+    let items: Vec<_> = export.item_tfms.iter().map(ItemSpec::build).collect();
+    let batches: Vec<_> = export.batch_tfms.iter().map(BatchSpec::build).collect();
+    items.iter().try_for_each(|tfm| tfm.check())?;
+    batches.iter().try_for_each(|tfm| tfm.check())?;
+    Ok((items, batches))
 }

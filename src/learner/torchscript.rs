@@ -1,6 +1,6 @@
 //! A trained model for PyTorch and whatever else runs libtorch.
 
-use super::Learner;
+use super::{Learner, checkpoint};
 use crate::error::{Error, Result};
 use std::path::Path;
 use tch::Kind;
@@ -27,13 +27,12 @@ impl Learner {
         let t = &self.training;
         let batch = t.dls.valid().one_batch().or_else(|_| t.dls.train().one_batch())?;
         let example = batch.x.narrow(0, 0, 1).to_kind(Kind::Float);
-        let item_tfms: Vec<_> = t.dls.item_tfms().iter().filter_map(|f| f.spec()).collect();
-        let batch_tfms: Vec<_> = t.dls.batch_tfms().iter().filter_map(|f| f.spec()).collect();
+        let tfms = checkpoint::transforms(t).map_err(Error::other)?;
         let about = serde_json::json!({
             "task": t.dls.task(),
             "input": example.size(),
-            "item_tfms": item_tfms,
-            "batch_tfms": batch_tfms,
+            "item_tfms": tfms.item,
+            "batch_tfms": tfms.batch,
         });
         let about = serde_json::to_string(&about).map_err(Error::other)?;
         t.model.export_torchscript(path, &example, &about)

@@ -178,6 +178,11 @@ impl HeadOptions {
         Ok(layers)
     }
 
+    /// How many hidden layers there are.
+    pub(super) fn hidden(&self) -> usize {
+        self.lin_ftrs.as_ref().map_or(1, Vec::len)
+    }
+
     /// A linear layer with its normalization, dropout and activation: fastai's `LinBnDrop`.
     fn push_linear(
         &self,

@@ -1,6 +1,6 @@
 //! What a model is built from, as data.
 
-use super::{Arch, HeadOptions, Model, by_name, net::Net};
+use super::{Arch, HeadLayer, HeadOptions, Model, by_name, net::Net};
 use crate::{
     error::{Error, Result},
     seed::{Seed, Stream},
@@ -142,6 +142,33 @@ impl ArchSpec {
         let mut model = self.with_head(device, seed, make)?;
         model.spec = None;
         Ok(model)
+    }
+
+    /// Whether weights of so many tensors and elements can be this model's, as far as what a description
+    /// chooses freely tells. Asked of files: a model is allocated before its weights are compared.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), for a head or a cut that cannot be.
+    pub(crate) fn can_have(&self, tensors: usize, elements: usize) -> Result<bool> {
+        // The smallest first convolution has 16 filters of 3×3, the narrowest classifier 512 inputs.
+        let fits = |n: usize, each: usize| n.checked_mul(each).is_some_and(|n| n <= elements);
+        let Some(head) = &self.head else {
+            return Ok(fits(self.n_in, 144) && fits(self.n_out, 512));
+        };
+        if head.hidden() > tensors || !fits(self.n_in, 144) || !fits(self.n_out, 1) {
+            return Ok(false);
+        }
+        let mut left = Some(elements);
+        for layer in head.layers(self.arch.features()?, self.n_out as i64)? {
+            let size = match layer {
+                HeadLayer::Linear { n_in, n_out, .. } => n_in.checked_mul(n_out),
+                HeadLayer::BatchNorm { features, .. } => features.checked_mul(4),
+                _ => Some(0),
+            };
+            let size = size.and_then(|n| usize::try_from(n).ok());
+            left = left.zip(size).and_then(|(left, size)| left.checked_sub(size));
+        }
+        Ok(left.is_some())
     }
 
     fn with_head(
