@@ -56,6 +56,17 @@ fn definitions(text: &str) -> Vec<(&str, &str)> {
     lines.filter(|(name, _)| !name.contains(']')).collect()
 }
 
+/// The picture of the README is in the API reference, too.
+#[test]
+fn the_picture_is_that_of_the_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let picture = STANDARD.encode(fs::read(root.join("docs/images/walk-through.jpg")).unwrap());
+    let links = fs::read_to_string(root.join("docs/readme.links")).unwrap();
+    let place = definitions(&links).into_iter().find(|(name, _)| *name == "walk-through");
+    let data = format!("data:image/jpeg;base64,{picture}");
+    assert!(place.is_some_and(|(_, place)| place == data), "docs/readme.links is old");
+}
+
 /// In the repository links lead to files. In the API reference the definitions of `*.links` stand first,
 /// and lead to its pages and items.
 #[test]

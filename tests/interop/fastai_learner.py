@@ -73,14 +73,14 @@ def check(folder):
     assert len(state) == len(list(learn.model.parameters())) and all("grad_avg" in s for s in state)
     close("predictions from our file", preds(learn), data["preds_before"], 1e-5)
     fit(learn)
-    close("fit continued from our file", preds(learn), data["preds_after"], 1e-4)
+    close("fit continued from our file", preds(learn), data["preds_after"], 1e-5)
     # A run that our library started: it has gone on itself in the meantime.
     ours = load_file(folder / "ours.safetensors")
     learn = learner(folder, data)
     learn.load("started")
     close("predictions of a run started by ours", preds(learn), ours["preds_before"], 1e-5)
     fit(learn)
-    close("fit started by ours", preds(learn), ours["preds_after"], 1e-4)
+    close("fit started by ours", preds(learn), ours["preds_after"], 1e-5)
     # Weights alone, and weights as safetensors with torchvision's names.
     learn = learner(folder, data)
     learn.load("weights_only", with_opt=False)
