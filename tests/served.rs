@@ -214,7 +214,7 @@ fn a_file_of_another_version_or_with_a_strange_transform_is_refused() -> Result<
     assert!(e.contains("larger model"), "{e}");
     let e = rewritten(&set("/arch/head", json!(null)));
     assert!(e.contains("missing: fc.weight"), "{e}");
-    let e = rewritten(&set("/arch/n_in", json!(1 << 40)));
+    let e = rewritten(&set("/arch/n_in", json!(1_i64 << 40)));
     assert!(e.contains("larger model"), "{e}");
     let e = rewritten(&set("/item_tfms/0/width", json!(u32::MAX)));
     assert!(e.contains("too large"), "{e}");
