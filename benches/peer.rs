@@ -89,43 +89,29 @@ fn main() -> Result<()> {
         args.threads.or_else(|| std::thread::available_parallelism().ok()?.get().try_into().ok());
     tch::set_num_threads(threads.unwrap_or(1));
     match args.task {
-        Task::Items | Task::Loader => {
-            let dls = dataloaders(&args, args.task == Task::Loader)?;
+        Task::Items | Task::Loader | Task::Cache => {
+            let dls = match args.task {
+                Task::Cache => block(&args).cache(Cache::memory(2 << 30)).dataloaders(&args.images),
+                task => dataloaders(&args, task == Task::Loader),
+            }?;
             let pass = |pass| {
                 dls.train().batches(pass).try_fold(0, |n, b| Ok::<_, Error>(n + b?.items.len()))
             };
-            pass(0)?;
+            let start = Instant::now();
+            let first = rate(pass(0)?, start.elapsed().as_secs_f64());
             let start = Instant::now();
             let mut n = 0;
             for epoch in 1..=args.epochs {
                 n += pass(epoch)?;
             }
-            report(&args, Some(n), start.elapsed().as_secs_f64());
-        }
-        Task::Cache => {
-            let cached = block(&args).cache(Cache::memory(2 << 30));
-            let dls = cached.dataloaders(&args.images)?;
-            let pass = |pass| {
-                let start = Instant::now();
-                let mut n = 0;
-                for batch in dls.train().batches(pass) {
-                    n += batch?.items.len();
-                }
-                Ok::<_, Error>((n, start.elapsed().as_secs_f64()))
-            };
-            let (n, first) = pass(0)?;
-            let mut later = (0, 0.0);
-            for epoch in 1..=args.epochs {
-                let (n, seconds) = pass(epoch)?;
-                later = (later.0 + n, later.1 + seconds);
-            }
-            println!("{}", json!({ "first_images_per_s": n as f64 / first }));
-            report(&args, Some(later.0), later.1);
+            let seconds = start.elapsed().as_secs_f64();
+            let first = (args.task == Task::Cache).then_some(first);
+            report(&args, Some(n), seconds, first);
         }
         Task::Startup => {
             let dls = dataloaders(&args, true)?;
             dls.train().one_batch()?;
-            report(&args, None, since_process_start());
+            report(&args, None, since_process_start(), None);
         }
         Task::Train => {
             let mut learn = learner(&args)?;
@@ -135,7 +121,7 @@ fn main() -> Result<()> {
             }
             let mut count = Count { batches: args.batches, ..Count::default() };
             learn.fit_with(&OneCycle::new(1).lr(1e-3), &mut [&mut count])?;
-            report(&args, Some(count.images), count.seconds);
+            report(&args, Some(count.images), count.seconds, None);
         }
         Task::Infer => {
             let mut learn = learner(&args)?;
@@ -148,7 +134,7 @@ fn main() -> Result<()> {
             learn.get_preds_of(&first)?;
             let start = Instant::now();
             let n = learn.get_preds_of(&all)?.len();
-            report(&args, Some(n), start.elapsed().as_secs_f64());
+            report(&args, Some(n), start.elapsed().as_secs_f64(), None);
         }
     }
     Ok(())
@@ -224,15 +210,20 @@ impl Callback for Count {
     }
 }
 
-fn report(args: &Args, images: Option<usize>, seconds: f64) {
+/// Images per second, to two digits.
+fn rate(images: usize, seconds: f64) -> f64 {
+    (images as f64 / seconds * 100.0).round() / 100.0
+}
+
+/// Prints the answer; `first` is the rate of the first epoch, where it is of interest.
+fn report(args: &Args, images: Option<usize>, seconds: f64, first: Option<f64>) {
     let name = args.task.to_possible_value().map(|v| v.get_name().to_owned());
     let phase = (args.task == Task::Train).then_some(format!("{:?}", args.phase).to_lowercase());
-    let rate = images.map(|n| (n as f64 / seconds * 100.0).round() / 100.0);
     println!(
         "{}",
         json!({
-            "task": name, "phase": phase, "images_per_s": rate, "images": images,
-            "seconds": (seconds * 1000.0).round() / 1000.0, "peak_rss_mb": peak_rss_mb(),
+            "task": name, "phase": phase, "images_per_s": images.map(|n| rate(n, seconds)), "images": images,
+            "first_images_per_s": first, "seconds": (seconds * 1000.0).round() / 1000.0, "peak_rss_mb": peak_rss_mb(),
             "workers": args.workers, "precision": format!("{:?}", args.precision).to_lowercase(),
             "device": if tch::Cuda::is_available() { "cuda" } else { "cpu" },
         })

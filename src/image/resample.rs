@@ -107,9 +107,8 @@ impl Image {
         if (width, height) == (self.width, self.height) {
             return Ok(self.clone());
         }
-        let wrong = |why: String| Error::config("resize", why);
         if width == 0 || height == 0 {
-            return Err(wrong(format!("{width}x{height} is no size")));
+            return Err(Error::config("resize", format!("{width}x{height} is no size")));
         }
         let kernel = match filter {
             Filter::Nearest => return self.nearest(width, height),

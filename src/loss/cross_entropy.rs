@@ -1,4 +1,4 @@
-use super::{Loss, LossSpec, by_class, items, per_item, weights};
+use super::{IGNORED, Loss, LossSpec, by_class, items, per_item, weights};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -22,9 +22,6 @@ pub struct CrossEntropy {
     label_smoothing: f64,
     pub(super) axis: i64,
 }
-
-/// The target that is passed over.
-const IGNORED: i64 = -100;
 
 impl CrossEntropy {
     /// Every class with the same weight, no smoothing, classes last.

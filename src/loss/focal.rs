@@ -1,4 +1,4 @@
-use super::{Loss, LossSpec, by_class, items, per_item, weights};
+use super::{IGNORED, Loss, LossSpec, by_class, items, per_item, weights};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -59,7 +59,7 @@ impl Loss for Focal {
     fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         let (pred, y) = by_class(pred, y, self.axis);
         let weight = weights(self.weight.as_ref(), &pred);
-        let all = pred.cross_entropy_loss(&y, weight.as_ref(), Reduction::None, -100, 0.0);
+        let all = pred.cross_entropy_loss(&y, weight.as_ref(), Reduction::None, IGNORED, 0.0);
         let left = -(-&all).expm1();
         left.clamp_min(LEAST).pow_tensor_scalar(self.gamma) * all
     }

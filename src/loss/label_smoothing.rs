@@ -1,4 +1,4 @@
-use super::{Loss, LossSpec, by_class, items, per_item, weights};
+use super::{IGNORED, Loss, LossSpec, by_class, items, per_item, weights};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -43,7 +43,7 @@ impl LabelSmoothing {
             Reduction::None | Reduction::Other(_) => spread,
         };
         let weight = weights(self.weight.as_ref(), &pred);
-        let own = logs.g_nll_loss(&y, weight.as_ref(), reduction, -100);
+        let own = logs.g_nll_loss(&y, weight.as_ref(), reduction, IGNORED);
         spread * self.eps + own * (1.0 - self.eps)
     }
 }

@@ -79,6 +79,9 @@ pub trait Loss: Debug {
     }
 }
 
+/// The target that is passed over.
+const IGNORED: i64 = -100;
+
 /// The mean over what belongs to one item, of `items`; a flat or higher tensor of losses.
 fn per_item(elements: &Tensor, items: i64) -> Tensor {
     if elements.numel() as i64 == items {

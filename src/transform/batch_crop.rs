@@ -1,6 +1,10 @@
 //! One random part of all images of a batch.
 
-use super::{BatchSpec, BatchTransform, Crop, Draw, Mode, Plan, crop::sides, resized_crop::Parts};
+use super::{
+    BatchSpec, BatchTransform, Crop, Draw, Mode, Plan,
+    crop::sides,
+    resized_crop::{Parts, parts},
+};
 use crate::{
     error::{Error, Result},
     sample::Split,
@@ -32,24 +36,7 @@ impl RandomResizedCropGpu {
         let (parts, mode) = Default::default();
         Self { width, height, parts, mode, valid_scale: 1.0 }
     }
-    /// The least part of the area. Default: 0.08.
-    #[must_use]
-    pub fn min_scale(mut self, part: f64) -> Self {
-        self.parts.scale.0 = part;
-        self
-    }
-    /// The greatest part of the area. Default: 1.
-    #[must_use]
-    pub fn max_scale(mut self, part: f64) -> Self {
-        self.parts.scale.1 = part;
-        self
-    }
-    /// The least and the greatest width over height. Default: 3/4 and 4/3.
-    #[must_use]
-    pub fn ratio(mut self, least: f64, greatest: f64) -> Self {
-        self.parts.ratio = (least, greatest);
-        self
-    }
+    parts!();
     /// Which pixels make a value between pixels. Default: bilinear.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {

@@ -73,6 +73,31 @@ impl Parts {
     }
 }
 
+/// What transforms with a field `parts` let users choose of it.
+macro_rules! parts {
+    () => {
+        /// The least part of the area. Default: 0.08.
+        #[must_use]
+        pub fn min_scale(mut self, part: f64) -> Self {
+            self.parts.scale.0 = part;
+            self
+        }
+        /// The greatest part of the area. Default: 1.
+        #[must_use]
+        pub fn max_scale(mut self, part: f64) -> Self {
+            self.parts.scale.1 = part;
+            self
+        }
+        /// The least and the greatest width over height. Default: 3/4 and 4/3.
+        #[must_use]
+        pub fn ratio(mut self, least: f64, greatest: f64) -> Self {
+            self.parts.ratio = (least, greatest);
+            self
+        }
+    };
+}
+pub(super) use parts;
+
 /// Keeps a random part of an image, of random size and shape, and brings it to a size. In validation the
 /// whole image is squeezed to a little more than the size, and its centre kept. fastai's
 /// [`RandomResizedCrop`](https://docs.fast.ai/vision.augment.html#randomresizedcrop).
@@ -97,24 +122,7 @@ impl RandomResizedCrop {
         let (parts, filter) = Default::default();
         Self { height, width, parts, filter, val_xtra: 0.14 }
     }
-    /// The least part of the area. Default: 0.08.
-    #[must_use]
-    pub fn min_scale(mut self, part: f64) -> Self {
-        self.parts.scale.0 = part;
-        self
-    }
-    /// The greatest part of the area. Default: 1.
-    #[must_use]
-    pub fn max_scale(mut self, part: f64) -> Self {
-        self.parts.scale.1 = part;
-        self
-    }
-    /// The least and the greatest width over height. Default: 3/4 and 4/3.
-    #[must_use]
-    pub fn ratio(mut self, least: f64, greatest: f64) -> Self {
-        self.parts.ratio = (least, greatest);
-        self
-    }
+    parts!();
     /// How pixels are weighed. Default: bilinear.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {

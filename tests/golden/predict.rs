@@ -8,7 +8,7 @@ use finetune::{
     Result,
     data::{
         Arrays, CategoryBlock, DataBlock, DataLoaders, ImageBlock, IndexSplitter, LoaderOptions,
-        MultiCategoryBlock, RegexLabeller, RegressionBlock, using_name,
+        MultiCategoryBlock, RegexLabeller, RegressionBlock, TargetBlock, using_name,
     },
     image::Image,
     learner::{Learner, OneCycle, Predict, Predictions, Tta},
@@ -315,6 +315,19 @@ impl<'a> Set<'a> {
         r.exact("tta on the training items", said.items.as_slice(), train.items());
     }
 
+    /// The items with targets of another kind, normalized and not augmented.
+    fn plain<Y: TargetBlock>(&self, block: DataBlock<Y>) -> DataLoaders {
+        block
+            .splitter(IndexSplitter::new(self.valid.clone()))
+            .item_tfms(self.resize())
+            .batch_tfms(Normalize::imagenet())
+            .bs(self.bs())
+            .num_workers(0)
+            .device(Device::Cpu)
+            .dataloaders_of(self.items())
+            .unwrap()
+    }
+
     fn multi(&self, r: &mut Report) {
         for case in self.g.cases("multi") {
             r.case();
@@ -324,16 +337,8 @@ impl<'a> Set<'a> {
                 let name = path.file_name().unwrap().to_str().unwrap();
                 Ok(texts(&labels[name]))
             };
-            let dls = DataBlock::blocks(ImageBlock::rgb(), MultiCategoryBlock::new())
-                .splitter(IndexSplitter::new(self.valid.clone()))
-                .get_y(get_y)
-                .item_tfms(self.resize())
-                .batch_tfms(Normalize::imagenet())
-                .bs(self.bs())
-                .num_workers(0)
-                .device(Device::Cpu)
-                .dataloaders_of(self.items())
-                .unwrap();
+            let block = DataBlock::blocks(ImageBlock::rgb(), MultiCategoryBlock::new());
+            let dls = self.plain(block.get_y(get_y));
             let right = |pred: &Tensor, y: &Tensor| {
                 let right = pred.sigmoid().gt(0.5).to_kind(Kind::Float).eq_tensor(y);
                 Ok(f64::try_from(right.to_kind(Kind::Float).mean(Kind::Float))?)
@@ -376,16 +381,8 @@ impl<'a> Set<'a> {
             let name = path.file_name().unwrap().to_str().unwrap();
             Ok(number(&targets[name]) as f32)
         };
-        let dls = DataBlock::blocks(ImageBlock::rgb(), RegressionBlock::one())
-            .splitter(IndexSplitter::new(self.valid.clone()))
-            .get_y(get_y)
-            .item_tfms(self.resize())
-            .batch_tfms(Normalize::imagenet())
-            .bs(self.bs())
-            .num_workers(0)
-            .device(Device::Cpu)
-            .dataloaders_of(self.items())
-            .unwrap();
+        let block = DataBlock::blocks(ImageBlock::rgb(), RegressionBlock::one());
+        let dls = self.plain(block.get_y(get_y));
         let mae = |pred: &Tensor, y: &Tensor| {
             Ok(f64::try_from((pred.view([-1]) - y.view([-1])).abs().mean(Kind::Float))?)
         };
