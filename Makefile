@@ -8,7 +8,7 @@ IMAGES := data/pets/images
 # How long `make fuzz` takes for each of its targets.
 FUZZ_SECONDS := 600
 
-.PHONY: pets test golden lint doc versus accuracy interop fuzz libtorch
+.PHONY: pets test golden lint doc versus label accuracy interop fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -42,6 +42,10 @@ doc:
 ## Speed and memory beside fastai's, on the same photos, in turn.
 versus:
 	$(WITH) python3 scripts/versus "$(IMAGES)" $(TASKS)
+
+## Seconds from the start of a process to the label of a photo, beside fastai's.
+label:
+	$(WITH) python3 scripts/label "$(IMAGES)"
 
 ## Accuracy beside fastai's from the same weights; IMAGES holds train/CLASS and test/CLASS.
 accuracy:

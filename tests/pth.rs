@@ -4,7 +4,7 @@
 
 use finetune::{
     Error,
-    format::{StateDict, Value, read_pth, state_dict, write_pth},
+    format::{StateDict, Value, read_pth, read_pth_bytes, state_dict, write_pth},
 };
 use std::path::PathBuf;
 use tch::{Kind, Tensor};
@@ -164,6 +164,14 @@ fn everything_else_is_refused_by_name() {
     assert!(refusal("code.pth").contains("torch.nn.modules.container.Sequential"));
     assert!(refusal("evil.pth").contains(".system"));
     assert!(refusal("big_endian.pth").contains("big-endian"));
+    // The old format says so in its third pickle.
+    let mut legacy = std::fs::read(file("layouts_legacy.pth")).unwrap();
+    let word = b"little_endian";
+    let at = legacy.windows(word.len()).position(|w| w == word).unwrap() + word.len();
+    let yes = at + legacy[at..].iter().position(|b| *b == 0x88).unwrap();
+    legacy[yes] = 0x89;
+    let e = read_pth_bytes(&legacy, "legacy").unwrap_err().to_string();
+    assert!(e.contains("big-endian"), "{e}");
     assert!(refusal("script.pth").contains("TorchScript"));
     assert!(refusal("write.py").contains("neither a zip nor a pickle"));
     assert!(matches!(read_pth(file("absent.pth")), Err(Error::Io { .. })));

@@ -15,8 +15,9 @@ use finetune::{
 };
 use serde_json::{Value, json};
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
+    process::Command,
     thread,
 };
 use tch::Kind;
@@ -67,6 +68,40 @@ fn a_predictor_can_be_sent_to_another_thread() {
     is_send::<Predictor>();
 }
 
+/// How many threads this process has.
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+#[ignore = "the other half of the next test, in a process of its own"]
+#[cfg(target_os = "linux")]
+fn server_of_one() {
+    tch::set_num_threads(1); // libtorch's own
+    let before = threads();
+    let served = Predictor::load(env::var("SERVED").unwrap(), Device::Cpu).unwrap();
+    let answer = served.predict(few(THREE)(&photos()).unwrap().remove(0)).unwrap();
+    assert_eq!(answer.probs.len(), 3);
+    assert_eq!(threads(), before);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn serving_starts_no_threads() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pets.safetensors");
+    learner(THREE, resnet18(), folder.path())?.export(&file)?;
+    let out = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "server_of_one", "--ignored"])
+        .env("SERVED", &file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    Ok(())
+}
+
 #[test]
 fn what_is_served_is_what_was_trained() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
@@ -105,6 +140,12 @@ fn what_is_served_is_what_was_trained() -> Result<()> {
     assert!(top[0].1 >= top[1].1);
     assert_eq!(batch[0].top_k(9).len(), 3);
 
+    // Whoever may read new files may read this one.
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    let permissions = |file: &Path| fs::metadata(file).unwrap().permissions();
+    assert_eq!(permissions(&file), permissions(&plain));
+
     // From memory and on another thread.
     let served = Predictor::from_bytes(&fs::read(&file).unwrap(), Device::Cpu)?;
     let photo = some[0].clone();
@@ -138,16 +179,14 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
         let mut deep = learner(THREE, resnet34(), folder.path())?;
         let before = weights(&deep);
         let e = deep.load(name).unwrap_err().to_string();
-        assert!(e.contains(name), "{e}");
-        // By the optimizer's parameters or by the weights' names, whichever are looked at first.
-        assert!(e.contains("layer") || e.contains("parameters"), "{e}");
+        assert!(e.contains(name) && e.contains("missing: layer1.2.bn1.bias"), "{e}");
         assert_eq!(weights(&deep), before);
 
         let mut two = learner(&["Abyssinian", "Bengal"], resnet18(), folder.path())?;
         let before = weights(&two);
         let e = two.load(name).unwrap_err().to_string();
         assert!(
-            e.contains("head.8.weight") && e.contains("[3, 512]") && e.contains("[2, 512]"),
+            e.contains("of another shape: head.8.weight is [3, 512] and not [2, 512]"),
             "{e}"
         );
         assert_eq!(weights(&two), before);
@@ -156,12 +195,39 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
     // Weights alone name all that is wrong.
     fs::remove_file(folder.path().join("small.opt.safetensors")).unwrap();
     let e = learner(THREE, resnet34(), folder.path())?.load("small").unwrap_err().to_string();
-    assert!(e.contains("missing: layer") && e.contains("more"), "{e}");
+    let first_and_last = ["missing: layer1.2.bn1.bias, ", ", layer4.2.conv2.weight"];
+    assert!(first_and_last.iter().all(|name| e.contains(name)), "{e}");
+    assert_eq!(e.matches(".running_var").count(), 16, "every name: {e}");
     let mut small = learner(THREE, resnet18(), folder.path())?;
     learner(THREE, resnet34(), folder.path())?.save("deep")?;
     fs::remove_file(folder.path().join("deep.opt.safetensors")).unwrap();
     let e = small.load("deep").unwrap_err().to_string();
-    assert!(e.contains("unexpected: layer"), "{e}");
+    assert!(e.contains("unexpected: layer1.2.bn1.bias"), "{e}");
+    // All three at once.
+    learn.save("small")?;
+    let file = folder.path().join("small.safetensors");
+    let (mut state, about) = read_safetensors(&file)?;
+    state.retain(|(name, _)| name != "conv1.weight");
+    state.push(("conv9.weight".into(), Tensor::from(1_f32)));
+    write_safetensors(&file, &state, Some(about))?;
+    let mut two = learner(&["Abyssinian", "Bengal"], resnet18(), folder.path())?;
+    let before = weights(&two);
+    let e = two.load("small").unwrap_err().to_string();
+    let said = "missing: conv1.weight; unexpected: conv9.weight; of another shape: head.8.weight is \
+                [3, 512] and not [2, 512]";
+    assert!(e.contains(said), "{e}");
+    assert_eq!(weights(&two), before);
+    // Where only the optimizer's state does not fit, the weights stay too.
+    learn.save("small")?;
+    let file = folder.path().join("small.opt.safetensors");
+    let (mut state, about) = read_safetensors(&file)?;
+    state.pop();
+    write_safetensors(&file, &state, Some(about))?;
+    let before = weights(&small);
+    let e = small.load("small").unwrap_err().to_string();
+    assert!(e.contains("small.opt.safetensors"), "{e}");
+    assert_eq!(weights(&small), before);
+    assert!(small.training().opt.state().is_empty());
     Ok(())
 }
 

@@ -4,7 +4,15 @@
 //! is put into a zip here.
 #![no_main]
 
-use finetune::format::{Value, read_pth_bytes};
+#[allow(dead_code, reason = "of the whole crate")]
+#[path = "../../src/error.rs"]
+mod error;
+#[allow(dead_code, unused_imports, reason = "the writers are not fuzzed")]
+#[path = "../../src/format/mod.rs"]
+mod format;
+mod sys;
+
+use format::{Value, read_pth_bytes};
 use libfuzzer_sys::fuzz_target;
 
 /// Goes through all that was read.

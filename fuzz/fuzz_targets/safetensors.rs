@@ -1,7 +1,15 @@
 //! Whatever a safetensors file says, it is read or refused.
 #![no_main]
 
-use finetune::format::read_safetensors_bytes;
+#[allow(dead_code, reason = "of the whole crate")]
+#[path = "../../src/error.rs"]
+mod error;
+#[allow(dead_code, unused_imports, reason = "the writers are not fuzzed")]
+#[path = "../../src/format/mod.rs"]
+mod format;
+mod sys;
+
+use format::read_safetensors_bytes;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

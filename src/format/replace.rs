@@ -14,7 +14,7 @@ pub(super) fn replace(
 ) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let part = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
+    let part = readable().tempfile_in(folder).map_err(Error::io(path))?;
     let mut writer = BufWriter::with_capacity(1 << 18, part.as_file());
     write(&mut writer).and_then(|()| writer.flush()).map_err(Error::io(path))?;
     drop(writer);
@@ -25,4 +25,15 @@ pub(super) fn replace(
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// Files that others may read as they may any new file, and not their owner alone.
+fn readable() -> tempfile::Builder<'static, 'static> {
+    let mut files = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        files.permissions(fs::Permissions::from_mode(0o666)); // less what the user's mask takes off
+    }
+    files
 }

@@ -87,16 +87,12 @@ pub(super) fn install(
     weights: &StateDict,
     opt: Option<&StateDict>,
 ) -> Result<()> {
-    // The optimizer first: if its state does not fit, the weights are still untouched.
-    let before = t.opt.state();
+    // Names and shapes first, which say most of what is wrong, while both are still untouched.
+    t.model.check_state(weights)?;
     if let Some(state) = opt {
         t.opt.load_state(state)?;
     }
-    if let Err(e) = t.model.load_state_dict(weights) {
-        t.opt.load_state(&before)?;
-        return Err(e);
-    }
-    Ok(())
+    t.model.load_state_dict(weights)
 }
 
 fn below(folder: &Path, name: &str) -> Result<PathBuf> {

@@ -38,10 +38,12 @@ pub(super) fn load(t: &mut Training, path: &Path, with_opt: bool) -> Result<()> 
     let value = read_pth(path)?;
     let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
     let opt = value.get("opt").filter(|_| with_opt && value.get("model").is_some());
-    let opt = opt.map(|opt| state_and_hypers(t, opt)).transpose().map_err(broken)?;
-    let (state, hypers) = opt.unzip();
+    let opt = opt.map(|opt| state_and_hypers(t, opt)).transpose();
     let weights = state_dict(value).map_err(|e| broken(e.to_string()))?;
     let weights = own_names(t, weights);
+    // Which weights are wrong says more than how many the optimizer knows.
+    t.model.check_state(&weights).map_err(|e| broken(e.to_string()))?;
+    let (state, hypers) = opt.map_err(broken)?.unzip();
     checkpoint::install(t, &weights, state.as_ref()).map_err(|e| broken(e.to_string()))?;
     for (hyper, values) in hypers.unwrap_or_default() {
         t.opt.set(hyper, &values);

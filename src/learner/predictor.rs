@@ -157,8 +157,7 @@ impl Predictor {
         if let Some(axis) = export.loss.axis().filter(|axis| ![-1, 1].contains(axis)) {
             return Err(format!("its loss looks for classes along dimension {axis} of two"));
         }
-        let mut model = export.arch.build(device, Seed(0)).map_err(|e| e.to_string())?;
-        model.load_state_dict(state).map_err(|e| e.to_string())?;
+        let model = export.arch.build_with(device, state).map_err(|e| e.to_string())?;
         let last = model.params().iter().rev().find(|p| p.tensor.dim() == 2);
         if let Some(last) = last.filter(|l| l.tensor.size()[0] != outputs as i64) {
             let n = last.tensor.size()[0];

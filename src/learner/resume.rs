@@ -161,16 +161,6 @@ impl Training {
             };
             tensors.iter().filter_map(of).collect::<Vec<_>>()
         };
-        let state = self.opt.state();
-        self.opt.load_state(&below("opt")).map_err(|e| broken(e.to_string()))?;
-        if let Err(e) = self.model.load_state_dict(&below("model")) {
-            self.opt.load_state(&state)?;
-            return Err(broken(e.to_string()));
-        }
-        self.opt.set_hypers(&saved.hypers);
-        for p in self.model.params() {
-            let _ = p.tensor.set_requires_grad(saved.learn.contains(&p.name));
-        }
         let mut history = History {
             names: saved.names,
             rows: saved.rows,
@@ -188,6 +178,12 @@ impl Training {
             *to = Vec::try_from(&list(name)?.to_kind(Kind::Double).view([-1]))?;
         }
         history.hypers = hypers_of(list("hypers")?)?;
+        checkpoint::install(self, &below("model"), Some(&below("opt")))
+            .map_err(|e| broken(e.to_string()))?;
+        self.opt.set_hypers(&saved.hypers);
+        for p in self.model.params() {
+            let _ = p.tensor.set_requires_grad(saved.learn.contains(&p.name));
+        }
         (self.history, self.notes, self.at) = (history, saved.notes, saved.at);
         Ok((saved.plan, saved.at.batch + 1))
     }

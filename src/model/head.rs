@@ -2,7 +2,7 @@
 
 use super::{
     batch_norm::{BatchNorm, batch_norm1d},
-    layers::Activation,
+    layers::{Activation, begins},
 };
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -248,12 +248,8 @@ impl HeadOptions {
             }
             HeadLayer::Linear { n_in, n_out, bias } => {
                 let (ws_init, bs_init) = self.init.draws(n_in as f64, n_out as f64);
-                Built::Linear(nn::linear(
-                    path,
-                    n_in,
-                    n_out,
-                    nn::LinearConfig { ws_init, bs_init, bias },
-                ))
+                let config = nn::LinearConfig { ws_init: begins(ws_init), bs_init, bias };
+                Built::Linear(nn::linear(path, n_in, n_out, config))
             }
             plain => Built::Plain(plain),
         }

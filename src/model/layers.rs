@@ -1,10 +1,33 @@
 //! What the architectures are made of: layers with the initialisations that PyTorch's models have.
 
 use super::batch_norm::{BatchNorm, batch_norm2d};
+use std::cell::Cell;
 use tch::{
     Tensor,
     nn::{self, Conv2D, Init, Linear, ModuleT, Path, init},
 };
+
+thread_local! {
+    /// Whether the models that this thread builds are for weights that are there already.
+    static UNDRAWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets `build` make a model without drawing its weights, which takes longer than reading them.
+pub(super) fn undrawn<T>(build: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            UNDRAWN.set(self.0);
+        }
+    }
+    let _before = Before(UNDRAWN.replace(true));
+    build()
+}
+
+/// How a variable begins: as `init` says, or as zeros where nothing is drawn.
+pub(super) fn begins(init: Init) -> Init {
+    if UNDRAWN.get() { Init::Const(0.0) } else { init }
+}
 
 /// How the weights of a convolution are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +104,8 @@ impl Conv {
             padding: self.padding,
             groups: self.groups,
             bias: self.bias,
-            ws_init,
-            bs_init,
+            ws_init: begins(ws_init),
+            bs_init: begins(bs_init),
             ..Default::default()
         };
         nn::conv2d(path, self.c_in, self.c_out, self.size, config)
@@ -121,7 +144,8 @@ pub(super) fn linear(
     bias: Option<f64>,
 ) -> Linear {
     let bs_init = bias.map(Init::Const);
-    nn::linear(path, n_in, n_out, nn::LinearConfig { ws_init: weight, bs_init, bias: true })
+    let config = nn::LinearConfig { ws_init: begins(weight), bs_init, bias: true };
+    nn::linear(path, n_in, n_out, config)
 }
 
 /// PyTorch's default weights of a linear layer.

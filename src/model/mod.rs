@@ -225,6 +225,27 @@ impl Model {
     /// [`Error::Config`] listing the names that are missing, unexpected or of another shape. Nothing is
     /// loaded then.
     pub fn load_state_dict(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let pairs = self.paired(state)?;
+        let _guard = tch::no_grad_guard();
+        for (mut own, t) in pairs {
+            own.f_copy_(t)?;
+        }
+        Ok(())
+    }
+
+    /// [`load_state_dict`](Self::load_state_dict) with tensors that nobody else has: they become the
+    /// model's own where they are of its type and on its device, and need not be copied.
+    pub(crate) fn adopt(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let pairs = self.paired(state)?;
+        let _guard = tch::no_grad_guard();
+        for (mut own, t) in pairs {
+            own.set_data(&t.f_to_device(own.device())?.f_to_kind(own.kind())?);
+        }
+        Ok(())
+    }
+
+    /// The model's own tensors and those that are given for them, if they are its own in name and shape.
+    fn paired<'t>(&self, state: &'t [(String, Tensor)]) -> Result<Vec<(Tensor, &'t Tensor)>> {
         let mut given: BTreeMap<&str, &Tensor> = state
             .iter()
             .filter(|(n, _)| !n.ends_with("num_batches_tracked"))
@@ -247,15 +268,18 @@ impl Model {
                 .filter(|(_, names)| !names.is_empty())
                 .map(|(what, names)| format!("{what}: {}", listed(&names)))
                 .collect();
-        if !wrong.is_empty() {
-            let why = format!("the weights are of another model; {}", wrong.join("; "));
-            return Err(Error::config("weights", why));
+        if wrong.is_empty() {
+            return Ok(pairs);
         }
-        let _guard = tch::no_grad_guard();
-        for (mut own, t) in pairs {
-            own.f_copy_(t)?;
-        }
-        Ok(())
+        Err(Error::config("weights", format!("the weights are of another model; {}", wrong.join("; "))))
+    }
+
+    /// Whether [`load_state_dict`](Self::load_state_dict) would take these tensors.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check_state(&self, state: &[(String, Tensor)]) -> Result<()> {
+        self.paired(state).map(drop)
     }
 
     /// Puts the weights of convolutions into channels-last memory, in which convolutions of
@@ -271,14 +295,19 @@ impl Model {
     }
 }
 
-/// The names, or the first few of many.
+/// All names of any network; of a file that has more or longer ones than that, the first.
 fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len() {
-        n if n > SHOWN => format!("{shown} and {} more", n - SHOWN),
-        _ => shown,
+    const LONGEST: usize = 1 << 15;
+    let mut all = String::new();
+    for (i, name) in names.iter().enumerate() {
+        let name: String = name.chars().take(256).collect();
+        if all.len() + name.len() > LONGEST {
+            return format!("{all} and {} more", names.len() - i);
+        }
+        let comma = if i > 0 { ", " } else { "" };
+        all.extend([comma, &name]);
     }
+    all
 }
 
 fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKind {

@@ -187,6 +187,9 @@ fn checkpoint(url: &str, name: &str) -> Result<PathBuf> {
 }
 
 /// A file of a hub's repository: from Python's cache, our own, or the network.
+///
+/// Without the crate `hf-hub`, whose 1.0 brings an asynchronous runtime and a second HTTP client: the hub
+/// serves files at plain addresses, and `Download` resumes, retries and waits for other processes.
 fn hub(repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
     let names = [repo, revision, file];
     if names.iter().any(|n| !n.split('/').all(plain) || n.contains(['?', '#', '%'])) {

@@ -1,6 +1,6 @@
 //! What a model is built from, as data.
 
-use super::{Arch, HeadLayer, HeadOptions, Model, by_name, net::Net};
+use super::{Arch, HeadLayer, HeadOptions, Model, by_name, layers::undrawn, net::Net};
 use crate::{
     error::{Error, Result},
     seed::{Seed, Stream},
@@ -8,7 +8,7 @@ use crate::{
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use tch::{
-    Device,
+    Device, Tensor,
     nn::{ModuleT, Path, VarStore},
 };
 
@@ -111,6 +111,17 @@ impl ArchSpec {
         self.with_head(device, seed, |path, features, n_out| {
             Ok(Box::new(head.build(path, features, n_out)?))
         })
+    }
+
+    /// The model with weights that are there already, which become its own: nothing is drawn. They must
+    /// be nobody else's.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and as [`Model::load_state_dict`].
+    pub(crate) fn build_with(&self, device: Device, state: &[(String, Tensor)]) -> Result<Model> {
+        let mut model = undrawn(|| self.build(device, Seed(0)))?;
+        model.adopt(state)?;
+        Ok(model)
     }
 
     /// The model with a head of your own instead of the options': `make` gets the place of its
