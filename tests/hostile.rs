@@ -315,8 +315,9 @@ fn bombs() -> Vec<(Vec<u8>, &'static str)> {
     let steps = packed(&entries, CompressionMethod::Deflated);
     assert!(zeros.len() < 2 << 20 && steps.len() < 2 << 20);
     let one = |shape: &str| {
-        let header =
-            format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,1125899906842624]}}}}"#);
+        let header = format!(
+            r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,1125899906842624]}}}}"#
+        );
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat()
     };
     vec![

@@ -238,7 +238,8 @@ fn copies(model: &Model) -> StateDict {
 
 #[test]
 fn the_body_gets_the_weights_of_a_file_and_the_head_keeps_its_own() {
-    let whole = ArchSpec::classifier(&squeezenet1_1(), 3, 1000).build(Device::Cpu, Seed(1)).unwrap();
+    let whole =
+        ArchSpec::classifier(&squeezenet1_1(), 3, 1000).build(Device::Cpu, Seed(1)).unwrap();
     let published: HashMap<String, Tensor> = whole.state_dict().into_iter().collect();
     let folder = tempfile::tempdir().unwrap();
     let (pth, safe) = (folder.path().join("net.pth"), folder.path().join("net.safetensors"));

@@ -185,10 +185,7 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
         let mut two = learner(&["Abyssinian", "Bengal"], resnet18(), folder.path())?;
         let before = weights(&two);
         let e = two.load(name).unwrap_err().to_string();
-        assert!(
-            e.contains("of another shape: head.8.weight is [3, 512] and not [2, 512]"),
-            "{e}"
-        );
+        assert!(e.contains("of another shape: head.8.weight is [3, 512] and not [2, 512]"), "{e}");
         assert_eq!(weights(&two), before);
         assert!(two.training().opt.state().is_empty(), "nor is the optimizer's state");
     }

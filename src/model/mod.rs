@@ -271,7 +271,10 @@ impl Model {
         if wrong.is_empty() {
             return Ok(pairs);
         }
-        Err(Error::config("weights", format!("the weights are of another model; {}", wrong.join("; "))))
+        Err(Error::config(
+            "weights",
+            format!("the weights are of another model; {}", wrong.join("; ")),
+        ))
     }
 
     /// Whether [`load_state_dict`](Self::load_state_dict) would take these tensors.
