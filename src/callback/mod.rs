@@ -5,6 +5,8 @@ mod bn_freeze;
 mod checkpoint;
 mod clip;
 mod csv_log;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod early_stop;
 mod event_file;
 mod mixup;
@@ -15,6 +17,8 @@ mod save_best;
 mod short_epoch;
 mod tensorboard;
 
+#[cfg(feature = "dashboard")]
+pub use dashboard::Dashboard;
 pub use {
     accumulate::GradientAccumulation,
     bn_freeze::BnFreeze,

@@ -50,6 +50,8 @@ use crate::{
     optim::{Adam, Optimizer},
     seed::Seed,
 };
+#[cfg(feature = "dashboard")]
+pub(crate) use progress::time;
 use recorder::Recorder;
 pub(crate) use recorder::number as recorder_number;
 use std::{

@@ -215,7 +215,7 @@ impl Part {
 }
 
 /// Minutes and seconds, with hours where there are any.
-fn time(seconds: f64) -> String {
+pub(crate) fn time(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     match s / 3600 {
         0 => format!("{:02}:{:02}", s / 60, s % 60),

@@ -18,6 +18,8 @@ mod results;
 mod seen;
 mod table;
 mod tables;
+#[cfg(feature = "terminal")]
+mod terminal;
 
 pub use batch::{ShowBatch, show_images};
 pub use chart::{Chart, plot_function};
