@@ -8,6 +8,10 @@ IMAGES := data/pets/images
 # How long `make fuzz` takes for each of its targets.
 FUZZ_SECONDS := 600
 
+# Optional features that need nothing to be installed. Linting and documenting with them costs no second compile, since
+# a feature only adds code.
+OPTIONAL := dashboard,terminal
+
 .PHONY: pets test golden lint doc versus label accuracy interop fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
@@ -33,11 +37,11 @@ fuzz:
 ## Format, and clippy without warnings.
 lint:
 	cargo fmt --check
-	$(WITH) cargo clippy --all-targets -- -D warnings
+	$(WITH) cargo clippy --all-targets --features $(OPTIONAL) -- -D warnings
 
 ## The API reference without warnings, in target/doc/.
 doc:
-	$(WITH) env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	$(WITH) env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features $(OPTIONAL)
 
 ## Speed and memory beside fastai's, on the same photos, in turn.
 versus:

@@ -1,5 +1,6 @@
 //! A training on the whole terminal: `cargo run --release --features dashboard --example dashboard`.
 //! `q` stops it.
+#![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
 use finetune::{callback::Dashboard, prelude::*};
 
@@ -14,14 +15,10 @@ fn main() -> Result<()> {
         .bs(8)
         .dataloaders(photos)?;
     let learn = vision_learner(dls, resnet18()).pretrained(false).metric(accuracy()).build()?;
-    let stop = learn.stop_handle();
-    let mut learn = learn.quiet().callback(Dashboard::new(stop.clone()));
+    let mut learn = learn.quiet().callback(Dashboard::new());
     learn.fit_one_cycle(4, 1e-3)?;
-    if stop.requested() {
-        println!("stopped by a key");
-    }
-    for row in &learn.recorder().rows {
-        println!("epoch {}: {:?}", row.epoch, row.values);
+    if learn.stop_handle().requested() {
+        println!("the weights are those of step {}", learn.recorder().losses.len());
     }
     Ok(())
 }

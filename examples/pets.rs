@@ -140,6 +140,7 @@ fn main() -> Result<()> {
     }
     interp.plot_confusion_matrix()?.save(out.join("confusion.png"))?;
     interp.plot_top_losses(learn.dls().valid(), 9)?.save(out.join("top_losses.png"))?;
+    learn.report("Pets")?.lr_find(&found)?.save(out.join("report.html"))?;
 
     // Use it: one file, which needs neither the data nor this program.
     let file = out.join("pets.safetensors");
@@ -152,7 +153,7 @@ fn main() -> Result<()> {
         answer.label,
         answer.probs[answer.index]
     );
-    println!("pictures and the exported model are in {}", out.display());
+    println!("pictures, the report and the exported model are in {}", out.display());
     Ok(())
 }
 

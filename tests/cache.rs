@@ -7,7 +7,7 @@ use finetune::{
     Result,
     data::{
         Cache, CategoryBlock, DataBlock, DataLoader, DataLoaders, ImageBlock, LoaderOptions,
-        RegexLabeller, get_image_files, using_name,
+        OnError, RegexLabeller, get_image_files, using_name,
     },
     transform::{Method, Resize},
 };
@@ -151,6 +151,40 @@ fn nothing_is_decoded_again_in_this_run_or_the_next() {
     assert!(next.cache_status().unwrap().images >= 15);
     assert_eq!(all(next.train(), 0), expected[0]);
     assert_eq!(all(next.valid(), 0), expected[2]);
+}
+
+#[test]
+fn a_cache_can_be_filled_before_the_first_epoch() {
+    let folder = folder();
+    let plain = loaders(&folder, None);
+    let e = plain.fill_cache().unwrap_err().to_string();
+    assert!(e.contains("there is no cache"), "{e}");
+    let expected = all(loaders(&folder, Some(Cache::memory(PLENTY))).train(), 0);
+    for (cache, workers) in [(Cache::memory(PLENTY), 0), (Cache::file(file(&folder), PLENTY), 3)] {
+        let dls = loaders(&folder, Some(cache));
+        let dls = dls.with(LoaderOptions::new().num_workers(workers)).unwrap();
+        let status = dls.fill_cache().unwrap();
+        assert_eq!((status.images, status.full, status.error.as_ref()), (16, false, None));
+        assert_eq!(dls.fill_cache().unwrap(), status, "nothing is added twice");
+        assert_eq!(all(dls.train(), 0), expected);
+    }
+    // The file is in its place, and serves the next run, in which no photo can be decoded.
+    spoil_all(&folder);
+    let next = loaders(&folder, Some(Cache::file(file(&folder), PLENTY)));
+    assert_eq!(next.cache_status().unwrap().images, 16);
+    assert_eq!(all(next.train(), 0), expected);
+
+    // An image that cannot be decoded is an error that names it, or is skipped.
+    let empty = || Some(Cache::memory(PLENTY));
+    let e = loaders(&folder, empty()).fill_cache().unwrap_err().to_string();
+    assert!(e.contains(".jpg"), "{e}");
+    let skipping = LoaderOptions::new().on_error(OnError::Skip);
+    let dls = loaders(&folder, empty()).with(skipping).unwrap();
+    assert_eq!((dls.fill_cache().unwrap().images, dls.skipped().len()), (0, 16));
+    // Where there is no room for all it ends.
+    let folder = self::folder();
+    let small = loaders(&folder, Some(Cache::memory(200_000))).fill_cache().unwrap();
+    assert!(small.full && small.images > 0 && small.bytes <= 200_000, "{small:?}");
 }
 
 #[test]

@@ -6,41 +6,22 @@
 
 #[path = "pictures/html.rs"]
 mod html;
+#[path = "pictures/look.rs"]
+mod look;
 
 use finetune::{
-    data::LoaderOptions,
+    data::{DataLoader, LoaderOptions},
     interpret::{Interpretation, MultiLabelInterpretation, RegressionInterpretation},
     learner::{LrSweep, Predictions},
     loss::CrossEntropy,
     prelude::*,
     sample::{Target, Task},
-    show::{ConfusionPlot, Figure, ShowBatch, plot_policy, show_images},
+    show::{ConfusionPlot, ShowBatch, plot_policy, show_images},
 };
+use look::{kept, look, words};
 use ndarray::Array2;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// Where the pictures are to be kept, if anywhere.
-fn kept() -> Option<PathBuf> {
-    std::env::var_os("FINETUNE_SHOW_DIR").map(PathBuf::from)
-}
-
-/// A picture has its size, enough that is not background, and says `words`.
-fn look(name: &str, figure: &Figure, words: &[&str]) {
-    if let Some(folder) = kept() {
-        figure.save(folder.join(name).with_extension("png")).unwrap();
-        figure.save(folder.join(name).with_extension("svg")).unwrap();
-    }
-    let image = figure.image().unwrap();
-    assert_eq!((image.width(), image.height()), figure.dimensions(), "{name}");
-    let ink = image.pixels().chunks(3).filter(|p| p.iter().any(|v| *v < 200)).count();
-    let all = image.pixels().len() / 3;
-    assert!(ink * 100 > all, "{name}: {ink} of {all} pixels are dark");
-    let svg = figure.svg().unwrap();
-    html::balanced(&svg);
-    for word in words {
-        assert!(svg.contains(word), "{name} does not say {word}");
-    }
-}
 
 fn photos() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/pets/images")
@@ -65,22 +46,29 @@ fn learner() -> Result<Learner> {
     Ok(learner.metric(accuracy()).metric(error_rate()).build()?.quiet())
 }
 
+/// The photos of an SVG, as addresses of themselves.
+fn pictures(svg: &str) -> Vec<String> {
+    let address = |s: &str| s.split('"').find(|s| s.starts_with("data:")).unwrap().to_owned();
+    svg.split("<image").skip(1).map(address).collect()
+}
+
 #[test]
 fn data() -> Result<()> {
     let learn = learner()?;
     look("batch", &learn.dls().show_batch(9)?, &["Abyssinian", "data:image/png;base64"]);
     let unique = learn.dls().show_batch(ShowBatch::new(8).unique().columns(4))?;
-    look("unique", &unique, &["data:image/png;base64"]);
-    assert_eq!(unique.svg()?.matches("<image").count(), 8);
+    let labels = look("unique", &unique, &["data:image/png;base64"]);
+    // One photo, so one label; augmented, so eight pictures.
+    assert_eq!(labels.len(), 8);
+    assert!(labels.iter().all(|l| l == &labels[0]), "{labels:?}");
+    let of = pictures(&unique.svg()?);
+    assert_eq!((of.len(), of.iter().collect::<BTreeSet<_>>().len()), (8, 8));
+    let many = learn.dls().show_batch(8)?.svg()?;
+    assert!(words(&many).iter().any(|w| w.text != words(&many)[0].text), "{many}");
     let plain = learn.dls().valid().with(LoaderOptions::new().bs(4))?;
     // Without augmentation, one photo looks the same each time.
-    let same = plain.show_batch(ShowBatch::new(2).unique())?.svg()?;
-    let pictures: Vec<_> = same
-        .split("<image")
-        .skip(1)
-        .map(|s| s.split('"').find(|s| s.starts_with("data:")))
-        .collect();
-    assert!(pictures.len() == 2 && pictures[0].is_some() && pictures[0] == pictures[1]);
+    let same = pictures(&plain.show_batch(ShowBatch::new(2).unique())?.svg()?);
+    assert!(same.len() == 2 && same[0] == same[1]);
     // More than a batch holds.
     assert_eq!(plain.show_batch(10)?.svg()?.matches("<image").count(), 10);
     let files = few(&photos())?;
@@ -101,15 +89,28 @@ fn training_and_mistakes() -> Result<()> {
     learn.fit_one_cycle(2, 1e-4..=2e-3)?;
     let history = learn.recorder();
     look("loss", &history.plot_loss()?, &["train", "valid", "step"]);
-    look("sched", &history.plot_sched()?, &["learning rate", "momentum", "group 3"]);
+    let all = ["learning rate", "momentum", "momentum of squares", "epsilon", "weight decay"];
+    let said = look("sched", &history.plot_sched()?, &all);
+    for name in all {
+        assert!(said.iter().any(|w| w.text == name), "no schedule of the {name}");
+    }
+    // Each group has its own rate; the rest is the same for all.
+    assert_eq!(said.iter().filter(|w| w.text == "group 3").count(), 1, "{said:?}");
     look("metrics", &history.plot_metrics()?, &["accuracy", "error_rate", "epoch"]);
     look("policy", &plot_policy(&OneCycle::new(3).lr(1e-5..=1e-3), 3)?, &["part of the fit"]);
     look("results", &learn.show_results(9)?, &["✗"]);
 
     let interp = ClassificationInterpretation::from_learner(&mut learn)?;
     let valid = learn.dls().valid().clone();
-    look("top_losses", &interp.plot_top_losses(&valid, 9)?, &["loss", "Highest losses"]);
-    look("chosen", &interp.show_results(&valid, &[0, 3])?, &[]);
+    let worst = interp.plot_top_losses(&valid, 9)?;
+    look("top_losses", &worst, &["loss", "Highest losses", "probability"]);
+    for item in interp.top_losses(9) {
+        let p = interp.predictions();
+        let Target::Category(is) = p.targets[item.index] else { panic!("no category") };
+        assert!(worst.svg()?.contains(&format!("loss {:.2}", item.loss)), "{item:?}");
+        assert!(worst.svg()?.contains(&interp.vocab()[is]));
+    }
+    target_above_prediction(&interp, &valid)?;
     assert!(interp.show_results(&valid, &[100]).is_err());
     look("confusion", &interp.plot_confusion_matrix()?, &["Predicted", "Actual", "Abyssinian"]);
     let shares = ConfusionPlot::new().title("Shares").normalize(true).at_least(0.3);
@@ -120,7 +121,7 @@ fn training_and_mistakes() -> Result<()> {
 
     let report = learn.report("Breeds of cats & dogs")?.lr_find(&found)?;
     let page = report.html();
-    html::balanced(&page);
+    look::balanced(&page);
     html::self_contained(&page);
     for word in [
         "Breeds of cats &amp; dogs",
@@ -141,6 +142,34 @@ fn training_and_mistakes() -> Result<()> {
     assert!(std::fs::read_to_string(folder.join("report.html")).unwrap() == page);
     let e = report.save("/dev/null/report.html").unwrap_err().to_string();
     assert!(e.contains("/dev/null"), "{e}");
+    Ok(())
+}
+
+/// The target in black above the prediction, which is green where it is right and red where not.
+fn target_above_prediction(
+    interp: &ClassificationInterpretation,
+    valid: &DataLoader,
+) -> Result<()> {
+    let p = interp.predictions();
+    let all = || 0..p.len();
+    let right = all().find(|&i| p.targets[i] == p.decoded[i]).unwrap();
+    let wrong = all().find(|&i| p.targets[i] != p.decoded[i]).unwrap();
+    let said = look("chosen", &interp.show_results(valid, &[right, wrong])?, &[]);
+    let name = |t: &Target| match t {
+        Target::Category(c) => interp.vocab()[*c].clone(),
+        other => panic!("{other:?} is no category"),
+    };
+    let lines: Vec<_> = said.iter().map(|w| (w.text.as_str(), w.color.as_str())).collect();
+    let (yes, no) =
+        (format!("✓ {}", name(&p.decoded[right])), format!("✗ {}", name(&p.decoded[wrong])));
+    let (first, second) = (name(&p.targets[right]), name(&p.targets[wrong]));
+    let expected = [
+        (first.as_str(), "#222222"),
+        (yes.as_str(), "#007A5A"),
+        (second.as_str(), "#222222"),
+        (no.as_str(), "#C03A00"),
+    ];
+    assert_eq!(lines, expected);
     Ok(())
 }
 
@@ -171,9 +200,27 @@ fn thirty_seven_breeds_can_be_read() -> Result<()> {
     let p = Predictions::new((0..items).collect(), preds, targets, decoded, vec![], task);
     let interp = ClassificationInterpretation::from_predictions(p)?;
     let all = ["yorkshire_terrier", "staffordshire_bull_terrier", "Predicted"];
-    look("confusion37", &interp.plot_confusion_matrix()?, &all);
-    let shares = ConfusionPlot::new().normalize(true).at_least(0.05);
-    look("confusion37_shares", &interp.plot_confusion_matrix_with(shares)?, &all);
+    let counts = look("confusion37", &interp.plot_confusion_matrix()?, &all);
+    let shares = |least| ConfusionPlot::new().normalize(true).at_least(least);
+    let few = interp.plot_confusion_matrix_with(shares(0.05))?;
+    let few = look("confusion37_shares", &few, &all);
+    // Every name stands whole at both sides, beside every number that is not 0.
+    for breed in interp.vocab() {
+        for said in [&counts, &few] {
+            assert_eq!(said.iter().filter(|w| w.text == *breed).count(), 2, "{breed}");
+        }
+    }
+    let matrix = interp.confusion_matrix();
+    let numbers = |said: &[look::Words], at_least: f64| {
+        let numbers = said.iter().filter_map(|w| w.text.parse::<f64>().ok());
+        assert!(numbers.clone().all(|v| v >= at_least));
+        numbers.count()
+    };
+    assert_eq!(numbers(&counts, 1.0), matrix.iter().filter(|v| **v > 0).count());
+    let normal = interp.confusion_matrix_normalized();
+    assert_eq!(numbers(&few, 0.05), normal.iter().filter(|v| **v >= 0.05).count());
+    let most = look("confusion37_most", &interp.plot_confusion_matrix_with(shares(0.5))?, &all);
+    assert_eq!(numbers(&most, 0.5), normal.iter().filter(|v| **v >= 0.5).count());
     Ok(())
 }
 

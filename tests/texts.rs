@@ -5,15 +5,18 @@
 
 use finetune::{
     Error,
-    learner::{History, Predictions, Progress, Row},
+    data::{Cache, LoaderOptions},
+    learner::{LrSweep, Predictions, Progress, Steps},
     prelude::*,
     sample::{Target, Task},
 };
 use ndarray::Array2;
+use regex::Regex;
 use std::{
     io::{self, Write},
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 fn photos() -> PathBuf {
@@ -50,6 +53,12 @@ fn summary() -> Result<()> {
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
@@ -66,10 +75,54 @@ fn table_of_epochs() -> Result<()> {
     let learner = vision_learner(dls, resnet18()).pretrained(false).metric(accuracy()).build()?;
     let mut learn = learner.progress(Progress::to_writer(written.clone()));
     learn.fit_one_cycle(2, 1e-4)?;
-    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
     // Values differ from processor to processor; columns do not.
-    let numbers = text.replace(|c: char| c.is_ascii_digit(), "0");
+    let numbers = written.text().replace(|c: char| c.is_ascii_digit(), "0");
     insta::assert_snapshot!(numbers);
+    Ok(())
+}
+
+/// What a log shows within a fit, a validation and a sweep. The cache fills in the first epoch.
+#[test]
+fn lines_of_a_log() -> Result<()> {
+    let (table, log) = (Written::default(), Written::default());
+    let lines = Progress::to_writer(table.clone()).steps(Steps::Lines(Duration::ZERO));
+    let dls = pets()?.cache(Cache::memory(64 << 20)).dataloaders(photos())?;
+    let dls = dls.with(LoaderOptions::new().val_bs(3))?;
+    let learner = vision_learner(dls, resnet18()).pretrained(false).build()?;
+    let mut learn = learner.progress(lines.log_to(log.clone()));
+    learn.fit_one_cycle(2, 1e-4)?;
+    learn.validate()?;
+    let _curve = learn.lr_find_with(LrSweep::new().steps(4))?;
+    // Losses and times differ from processor to processor, and so does whether data is waited for.
+    let text = [
+        (r"loss (\d+\.\d+|NaN)", "loss 0.0000"),
+        (r"\d+\.\d+/s", "0.00/s"),
+        (r"\d\d:\d\d left", "00:00 left"),
+        (r", waits \d+ % for data", ""),
+    ]
+    .iter()
+    .fold(log.text(), |text, (number, zero)| {
+        Regex::new(number).unwrap().replace_all(&text, *zero).into_owned()
+    });
+    insta::assert_snapshot!(text);
+    assert_eq!(table.text().lines().filter(|l| l.starts_with(['0', '1'])).count(), 2);
+    Ok(())
+}
+
+/// `Steps::Hidden` leaves the table alone, and a quiet learner not even that.
+#[test]
+fn quiet() -> Result<()> {
+    let (table, log) = (Written::default(), Written::default());
+    let hidden = Progress::to_writer(table.clone()).steps(Steps::Hidden).log_to(log.clone());
+    let dls = pets()?.dataloaders(photos())?;
+    let learner = vision_learner(dls, resnet18()).pretrained(false).build()?;
+    let mut learn = learner.progress(hidden);
+    learn.fit_one_cycle(1, 1e-4)?;
+    assert_eq!((table.text().lines().count(), log.text()), (2, String::new()));
+    let shown = table.text();
+    let mut learn = learn.quiet();
+    learn.fit_one_cycle(1, 1e-4)?;
+    assert_eq!((table.text(), log.text()), (shown, String::new()));
     Ok(())
 }
 
@@ -102,6 +155,7 @@ fn interpretation() -> Result<()> {
 fn tables() -> Result<()> {
     let interp = interpreted()?;
     let top = interp.as_ref().top_losses_table(3, |item| format!("photo_{item}.jpg"));
+    use finetune::learner::{History, Row};
     let row =
         |epoch, values: [f64; 3]| Row { epoch, values: values.map(Some).to_vec(), seconds: 61.2 };
     let names = ["train_loss", "valid_loss", "accuracy"].map(str::to_owned).to_vec();

@@ -370,7 +370,7 @@ impl Pool {
     }
 
     /// The threads; none for no workers.
-    fn threads(&self) -> Result<Option<Arc<ThreadPool>>> {
+    pub(super) fn threads(&self) -> Result<Option<Arc<ThreadPool>>> {
         if self.workers == 0 {
             return Ok(None);
         }

@@ -6,6 +6,7 @@ mod block;
 mod buffers;
 mod cache;
 mod cache_file;
+mod cache_fill;
 mod cache_memory;
 mod check;
 mod check_report;

@@ -6,6 +6,7 @@ use super::{
     report::{Counts, average, macro_and_weighted},
 };
 use crate::{
+    data::DataLoader,
     error::{Error, Result},
     learner::{Learner, Predictions},
     sample::{Target, Task},
@@ -50,6 +51,15 @@ impl MultiLabelInterpretation {
     /// [`from_predictions`](MultiLabelInterpretation::from_predictions).
     pub fn from_learner(learner: &mut Learner) -> Result<Self> {
         Self::from_predictions(learner.get_preds()?)
+    }
+
+    /// Predicts the items of `loader`: a test set with labels, or the training split.
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds_of`] and of
+    /// [`from_predictions`](MultiLabelInterpretation::from_predictions).
+    pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
+        Self::from_predictions(learner.get_preds_of(loader)?)
     }
 
     /// Takes predictions that were made before.

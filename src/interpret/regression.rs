@@ -2,6 +2,7 @@
 
 use super::{Interpretation, ItemLoss, kept::unlabelled};
 use crate::{
+    data::DataLoader,
     error::{Error, Result},
     learner::{Learner, Predictions},
     sample::{Target, Task},
@@ -31,6 +32,15 @@ impl RegressionInterpretation {
     /// [`from_predictions`](RegressionInterpretation::from_predictions).
     pub fn from_learner(learner: &mut Learner) -> Result<Self> {
         Self::from_predictions(learner.get_preds()?)
+    }
+
+    /// Predicts the items of `loader`: a test set with labels, or the training split.
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds_of`] and of
+    /// [`from_predictions`](RegressionInterpretation::from_predictions).
+    pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
+        Self::from_predictions(learner.get_preds_of(loader)?)
     }
 
     /// Takes predictions that were made before.

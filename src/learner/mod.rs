@@ -226,7 +226,7 @@ impl Learner {
     /// What stops a fit of this learner from another thread.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
-        self.training.stop.clone()
+        self.training.stop_handle()
     }
 
     /// What was recorded of the last fit.

@@ -1,6 +1,6 @@
 //! Progress bars and the table of epochs.
 
-use super::{Callback, Outcome, Step, Training, order};
+use super::{Callback, Outcome, Row, Step, Training, order};
 use crate::{
     error::{Error, Result},
     sample::Batch,
@@ -28,8 +28,9 @@ pub enum Steps {
 ///
 /// What is shown within an epoch goes to standard error: a bar with the smoothed loss, the rate and the
 /// time left where that is a terminal, else a line every half minute. It tells the share of the time in
-/// which training waits for data, and once what would help. The table goes to standard output, or to
-/// the writer given.
+/// which training waits for data, and once what would help; in an epoch that fills a
+/// [cache](crate::data::Cache), the images added to it. The table goes to standard output, or to the
+/// writer given.
 #[derive(derive_more::Debug)]
 pub struct Progress {
     #[debug(skip)]
@@ -52,6 +53,8 @@ struct Part {
     done: usize,
     began: Instant,
     written: Instant,
+    /// The images in the cache when it began.
+    cached: usize,
     bar: Option<ProgressBar>,
 }
 
@@ -119,7 +122,7 @@ impl Progress {
         self
     }
 
-    fn open(&mut self, name: String, steps: usize) {
+    fn open(&mut self, name: String, steps: usize, cached: usize) {
         let bar = (self.steps == Steps::Bars).then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(10);
             let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
@@ -132,7 +135,7 @@ impl Progress {
         });
         let now = Instant::now();
         if self.steps != Steps::Hidden {
-            self.part = Some(Part { name, steps, done: 0, began: now, written: now, bar });
+            self.part = Some(Part { name, steps, done: 0, began: now, written: now, cached, bar });
         }
     }
 
@@ -143,11 +146,11 @@ impl Progress {
     }
 
     /// One step of the open part is done.
-    fn advance(&mut self, message: &str) -> Result<()> {
+    fn advance(&mut self, t: &Training) -> Result<()> {
         let Some(part) = &mut self.part else { return Ok(()) };
         part.done += 1;
         if let Some(bar) = &part.bar {
-            bar.set_message(message.to_owned());
+            bar.set_message(part.message(t));
             bar.set_position(part.done as u64);
             return Ok(());
         }
@@ -156,8 +159,33 @@ impl Progress {
             return Ok(());
         }
         part.written = Instant::now();
-        let line = part.line(message);
+        let line = part.line(&part.message(t));
         writeln!(self.log, "{line}").map_err(Error::io("the progress line"))
+    }
+
+    fn head(&mut self, t: &Training) -> Result<()> {
+        self.widths.clear();
+        let mut head = vec!["epoch".to_owned()];
+        head.extend(t.history.names.iter().cloned());
+        head.push("time".to_owned());
+        self.line(&head)
+    }
+
+    fn row(&mut self, row: &Row) -> Result<()> {
+        let mut cells = vec![row.epoch.to_string()];
+        let values = row.values.iter();
+        cells.extend(values.map(|v| v.map_or_else(String::new, |v| format!("{v:.6}"))));
+        cells.push(time(row.seconds));
+        self.line(&cells)
+    }
+
+    /// The whole table of a fit that has ended, and what callbacks had to say.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn whole(&mut self, t: &Training) -> Result<()> {
+        self.head(t)?;
+        t.history.rows.iter().try_for_each(|row| self.row(row))?;
+        self.told = 0;
+        self.tell(t)
     }
 
     fn line(&mut self, cells: &[String]) -> Result<()> {
@@ -212,6 +240,26 @@ impl Part {
             .trim_end()
             .to_owned()
     }
+
+    /// The smoothed loss, what the cache has gained, and how long training waits for data.
+    fn message(&self, t: &Training) -> String {
+        let mut parts: Vec<String> = vec![];
+        parts.extend(t.history.losses.last().map(|loss| format!("loss {loss:.4}")));
+        let new = cached(t).saturating_sub(self.cached);
+        if new > 0 {
+            parts.push(format!("{new} images into the cache"));
+        }
+        let waits = t.waiting();
+        if waits >= WORTH_A_WORD {
+            parts.push(format!("waits {:.0} % for data", waits * 100.0));
+        }
+        parts.join(", ")
+    }
+}
+
+/// The images in the cache, if there is one.
+fn cached(t: &Training) -> usize {
+    t.dls.cache_status().map_or(0, |status| status.images)
 }
 
 /// Minutes and seconds, with hours where there are any.
@@ -223,17 +271,6 @@ pub(crate) fn time(seconds: f64) -> String {
     }
 }
 
-/// The smoothed loss, and how long training waits for data.
-fn message(t: &Training) -> String {
-    let mut parts: Vec<String> = vec![];
-    parts.extend(t.history.losses.last().map(|loss| format!("loss {loss:.4}")));
-    let waits = t.waiting();
-    if waits >= WORTH_A_WORD {
-        parts.push(format!("waits {:.0} % for data", waits * 100.0));
-    }
-    parts.join(", ")
-}
-
 impl Callback for Progress {
     fn order(&self) -> i32 {
         order::SCHEDULER
@@ -242,14 +279,10 @@ impl Callback for Progress {
     fn before_fit(&mut self, t: &mut Training) -> Step {
         match t.shown {
             Shown::Fit => {
-                self.widths.clear();
                 self.told = t.history.messages.len();
-                let mut head = vec!["epoch".to_owned()];
-                head.extend(t.history.names.iter().cloned());
-                head.push("time".to_owned());
-                self.line(&head)?;
+                self.head(t)?;
             }
-            Shown::Sweep(steps) => self.open("lr_find".to_owned(), steps),
+            Shown::Sweep(steps) => self.open("lr_find".to_owned(), steps, cached(t)),
             Shown::Evaluation => {}
         }
         Ok(())
@@ -257,7 +290,7 @@ impl Callback for Progress {
 
     fn before_train(&mut self, t: &mut Training) -> Step {
         if t.shown == Shown::Fit {
-            self.open(format!("epoch {} train", t.at.epoch), t.at.batches);
+            self.open(format!("epoch {} train", t.at.epoch), t.at.batches, cached(t));
             if let Some(part) = &mut self.part {
                 part.done = t.at.batch;
             }
@@ -267,19 +300,20 @@ impl Callback for Progress {
 
     fn before_validate(&mut self, t: &mut Training) -> Step {
         match t.shown {
-            Shown::Fit => self.open(format!("epoch {} valid", t.at.epoch), t.at.batches),
+            Shown::Fit => {
+                self.open(format!("epoch {} valid", t.at.epoch), t.at.batches, cached(t));
+            }
             // A bar for a single image would only flicker.
-            Shown::Evaluation if t.at.batches > 1 => self.open("valid".to_owned(), t.at.batches),
+            Shown::Evaluation if t.at.batches > 1 => {
+                self.open("valid".to_owned(), t.at.batches, cached(t));
+            }
             Shown::Evaluation | Shown::Sweep(_) => {}
         }
         Ok(())
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
-        if self.part.is_some() {
-            self.advance(&message(t))?;
-        }
-        Ok(())
+        Ok(self.advance(t)?)
     }
 
     fn after_train(&mut self, t: &mut Training) -> Step {
@@ -299,11 +333,7 @@ impl Callback for Progress {
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
         let (Shown::Fit, Some(row)) = (t.shown, t.history.rows.last()) else { return Ok(()) };
-        let mut cells = vec![row.epoch.to_string()];
-        let values = row.values.iter();
-        cells.extend(values.map(|v| v.map_or_else(String::new, |v| format!("{v:.6}"))));
-        cells.push(time(row.seconds));
-        self.line(&cells)?;
+        self.row(row)?;
         Ok(self.tell(t)?)
     }
 

@@ -199,6 +199,12 @@ impl Training {
         self.history.messages.push(message.into());
     }
 
+    /// What stops this fit, also from another thread.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
     /// Whether this fit goes on from a checkpoint; for `before_fit`, where a callback would otherwise
     /// begin anew.
     #[must_use]

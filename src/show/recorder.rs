@@ -80,10 +80,11 @@ impl History {
         Ok(chart.figure())
     }
 
-    /// The learning rate and the momentum at each step, and every other hyper-parameter that changed
-    /// during the fit, a chart each with a line for each group of parameters that differs: fastai's
+    /// The learning rate, the momentum and every other hyper-parameter of the optimizer at each step,
+    /// a chart each with a line for each group of parameters that differs: fastai's
     /// [`plot_sched`](https://docs.fast.ai/callback.schedule.html#recorder.plot_sched), which shows the
-    /// last group.
+    /// last group, and only what a schedule sets. One that is 0 throughout is left out, except for
+    /// the first two.
     ///
     /// # Errors
     /// [`Error::Config`] if nothing was recorded.
@@ -94,12 +95,11 @@ impl History {
             let of = |group: usize| {
                 self.hypers.iter().map(move |h| h.get(group).map_or(f64::NAN, value))
             };
-            let first = self.hypers.first().and_then(|h| h.first()).map_or(f64::NAN, value);
-            let changes = (0..groups).any(|g| of(g).any(|v| v != first));
+            let used = (0..groups).any(|g| of(g).any(|v| v != 0.0));
             let always = matches!(hyper, Hyper::Lr | Hyper::Mom);
             let steps = |g: usize| of(g).enumerate().map(|(i, v)| ((i + 1) as f64, v)).collect();
             let lines = (0..groups).map(steps).collect();
-            (changes || always).then(|| by_group(Chart::new(name).x("step").whole_x(), lines))
+            (used || always).then(|| by_group(Chart::new(name).x("step").whole_x(), lines))
         });
         Ok(Figure::charts(charts.collect(), 2))
     }

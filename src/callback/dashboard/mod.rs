@@ -1,16 +1,15 @@
 //! A training on the whole terminal.
 
+mod place;
 mod screen;
 
 use crate::{
-    error::Error,
-    learner::{Callback, Outcome, Step, StopHandle, Training, order},
+    error::{Error, Result},
+    learner::{Callback, Outcome, Progress, Step, Training, order},
     sample::Batch,
 };
-use ratatui::{
-    DefaultTerminal,
-    crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
-};
+use place::{Place, WholeTerminal};
+use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use screen::View;
 use std::{
     io::{self, IsTerminal as _},
@@ -22,29 +21,30 @@ use std::{
 /// `dashboard`.
 ///
 /// `q`, Esc or Ctrl-C stops the training between two batches, with the weights of the last step, and
-/// `fit` returns `Ok`; the [`StopHandle`] that was given says that it was asked for. When a fit ends, in
-/// whatever way, the terminal is as it was.
+/// `fit` returns `Ok`; the learner's [`StopHandle`](crate::learner::StopHandle) then says that it was
+/// asked for, and has to be [reset](crate::learner::StopHandle::reset) before the next fit. When a fit
+/// ends, in whatever way, the terminal is as it was, and the table of epochs is printed.
 ///
 /// It takes the place of the bars and of the table, so the learner should be
-/// [`quiet`](crate::learner::Learner::quiet). Where standard output is no terminal it shows nothing.
+/// [`quiet`](crate::learner::Learner::quiet). Where standard output is no terminal, it does what
+/// [`Progress`] does.
 ///
 /// ```no_run
 /// # fn f(learn: finetune::learner::Learner) -> finetune::Result<()> {
 /// use finetune::callback::Dashboard;
-/// let stop = learn.stop_handle();
-/// let mut learn = learn.quiet().callback(Dashboard::new(stop.clone()));
+/// let mut learn = learn.quiet().callback(Dashboard::new());
 /// learn.fine_tune(5)?;
-/// if stop.requested() {
+/// if learn.stop_handle().requested() {
 ///     learn.save("stopped")?;
 /// }
 /// # Ok(()) }
 /// ```
-#[derive(derive_more::Debug)]
+#[derive(Debug)]
 pub struct Dashboard {
-    stop: StopHandle,
-    #[debug(skip)]
-    terminal: Option<DefaultTerminal>,
-    /// The fit, and how much of it was done when it began.
+    place: Option<Box<dyn Place>>,
+    /// For the table at the end, and where there is no terminal.
+    plain: Progress,
+    /// The fit, from 0 to 1.
     fit: Since,
     /// The part of the epoch, in batches.
     part: Since,
@@ -83,27 +83,38 @@ impl Since {
     }
 }
 
+impl Default for Dashboard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Dashboard {
-    /// A dashboard whose stop key uses this handle, which is that of the learner.
+    /// A dashboard on the terminal that standard output is.
     #[must_use]
-    pub fn new(stop: StopHandle) -> Self {
+    pub fn new() -> Self {
         let since = Since::new(0.0);
-        Self { stop, terminal: None, fit: since, part: since, drawn: Instant::now() }
+        let plain = Progress::new();
+        Self { place: None, plain, fit: since, part: since, drawn: Instant::now() }
     }
 
     /// How much of the fit is done, from 0 to 1, with `batches` of this part.
-    fn done(t: &Training, batches: usize) -> f64 {
-        let within = if t.at.training() { batches as f64 / t.at.batches.max(1) as f64 } else { 1.0 };
+    fn done(t: &Training, batches: f64) -> f64 {
+        let within = if t.at.training() { batches / t.at.batches.max(1) as f64 } else { 1.0 };
         (t.at.epoch as f64 + within) / t.at.epochs.max(1) as f64
     }
 
-    fn begin_part(&mut self, t: &Training, from: usize) -> Step {
+    fn begin_part(&mut self, t: &Training, from: usize) -> Result<()> {
         self.part = Since::new(from as f64);
+        // What was done before, in another run or by nobody, has cost this one no time.
+        let before = (Self::done(t, self.part.now) - self.fit.now).max(0.0);
+        self.fit.from += before;
+        self.fit.now += before;
         self.draw(t)
     }
 
-    fn draw(&mut self, t: &Training) -> Step {
-        let Some(terminal) = &mut self.terminal else { return Ok(()) };
+    fn draw(&mut self, t: &Training) -> Result<()> {
+        let Some(place) = &mut self.place else { return Ok(()) };
         let view = View {
             history: &t.history,
             at: t.at,
@@ -113,27 +124,25 @@ impl Dashboard {
             fit: self.fit.now,
             seconds: self.fit.seconds(),
             waits: t.waiting(),
-            stopping: self.stop.requested(),
+            stopping: t.stop_handle().requested(),
         };
-        terminal.draw(|frame| view.draw(frame)).map_err(Error::io("the dashboard"))?;
+        place.draw(&view).map_err(Error::io("the dashboard"))?;
         self.drawn = Instant::now();
         Ok(())
     }
 
     /// Whether a key that stops was pressed since the last time.
-    fn asked(&self) -> io::Result<bool> {
+    fn asked(&mut self) -> io::Result<bool> {
         let mut asked = false;
-        while self.terminal.is_some() && event::poll(Duration::ZERO)? {
-            asked |= matches!(event::read()?, Event::Key(key) if stops(key));
+        while let Some(event) = self.place.as_mut().map_or(Ok(None), |p| p.event())? {
+            asked |= matches!(event, Event::Key(key) if stops(key));
         }
         Ok(asked)
     }
 
-    fn close(&mut self) -> io::Result<()> {
-        match self.terminal.take() {
-            Some(_) => ratatui::try_restore(),
-            None => Ok(()),
-        }
+    /// Gives the terminal back. Whether there was one.
+    fn close(&mut self) -> io::Result<bool> {
+        self.place.take().map_or(Ok(false), |mut place| place.close().map(|()| true))
     }
 }
 
@@ -165,44 +174,85 @@ impl Callback for Dashboard {
     }
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        self.fit = Since::new(Self::done(t, t.at.batch));
-        self.part = Since::new(0.0);
-        if self.terminal.is_none() && io::stdout().is_terminal() {
-            self.terminal = Some(ratatui::try_init().map_err(Error::io("the dashboard"))?);
+        if self.place.is_none() && io::stdout().is_terminal() {
+            self.place = Some(WholeTerminal::take().map_err(Error::io("the dashboard"))?);
         }
-        self.draw(t)
+        if self.place.is_none() {
+            return self.plain.before_fit(t);
+        }
+        self.fit = Since::new(t.at.epoch as f64 / t.at.epochs.max(1) as f64);
+        Ok(())
     }
 
     fn before_train(&mut self, t: &mut Training) -> Step {
-        self.begin_part(t, t.at.batch)
+        match self.place {
+            Some(_) => Ok(self.begin_part(t, t.at.batch)?),
+            None => self.plain.before_train(t),
+        }
     }
 
     fn before_validate(&mut self, t: &mut Training) -> Step {
-        self.begin_part(t, 0)
+        match self.place {
+            Some(_) => Ok(self.begin_part(t, 0)?),
+            None => self.plain.before_validate(t),
+        }
     }
 
-    fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
-        self.part.now += 1.0;
-        self.fit.now = Self::done(t, self.part.now as usize);
-        if self.asked().map_err(Error::io("the keyboard"))? {
-            self.stop.stop();
-            return self.draw(t);
+    fn after_batch(&mut self, t: &mut Training, batch: &Batch, outcome: &Outcome) -> Step {
+        if self.place.is_none() {
+            return self.plain.after_batch(t, batch, outcome);
         }
-        if self.drawn.elapsed() < EVERY { Ok(()) } else { self.draw(t) }
+        self.part.now += 1.0;
+        self.fit.now = Self::done(t, self.part.now);
+        let asked = self.asked().map_err(Error::io("the keyboard"))?;
+        if asked {
+            t.stop_handle().stop();
+        }
+        if asked || self.drawn.elapsed() >= EVERY {
+            self.draw(t)?;
+        }
+        Ok(())
+    }
+
+    fn after_train(&mut self, t: &mut Training) -> Step {
+        if self.place.is_none() { self.plain.after_train(t) } else { Ok(()) }
+    }
+
+    fn after_validate(&mut self, t: &mut Training) -> Step {
+        if self.place.is_none() { self.plain.after_validate(t) } else { Ok(()) }
     }
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
-        self.draw(t)
+        match self.place {
+            Some(_) => Ok(self.draw(t)?),
+            None => self.plain.after_epoch(t),
+        }
     }
 
-    fn after_fit(&mut self, _: &mut Training) -> Step {
-        Ok(self.close().map_err(Error::io("the dashboard"))?)
+    fn after_fit(&mut self, t: &mut Training) -> Step {
+        match self.close().map_err(Error::io("the dashboard"))? {
+            true => Ok(self.plain.whole(t)?),
+            false => self.plain.after_fit(t),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        data::{Arrays, DataLoaders, LoaderOptions},
+        learner::Learner,
+        loss::CrossEntropy,
+        model::Model,
+        sample::Task,
+    };
+    use ratatui::{Terminal, backend::TestBackend};
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+    use tch::{Device, Kind, Tensor, nn};
 
     #[test]
     fn some_keys_stop_and_others_do_not() {
@@ -226,5 +276,113 @@ mod tests {
         fit.now = 0.6;
         let left = fit.left(1.0).unwrap();
         assert!((left - 40.0).abs() < 1.0, "{left}");
+    }
+
+    /// What a test sees of a terminal: all pictures, and whether it was given back.
+    #[derive(Debug, Default)]
+    struct Seen {
+        pictures: Vec<String>,
+        closed: usize,
+    }
+
+    /// A terminal of a test on which `key` is pressed when `after` events were asked for.
+    #[derive(Debug)]
+    struct Script {
+        terminal: Terminal<TestBackend>,
+        seen: Arc<Mutex<Seen>>,
+        polls: usize,
+        after: usize,
+        key: KeyCode,
+    }
+
+    impl Place for Script {
+        fn draw(&mut self, view: &View<'_>) -> io::Result<()> {
+            let _ = self.terminal.draw(|frame| view.draw(frame));
+            self.seen.lock().unwrap().pictures.push(self.terminal.backend().to_string());
+            Ok(())
+        }
+
+        fn event(&mut self) -> io::Result<Option<Event>> {
+            self.polls += 1;
+            let pressed = || Event::Key(KeyEvent::new(self.key, KeyModifiers::NONE));
+            Ok((self.polls == self.after).then(pressed))
+        }
+
+        fn close(&mut self) -> io::Result<()> {
+            self.seen.lock().unwrap().closed += 1;
+            Ok(())
+        }
+    }
+
+    #[derive(Debug, Clone, Default)]
+    struct Text(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Text {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A learner of two numbers, 4 batches an epoch, and what its dashboard does when `key` is pressed.
+    fn fitted(epochs: usize, after: usize, key: KeyCode) -> (Learner, Arc<Mutex<Seen>>, String) {
+        let task = Task::Category { vocab: ["no".into(), "yes".into()].into() };
+        let x = (Tensor::arange(32, (Kind::Float, Device::Cpu)) * 12.9898).sin().view([16, 2]);
+        let y = x.sum_dim_intlist([1_i64].as_slice(), false, Kind::Float).gt(0.0);
+        let rows = Arrays::from_tensors(&x, &y.to_kind(Kind::Int64), task).unwrap();
+        let options = LoaderOptions::new().bs(4).device(Device::Cpu);
+        let dls = DataLoaders::from_arrays(rows.clone(), rows, options).unwrap();
+        let vs = nn::VarStore::new(Device::Cpu);
+        let net =
+            nn::seq_t().add(nn::linear(vs.root() / "last", 2, 2, nn::LinearConfig::default()));
+        let model = Model::from_module(vs, net).unwrap();
+        let (seen, table) = (Arc::<Mutex<Seen>>::default(), Text::default());
+        let terminal = Terminal::new(TestBackend::new(80, 20)).unwrap();
+        let script = Script { terminal, seen: seen.clone(), polls: 0, after, key };
+        let dashboard = Dashboard {
+            place: Some(Box::new(script)),
+            plain: Progress::to_writer(table.clone()),
+            ..Dashboard::new()
+        };
+        let learn = Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet();
+        let mut learn = learn.callback(dashboard);
+        learn.fit(epochs, 1e-2).unwrap();
+        let table = String::from_utf8(table.0.lock().unwrap().clone()).unwrap();
+        (learn, seen, table)
+    }
+
+    #[test]
+    fn a_fit_that_nobody_stops_is_shown_to_its_end() {
+        let (learn, seen, table) = fitted(3, 5, KeyCode::Enter);
+        assert_eq!(learn.recorder().rows.len(), 3);
+        assert!(!learn.stop_handle().requested());
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.closed, 1);
+        let first = &seen.pictures[0];
+        assert!(first.contains("epoch 1 of 3") && first.contains("train 0/4"), "{first}");
+        let last = seen.pictures.last().unwrap();
+        assert!(last.contains("epoch 3 of 3") && last.contains("valid 4/4"), "{last}");
+        assert!(last.contains("fit 100 %"), "{last}");
+        assert_eq!(table.lines().count(), 4, "{table}");
+        assert!(table.starts_with("epoch ") && table.contains("valid_loss"), "{table}");
+    }
+
+    #[test]
+    fn a_key_stops_a_fit_between_two_batches() {
+        // Each batch asks once where there is no event.
+        let (mut learn, seen, table) = fitted(3, 2, KeyCode::Char('q'));
+        assert_eq!(learn.recorder().losses.len(), 2, "the key came after the second batch");
+        assert!(learn.stop_handle().requested());
+        assert!(table.contains("stopped on request"), "{table}");
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.closed, 1);
+        let last = seen.pictures.last().unwrap();
+        assert!(last.contains("stopping after this batch"), "{last}");
+        // And it can go on.
+        learn.stop_handle().reset();
+        learn.fit(1, 1e-2).unwrap();
+        assert_eq!(learn.recorder().rows.len(), 1);
     }
 }

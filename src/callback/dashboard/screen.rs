@@ -39,7 +39,8 @@ const COLUMN: u16 = 12;
 
 impl View<'_> {
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
-        let rows = (self.history.rows.len() as u16 + 1).clamp(2, frame.area().height / 3);
+        let most = (frame.area().height / 3).max(2);
+        let rows = (self.history.rows.len() as u16 + 1).clamp(2, most);
         let heights = [
             Constraint::Length(1),
             Constraint::Length(1),
@@ -48,13 +49,18 @@ impl View<'_> {
             Constraint::Length(rows),
             Constraint::Length(1),
         ];
-        let [head, part, fit, losses, table, keys] =
-            Layout::vertical(heights).areas(frame.area());
+        let [head, part, fit, losses, table, keys] = Layout::vertical(heights).areas(frame.area());
         frame.render_widget(self.head(), head);
         let of = self.at.batches.max(1);
         let name = if self.at.training() { "train" } else { "valid" };
         let share = self.done as f64 / of as f64;
-        gauge(frame, part, TRAIN, share, format!("{name} {}/{}", self.done, self.at.batches));
+        gauge(
+            frame,
+            part,
+            TRAIN,
+            share,
+            format!("{name} {}/{}  {:.2} batches/s", self.done, self.at.batches, self.rate),
+        );
         gauge(frame, fit, VALID, self.fit, format!("fit {:.0} %", self.fit * 100.0));
         self.losses(frame, losses);
         self.table(frame, table);
@@ -65,7 +71,6 @@ impl View<'_> {
         let left = self.left.map_or_else(|| "?".to_owned(), time);
         let mut parts = vec![
             format!("epoch {} of {}", self.at.epoch + 1, self.at.epochs),
-            format!("{:.2} batches/s", self.rate),
             format!("{} gone", time(self.seconds)),
             format!("{left} left"),
         ];
@@ -89,9 +94,9 @@ impl View<'_> {
         let all = &self.history.losses;
         let every = all.len().div_ceil(POINTS).max(1);
         let finite = |p: &(f64, f64)| p.1.is_finite();
-        let points = all.iter().enumerate().map(|(i, loss)| (i as f64 + 1.0, *loss));
+        let mut points = all.iter().enumerate().map(|(i, loss)| (i as f64 + 1.0, *loss));
         let mut train: Vec<_> = points.clone().step_by(every).filter(finite).collect();
-        train.extend(points.last().filter(finite));
+        train.extend(points.next_back().filter(finite));
         let valid = self.history.column("valid_loss").into_iter().zip(&self.history.iters);
         let valid: Vec<_> =
             valid.filter_map(|(loss, at)| Some((*at as f64, loss?))).filter(finite).collect();
@@ -118,6 +123,7 @@ impl View<'_> {
         let steps = ["1".to_owned(), format!("{end:.0} steps")];
         let chart = Chart::new(curves)
             .block(block)
+            .hidden_legend_constraints((Constraint::Ratio(1, 2), Constraint::Ratio(1, 2)))
             .x_axis(Axis::default().bounds([1.0, end]).labels(steps))
             .y_axis(Axis::default().bounds([low, high]).labels(levels));
         frame.render_widget(chart, area);

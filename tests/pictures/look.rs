@@ -1,0 +1,107 @@
+//! What is asked of every picture: its size, ink, words, and letters that can be read.
+
+use finetune::show::Figure;
+use regex::Regex;
+use std::{collections::BTreeSet, path::PathBuf};
+
+/// The smallest height of letters in a picture at its own size, in CSS pixels.
+const LEGIBLE: f64 = 11.0;
+
+/// A line of text of an SVG.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Words {
+    pub(crate) text: String,
+    /// `#RRGGBB`.
+    pub(crate) color: String,
+    /// The font's size in pixels of the picture.
+    pub(crate) size: f64,
+}
+
+/// Elements that have no end.
+const VOID: [&str; 6] = ["meta", "link", "img", "br", "hr", "input"];
+
+/// Every element is closed where it should be, no text holds a bare `&`, and every `id` is there once.
+pub(crate) fn balanced(page: &str) {
+    let (mut open, mut ids) = (vec![], BTreeSet::new());
+    let mut rest = page;
+    while let Some(start) = rest.find('<') {
+        let text = &rest[..start];
+        for entity in text.split('&').skip(1) {
+            let end = entity.find(';').unwrap_or(usize::MAX);
+            assert!(end < 8, "a bare `&` before {}", &entity[..entity.len().min(40)]);
+        }
+        let end = rest[start..].find('>').expect("every tag ends") + start;
+        let tag = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        let name: String =
+            tag.trim_start_matches('/').chars().take_while(|c| c.is_alphanumeric()).collect();
+        if let Some(id) = tag.split(" id=\"").nth(1).and_then(|s| s.split('"').next()) {
+            assert!(ids.insert(id.to_owned()), "the id {id} is there twice");
+        }
+        assert_eq!(tag.matches('"').count() % 2, 0, "quotes of <{tag}>");
+        if tag.starts_with(['!', '?']) || tag.ends_with('/') || VOID.contains(&&*name) {
+            continue;
+        }
+        if tag.starts_with('/') {
+            assert_eq!(open.pop().as_deref(), Some(&*name), "</{name}>");
+        } else {
+            // Styles are no HTML.
+            if name == "style" {
+                let end = rest.find("</style>").expect("a style ends");
+                rest = &rest[end..];
+            }
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "not closed: {open:?}");
+}
+
+/// Where the pictures are to be kept, if anywhere.
+pub(crate) fn kept() -> Option<PathBuf> {
+    std::env::var_os("FINETUNE_SHOW_DIR").map(PathBuf::from)
+}
+
+/// All text of an SVG, in the order of drawing.
+pub(crate) fn words(svg: &str) -> Vec<Words> {
+    let outer = Regex::new(r#"<svg width="(\d+)" height="\d+" viewBox="0 0 (\d+) "#).unwrap();
+    let outer = outer.captures(svg).expect("the picture has a size and a view box");
+    let scale = outer[1].parse::<f64>().unwrap() / outer[2].parse::<f64>().unwrap();
+    let text =
+        r##"<text [^>]*font-size="([\d.]+)"[^>]*fill="(#\w{6})"[^>]*>\s*([^<]*?)\s*</text>"##;
+    let all = Regex::new(text).unwrap();
+    let one = |c: regex::Captures<'_>| Words {
+        text: c[3].to_owned(),
+        color: c[2].to_owned(),
+        size: c[1].parse::<f64>().unwrap() * scale,
+    };
+    let all: Vec<_> = all.captures_iter(svg).map(one).collect();
+    assert_eq!(all.len(), svg.matches("<text ").count(), "every text is understood");
+    all
+}
+
+/// The PNG has the size that the figure says and enough that is not background; the SVG has the same
+/// size, says `wanted`, and no letter is too small to be read.
+pub(crate) fn look(name: &str, figure: &Figure, wanted: &[&str]) -> Vec<Words> {
+    if let Some(folder) = kept() {
+        figure.save(folder.join(name).with_extension("png")).unwrap();
+        figure.save(folder.join(name).with_extension("svg")).unwrap();
+    }
+    let (width, height) = figure.dimensions();
+    let png = image::load_from_memory(&figure.png().unwrap()).unwrap().to_rgb8();
+    assert_eq!(png.dimensions(), (width, height), "{name}");
+    let ink = png.pixels().filter(|p| p.0.iter().any(|v| *v < 200)).count();
+    let all = png.pixels().len();
+    assert!(ink * 100 > all, "{name}: {ink} of {all} pixels are dark");
+    let svg = figure.svg().unwrap();
+    balanced(&svg);
+    let size = format!(r#"<svg width="{width}" height="{height}""#);
+    assert!(svg.contains(&size), "{name}: the SVG is not {width}x{height}");
+    for word in wanted {
+        assert!(svg.contains(word), "{name} does not say {word}");
+    }
+    let words = words(&svg);
+    for word in &words {
+        assert!(word.size >= LEGIBLE, "{name}: {word:?} is too small to be read");
+    }
+    words
+}
