@@ -58,6 +58,16 @@ fn charts() {
     look("chart_bars", &f, &["accuracy", "perfect", "share that is right"]);
     let f = plot_function("sigmoid", |x| 1.0 / (1.0 + (-x).exp()), -6.0..=6.0);
     look("chart_function", &f, &["sigmoid"]);
+    // Of two marks at one place both are seen: the first is a ring around the second.
+    let twice = Chart::new("Twice").line("", [(0.0, 0.0), (1.0, 1.0)]);
+    let twice = twice.mark("one", (0.5, 0.5)).mark("other", (0.5, 0.5)).figure();
+    let svg = twice.svg().unwrap();
+    let of = |color: &str| -> Vec<&str> {
+        let circles = svg.split("<circle ").skip(1).filter(|c| c.contains(color));
+        circles.filter_map(|c| c.split(" r=\"").nth(1)?.split('"').next()).collect()
+    };
+    // The last of each is that of the plot, not that of the legend.
+    assert_eq!((of("#D55E00").pop(), of("#009E73").pop()), (Some("33"), Some("21")), "{svg}");
     // A chart without points is its axes and its title.
     let svg = Chart::new("Nothing").x("x").y("y").figure().svg().unwrap();
     let said: Vec<_> = words(&svg).into_iter().map(|w| w.text).collect();

@@ -305,7 +305,12 @@ impl Chart {
             }
         }
         let radius = match s.kind {
-            Kind::Dot => px(7),
+            // Of marks at the same place the later ones are smaller, so that all are seen.
+            Kind::Dot => {
+                let later = self.series.iter().skip_while(|other| !std::ptr::eq(*other, s)).skip(1);
+                let over = later.filter(|o| o.kind == Kind::Dot && o.points == s.points).count();
+                px(7) + px(4) * over as u32
+            }
             Kind::LineWithDots => px(4),
             // A line of a single point would be invisible.
             Kind::Line | Kind::Dashed if s.points.len() == 1 => px(4),

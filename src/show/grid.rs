@@ -25,7 +25,7 @@ use plotters::{
 /// use finetune::{image::Image, show::{Cell, Grid}};
 /// let photo = Image::new(1, 1, 3, vec![200, 120, 40])?;
 /// let grid = Grid::new("", vec![Cell::new(photo).line("beagle").wrong("basset_hound")]);
-/// assert_eq!(grid.figure().dimensions(), (232, 276));
+/// assert_eq!(grid.figure().dimensions(), (232, 286));
 /// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -77,6 +77,8 @@ impl Cell {
 
 /// The room between pictures, and around all.
 const GAP: u32 = px(16);
+/// The room below a row: more than between a text and its picture, so that they are seen to belong together.
+const BELOW: u32 = px(26);
 /// The height of a line of text.
 const LINE: u32 = NORMAL + px(6);
 
@@ -128,10 +130,10 @@ impl Grid {
         // Many pictures are smaller ones.
         let wide = (px(LARGEST) - GAP) / columns;
         let high = (px(LARGEST) - GAP - title) / rows;
-        let most = wide.saturating_sub(GAP).min(high.saturating_sub(GAP + lines));
+        let most = wide.saturating_sub(GAP).min(high.saturating_sub(BELOW + lines));
         let side = self.side.saturating_mul(UNITS).min(most / UNITS * UNITS);
         let width = columns * (side + GAP) + GAP;
-        let height = rows * (side + lines + GAP) + GAP + title;
+        let height = rows * (side + lines + BELOW) + GAP + title;
         (width.div_ceil(UNITS), height.div_ceil(UNITS))
     }
 
@@ -144,7 +146,7 @@ impl Grid {
         let (title, lines) = self.text_heights();
         let wide = width.saturating_sub(GAP) / columns;
         let high = height.saturating_sub(GAP + title) / rows;
-        let room = (wide.saturating_sub(GAP), high.saturating_sub(GAP + lines));
+        let room = (wide.saturating_sub(GAP), high.saturating_sub(BELOW + lines));
         let pixels = (room.0 / UNITS, room.1 / UNITS);
         if pixels.0 == 0 || pixels.1 == 0 {
             let (width, height) = (width / UNITS, height / UNITS);
