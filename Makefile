@@ -12,7 +12,7 @@ FUZZ_SECONDS := 600
 # a feature only adds code.
 OPTIONAL := dashboard,terminal
 
-.PHONY: pets test golden lint doc versus label accuracy interop fuzz libtorch
+.PHONY: pets test golden lint doc notebook versus label accuracy interop fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -42,6 +42,11 @@ lint:
 ## The API reference without warnings, in target/doc/.
 doc:
 	$(WITH) env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features $(OPTIONAL)
+
+## The cells of the notebook, without a kernel; scripts/notebook-check runs them with one.
+notebook:
+	$(WITH) cargo build
+	$(WITH) python3 scripts/notebook-check --compiled docs/notebooks/pets.ipynb
 
 ## Speed and memory beside fastai's, on the same photos, in turn.
 versus:
