@@ -1,7 +1,7 @@
 //! Resizing in Pillow's own fixed-point arithmetic: along rows and along columns, each pass rounded to
 //! bytes. The pixels are those of Pillow, bit for bit.
 
-use super::Image;
+use super::spare;
 use crate::sys::{Work, vectorized};
 
 /// The bits behind the point of a weight.
@@ -91,43 +91,98 @@ fn byte(sum: i32) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
 }
 
+/// Part of an image.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'a> {
+    /// From its first pixel on.
+    pub(super) pixels: &'a [u8],
+    /// From the start of a row to the start of the next, in bytes.
+    pub(super) stride: usize,
+    /// The bytes of a row.
+    pub(super) row: usize,
+    pub(super) height: u32,
+    /// The bytes of a pixel.
+    pub(super) channels: usize,
+}
+
+impl<'a> View<'a> {
+    fn rows(self) -> impl Iterator<Item = &'a [u8]> {
+        self.pixels.chunks(self.stride).take(self.height as usize).map(move |r| &r[..self.row])
+    }
+
+    fn width(self) -> u32 {
+        (self.row / self.channels) as u32
+    }
+}
+
 /// Every row of `from` at another width; pixels of `C` bytes.
 struct Rows<'a, const C: usize> {
-    from: &'a [u8],
-    stride: usize,
+    from: View<'a>,
     taps: &'a Taps,
+    /// With room for four bytes beyond the last pixel.
     to: &'a mut [u8],
 }
 
 impl<const C: usize> Work for Rows<'_, C> {
     #[inline(always)]
     fn run(self) {
+        match self.taps.each {
+            1 => self.each::<1>(),
+            2 => self.each::<2>(),
+            3 => self.each::<3>(),
+            4 => self.each::<4>(),
+            _ => self.any(),
+        }
+    }
+}
+
+impl<const C: usize> Rows<'_, C> {
+    #[inline(always)]
+    fn each<const T: usize>(self) {
+        self.with(|pixels, weights| {
+            let weights: &[i32; T] = weights.first_chunk().expect("as many as there are taps");
+            sum::<C>(pixels, weights)
+        });
+    }
+
+    #[inline(always)]
+    fn any(self) {
+        self.with(|pixels, weights| sum::<C>(pixels, weights));
+    }
+
+    #[inline(always)]
+    fn with(self, sum: impl Fn(&[u8], &[i32]) -> [i32; 4]) {
         let out = self.taps.first.len() * C;
         // A pixel is read as four bytes, beyond the last one too.
-        let mut padded = vec![0_u8; self.stride + 4];
-        for (row, to) in self.from.chunks_exact(self.stride).zip(self.to.chunks_exact_mut(out)) {
-            padded[..self.stride].copy_from_slice(row);
-            for ((first, weights), to) in self.taps.iter().zip(to.chunks_exact_mut(C)) {
-                let pixels = &padded[first * C..first * C + weights.len() * C + 4];
-                let mut sums = [HALF; 4];
-                for (k, w) in weights.iter().enumerate() {
-                    let four: &[u8; 4] = pixels[k * C..].first_chunk().expect("it is padded");
-                    for (sum, &v) in sums.iter_mut().zip(four) {
-                        *sum += w * i32::from(v);
-                    }
-                }
-                for (to, sum) in to.iter_mut().zip(sums) {
-                    *to = byte(sum);
-                }
+        let mut padded = vec![0_u8; self.from.row + 4];
+        for (y, row) in self.from.rows().enumerate() {
+            padded[..row.len()].copy_from_slice(row);
+            let to = &mut self.to[y * out..][..out + 4];
+            for (x, (first, weights)) in self.taps.iter().enumerate() {
+                // The pixel is written as four bytes too; the next one overwrites what is too much.
+                let four: &mut [u8; 4] = to[x * C..].first_chunk_mut().expect("it is padded");
+                *four = sum(&padded[first * C..], weights).map(byte);
             }
         }
     }
 }
 
+#[inline(always)]
+fn sum<const C: usize>(pixels: &[u8], weights: &[i32]) -> [i32; 4] {
+    let pixels = &pixels[..weights.len() * C - C + 4];
+    let mut sums = [HALF; 4];
+    for (k, w) in weights.iter().enumerate() {
+        let four: &[u8; 4] = pixels[k * C..].first_chunk().expect("it is padded");
+        for (sum, &v) in sums.iter_mut().zip(four) {
+            *sum += w * i32::from(v);
+        }
+    }
+    sums
+}
+
 /// Every column of `from` at another height.
 struct Columns<'a> {
-    from: &'a [u8],
-    stride: usize,
+    from: View<'a>,
     taps: &'a Taps,
     to: &'a mut [u8],
 }
@@ -135,60 +190,77 @@ struct Columns<'a> {
 impl Work for Columns<'_> {
     #[inline(always)]
     fn run(self) {
-        for ((first, weights), to) in self.taps.iter().zip(self.to.chunks_exact_mut(self.stride)) {
-            let rows = &self.from[first * self.stride..];
-            for (block, to) in to.chunks_mut(BLOCK).enumerate() {
+        let View { pixels, stride, row, .. } = self.from;
+        for ((first, weights), to) in self.taps.iter().zip(self.to.chunks_exact_mut(row)) {
+            let rows = &pixels[first * stride..];
+            let (blocks, rest) = to.as_chunks_mut::<BLOCK>();
+            let done = blocks.len() * BLOCK;
+            for (block, to) in blocks.iter_mut().enumerate() {
                 let mut sums = [HALF; BLOCK];
-                for (row, w) in rows.chunks_exact(self.stride).zip(weights) {
-                    for (sum, &v) in sums.iter_mut().zip(&row[block * BLOCK..][..to.len()]) {
+                for (row, w) in rows.chunks(stride).zip(weights) {
+                    let from: &[u8; BLOCK] =
+                        row[block * BLOCK..].first_chunk().expect("it is as long");
+                    for (sum, &v) in sums.iter_mut().zip(from) {
                         *sum += w * i32::from(v);
                     }
                 }
-                for (to, sum) in to.iter_mut().zip(sums) {
-                    *to = byte(sum);
-                }
+                *to = sums.map(byte);
+            }
+            for (x, to) in rest.iter_mut().enumerate() {
+                let column = rows.iter().skip(done + x).step_by(stride);
+                *to = byte(column.zip(weights).fold(HALF, |sum, (&v, w)| sum + w * i32::from(v)));
             }
         }
     }
 }
 
-/// Pixels of `c` bytes, `from` wide, with rows `to` wide.
-fn rows(pixels: &[u8], c: usize, from: u32, to: u32, kernel: Kernel) -> Vec<u8> {
-    let (stride, taps) = (from as usize * c, &Taps::new(from, to, kernel));
-    let mut out = vec![0; pixels.len() / stride * to as usize * c];
-    if c == 3 {
-        vectorized(Rows::<3> { from: pixels, stride, taps, to: &mut out });
+/// The rows of `from`, each `width` pixels wide.
+fn rows(from: View<'_>, width: u32, kernel: Kernel) -> Vec<u8> {
+    let taps = &Taps::new(from.width(), width, kernel);
+    let n = from.height as usize * width as usize * from.channels;
+    let mut out = spare::take(n + 4);
+    if from.channels == 3 {
+        vectorized(Rows::<3> { from, taps, to: &mut out });
     } else {
-        vectorized(Rows::<1> { from: pixels, stride, taps, to: &mut out });
+        vectorized(Rows::<1> { from, taps, to: &mut out });
     }
+    out.truncate(n);
     out
 }
 
-/// Rows of `stride` bytes, `from` of them, with columns `to` high.
-fn columns(pixels: &[u8], stride: usize, from: u32, to: u32, kernel: Kernel) -> Vec<u8> {
-    let mut out = vec![0; stride * to as usize];
-    let taps = &Taps::new(from, to, kernel);
-    vectorized(Columns { from: pixels, stride, taps, to: &mut out });
+/// The columns of `from`, each `height` pixels high.
+fn columns(from: View<'_>, height: u32, kernel: Kernel) -> Vec<u8> {
+    let mut out = spare::take(from.row * height as usize);
+    let taps = &Taps::new(from.height, height, kernel);
+    vectorized(Columns { from, taps, to: &mut out });
     out
 }
 
-/// The pixels of `image` at another size.
-pub(super) fn resize(image: &Image, width: u32, height: u32, kernel: Kernel) -> Vec<u8> {
-    let (w, h, c) = (image.width, image.height, usize::from(image.channels));
-    if h == height {
-        return rows(&image.pixels, c, w, width, kernel);
+/// The pixels of `from` at another size.
+pub(super) fn resize(from: View<'_>, width: u32, height: u32, kernel: Kernel) -> Vec<u8> {
+    let channels = from.channels;
+    let between = |pixels: &[u8], height, then: &dyn Fn(View<'_>) -> Vec<u8>| {
+        let row = pixels.len() / height as usize;
+        then(View { pixels, stride: row, row, height, channels })
+    };
+    if from.height == height {
+        return rows(from, width, kernel);
     }
-    if w == width {
-        return columns(&image.pixels, w as usize * c, h, height, kernel);
+    if from.width() == width {
+        return columns(from, height, kernel);
     }
     // Which comes first is seen in the rounding. Since version 13 Pillow begins with the columns where
     // the height shrinks by more than twice what the width shrinks by.
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
-    if lost(h, height) > (2 * lost(w, width)).max(0) {
-        let flat = columns(&image.pixels, w as usize * c, h, height, kernel);
-        rows(&flat, c, w, width, kernel)
+    let (first, out) = if lost(from.height, height) > (2 * lost(from.width(), width)).max(0) {
+        let flat = columns(from, height, kernel);
+        let out = between(&flat, height, &|flat| rows(flat, width, kernel));
+        (flat, out)
     } else {
-        let narrow = rows(&image.pixels, c, w, width, kernel);
-        columns(&narrow, width as usize * c, h, height, kernel)
-    }
+        let narrow = rows(from, width, kernel);
+        let out = between(&narrow, from.height, &|narrow| columns(narrow, height, kernel));
+        (narrow, out)
+    };
+    spare::give(first);
+    out
 }

@@ -1,8 +1,8 @@
 //! Files of any format to pixels.
 
-use super::{Image, jpeg};
+use super::{Image, jpeg, spare};
 use crate::error::{BoxError, Error, Result};
-use ::image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
+use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use serde::{Deserialize, Serialize};
 use std::{fs, io::Cursor, panic, path::Path};
 
@@ -103,7 +103,10 @@ impl Decode {
             return Err(format!("{w}x{h} pixels are more than the limit of {limit}").into());
         }
         let orientation = decoder.orientation().ok().filter(|_| self.orient);
-        let mut image = DynamicImage::from_decoder(decoder)?;
+        let mut image = match decoder.color_type() {
+            ColorType::Rgb8 => rgb(decoder)?,
+            _ => DynamicImage::from_decoder(decoder)?,
+        };
         if let Some(orientation) = orientation {
             image.apply_orientation(orientation);
         }
@@ -139,6 +142,17 @@ impl Decode {
         };
         Image::new(w, h, self.channels, pixels)
     }
+}
+
+/// What most photos are, in memory that was used before.
+fn rgb(decoder: impl ImageDecoder) -> Result<DynamicImage, BoxError> {
+    let (w, h) = decoder.dimensions();
+    let mut pixels = spare::take(w as usize * h as usize * 3);
+    // A decoder may leave out what is damaged; no other image is to be seen there.
+    pixels.fill(0);
+    decoder.read_image(&mut pixels)?;
+    let image = RgbImage::from_raw(w, h, pixels).ok_or("the decoder's size is wrong")?;
+    Ok(image.into())
 }
 
 /// The first `n` of each `of` values.

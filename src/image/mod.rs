@@ -5,6 +5,7 @@ mod decode;
 mod inspect;
 mod jpeg;
 mod resample;
+mod spare;
 mod turn;
 
 pub use {
@@ -29,6 +30,12 @@ pub struct Image {
 impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Image({}x{}x{})", self.width, self.height, self.channels)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.pixels));
     }
 }
 
@@ -73,8 +80,8 @@ impl Image {
 
     /// The bytes, taken out.
     #[must_use]
-    pub fn into_pixels(self) -> Vec<u8> {
-        self.pixels
+    pub fn into_pixels(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pixels)
     }
 
     /// The pixels as an array, height×width×channels.

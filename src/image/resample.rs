@@ -1,6 +1,10 @@
 //! Crop, pad and resize, as Pillow does it.
 
-use super::{Image, convolve};
+use super::{
+    Image,
+    convolve::{self, View},
+    spare,
+};
 use crate::error::{Error, Result};
 use fast_image_resize::{
     PixelType, ResizeAlg, ResizeOptions, Resizer,
@@ -73,7 +77,8 @@ impl Image {
             return Ok(self.clone());
         }
         let channels = usize::from(self.channels);
-        let mut pixels = Vec::with_capacity(width as usize * height as usize * channels);
+        let mut pixels = spare::take(width as usize * height as usize * channels);
+        pixels.clear();
         let inside = left >= 0 && left + i64::from(width) <= w;
         for y in top..top + i64::from(height) {
             let Some(y) = beyond(y, h, pad) else {
@@ -107,17 +112,39 @@ impl Image {
         if (width, height) == (self.width, self.height) {
             return Ok(self.clone());
         }
+        let whole = (0, 0, self.width, self.height);
+        self.resized_part(whole, (width, height), filter)
+    }
+
+    /// A part, given by its first column, first row, width and height, all within the image, at another
+    /// size: the same as cut out first, without the copy.
+    pub(crate) fn resized_part(
+        &self,
+        (left, top, w, h): (u32, u32, u32, u32),
+        (width, height): (u32, u32),
+        filter: Filter,
+    ) -> Result<Self> {
         if width == 0 || height == 0 {
             return Err(Error::config("resize", format!("{width}x{height} is no size")));
         }
         let kernel = match filter {
-            Filter::Nearest => return self.nearest(width, height),
             Filter::Bilinear => convolve::TRIANGLE,
             Filter::Bicubic => convolve::CUBIC,
             Filter::Area => convolve::BOX,
+            Filter::Nearest => {
+                let (left, top) = (i64::from(left), i64::from(top));
+                let part = self.crop_pad(left, top, w, h, PadMode::Zeros)?;
+                return part.nearest(width, height);
+            }
         };
-        let pixels = convolve::resize(self, width, height, kernel);
-        Self::new(width, height, self.channels, pixels)
+        if (w, h) == (width, height) {
+            return self.crop_pad(i64::from(left), i64::from(top), w, h, PadMode::Zeros);
+        }
+        let channels = usize::from(self.channels);
+        let stride = self.width as usize * channels;
+        let pixels = &self.pixels[top as usize * stride + left as usize * channels..];
+        let part = View { pixels, stride, row: w as usize * channels, height: h, channels };
+        Self::new(width, height, self.channels, convolve::resize(part, width, height, kernel))
     }
 
     fn nearest(&self, width: u32, height: u32) -> Result<Self> {

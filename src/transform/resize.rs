@@ -98,11 +98,13 @@ impl Resize {
         let (cw, ch) = ((m * sw) as i64, (m * sh) as i64);
         let left = (x * (image.width() as i64 - cw) as f64) as i64;
         let top = (y * (image.height() as i64 - ch) as f64) as i64;
-        let part = image.crop_pad(left, top, cw.max(1) as u32, ch.max(1) as u32, self.pad_mode)?;
-        if (part.width(), part.height()) == (self.width, self.height) {
-            return Ok(part);
+        let (cw, ch) = (cw.max(1) as u32, ch.max(1) as u32);
+        if self.method == Method::Crop {
+            let part = (left as u32, top as u32, cw, ch);
+            return image.resized_part(part, (self.width, self.height), self.filter);
         }
-        part.resize(self.width, self.height, self.filter)
+        let padded = image.crop_pad(left, top, cw, ch, self.pad_mode)?;
+        padded.resize(self.width, self.height, self.filter)
     }
 }
 

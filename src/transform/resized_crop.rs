@@ -157,10 +157,10 @@ impl RandomResizedCrop {
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         self.check()?;
         if split == Split::Train {
-            let part = self.part((image.width(), image.height()), draw);
-            let (left, top) = (i64::from(part.left), i64::from(part.top));
-            let part = image.crop_pad(left, top, part.width, part.height, PadMode::Zeros)?;
-            return part.resize(self.width, self.height, self.filter);
+            let Crop { left, top, width, height } =
+                self.part((image.width(), image.height()), draw);
+            let size = (self.width, self.height);
+            return image.resized_part((left, top, width, height), size, self.filter);
         }
         let longer = f64::from(self.width.max(self.height));
         let more = (longer * self.val_xtra / 8.0).ceil() as u32 * 8;
