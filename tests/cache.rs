@@ -9,7 +9,9 @@ use finetune::{
         Cache, CategoryBlock, DataBlock, DataLoader, DataLoaders, ImageBlock, LoaderOptions,
         OnError, RegexLabeller, get_image_files, using_name,
     },
-    transform::{Method, Resize},
+    image::Image,
+    sample::Split,
+    transform::{ItemTransform, Method, Resize},
 };
 use std::{
     fs::{self, File},
@@ -131,6 +133,19 @@ fn crops_of_one_photo_differ_from_epoch_to_epoch() {
     let crops: Vec<_> = (0..6).map(|pass| dls.train().sample(item, pass).unwrap().image).collect();
     let others = crops.iter().filter(|c| **c != crops[0]).count();
     assert!(others >= 3, "{others} of 5 crops are others");
+}
+
+#[test]
+fn a_photo_is_kept_at_its_final_size_up_to_twice_its_memory() {
+    let photo = Image::new(300, 200, 3, vec![7; 300 * 200 * 3]).unwrap();
+    let kept = |size, split| {
+        let kept = Resize::new(size).presize(&photo, split).unwrap();
+        kept.map(|kept| (kept.width(), kept.height()))
+    };
+    assert_eq!(kept(100, Split::Train), Some((150, 100)), "it shrinks");
+    assert_eq!(kept(280, Split::Train), Some((420, 280)), "it grows a little");
+    assert_eq!(kept(400, Split::Train), None, "four times the memory");
+    assert_eq!(kept(400, Split::Valid), Some((400, 400)), "the result");
 }
 
 #[test]
