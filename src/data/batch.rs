@@ -295,15 +295,13 @@ fn give_back(buffers: &Weak<Buffers>, bytes: Vec<u8>) {
     }
 }
 
-/// Bytes as values from 0 to 1, divided as fastai divides them.
+/// Bytes as values from 0 to 1.
 fn to_floats(bytes: &[u8], buffers: &Weak<Buffers>) -> Vec<f32> {
     let mut floats = match buffers.upgrade() {
         Some(buffers) => buffers.floats(bytes.len()),
         None => vec![0.0; bytes.len()],
     };
-    for (to, &from) in floats.iter_mut().zip(bytes) {
-        *to = f32::from(from) / 255.0;
-    }
+    sys::fractions(bytes, &mut floats);
     floats
 }
 

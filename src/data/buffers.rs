@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 /// How many buffers of a kind are kept: as many as batches are under way.
 const KEPT: usize = 2;
 
-/// The memory of a pass's batches, used again and again. Fresh memory would have to be cleared by the
+/// The memory of batches, used again and again. Fresh memory would have to be cleared by the
 /// system, page by page, which costs about as much as filling it.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {

@@ -331,7 +331,7 @@ impl DataLoader {
             presized: images.presized.clone(),
             skipped: images.skipped.clone(),
             on_workers: self.settings.device == Device::Cpu,
-            buffers: Arc::new(Buffers::default()),
+            buffers: self.pool.buffers.clone(),
         })
     }
 
@@ -358,15 +358,17 @@ impl DataLoader {
     }
 }
 
-/// The threads that load, started when they are first needed and shared by both sides.
+/// The threads that load, started when they are first needed, and the memory that they fill, both
+/// shared by both sides.
 pub(super) struct Pool {
     workers: usize,
+    buffers: Arc<Buffers>,
     threads: OnceLock<Result<Arc<ThreadPool>, String>>,
 }
 
 impl Pool {
     fn new(workers: usize) -> Self {
-        Self { workers, threads: OnceLock::new() }
+        Self { workers, buffers: Arc::default(), threads: OnceLock::new() }
     }
 
     /// The threads; none for no workers.

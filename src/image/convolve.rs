@@ -55,30 +55,31 @@ impl Taps {
         // A shrinking filter is as much wider.
         let wide = scale.max(1.0);
         let (support, narrow) = (kernel.support * wide, 1.0 / wide);
-        let one = |i: u32| {
-            let centre = (f64::from(i) + 0.5) * scale;
+        let centre = |i: u32| (f64::from(i) + 0.5) * scale;
+        let reach = |centre: f64| {
             let first = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from as usize);
+            (first, ((centre + support + 0.5) as usize).min(from as usize))
+        };
+        let most = (0..to).map(|i| reach(centre(i))).map(|(first, end)| end - first).max();
+        let each = most.unwrap_or(1).max(1);
+        let mut first = Vec::with_capacity(to as usize);
+        let mut weights = Vec::with_capacity(to as usize * each);
+        for i in 0..to {
+            let centre = centre(i);
+            let (start, end) = reach(centre);
             let weight = |k: usize| (kernel.weight)((k as f64 - centre + 0.5) * narrow);
-            let sum: f64 = (first..end).map(weight).sum();
-            let fixed = |w: f64| {
-                let w = w / sum * f64::from(1 << BITS);
+            let sum: f64 = (start..end).map(weight).sum();
+            let fixed = |k| {
+                let w = weight(k) / sum * f64::from(1 << BITS);
                 (w + if w < 0.0 { -0.5 } else { 0.5 }) as i32
             };
-            (first, (first..end).map(|k| fixed(weight(k))).collect::<Vec<_>>())
-        };
-        let all: Vec<_> = (0..to).map(one).collect();
-        let each = all.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1).max(1);
-        let mut taps = Self { first: vec![], weights: vec![], each };
-        for (first, mut weights) in all {
             // Weights of 0 fill up, to the left where the image ends.
-            let missing = (first + each).saturating_sub(from as usize);
-            weights.splice(0..0, std::iter::repeat_n(0, missing.min(first)));
-            weights.resize(each, 0);
-            taps.first.push(first - missing.min(first));
-            taps.weights.extend(weights);
+            let missing = (start + each).saturating_sub(from as usize).min(start);
+            first.push(start - missing);
+            weights.extend(std::iter::repeat_n(0, missing).chain((start..end).map(fixed)));
+            weights.resize(first.len() * each, 0);
         }
-        taps
+        Self { first, weights, each }
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {

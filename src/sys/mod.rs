@@ -27,7 +27,7 @@ pub use native::{Autocast, capability, tensor_from_vec, version};
 #[cfg(feature = "doc-only")]
 pub(crate) use native::{TraceOptions, trace};
 pub(crate) use pinned::pinned_bytes;
-pub(crate) use simd::{Work, vectorized};
+pub(crate) use simd::{Work, fractions, vectorized};
 pub(crate) use slots::Slots;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use trace::{TraceOptions, trace};

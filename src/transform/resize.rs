@@ -114,7 +114,7 @@ impl ItemTransform for Resize {
         Ok(sample)
     }
     /// In validation the result; in training the whole image at such a size that the crop, or what is
-    /// padded, needs no further scaling; as it is if that would take more than twice its memory.
+    /// padded, needs no further scaling; as it is if that would take more than four times its memory.
     fn presize(&self, image: &Image, split: Split) -> Result<Option<Image>> {
         if split == Split::Valid || self.method == Method::Squish {
             return self.at(image, (0.5, 0.5)).map(Some);
@@ -122,7 +122,7 @@ impl ItemTransform for Resize {
         let (w, h) = (f64::from(image.width()), f64::from(image.height()));
         let (rw, rh) = (w / f64::from(self.width), h / f64::from(self.height));
         let by = if self.method == Method::Pad { rw.max(rh) } else { rw.min(rh) };
-        if by * by < 0.5 {
+        if by * by < 0.25 {
             return Ok(None);
         }
         let size = |side: f64| ((side / by).round() as u32).max(1);
