@@ -148,7 +148,7 @@ impl<const C: usize> Rows<'_, C> {
 
     #[inline(always)]
     fn any(self) {
-        self.with(|pixels, weights| sum::<C>(pixels, weights));
+        self.with(sum::<C>);
     }
 
     #[inline(always)]
