@@ -31,11 +31,14 @@ impl Axis {
             (low, high) = if log { (0.1, 1.0) } else { (0.0, 1.0) };
         }
         let (a, b) = if log { (low.log10(), high.log10()) } else { (low, high) };
-        // One value alone gets room of its own size, so that ticks differ in what they print.
+        // One value alone gets room of its own size, so that ticks differ in what they print; a decade
+        // or more where it is logarithmic.
         let room = if b - a > 1e-9 * a.abs().max(b.abs()) {
             0.04 * (b - a)
-        } else {
+        } else if log || a == 0.0 {
             a.abs().max(1.0) / 2.0
+        } else {
+            a.abs() / 2.0
         };
         let (a, b) = (a - room, b + room);
         let (low, high) = if log { (10f64.powf(a), 10f64.powf(b)) } else { (a, b) };
@@ -173,6 +176,13 @@ mod tests {
                 assert!(!axis.ticks(8).is_empty(), "{values:?} {log} {axis:?}");
             }
         }
+    }
+
+    #[test]
+    fn one_small_value_can_be_read() {
+        let axis = Axis::around([1e-5, 1e-5].into_iter(), false, None);
+        let ticks = axis.ticks(6);
+        assert!(ticks.contains(&1e-5) && ticks.iter().all(|t| *t > 0.0 && *t < 2e-5), "{ticks:?}");
     }
 
     #[test]
