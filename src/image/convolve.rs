@@ -107,6 +107,12 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// An image whose rows follow each other without a gap.
+    fn packed(pixels: &'a [u8], height: u32, channels: usize) -> Self {
+        let row = pixels.len() / height as usize;
+        Self { pixels, stride: row, row, height, channels }
+    }
+
     fn rows(self) -> impl Iterator<Item = &'a [u8]> {
         self.pixels.chunks(self.stride).take(self.height as usize).map(move |r| &r[..self.row])
     }
@@ -132,7 +138,7 @@ impl<const C: usize> Work for Rows<'_, C> {
             2 => self.each::<2>(),
             3 => self.each::<3>(),
             4 => self.each::<4>(),
-            _ => self.any(),
+            _ => self.with(sum::<C>),
         }
     }
 }
@@ -144,11 +150,6 @@ impl<const C: usize> Rows<'_, C> {
             let weights: &[i32; T] = weights.first_chunk().expect("as many as there are taps");
             sum::<C>(pixels, weights)
         });
-    }
-
-    #[inline(always)]
-    fn any(self) {
-        self.with(sum::<C>);
     }
 
     #[inline(always)]
@@ -239,11 +240,6 @@ fn columns(from: View<'_>, height: u32, kernel: Kernel) -> Vec<u8> {
 
 /// The pixels of `from` at another size.
 pub(super) fn resize(from: View<'_>, width: u32, height: u32, kernel: Kernel) -> Vec<u8> {
-    let channels = from.channels;
-    let between = |pixels: &[u8], height, then: &dyn Fn(View<'_>) -> Vec<u8>| {
-        let row = pixels.len() / height as usize;
-        then(View { pixels, stride: row, row, height, channels })
-    };
     if from.height == height {
         return rows(from, width, kernel);
     }
@@ -255,11 +251,11 @@ pub(super) fn resize(from: View<'_>, width: u32, height: u32, kernel: Kernel) ->
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
     let (first, out) = if lost(from.height, height) > (2 * lost(from.width(), width)).max(0) {
         let flat = columns(from, height, kernel);
-        let out = between(&flat, height, &|flat| rows(flat, width, kernel));
+        let out = rows(View::packed(&flat, height, from.channels), width, kernel);
         (flat, out)
     } else {
         let narrow = rows(from, width, kernel);
-        let out = between(&narrow, from.height, &|narrow| columns(narrow, height, kernel));
+        let out = columns(View::packed(&narrow, from.height, from.channels), height, kernel);
         (narrow, out)
     };
     spare::give(first);

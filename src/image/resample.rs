@@ -8,7 +8,7 @@ use super::{
 use crate::error::{Error, Result};
 use fast_image_resize::{
     PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image as Resized, ImageRef},
+    images::{CroppedImage, Image as Resized, ImageRef},
 };
 use serde::{Deserialize, Serialize};
 
@@ -109,21 +109,21 @@ impl Image {
     /// # Errors
     /// [`Error::Config`] if a side is 0.
     pub fn resize(&self, width: u32, height: u32, filter: Filter) -> Result<Self> {
-        if (width, height) == (self.width, self.height) {
-            return Ok(self.clone());
-        }
-        let whole = (0, 0, self.width, self.height);
-        self.resized_part(whole, (width, height), filter)
+        self.resized_part((0, 0, self.width, self.height), (width, height), filter)
     }
 
     /// A part, given by its first column, first row, width and height, all within the image, at another
     /// size: the same as cut out first, without the copy.
     pub(crate) fn resized_part(
         &self,
-        (left, top, w, h): (u32, u32, u32, u32),
+        part: (u32, u32, u32, u32),
         (width, height): (u32, u32),
         filter: Filter,
     ) -> Result<Self> {
+        let (left, top, w, h) = part;
+        if (w, h) == (width, height) {
+            return self.crop_pad(i64::from(left), i64::from(top), w, h, PadMode::Zeros);
+        }
         if width == 0 || height == 0 {
             return Err(Error::config("resize", format!("{width}x{height} is no size")));
         }
@@ -131,15 +131,8 @@ impl Image {
             Filter::Bilinear => convolve::TRIANGLE,
             Filter::Bicubic => convolve::CUBIC,
             Filter::Area => convolve::BOX,
-            Filter::Nearest => {
-                let (left, top) = (i64::from(left), i64::from(top));
-                let part = self.crop_pad(left, top, w, h, PadMode::Zeros)?;
-                return part.nearest(width, height);
-            }
+            Filter::Nearest => return self.nearest(part, width, height),
         };
-        if (w, h) == (width, height) {
-            return self.crop_pad(i64::from(left), i64::from(top), w, h, PadMode::Zeros);
-        }
         let channels = usize::from(self.channels);
         let stride = self.width as usize * channels;
         let pixels = &self.pixels[top as usize * stride + left as usize * channels..];
@@ -147,14 +140,20 @@ impl Image {
         Self::new(width, height, self.channels, convolve::resize(part, width, height, kernel))
     }
 
-    fn nearest(&self, width: u32, height: u32) -> Result<Self> {
+    fn nearest(
+        &self,
+        (left, top, w, h): (u32, u32, u32, u32),
+        width: u32,
+        height: u32,
+    ) -> Result<Self> {
         let kind = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
         let wrong = |e: &dyn std::error::Error| Error::config("resize", e.to_string());
         let from =
             ImageRef::new(self.width, self.height, &self.pixels, kind).map_err(|e| wrong(&e))?;
+        let part = CroppedImage::new(&from, left, top, w, h).map_err(|e| wrong(&e))?;
         let mut to = Resized::new(width, height, kind);
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Nearest);
-        Resizer::new().resize(&from, &mut to, &options).map_err(|e| wrong(&e))?;
+        Resizer::new().resize(&part, &mut to, &options).map_err(|e| wrong(&e))?;
         Self::new(width, height, self.channels, to.into_vec())
     }
 }

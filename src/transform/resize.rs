@@ -122,7 +122,7 @@ impl ItemTransform for Resize {
         let (w, h) = (f64::from(image.width()), f64::from(image.height()));
         let (rw, rh) = (w / f64::from(self.width), h / f64::from(self.height));
         let by = if self.method == Method::Pad { rw.max(rh) } else { rw.min(rh) };
-        if by * by < 0.25 {
+        if by < 0.5 {
             return Ok(None);
         }
         let size = |side: f64| ((side / by).round() as u32).max(1);
