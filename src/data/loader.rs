@@ -3,11 +3,11 @@
 use super::{
     arrays::Arrays,
     batch::{BatchJob, Draw, Pass},
-    buffers::Buffers,
     cache::Presized,
     dataset::Dataset,
     options::{LoaderOptions, Settings},
     order,
+    pool::Pool,
     prefetch::Prefetch,
     skip::Skipped,
 };
@@ -17,11 +17,7 @@ use crate::{
     seed::Stream,
     transform::{BatchTransform, ItemTransform},
 };
-use rayon::ThreadPool;
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 use tch::Device;
 
 /// One list of items as batches on a device: the training or the validation side of
@@ -72,7 +68,7 @@ impl DataLoader {
         settings: Settings,
         pool: Option<Arc<Pool>>,
     ) -> Result<Self> {
-        let pool = pool.filter(|p| p.workers == settings.workers);
+        let pool = pool.filter(|p| p.workers() == settings.workers);
         let pool = pool.unwrap_or_else(|| Arc::new(Pool::new(settings.workers)));
         Self { data, items: items.into(), weights: None, settings, pool }.checked()
     }
@@ -110,7 +106,7 @@ impl DataLoader {
     pub fn with(&self, options: LoaderOptions) -> Result<Self> {
         let mut new = self.clone();
         options.apply(&mut new.settings);
-        if new.settings.workers != new.pool.workers {
+        if new.settings.workers != new.pool.workers() {
             new.pool = Arc::new(Pool::new(new.settings.workers));
         }
         new.checked()
@@ -256,7 +252,7 @@ impl DataLoader {
 
     /// On the threads of another loader, if it has as many.
     pub(super) fn sharing(mut self, other: &Self) -> Self {
-        if other.pool.workers == self.pool.workers {
+        if other.pool.workers() == self.pool.workers() {
             self.pool = other.pool.clone();
         }
         self
@@ -331,7 +327,7 @@ impl DataLoader {
             presized: images.presized.clone(),
             skipped: images.skipped.clone(),
             on_workers: self.settings.device == Device::Cpu,
-            buffers: self.pool.buffers.clone(),
+            buffers: self.pool.buffers().clone(),
         })
     }
 
@@ -355,34 +351,6 @@ impl DataLoader {
             order::shuffle(&mut draws, &mut rng);
         }
         draws
-    }
-}
-
-/// The threads that load, started when they are first needed, and the memory that they fill, both
-/// shared by both sides.
-pub(super) struct Pool {
-    workers: usize,
-    buffers: Arc<Buffers>,
-    threads: OnceLock<Result<Arc<ThreadPool>, String>>,
-}
-
-impl Pool {
-    fn new(workers: usize) -> Self {
-        Self { workers, buffers: Arc::default(), threads: OnceLock::new() }
-    }
-
-    /// The threads; none for no workers.
-    pub(super) fn threads(&self) -> Result<Option<Arc<ThreadPool>>> {
-        if self.workers == 0 {
-            return Ok(None);
-        }
-        let start = || {
-            let threads = rayon::ThreadPoolBuilder::new().num_threads(self.workers);
-            let threads = threads.thread_name(|i| format!("finetune-data-{i}")).build();
-            threads.map(Arc::new).map_err(|e| e.to_string())
-        };
-        let threads = self.threads.get_or_init(start).clone();
-        threads.map(Some).map_err(|why| Error::config("num_workers", why))
     }
 }
 

@@ -20,6 +20,7 @@ mod loader;
 mod loaders;
 mod options;
 mod order;
+mod pool;
 mod prefetch;
 mod skip;
 mod source;
