@@ -416,7 +416,12 @@ impl Iterator for Batches {
             Kind::Images(batches, cache) => loop {
                 match batches.next() {
                     Some(Ok(None)) => {}
-                    Some(Ok(Some(batch))) => return Some(batch.placed_on(self.device)),
+                    Some(Ok(Some(batch))) => {
+                        let placed = batch.placed_on(self.device);
+                        // Not before: the memory of its bytes serves again.
+                        batches.run_ahead();
+                        return Some(placed);
+                    }
                     Some(Err(e)) => return Some(Err(e)),
                     None => {
                         if let Some(cache) = cache.take() {

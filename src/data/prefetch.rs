@@ -18,7 +18,7 @@ use std::{
     },
 };
 
-/// How many jobs are under way or done and waiting, beside the one that was taken last.
+/// How many jobs are under way or done and waiting.
 const AHEAD: usize = 2;
 
 /// A piece of work in parts.
@@ -41,8 +41,9 @@ pub(super) trait Job: Send + Sync + 'static {
     fn part_name(&self, k: usize) -> String;
 }
 
-/// The wholes of `jobs`, in order. With a pool, the next jobs are always under way; dropped, what has
-/// not begun is left undone.
+/// The wholes of `jobs`, in order. With a pool, the next jobs are always under way once
+/// [`run_ahead`](Self::run_ahead) was called for the one taken last; dropped, what has not begun is left
+/// undone.
 pub(super) struct Prefetch<J: Job, I> {
     pool: Option<Arc<ThreadPool>>,
     jobs: I,
@@ -56,7 +57,9 @@ impl<J: Job, I: Iterator<Item = J>> Prefetch<J, I> {
         Self { pool, jobs, ahead: VecDeque::new(), stop: Arc::default() }
     }
 
-    fn fill(&mut self, pool: &ThreadPool) {
+    /// Puts the next jobs under way. What was taken last needs its memory no more by then.
+    pub(super) fn run_ahead(&mut self) {
+        let Some(pool) = &self.pool else { return };
         while self.ahead.len() < AHEAD {
             let Some(job) = self.jobs.next() else { break };
             self.ahead.push_back(spawn(pool, job, &self.stop));
@@ -68,14 +71,13 @@ impl<J: Job, I: Iterator<Item = J>> Iterator for Prefetch<J, I> {
     type Item = Result<J::Whole>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Some(pool) = self.pool.clone() else {
+        if self.pool.is_none() {
             let job = self.jobs.next()?;
             let parts = (0..job.parts()).map(|k| part(&job, k)).collect();
             return Some(whole(&job, parts));
-        };
-        self.fill(&pool);
+        }
+        self.run_ahead();
         let first = self.ahead.pop_front()?;
-        self.fill(&pool);
         let gone = |_| Err(Error::Worker { why: "the pool ended".into() });
         Some(first.recv().unwrap_or_else(gone))
     }
