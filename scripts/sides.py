@@ -1,0 +1,45 @@
+"""The two sides of a comparison with fastai: a Python that has it, and this crate's programs."""
+import json, os, subprocess, sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ["torch==2.11.0", "torchvision==0.26.0", "fastai==2.8.12"]
+
+
+def python():
+    "A Python with fastai: the one that VERSUS_PYTHON names, else one in `.venv`, installed if need be."
+    given = os.environ.get("VERSUS_PYTHON")
+    if given:
+        return given
+    venv = ROOT / ".venv"
+    if not venv.exists():
+        part = ROOT / ".venv.part"
+        subprocess.run(["rm", "-rf", part], check=True)
+        print("installing fastai into .venv (some 5 GB)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", part], check=True)
+        pip = [part / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *PACKAGES], check=True)
+        part.rename(venv)
+    return str(venv / "bin" / "python")
+
+
+def programs(*flags):
+    "This crate's programs that cargo builds with these flags, each under the name of its target."
+    build = ["cargo", "build", "--quiet", *flags, "--message-format", "json"]
+    built = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    artifacts = [json.loads(line) for line in built.stdout.splitlines() if line.startswith("{")]
+    return {a["target"]["name"]: a["executable"] for a in artifacts if a.get("executable")}
+
+
+def bench(name):
+    "One of this crate's benches."
+    return programs("--profile", "bench", "--bench", name)[name]
+
+
+def answer(command):
+    "The JSON on the last line that a command prints."
+    done = subprocess.run(command, capture_output=True, text=True)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return json.loads(lines[-1])
