@@ -54,10 +54,7 @@ impl Callback for CsvLogger {
         if goes_on {
             return Ok(());
         }
-        let mut head = vec!["epoch".to_owned()];
-        head.extend(t.history.names.iter().cloned());
-        head.push("time".to_owned());
-        Ok(self.write(&head)?)
+        Ok(self.write(&t.history.head())?)
     }
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {

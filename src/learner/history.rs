@@ -1,5 +1,6 @@
 //! What was recorded of the last fit.
 
+use super::progress::time;
 use crate::optim::Hypers;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,17 @@ pub struct Row {
     pub seconds: f64,
 }
 
+impl Row {
+    /// The cells of the table: the epoch, the values with six digits, minutes and seconds.
+    pub(crate) fn cells(&self) -> Vec<String> {
+        let value = |v: &Option<f64>| v.map_or_else(String::new, |v| format!("{v:.6}"));
+        let mut cells = vec![self.epoch.to_string()];
+        cells.extend(self.values.iter().map(value));
+        cells.push(time(self.seconds));
+        cells
+    }
+}
+
 /// What was recorded of the last fit: fastai's `recorder`.
 ///
 /// It begins anew with each fit, and prediction does not touch it.
@@ -61,6 +73,14 @@ pub struct History {
 }
 
 impl History {
+    /// The head of the table: `epoch`, the names, `time`.
+    pub(crate) fn head(&self) -> Vec<String> {
+        let mut head = vec!["epoch".to_owned()];
+        head.extend(self.names.iter().cloned());
+        head.push("time".to_owned());
+        head
+    }
+
     /// The value of column `name` in the last row; none if there is no such row, column or value.
     #[must_use]
     pub fn last(&self, name: &str) -> Option<f64> {

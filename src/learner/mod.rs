@@ -51,7 +51,7 @@ use crate::{
     seed::Seed,
 };
 #[cfg(feature = "dashboard")]
-pub(crate) use progress::time;
+pub(crate) use progress::{time, waits};
 use recorder::Recorder;
 pub(crate) use recorder::number as recorder_number;
 use std::{

@@ -1,6 +1,6 @@
 //! Progress bars and the table of epochs.
 
-use super::{Callback, Outcome, Row, Step, Training, order};
+use super::{Callback, Outcome, Step, Training, order};
 use crate::{
     error::{Error, Result},
     sample::Batch,
@@ -122,7 +122,7 @@ impl Progress {
         self
     }
 
-    fn open(&mut self, name: String, steps: usize, cached: usize) {
+    fn open(&mut self, t: &Training, name: String, steps: usize) {
         let bar = (self.steps == Steps::Bars).then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(10);
             let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
@@ -133,9 +133,9 @@ impl Progress {
             bar.set_prefix(name.clone());
             bar
         });
-        let now = Instant::now();
+        let (began, cached) = (Instant::now(), cached(t));
         if self.steps != Steps::Hidden {
-            self.part = Some(Part { name, steps, done: 0, began: now, written: now, cached, bar });
+            self.part = Some(Part { name, steps, done: 0, began, written: began, cached, bar });
         }
     }
 
@@ -165,25 +165,14 @@ impl Progress {
 
     fn head(&mut self, t: &Training) -> Result<()> {
         self.widths.clear();
-        let mut head = vec!["epoch".to_owned()];
-        head.extend(t.history.names.iter().cloned());
-        head.push("time".to_owned());
-        self.line(&head)
-    }
-
-    fn row(&mut self, row: &Row) -> Result<()> {
-        let mut cells = vec![row.epoch.to_string()];
-        let values = row.values.iter();
-        cells.extend(values.map(|v| v.map_or_else(String::new, |v| format!("{v:.6}"))));
-        cells.push(time(row.seconds));
-        self.line(&cells)
+        self.line(&t.history.head())
     }
 
     /// The whole table of a fit that has ended, and what callbacks had to say.
     #[cfg(feature = "dashboard")]
     pub(crate) fn whole(&mut self, t: &Training) -> Result<()> {
         self.head(t)?;
-        t.history.rows.iter().try_for_each(|row| self.row(row))?;
+        t.history.rows.iter().try_for_each(|row| self.line(&row.cells()))?;
         self.told = 0;
         self.tell(t)
     }
@@ -249,10 +238,7 @@ impl Part {
         if new > 0 {
             parts.push(format!("{new} images into the cache"));
         }
-        let waits = t.waiting();
-        if waits >= WORTH_A_WORD {
-            parts.push(format!("waits {:.0} % for data", waits * 100.0));
-        }
+        parts.extend(waits(t.waiting()));
         parts.join(", ")
     }
 }
@@ -260,6 +246,11 @@ impl Part {
 /// The images in the cache, if there is one.
 fn cached(t: &Training) -> usize {
     t.dls.cache_status().map_or(0, |status| status.images)
+}
+
+/// How long training waits for data, given its share of the time, if that is worth a word.
+pub(crate) fn waits(share: f64) -> Option<String> {
+    (share >= WORTH_A_WORD).then(|| format!("waits {:.0} % for data", share * 100.0))
 }
 
 /// Minutes and seconds, with hours where there are any.
@@ -282,7 +273,7 @@ impl Callback for Progress {
                 self.told = t.history.messages.len();
                 self.head(t)?;
             }
-            Shown::Sweep(steps) => self.open("lr_find".to_owned(), steps, cached(t)),
+            Shown::Sweep(steps) => self.open(t, "lr_find".to_owned(), steps),
             Shown::Evaluation => {}
         }
         Ok(())
@@ -290,7 +281,7 @@ impl Callback for Progress {
 
     fn before_train(&mut self, t: &mut Training) -> Step {
         if t.shown == Shown::Fit {
-            self.open(format!("epoch {} train", t.at.epoch), t.at.batches, cached(t));
+            self.open(t, format!("epoch {} train", t.at.epoch), t.at.batches);
             if let Some(part) = &mut self.part {
                 part.done = t.at.batch;
             }
@@ -301,11 +292,11 @@ impl Callback for Progress {
     fn before_validate(&mut self, t: &mut Training) -> Step {
         match t.shown {
             Shown::Fit => {
-                self.open(format!("epoch {} valid", t.at.epoch), t.at.batches, cached(t));
+                self.open(t, format!("epoch {} valid", t.at.epoch), t.at.batches);
             }
             // A bar for a single image would only flicker.
             Shown::Evaluation if t.at.batches > 1 => {
-                self.open("valid".to_owned(), t.at.batches, cached(t));
+                self.open(t, "valid".to_owned(), t.at.batches);
             }
             Shown::Evaluation | Shown::Sweep(_) => {}
         }
@@ -333,7 +324,7 @@ impl Callback for Progress {
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
         let (Shown::Fit, Some(row)) = (t.shown, t.history.rows.last()) else { return Ok(()) };
-        self.row(row)?;
+        self.line(&row.cells())?;
         Ok(self.tell(t)?)
     }
 

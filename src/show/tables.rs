@@ -18,15 +18,7 @@ impl History {
     /// The table of epochs: losses, metrics and minutes.
     #[must_use]
     pub fn table(&self) -> Table {
-        let head = std::iter::once("epoch").chain(self.names.iter().map(String::as_str));
-        let empty = Table::new(head.chain(["time"]));
-        self.rows.iter().fold(empty, |table, row| {
-            let value = |v: &Option<f64>| v.map_or_else(String::new, |v| format!("{v:.6}"));
-            let s = row.seconds.max(0.0).round() as u64;
-            let time = format!("{:02}:{:02}", s / 60, s % 60);
-            let cells = std::iter::once(row.epoch.to_string()).chain(row.values.iter().map(value));
-            table.row(cells.chain([time]))
-        })
+        self.rows.iter().fold(Table::new(self.head()), |table, row| table.row(row.cells()))
     }
 }
 

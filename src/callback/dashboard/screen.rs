@@ -1,6 +1,6 @@
 //! What is on the screen.
 
-use crate::learner::{History, Position, time};
+use crate::learner::{History, Position, time, waits};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -76,9 +76,7 @@ impl View<'_> {
         ];
         parts.extend(self.history.losses.last().map(|loss| format!("loss {loss:.4}")));
         parts.extend(self.history.lrs.last().map(|lr| format!("lr {lr:.2e}")));
-        if self.waits >= 0.05 {
-            parts.push(format!("waits {:.0} % for data", self.waits * 100.0));
-        }
+        parts.extend(waits(self.waits));
         Line::from(parts.join("  ")).style(Modifier::BOLD)
     }
 
@@ -131,18 +129,11 @@ impl View<'_> {
 
     /// The last epochs, as many as there is room for.
     fn table(&self, frame: &mut Frame<'_>, area: Rect) {
-        let names = self.history.names.iter().map(String::as_str);
-        let head: Vec<&str> = std::iter::once("epoch").chain(names).chain(["time"]).collect();
+        let head = self.history.head();
         let room = usize::from(area.height.saturating_sub(1));
         let rows = &self.history.rows;
-        let rows = rows[rows.len().saturating_sub(room)..].iter().map(|row| {
-            let value = |v: &Option<f64>| v.map_or_else(String::new, |v| format!("{v:.6}"));
-            let mut cells = vec![row.epoch.to_string()];
-            cells.extend(row.values.iter().map(value));
-            cells.push(time(row.seconds));
-            Row::new(cells)
-        });
-        let width = |name: &&str| Constraint::Length(COLUMN.max(name.len() as u16));
+        let rows = rows[rows.len().saturating_sub(room)..].iter().map(|row| Row::new(row.cells()));
+        let width = |name: &String| Constraint::Length(COLUMN.max(name.len() as u16));
         let widths: Vec<_> = head.iter().map(width).collect();
         let table = Table::new(rows, widths);
         frame.render_widget(table.header(Row::new(head).style(Modifier::BOLD)), area);
