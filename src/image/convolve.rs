@@ -2,14 +2,7 @@
 //! bytes. The pixels are those of Pillow, bit for bit.
 
 use super::spare;
-use crate::sys::{Work, vectorized};
-
-/// The bits behind the point of a weight.
-const BITS: u32 = 22;
-/// One half.
-const HALF: i32 = 1 << (BITS - 1);
-/// The bytes of a row that are summed side by side.
-const BLOCK: usize = 64;
+use crate::sys::{Taps, WEIGHT_BITS, weigh_columns, weigh_rows};
 
 /// What weighs the pixels around a place.
 #[derive(Debug, Clone, Copy)]
@@ -41,55 +34,37 @@ pub(super) const CUBIC: Kernel = Kernel {
     },
 };
 
-/// For each pixel of the result the first of those that make it, and their weights.
-struct Taps {
-    first: Vec<usize>,
-    /// As many for each.
-    weights: Vec<i32>,
-    each: usize,
-}
-
-impl Taps {
-    fn new(from: u32, to: u32, kernel: Kernel) -> Self {
-        let scale = f64::from(from) / f64::from(to);
-        // A shrinking filter is as much wider.
-        let wide = scale.max(1.0);
-        let (support, narrow) = (kernel.support * wide, 1.0 / wide);
-        let centre = |i: u32| (f64::from(i) + 0.5) * scale;
-        let reach = |centre: f64| {
-            let first = (centre - support + 0.5).max(0.0) as usize;
-            (first, ((centre + support + 0.5) as usize).min(from as usize))
+/// What each of `to` pixels is made of.
+fn taps(from: u32, to: u32, kernel: Kernel) -> Taps {
+    let scale = f64::from(from) / f64::from(to);
+    // A shrinking filter is as much wider.
+    let wide = scale.max(1.0);
+    let (support, narrow) = (kernel.support * wide, 1.0 / wide);
+    let centre = |i: u32| (f64::from(i) + 0.5) * scale;
+    let reach = |centre: f64| {
+        let first = (centre - support + 0.5).max(0.0) as usize;
+        (first, ((centre + support + 0.5) as usize).min(from as usize))
+    };
+    let most = (0..to).map(|i| reach(centre(i))).map(|(first, end)| end - first).max();
+    let each = most.unwrap_or(1).max(1);
+    let mut first = Vec::with_capacity(to as usize);
+    let mut weights = Vec::with_capacity(to as usize * each);
+    for i in 0..to {
+        let centre = centre(i);
+        let (start, end) = reach(centre);
+        let weight = |k: usize| (kernel.weight)((k as f64 - centre + 0.5) * narrow);
+        let sum: f64 = (start..end).map(weight).sum();
+        let fixed = |k| {
+            let w = weight(k) / sum * f64::from(1 << WEIGHT_BITS);
+            (w + if w < 0.0 { -0.5 } else { 0.5 }) as i32
         };
-        let most = (0..to).map(|i| reach(centre(i))).map(|(first, end)| end - first).max();
-        let each = most.unwrap_or(1).max(1);
-        let mut first = Vec::with_capacity(to as usize);
-        let mut weights = Vec::with_capacity(to as usize * each);
-        for i in 0..to {
-            let centre = centre(i);
-            let (start, end) = reach(centre);
-            let weight = |k: usize| (kernel.weight)((k as f64 - centre + 0.5) * narrow);
-            let sum: f64 = (start..end).map(weight).sum();
-            let fixed = |k| {
-                let w = weight(k) / sum * f64::from(1 << BITS);
-                (w + if w < 0.0 { -0.5 } else { 0.5 }) as i32
-            };
-            // Weights of 0 fill up, to the left where the image ends.
-            let missing = (start + each).saturating_sub(from as usize).min(start);
-            first.push(start - missing);
-            weights.extend(std::iter::repeat_n(0, missing).chain((start..end).map(fixed)));
-            weights.resize(first.len() * each, 0);
-        }
-        Self { first, weights, each }
+        // Weights of 0 fill up, to the left where the image ends.
+        let missing = (start + each).saturating_sub(from as usize).min(start);
+        first.push(start - missing);
+        weights.extend(std::iter::repeat_n(0, missing).chain((start..end).map(fixed)));
+        weights.resize(first.len() * each, 0);
     }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
-        self.first.iter().copied().zip(self.weights.chunks_exact(self.each))
-    }
-}
-
-#[inline(always)]
-fn byte(sum: i32) -> u8 {
-    (sum >> BITS).clamp(0, 255) as u8
+    Taps { first, weights, each }
 }
 
 /// Part of an image.
@@ -113,129 +88,30 @@ impl<'a> View<'a> {
         Self { pixels, stride: row, row, height, channels }
     }
 
-    fn rows(self) -> impl Iterator<Item = &'a [u8]> {
-        self.pixels.chunks(self.stride).take(self.height as usize).map(move |r| &r[..self.row])
-    }
-
     fn width(self) -> u32 {
         (self.row / self.channels) as u32
     }
 }
 
-/// Every row of `from` at another width; pixels of `C` bytes.
-struct Rows<'a, const C: usize> {
-    from: View<'a>,
-    taps: &'a Taps,
-    /// With room for four bytes beyond the last pixel.
-    to: &'a mut [u8],
-}
-
-impl<const C: usize> Work for Rows<'_, C> {
-    #[inline(always)]
-    fn run(self) {
-        match self.taps.each {
-            1 => self.each::<1>(),
-            2 => self.each::<2>(),
-            3 => self.each::<3>(),
-            4 => self.each::<4>(),
-            _ => self.with(sum::<C>),
-        }
-    }
-}
-
-impl<const C: usize> Rows<'_, C> {
-    #[inline(always)]
-    fn each<const T: usize>(self) {
-        self.with(|pixels, weights| {
-            let weights: &[i32; T] = weights.first_chunk().expect("as many as there are taps");
-            sum::<C>(pixels, weights)
-        });
-    }
-
-    #[inline(always)]
-    fn with(self, sum: impl Fn(&[u8], &[i32]) -> [i32; 4]) {
-        let out = self.taps.first.len() * C;
-        // A pixel is read as four bytes, beyond the last one too.
-        let mut padded = vec![0_u8; self.from.row + 4];
-        for (y, row) in self.from.rows().enumerate() {
-            padded[..row.len()].copy_from_slice(row);
-            let to = &mut self.to[y * out..][..out + 4];
-            for (x, (first, weights)) in self.taps.iter().enumerate() {
-                // The pixel is written as four bytes too; the next one overwrites what is too much.
-                let four: &mut [u8; 4] = to[x * C..].first_chunk_mut().expect("it is padded");
-                *four = sum(&padded[first * C..], weights).map(byte);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn sum<const C: usize>(pixels: &[u8], weights: &[i32]) -> [i32; 4] {
-    let pixels = &pixels[..weights.len() * C - C + 4];
-    let mut sums = [HALF; 4];
-    for (k, w) in weights.iter().enumerate() {
-        let four: &[u8; 4] = pixels[k * C..].first_chunk().expect("it is padded");
-        for (sum, &v) in sums.iter_mut().zip(four) {
-            *sum += w * i32::from(v);
-        }
-    }
-    sums
-}
-
-/// Every column of `from` at another height.
-struct Columns<'a> {
-    from: View<'a>,
-    taps: &'a Taps,
-    to: &'a mut [u8],
-}
-
-impl Work for Columns<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let View { pixels, stride, row, .. } = self.from;
-        for ((first, weights), to) in self.taps.iter().zip(self.to.chunks_exact_mut(row)) {
-            let rows = &pixels[first * stride..];
-            let (blocks, rest) = to.as_chunks_mut::<BLOCK>();
-            let done = blocks.len() * BLOCK;
-            for (block, to) in blocks.iter_mut().enumerate() {
-                let mut sums = [HALF; BLOCK];
-                for (row, w) in rows.chunks(stride).zip(weights) {
-                    let from: &[u8; BLOCK] =
-                        row[block * BLOCK..].first_chunk().expect("it is as long");
-                    for (sum, &v) in sums.iter_mut().zip(from) {
-                        *sum += w * i32::from(v);
-                    }
-                }
-                *to = sums.map(byte);
-            }
-            for (x, to) in rest.iter_mut().enumerate() {
-                let column = rows.iter().skip(done + x).step_by(stride);
-                *to = byte(column.zip(weights).fold(HALF, |sum, (&v, w)| sum + w * i32::from(v)));
-            }
-        }
-    }
-}
-
 /// The rows of `from`, each `width` pixels wide.
 fn rows(from: View<'_>, width: u32, kernel: Kernel) -> Vec<u8> {
-    let taps = &Taps::new(from.width(), width, kernel);
-    let n = from.height as usize * width as usize * from.channels;
-    let mut out = spare::take(n + 4);
+    let taps = &taps(from.width(), width, kernel);
+    let shape = (from.row, from.stride);
+    let mut to = spare::take(from.height as usize * width as usize * from.channels);
     if from.channels == 3 {
-        vectorized(Rows::<3> { from, taps, to: &mut out });
+        weigh_rows::<3>(from.pixels, shape, taps, &mut to);
     } else {
-        vectorized(Rows::<1> { from, taps, to: &mut out });
+        weigh_rows::<1>(from.pixels, shape, taps, &mut to);
     }
-    out.truncate(n);
-    out
+    to
 }
 
 /// The columns of `from`, each `height` pixels high.
 fn columns(from: View<'_>, height: u32, kernel: Kernel) -> Vec<u8> {
-    let mut out = spare::take(from.row * height as usize);
-    let taps = &Taps::new(from.height, height, kernel);
-    vectorized(Columns { from, taps, to: &mut out });
-    out
+    let mut to = spare::take(from.row * height as usize);
+    let taps = &taps(from.height, height, kernel);
+    weigh_columns(from.pixels, (from.row, from.stride), taps, &mut to);
+    to
 }
 
 /// The pixels of `from` at another size.

@@ -16,6 +16,7 @@ mod simd;
 mod slots;
 #[cfg(not(feature = "doc-only"))]
 mod trace;
+mod weigh;
 
 pub(crate) use cuda::folder;
 pub use cuda::{CudaStatus, cuda};
@@ -31,3 +32,4 @@ pub(crate) use simd::{Work, fractions, vectorized};
 pub(crate) use slots::Slots;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use trace::{TraceOptions, trace};
+pub(crate) use weigh::{Taps, WEIGHT_BITS, weigh_columns, weigh_rows};
