@@ -142,7 +142,7 @@ impl View<'_> {
 
 fn gauge(frame: &mut Frame<'_>, area: Rect, color: Color, share: f64, label: String) {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
-    let style = Style::new().fg(color).bg(Color::DarkGray);
+    let style = Style::new().fg(color).bg(Color::Black);
     frame.render_widget(Gauge::default().ratio(share).label(label).gauge_style(style), area);
 }
 
