@@ -34,10 +34,11 @@ interop:
 fuzz:
 	$(WITH) bash scripts/fuzz $(FUZZ_SECONDS)
 
-## Format, and clippy without warnings.
+## Format, and clippy without warnings, with all that is optional and without anything.
 lint:
 	cargo fmt --check
 	$(WITH) cargo clippy --all-targets --features $(OPTIONAL) -- -D warnings
+	$(WITH) cargo clippy --all-targets --no-default-features -- -D warnings
 
 ## The API reference without warnings, in target/doc/.
 doc:
