@@ -17,7 +17,7 @@ pub(crate) struct Taps {
 }
 
 impl Taps {
-    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> + Clone {
+    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         self.first.iter().copied().zip(self.weights.chunks_exact(self.each))
     }
 }
@@ -122,7 +122,7 @@ mod avx2 {
     use std::ptr;
 
     /// The rows that share the reading of weights.
-    pub(super) const ROWS: usize = 4;
+    const ROWS: usize = 4;
     const SHIFT: i32 = WEIGHT_BITS as i32;
 
     /// [`super::weigh_rows`].
