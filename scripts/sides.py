@@ -1,4 +1,5 @@
-"""The two sides of a comparison with fastai: a Python that has it, and this crate's programs."""
+"""The two sides of a comparison with fastai: a Python that has it, and this crate's programs. Run by itself it
+prints what that Python needs."""
 import json, os, subprocess, sys
 from pathlib import Path
 
@@ -43,3 +44,7 @@ def answer(command):
     if done.returncode != 0 or not lines:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
     return json.loads(lines[-1])
+
+
+if __name__ == "__main__":
+    print(*PACKAGES)
