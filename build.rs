@@ -5,6 +5,7 @@ use std::{env, path::PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=src/sys/shim.cpp");
+    println!("cargo:rerun-if-changed=src/sys/memory.cpp");
     println!("cargo:rerun-if-changed=src/sys/trace.cpp");
     if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         return;
@@ -21,6 +22,7 @@ fn main() {
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .file("src/sys/shim.cpp")
+        .file("src/sys/memory.cpp")
         .file("src/sys/trace.cpp")
         .compile("finetune_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());

@@ -9,6 +9,9 @@
 //! cargo bench --bench peer -- cache --images DIR                  items with the presize cache: the epochs after the first
 //! ```
 //!
+//! Training and inference also tell the billions of multiplications and additions that a ResNet-18 or 34 needs for an
+//! image, and how many per second a product of two matrices does in the same precision.
+//!
 //! Each call prints one JSON object on its last line. `make versus` runs both sides in turn.
 #![allow(clippy::print_stdout, reason = "a program whose answer is a line of JSON")]
 
@@ -20,8 +23,9 @@ use finetune::{
     prelude::*,
     sample::Batch,
 };
-use serde_json::json;
-use std::{fs, path::PathBuf, time::Instant};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Instant};
+use tch::{Cuda, Device, Kind, Tensor};
 
 #[derive(Parser, Debug)]
 #[command(args_override_self = true)]
@@ -106,12 +110,12 @@ fn main() -> Result<()> {
             }
             let seconds = start.elapsed().as_secs_f64();
             let first = (args.task == Task::Cache).then_some(first);
-            report(&args, Some(n), seconds, first);
+            report(&args, Some(n), seconds, json!({ "first_images_per_s": first }));
         }
         Task::Startup => {
             let dls = dataloaders(&args, true)?;
             dls.train().one_batch()?;
-            report(&args, None, since_process_start(), None);
+            report(&args, None, since_process_start(), json!({}));
         }
         Task::Train => {
             let mut learn = learner(&args)?;
@@ -121,7 +125,7 @@ fn main() -> Result<()> {
             }
             let mut count = Count { batches: args.batches, ..Count::default() };
             learn.fit_with(&OneCycle::new(1).lr(1e-3), &mut [&mut count])?;
-            report(&args, Some(count.images), count.seconds, None);
+            report(&args, Some(count.images), count.seconds, work(&learn, &args));
         }
         Task::Infer => {
             let mut learn = learner(&args)?;
@@ -134,7 +138,7 @@ fn main() -> Result<()> {
             learn.get_preds_of(&first)?;
             let start = Instant::now();
             let n = learn.get_preds_of(&all)?.len();
-            report(&args, Some(n), start.elapsed().as_secs_f64(), None);
+            report(&args, Some(n), start.elapsed().as_secs_f64(), work(&learn, &args));
         }
     }
     Ok(())
@@ -210,24 +214,78 @@ impl Callback for Count {
     }
 }
 
+/// What the network computes for one image, and how fast matrices are multiplied here.
+fn work(learn: &Learner, args: &Args) -> Value {
+    let kind = match args.precision {
+        Precision::Fp32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
+    };
+    json!({
+        "gflop_per_image": gflop_per_image(learn, args),
+        "matmul_gflops": matmul_gflops(kind, learn.model().device()),
+    })
+}
+
+/// The multiplications and additions of convolutions and linear layers, in billions: forward, and in training those for
+/// the gradients of inputs and of weights that learn. Known for networks in which all convolutions of a child have
+/// outputs of the child's size.
+fn gflop_per_image(learn: &Learner, args: &Args) -> Option<f64> {
+    if !["resnet18", "resnet34"].contains(&args.arch.as_str()) {
+        return None;
+    }
+    let model = learn.model();
+    let mut areas = BTreeMap::new();
+    let side = i64::from(args.size);
+    let x = Tensor::zeros([1, 3, side, side], (Kind::Float, model.device()));
+    let mut visit = |name: &str, out: &Tensor| {
+        areas.insert(name.to_owned(), out.size().iter().skip(2).product::<i64>());
+    };
+    let _ = tch::no_grad(|| model.forward_with(&x, false, &mut visit));
+    let mut products = 0;
+    for (k, p) in model.params().iter().filter(|p| p.tensor.dim() > 1).enumerate() {
+        let area = areas.get(p.name.split('.').next()?)?;
+        let mut times = 1;
+        if args.task == Task::Train {
+            times += i64::from(k > 0) + i64::from(p.tensor.requires_grad());
+        }
+        products += times * area * p.tensor.numel() as i64;
+    }
+    Some(2.0 * products as f64 / 1e9)
+}
+
+/// The billions of multiplications and additions per second in the best of a few products of two matrices.
+fn matmul_gflops(kind: Kind, device: Device) -> f64 {
+    let n = if device == Device::Cpu { 2048 } else { 8192 };
+    let x = Tensor::randn([n, n], (Kind::Float, device)).to_kind(kind);
+    let once = || {
+        let start = Instant::now();
+        // Waits for a GPU.
+        let _ = x.matmul(&x).double_value(&[0, 0]);
+        start.elapsed().as_secs_f64()
+    };
+    let fastest = (0..10).map(|_| once()).fold(f64::INFINITY, f64::min);
+    (2.0 * (n as f64).powi(3) / fastest / 1e9).round()
+}
+
 /// Images per second, to two digits.
 fn rate(images: usize, seconds: f64) -> f64 {
     (images as f64 / seconds * 100.0).round() / 100.0
 }
 
-/// Prints the answer; `first` is the rate of the first epoch, where it is of interest.
-fn report(args: &Args, images: Option<usize>, seconds: f64, first: Option<f64>) {
+/// Prints the answer; `more` is what only this task tells.
+fn report(args: &Args, images: Option<usize>, seconds: f64, more: Value) {
     let name = args.task.to_possible_value().map(|v| v.get_name().to_owned());
     let phase = (args.task == Task::Train).then_some(format!("{:?}", args.phase).to_lowercase());
-    println!(
-        "{}",
-        json!({
-            "task": name, "phase": phase, "images_per_s": images.map(|n| rate(n, seconds)), "images": images,
-            "first_images_per_s": first, "seconds": (seconds * 1000.0).round() / 1000.0, "peak_rss_mb": peak_rss_mb(),
-            "workers": args.workers, "precision": format!("{:?}", args.precision).to_lowercase(),
-            "device": if tch::Cuda::is_available() { "cuda" } else { "cpu" },
-        })
-    );
+    let mut answer = json!({
+        "task": name, "phase": phase, "images_per_s": images.map(|n| rate(n, seconds)), "images": images,
+        "seconds": (seconds * 1000.0).round() / 1000.0, "peak_rss_mb": peak_rss_mb(),
+        "workers": args.workers, "precision": format!("{:?}", args.precision).to_lowercase(),
+        "device": if Cuda::is_available() { "cuda" } else { "cpu" },
+    });
+    if let (Value::Object(answer), Value::Object(more)) = (&mut answer, more) {
+        answer.extend(more);
+    }
+    println!("{answer}");
 }
 
 /// The most memory that this process had, as Linux counts it.

@@ -6,10 +6,11 @@ use crate::{
     error::{Error, Result},
     sample::{Batch, Split},
     seed::Stream,
+    sys::KeptMemory,
 };
 use rand::Rng as _;
 use std::{ops::Range, time::Instant};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Trains for `epochs`, the first of them from `batch` on, then leaves the position's epoch at the
 /// last one.
@@ -23,6 +24,7 @@ pub(super) fn fit<'a>(
     if !t.resumed {
         t.at.fit_batches = 0;
     }
+    let _kept = kept_memory(t)?;
     let mut run = Run::new(t, callbacks);
     run.first = batch;
     run.fit(epochs).map_err(outside)
@@ -36,9 +38,16 @@ pub(super) fn evaluate<'a>(
     pass: u64,
 ) -> Result<()> {
     (t.at.epoch, t.at.epochs, t.at.fit_batches, t.at.pass) = (0, 1, 0, pass);
+    let _kept = kept_memory(t)?;
     let mut run = Run::new(t, callbacks);
     run.loader = Some(loader.clone());
     run.validation_only().map_err(outside)
+}
+
+/// Keeps the memory of one batch for the next, where the system would hand it out: for a GPU libtorch does
+/// so by itself.
+fn kept_memory(t: &Training) -> Result<Option<KeptMemory>> {
+    (t.model.device() == Device::Cpu).then(KeptMemory::hold).transpose()
 }
 
 /// What a stop that left the loop is to the caller.

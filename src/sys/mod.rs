@@ -5,6 +5,7 @@
 mod cuda;
 mod list;
 mod map;
+mod memory;
 mod message;
 #[cfg(not(feature = "doc-only"))]
 mod native;
@@ -23,6 +24,7 @@ pub use cuda::{CudaStatus, cuda};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;
+pub(crate) use memory::KeptMemory;
 pub(crate) use native::tensor_lent;
 pub use native::{Autocast, capability, tensor_from_vec, version};
 #[cfg(feature = "doc-only")]
