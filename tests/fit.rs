@@ -381,6 +381,27 @@ fn fine_tune_trains_the_head_then_everything() {
 }
 
 #[test]
+fn fine_tune_begins_at_the_epoch_told_and_with_a_new_optimizer_if_wanted() {
+    /// Notes the epochs, and the weight decay that their steps have.
+    #[derive(Debug, Default)]
+    struct Sees(Vec<(usize, f64)>);
+    impl Callback for Sees {
+        fn before_epoch(&mut self, t: &mut Training) -> Step {
+            self.0.push((t.at.epoch, t.opt.hypers()[0].wd));
+            Ok(())
+        }
+    }
+    let mut learn = learner();
+    learn.fit_with(&Flat::new(1).lr(1e-3).wd(0.3), &mut []).unwrap();
+    let mut goes_on = Sees::default();
+    learn.fine_tune_with(FineTune::new(3).start_epoch(1), &mut [&mut goes_on]).unwrap();
+    assert_eq!(goes_on.0, [(1, 0.3), (2, 0.3)], "the stage of one epoch has none");
+    let mut anew = Sees::default();
+    learn.fine_tune_with(FineTune::new(1).reset_opt(true), &mut [&mut anew]).unwrap();
+    assert_eq!(anew.0, [(0, 0.01), (0, 0.01)]);
+}
+
+#[test]
 fn sixteen_bits_end_near_thirty_two() {
     let lr = 0.02;
     let mut full = learner();

@@ -310,6 +310,8 @@ pub struct FineTune {
     div_final: f64,
     moms: Option<(f64, f64, f64)>,
     wd: Option<f64>,
+    reset_opt: bool,
+    start_epoch: usize,
 }
 
 impl FineTune {
@@ -326,6 +328,8 @@ impl FineTune {
             div_final: 1e5,
             moms: None,
             wd: None,
+            reset_opt: false,
+            start_epoch: 0,
         }
     }
     /// The head's learning rate while the body is frozen; half of it afterwards. Default: 2e-3.
@@ -377,12 +381,27 @@ impl FineTune {
         self.wd = Some(wd);
         self
     }
+    /// Whether both stages begin with a new optimizer, without its moments and with its own
+    /// hyper-parameters. Default: false.
+    #[must_use]
+    pub fn reset_opt(mut self, yes: bool) -> Self {
+        self.reset_opt = yes;
+        self
+    }
+    /// The epoch that both stages begin with: a stage that is not longer has none. Default: 0.
+    #[must_use]
+    pub fn start_epoch(mut self, epoch: usize) -> Self {
+        self.start_epoch = epoch;
+        self
+    }
 
     /// The stage with a frozen body and the one with the whole network.
     pub(super) fn stages(&self) -> (OneCycle, OneCycle) {
         let stage = |epochs| {
             let mut stage = OneCycle::new(epochs).div_final(self.div_final);
-            (stage.moms, stage.common.wd) = (self.moms, self.wd);
+            stage.moms = self.moms;
+            let (wd, reset_opt, start_epoch) = (self.wd, self.reset_opt, self.start_epoch);
+            stage.common = Common { wd, reset_opt, start_epoch, ..stage.common };
             stage
         };
         let lr = self.base_lr / 2.0;
