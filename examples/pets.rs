@@ -41,6 +41,9 @@ struct Args {
     /// cpu, cuda, or auto for a GPU where there is one
     #[arg(long, value_enum, default_value_t = On::Auto)]
     device: On,
+    /// The number format of training: bf16 where the processor or GPU has it, fp16 on a GPU
+    #[arg(long, value_enum, default_value_t = Format::Fp32)]
+    precision: Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -58,6 +61,13 @@ enum On {
     Cpu,
     Cuda,
     Auto,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Fp32,
+    Bf16,
+    Fp16,
 }
 
 fn main() -> Result<()> {
@@ -111,6 +121,12 @@ fn main() -> Result<()> {
                 (learner(false)?, false)
             }
         },
+    };
+
+    learn = match args.precision {
+        Format::Fp32 => learn,
+        Format::Bf16 => learn.to_bf16(),
+        Format::Fp16 => learn.to_fp16(),
     };
 
     // How fast to learn.
