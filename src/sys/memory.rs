@@ -12,9 +12,9 @@ unsafe extern "C" {
 }
 
 /// While one of these lives, the memory of large tensors on the CPU is kept for the next ones instead of
-/// being returned to the system, which would clear it page by page before it gives it out again. Never
-/// more is kept than makes, with what is in use, what was in use at once. It concerns all tensors of the
-/// process; those that outlive it are not touched.
+/// being returned to the system, which would clear it page by page before it gives it out again. Regions
+/// that nobody uses are returned where all together would be larger than what was in use at once, and all
+/// of them at the end. It concerns all tensors of the process; those that outlive it are not touched.
 #[derive(Debug)]
 #[must_use = "memory is kept as long as this value lives"]
 pub(crate) struct KeptMemory(());
