@@ -84,8 +84,8 @@ impl Common {
     }
 }
 
-/// The setters that every policy has.
-macro_rules! common_setters {
+/// The setter of the learning rate.
+macro_rules! lr_setter {
     () => {
         /// The peak learning rate: a number, a range over the groups (`1e-6..=1e-4`), or an open range
         /// (`..=1e-3`: a tenth of it for all groups but the last). Default: the learner's.
@@ -94,6 +94,12 @@ macro_rules! common_setters {
             self.common.lr = Some(lr.into());
             self
         }
+    };
+}
+
+/// The setters that every policy has.
+macro_rules! common_setters {
+    () => {
         /// The weight decay. Default: the learner's.
         #[must_use]
         pub fn wd(mut self, wd: f64) -> Self {
@@ -141,6 +147,7 @@ impl Flat {
     pub fn new(epochs: usize) -> Self {
         Self { common: Common::new(epochs) }
     }
+    lr_setter!();
     common_setters!();
 }
 
@@ -169,6 +176,7 @@ impl OneCycle {
         let common = Common::new(epochs);
         Self { common, div: 25.0, div_final: 1e5, pct_start: 0.25, moms: None }
     }
+    lr_setter!();
     common_setters!();
     /// The first learning rate is the peak divided by this. Default: 25.
     #[must_use]
@@ -226,6 +234,7 @@ impl FlatCos {
     pub fn new(epochs: usize) -> Self {
         Self { common: Common::new(epochs), div_final: 1e5, pct_start: 0.75 }
     }
+    lr_setter!();
     common_setters!();
     /// The last learning rate is the flat one divided by this. Default: 100,000.
     #[must_use]
@@ -269,6 +278,7 @@ impl Sgdr {
     pub fn new(cycles: usize, cycle_len: usize) -> Self {
         Self { common: Common::new(0), cycles, cycle_len, cycle_mult: 2 }
     }
+    lr_setter!();
     common_setters!();
     /// How many times longer each cycle is than the one before. Default: 2.
     #[must_use]
@@ -299,9 +309,13 @@ impl Policy for Sgdr {
 
 /// Trains the new head first, then the whole network with smaller rates for earlier groups: fastai's
 /// [`fine_tune`](https://docs.fast.ai/callback.schedule.html#learner.fine_tune).
+///
+/// Weight decay, a new optimizer and the epoch to begin with are those of both stages; a stage that is not
+/// longer than that epoch has none.
 #[derive(Debug, Clone)]
 pub struct FineTune {
-    epochs: usize,
+    /// Of the second stage, without its learning rate.
+    common: Common,
     base_lr: f64,
     freeze_epochs: usize,
     lr_mult: f64,
@@ -309,9 +323,6 @@ pub struct FineTune {
     div: f64,
     div_final: f64,
     moms: Option<(f64, f64, f64)>,
-    wd: Option<f64>,
-    reset_opt: bool,
-    start_epoch: usize,
 }
 
 impl FineTune {
@@ -319,7 +330,7 @@ impl FineTune {
     #[must_use]
     pub fn new(epochs: usize) -> Self {
         Self {
-            epochs,
+            common: Common::new(epochs),
             base_lr: 2e-3,
             freeze_epochs: 1,
             lr_mult: 100.0,
@@ -327,11 +338,9 @@ impl FineTune {
             div: 5.0,
             div_final: 1e5,
             moms: None,
-            wd: None,
-            reset_opt: false,
-            start_epoch: 0,
         }
     }
+    common_setters!();
     /// The head's learning rate while the body is frozen; half of it afterwards. Default: 2e-3.
     #[must_use]
     pub fn base_lr(mut self, lr: f64) -> Self {
@@ -375,38 +384,17 @@ impl FineTune {
         self.moms = Some((start, peak, end));
         self
     }
-    /// The weight decay. Default: the learner's.
-    #[must_use]
-    pub fn wd(mut self, wd: f64) -> Self {
-        self.wd = Some(wd);
-        self
-    }
-    /// Whether both stages begin with a new optimizer, without its moments and with its own
-    /// hyper-parameters. Default: false.
-    #[must_use]
-    pub fn reset_opt(mut self, yes: bool) -> Self {
-        self.reset_opt = yes;
-        self
-    }
-    /// The epoch that both stages begin with: a stage that is not longer has none. Default: 0.
-    #[must_use]
-    pub fn start_epoch(mut self, epoch: usize) -> Self {
-        self.start_epoch = epoch;
-        self
-    }
 
     /// The stage with a frozen body and the one with the whole network.
     pub(super) fn stages(&self) -> (OneCycle, OneCycle) {
-        let stage = |epochs| {
-            let mut stage = OneCycle::new(epochs).div_final(self.div_final);
-            stage.moms = self.moms;
-            let (wd, reset_opt, start_epoch) = (self.wd, self.reset_opt, self.start_epoch);
-            stage.common = Common { wd, reset_opt, start_epoch, ..stage.common };
-            stage
+        let stage = |epochs| OneCycle {
+            common: Common { epochs, ..self.common.clone() },
+            moms: self.moms,
+            ..OneCycle::new(epochs).div_final(self.div_final)
         };
         let lr = self.base_lr / 2.0;
         let head = stage(self.freeze_epochs).lr(..=self.base_lr).pct_start(0.99);
-        let whole = stage(self.epochs).lr(lr / self.lr_mult..=lr);
+        let whole = stage(self.common.epochs).lr(lr / self.lr_mult..=lr);
         (head, whole.pct_start(self.pct_start).div(self.div))
     }
 }
