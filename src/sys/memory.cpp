@@ -8,10 +8,11 @@
 #include <c10/core/impl/alloc_cpu.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <exception>
+#include <iterator>
 #include <mutex>
-#include <cstdint>
 #include <set>
 #include <tuple>
 #include <unordered_map>
@@ -77,12 +78,7 @@ class Keeper final : public c10::Allocator {
         if (--holds_ > 0) return;
         most_ = 0;
         for (auto next = spare_.begin(); next != spare_.end();) {
-            Part* part = (next++)->second;
-            if (part->whole()) {
-                forget(part);
-            } else {
-                clear(part);
-            }
+            let_go((next++)->second);
         }
     }
 
@@ -129,17 +125,25 @@ class Keeper final : public c10::Allocator {
     }
 
     void make_room(size_t n) {
-        auto next = spare_.end();
-        while (next != spare_.begin() && bytes_ + n > most_) {
-            Part* part = (--next)->second;
+        for (auto next = spare_.end(); next != spare_.begin() && bytes_ + n > most_;) {
+            Part* part = std::prev(next)->second;
             if (part->whole()) {
-                ++next;
                 forget(part);
+            } else {
+                --next;
             }
         }
     }
 
-    // Returns a region to the system.
+    // Returns what is spare to the system: the region, or the pages where the region is still in use.
+    void let_go(Part* part) {
+        if (part->whole()) {
+            forget(part);
+        } else {
+            clear(part);
+        }
+    }
+
     void forget(Part* part) {
         spare_.erase({part->size, part});
         bytes_ -= part->size;
@@ -147,7 +151,6 @@ class Keeper final : public c10::Allocator {
         delete part;
     }
 
-    // Returns a part's pages to the system, where the region is still in use.
     static void clear(const Part* part) {
 #ifdef __linux__
         auto data = reinterpret_cast<uintptr_t>(part->data);
@@ -177,12 +180,7 @@ class Keeper final : public c10::Allocator {
             part = before;
         }
         spare_.insert({part->size, part});
-        if (holds_ > 0) return;
-        if (part->whole()) {
-            forget(part);
-        } else {
-            clear(part);
-        }
+        if (holds_ == 0) let_go(part);
     }
 
     // What every tensor's memory goes back by: what is not from here is the allocator's before.
