@@ -1,7 +1,4 @@
-use crate::{
-    learner::{Callback, Scope, Step, Training, order},
-    sample::Batch,
-};
+use crate::{learner::{Callback, Scope, Step, Training, order}, sample::Batch};
 use tch::Tensor;
 
 /// Steps once for every `items` items, as if the batch were that large: fastai's

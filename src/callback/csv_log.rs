@@ -1,7 +1,4 @@
-use crate::{
-    error::{Error, Result},
-    learner::{Callback, Step, Training, order},
-};
+use crate::{error::{Error, Result}, learner::{Callback, Step, Training, order}};
 use std::{fs, path::PathBuf};
 
 /// Writes the table of epochs to a CSV file, a line as each epoch ends: fastai's `CSVLogger`.

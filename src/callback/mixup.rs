@@ -1,11 +1,6 @@
 //! Batches mixed from pairs of items.
 
-use crate::{
-    error::{Error, Result},
-    learner::{Callback, Step, Training, order},
-    sample::Batch,
-    seed::{Rng, Stream},
-};
+use crate::{error::{Error, Result}, learner::{Callback, Step, Training, order}, sample::Batch, seed::{Rng, Stream}};
 use rand::RngExt as _;
 use rand_distr::{Beta, Distribution as _};
 use tch::{Kind, Tensor};

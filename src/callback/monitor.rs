@@ -1,9 +1,6 @@
 //! A value of the table of epochs, and its best so far.
 
-use crate::{
-    error::{Error, Result},
-    learner::Training,
-};
+use crate::{error::{Error, Result}, learner::Training};
 use serde::{Deserialize, Serialize};
 
 /// Which of two values is the better one.

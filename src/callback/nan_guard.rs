@@ -1,11 +1,4 @@
-use crate::{
-    error::{Error, Result},
-    learner::{Callback, Position, Precision, Step, Training, checkpoint, order, recorder_number},
-    loss::{Loss, LossSpec},
-    model::{ArchSpec, Model},
-    sample::Batch,
-    seed::{Seed, Stream},
-};
+use crate::{error::{Error, Result}, learner::{Callback, Position, Precision, Step, Training, order, recorder_number, files::weights}, loss::{Loss, LossSpec}, model::{ArchSpec, Model}, sample::Batch, seed::{Seed, Stream}};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -47,8 +40,8 @@ impl NanGuard {
             arch: t.model.spec().cloned(),
         };
         let about = serde_json::to_string(&about).map_err(Error::other)?;
-        let about = checkpoint::metadata(&[("kind", "nan"), ("nan", &about)]);
-        checkpoint::write(&self.path, &tensors, about)
+        let about = weights::metadata(&[("kind", "nan"), ("nan", &about)]);
+        weights::write(&self.path, &tensors, about)
     }
 }
 
@@ -120,7 +113,7 @@ impl NanReport {
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
-        let (tensors, about) = checkpoint::read(path)?;
+        let (tensors, about) = weights::read(path)?;
         let about =
             about.get("nan").ok_or_else(|| broken("was not written by `NanGuard`".into()))?;
         let about: About =

@@ -1,21 +1,7 @@
 //! `DataBlock`: how a source becomes data loaders.
 
-use super::{
-    cache::Cache,
-    dataset::{Get, Items, name_of},
-    loaders::DataLoaders,
-    options::LoaderOptions,
-    skip::OnError,
-    source::{ImageBlock, ImageSource},
-    split::{RandomSplitter, Splits, Splitter},
-    target::TargetBlock,
-    test_items::{Pipeline, encode},
-};
-use crate::{
-    error::{Error, Result},
-    sample::Target,
-    transform::{BatchTransform, ItemTransform},
-};
+use super::{cache::presized::Cache, dataset::{Get, Items, name_of}, loaders::DataLoaders, loading::{options::LoaderOptions, skip::OnError}, items::{source::{ImageBlock, ImageSource}, test_items::{Pipeline, encode}}, split::splitter::{RandomSplitter, Splits, Splitter}, target::category::TargetBlock};
+use crate::{error::{Error, Result}, sample::Target, transform::{BatchTransform, ItemTransform}};
 use std::{
     fmt::{self, Debug},
     path::{Path, PathBuf},

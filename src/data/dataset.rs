@@ -1,10 +1,7 @@
 //! Items by position.
 
-use super::source::{ImageBlock, ImageSource};
-use crate::{
-    error::Result,
-    sample::{Sample, Target, Task},
-};
+use super::items::source::{ImageBlock, ImageSource};
+use crate::{error::Result, sample::{Sample, Target, Task}};
 use std::{path::PathBuf, sync::Arc};
 
 /// Items by position. Shared by the workers, so it holds paths and targets, and no tensors.

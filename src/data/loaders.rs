@@ -1,22 +1,7 @@
 //! The two sides of a data set: training and validation.
 
-use super::{
-    arrays::Arrays,
-    cache::{Presized, Store},
-    dataset::Dataset,
-    loader::{Data, DataLoader, Images},
-    options::{LoaderOptions, Settings},
-    skip::{Skipped, SkippedItem},
-    split::Splits,
-    test_items::TestItems,
-};
-use crate::{
-    error::{Error, Result},
-    sample::{Split, Task},
-    seed::Seed,
-    sys::{self, CudaStatus},
-    transform::{BatchTransform, ItemTransform},
-};
+use super::{loading::{arrays::Arrays, loader::{Data, DataLoader, Images}, options::{LoaderOptions, Settings}, skip::{Skipped, SkippedItem}}, cache::presized::{Presized, Store}, dataset::Dataset, split::splitter::Splits, items::test_items::TestItems};
+use crate::{error::{Error, Result}, sample::{Split, Task}, seed::Seed, sys::{CudaStatus, self}, transform::{BatchTransform, ItemTransform}};
 use std::sync::Arc;
 use tch::Device;
 

@@ -1,12 +1,7 @@
 //! What happens to one sample and one batch, step by step.
 
 use super::{DataBlock, DataLoaders, TargetBlock};
-use crate::{
-    error::{Error, Result},
-    sample::{Split, Target, Task},
-    seed::Stream,
-    transform,
-};
+use crate::{transform, error::{Error, Result}, sample::{Split, Target, Task}, seed::Stream};
 use std::{fmt::Write as _, path::Path};
 
 impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {

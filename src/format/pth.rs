@@ -4,18 +4,8 @@
 //! The formats: [PyTorch's notes on serialization](https://pytorch.org/docs/stable/notes/serialization.html)
 //! and `torch/serialization.py`.
 
-use super::{
-    StateDict,
-    pickle::pickle,
-    replace::replace,
-    resolve::{Storages, resolve},
-    unpickle::{Item, Node, Pickle, Why, items, unpickle},
-    value::Value,
-};
-use crate::{
-    error::{Error, Result},
-    sys::Mapped,
-};
+use super::{StateDict, pickle::pickle, replace::replace, resolve::{Storages, resolve}, unpickle::{Item, Node, Pickle, Why, items, unpickle}, value::Value};
+use crate::{error::{Error, Result}, sys::Mapped};
 use std::{
     collections::HashMap,
     io::{self, Cursor, Read as _, Write as _},

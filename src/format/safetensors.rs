@@ -3,10 +3,7 @@
 //! The format: <https://huggingface.co/docs/safetensors>.
 
 use super::{StateDict, replace::replace};
-use crate::{
-    error::{Error, Result},
-    sys::Mapped,
-};
+use crate::{error::{Error, Result}, sys::Mapped};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::json;
 use std::{collections::BTreeMap, io::Write as _, path::Path};

@@ -1,10 +1,6 @@
 //! Crop, pad and resize, as Pillow does it.
 
-use super::{
-    Image,
-    convolve::{self, View},
-    spare,
-};
+use super::{Image, spare, convolve::{View, self}};
 use crate::error::{Error, Result};
 use fast_image_resize::{
     PixelType, ResizeAlg, ResizeOptions, Resizer,

@@ -1,16 +1,7 @@
 //! What a classifier takes for what.
 
-use super::{
-    Calibration, ClassificationReport, Interpretation, ItemLoss, Proportion, Roc,
-    kept::unlabelled,
-    report::{Counts, macro_and_weighted},
-};
-use crate::{
-    data::DataLoader,
-    error::{Error, Result},
-    learner::{Learner, Predictions},
-    sample::{Target, Task},
-};
+use super::{Calibration, ClassificationReport, Interpretation, ItemLoss, Proportion, Roc, kept::unlabelled, report::{Counts, macro_and_weighted}};
+use crate::{data::DataLoader, error::{Error, Result}, learner::{Learner, Predictions}, sample::{Target, Task}};
 use ndarray::{Array2, Axis};
 use std::sync::Arc;
 

@@ -1,10 +1,6 @@
 //! Predictions for a data set, kept: the best and the worst items of any task.
 
-use crate::{
-    data::DataLoader,
-    error::{Error, Result},
-    learner::{Learner, Predictions},
-};
+use crate::{data::DataLoader, error::{Error, Result}, learner::{Learner, Predictions}};
 
 /// The predictions for a data set, for any task.
 ///

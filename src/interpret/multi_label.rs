@@ -1,16 +1,7 @@
 //! What is found and missed where an image has several categories.
 
-use super::{
-    ClassificationReport, Interpretation, ItemLoss, Roc,
-    kept::unlabelled,
-    report::{Counts, average, macro_and_weighted},
-};
-use crate::{
-    data::DataLoader,
-    error::{Error, Result},
-    learner::{Learner, Predictions},
-    sample::{Target, Task},
-};
+use super::{ClassificationReport, Interpretation, ItemLoss, Roc, kept::unlabelled, report::{Counts, average, macro_and_weighted}};
+use crate::{data::DataLoader, error::{Error, Result}, learner::{Learner, Predictions}, sample::{Target, Task}};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// What is found and missed, for data with several categories an image.

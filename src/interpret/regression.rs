@@ -1,12 +1,7 @@
 //! How far off predicted numbers are.
 
 use super::{Interpretation, ItemLoss, kept::unlabelled};
-use crate::{
-    data::DataLoader,
-    error::{Error, Result},
-    learner::{Learner, Predictions},
-    sample::{Target, Task},
-};
+use crate::{data::DataLoader, error::{Error, Result}, learner::{Learner, Predictions}, sample::{Target, Task}};
 use ndarray::{Array2, Axis};
 
 /// How far off the predictions are, for data with numbers as targets.

@@ -1,11 +1,6 @@
 //! An architecture: how a network is built, where its body ends, and how it is split into groups.
 
-use super::{
-    Model, Weights, WeightsFrom,
-    body::{Body, Children, kept},
-    weights,
-    zoo::Entry,
-};
+use super::{Model, Weights, WeightsFrom, weights, body::{Body, Children, kept}, zoo::Entry};
 use crate::error::{Error, Result};
 use std::{borrow::Cow, fmt, panic, sync::Arc};
 use tch::{

@@ -1,9 +1,6 @@
 //! What comes after the body: pooling, normalization, dropout and linear layers.
 
-use super::{
-    batch_norm::{BatchNorm, batch_norm1d},
-    layers::{Activation, begins},
-};
+use super::{batch_norm::{BatchNorm, batch_norm1d}, layers::{Activation, begins}};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;

@@ -1,10 +1,6 @@
 //! Where pretrained weights come from: the place of a file on this computer, fetched if need be.
 
-use crate::{
-    download::{Download, hash_in_name, offline_by_environment},
-    error::{Error, Result},
-    format::{StateDict, read_pth, read_safetensors, state_dict},
-};
+use crate::{download::{Download, hash_in_name, offline_by_environment}, error::{Error, Result}, format::{StateDict, read_pth, read_safetensors, state_dict}};
 use std::{
     env,
     ffi::OsString,

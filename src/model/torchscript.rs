@@ -1,10 +1,7 @@
 //! A model as a TorchScript file, for PyTorch and whatever else runs libtorch.
 
 use super::Model;
-use crate::{
-    error::{Error, Result},
-    sys,
-};
+use crate::{sys, error::{Error, Result}};
 use std::path::Path;
 use tch::Tensor;
 

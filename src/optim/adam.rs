@@ -1,5 +1,5 @@
 use super::{Hypers, Rule, StepGroup, setters};
-use crate::{error::Result, sys};
+use crate::{sys, error::Result};
 
 /// Adam with decoupled weight decay, as fastai has it: AdamW.
 ///

@@ -1,11 +1,7 @@
 //! What changes the weights.
 
 use super::{Hyper, Hypers, Rule, StepGroup, lookahead::Lookahead};
-use crate::{
-    error::{Error, Result},
-    model::{Param, ParamKind},
-    sys::{self, TensorList},
-};
+use crate::{error::{Error, Result}, model::{Param, ParamKind}, sys::{TensorList, self}};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 

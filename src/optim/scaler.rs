@@ -1,10 +1,7 @@
 //! Scaling of the loss, so that small gradients survive 16-bit floats.
 
 use super::Optimizer;
-use crate::{
-    error::{Error, Result},
-    sys,
-};
+use crate::{sys, error::{Error, Result}};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 

@@ -1,5 +1,5 @@
 use super::{Hypers, Rule, StepGroup, setters};
-use crate::{error::Result, sys};
+use crate::{sys, error::Result};
 
 /// Stochastic gradient descent, with undamped momentum where some is given: fastai's `SGD`.
 ///

@@ -1,15 +1,7 @@
 //! Pictures of what goes into a network.
 
-use super::{
-    Cell, Figure, Grid,
-    seen::{pictures, words},
-};
-use crate::{
-    data::{DataLoader, DataLoaders, LoaderOptions},
-    error::{Error, Result},
-    image::{Decode, Image},
-    sample::Split,
-};
+use super::{Cell, Figure, Grid, seen::{pictures, words}};
+use crate::{data::{DataLoader, DataLoaders, LoaderOptions}, error::{Error, Result}, image::{Decode, Image}, sample::Split};
 use std::path::Path;
 
 /// How a batch is shown: fastai's arguments of `show_batch`.

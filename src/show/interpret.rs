@@ -1,12 +1,7 @@
 //! Pictures of what a model gets wrong.
 
 use super::{Chart, Figure, matrix::Matrix};
-use crate::{
-    error::{Error, Result},
-    interpret::{
-        ClassificationInterpretation, MultiLabelInterpretation, RegressionInterpretation, Roc,
-    },
-};
+use crate::{error::{Error, Result}, interpret::{ClassificationInterpretation, MultiLabelInterpretation, RegressionInterpretation, Roc}};
 
 /// How a confusion matrix is drawn.
 #[derive(Debug, Clone)]

@@ -1,10 +1,7 @@
 //! The picture of a sweep of the learning rate.
 
 use super::{Chart, Figure, axis::short};
-use crate::{
-    error::{Error, Result},
-    learner::{LrFind, Suggestion},
-};
+use crate::{error::{Error, Result}, learner::{LrFind, Suggestion}};
 
 impl LrFind {
     /// The loss over the learning rate, with the suggestions of this crate marked. One that the curve is

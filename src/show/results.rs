@@ -1,19 +1,7 @@
 //! Pictures with what is true of them and what a model says.
 
-use super::{
-    Cell, Figure, Grid,
-    seen::{seen, words},
-};
-use crate::{
-    data::{DataLoader, LoaderOptions},
-    error::{Error, Result},
-    interpret::{
-        ClassificationInterpretation, Interpretation, MultiLabelInterpretation,
-        RegressionInterpretation,
-    },
-    learner::{Learner, Predictions},
-    sample::{Split, Target, Task},
-};
+use super::{Cell, Figure, Grid, seen::{seen, words}};
+use crate::{data::{DataLoader, LoaderOptions}, error::{Error, Result}, interpret::{ClassificationInterpretation, Interpretation, MultiLabelInterpretation, RegressionInterpretation}, learner::{Learner, Predictions}, sample::{Split, Target, Task}};
 
 /// What is true above what was predicted, green where both are the same and red where not. Numbers are
 /// neither: they are never quite the same.

@@ -1,12 +1,6 @@
 //! Items as the network sees them, and what their targets say.
 
-use crate::{
-    data::{DataLoader, LoaderOptions},
-    error::{Error, Result},
-    image::Image,
-    sample::{Batch, Split, Target, Task},
-    transform,
-};
+use crate::{transform, data::{DataLoader, LoaderOptions}, error::{Error, Result}, image::Image, sample::{Batch, Split, Target, Task}};
 use tch::{Device, Kind, Tensor};
 
 /// What a target says, in the words of the task.

@@ -1,12 +1,7 @@
 //! Flips, turns and zooms of batches.
 
 use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, Values, draw::Chance};
-use crate::{
-    error::{Error, Result},
-    image::PadMode,
-    sample::Split,
-    seed::Rng,
-};
+use crate::{error::{Error, Result}, image::PadMode, sample::Split, seed::Rng};
 use serde::{Deserialize, Serialize};
 
 /// Which pixels make a value where the place is between pixels.

@@ -1,9 +1,6 @@
 //! Where the random numbers of transforms come from.
 
-use crate::{
-    error::{Error, Result},
-    seed::Rng,
-};
+use crate::{error::{Error, Result}, seed::Rng};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 

@@ -1,15 +1,7 @@
 //! Carries a pass out on the CPU, from bytes to normalised floats.
 
-use super::{
-    Plan, area,
-    kernel::{self, Levels, Reading},
-    pixels::{Pixels, Texel},
-    sampling::Sampling,
-};
-use crate::{
-    error::{Error, Result},
-    sys,
-};
+use super::{Plan, area, kernel::{Levels, Reading, self}, pixels::{Pixels, Texel}, sampling::Sampling};
+use crate::{sys, error::{Error, Result}};
 use rayon::prelude::*;
 
 /// One image of a pass.

@@ -9,11 +9,7 @@
     reason = "one index into several arrays of one known length is what becomes vector instructions"
 )]
 
-use super::{
-    Colour, Matrix, Mode, Resampling,
-    pixels::{Pixels, Texel},
-    tone,
-};
+use super::{Colour, Matrix, Mode, Resampling, tone, pixels::{Pixels, Texel}};
 use crate::image::PadMode;
 
 /// The last step: values times `scale` plus `shift`, for each channel.

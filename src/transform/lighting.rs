@@ -1,11 +1,7 @@
 //! Random colours of batches. All are for training; validation and prediction see what is there.
 
 use super::{BatchSpec, BatchTransform, Colour, Draw, Plan, Values, draw::Chance};
-use crate::{
-    error::{Error, Result},
-    sample::Split,
-    seed::Rng,
-};
+use crate::{error::{Error, Result}, sample::Split, seed::Rng};
 use serde::{Deserialize, Serialize};
 
 /// From `1 - max` to one over it, each factor as likely as its inverse.

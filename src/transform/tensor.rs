@@ -1,10 +1,7 @@
 //! Carries passes out with libtorch's own operations, on any device.
 
 use super::{Colour, Mode, Plan, colour::LUMA, sampling::Sampling};
-use crate::{
-    error::{Error, Result},
-    image::PadMode,
-};
+use crate::{error::{Error, Result}, image::PadMode};
 use tch::{Device, Kind, Tensor};
 
 impl Plan {

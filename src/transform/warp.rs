@@ -1,14 +1,7 @@
 //! Perspectives of batches.
 
-use super::{
-    BatchSpec, BatchTransform, Draw, Matrix, Plan, Values,
-    affine::{Geometry, geometry},
-};
-use crate::{
-    error::{Error, Result},
-    sample::Split,
-    seed::Rng,
-};
+use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, Values, affine::{Geometry, geometry}};
+use crate::{error::{Error, Result}, sample::Split, seed::Rng};
 use serde::{Deserialize, Serialize};
 
 /// Looks at images from a side: fastai's [`Warp`](https://docs.fast.ai/vision.augment.html#warp).

@@ -1,6 +1,6 @@
 //! With what a model was trained, and where.
 
-use crate::{data::DataLoader, learner::Learner, sample::Task, sys};
+use crate::{sys, data::DataLoader, learner::Learner, sample::Task};
 use std::{
     env::consts::{ARCH, OS},
     fmt::Debug,

@@ -1,0 +1,65 @@
+//! A cache filled before the first epoch.
+
+use crate::{data::{CacheStatus, DataLoader, DataLoaders, loading::{loader::Data, skip::{OnError, Skipped}}}, error::{Error, Result}};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rayon::prelude::*;
+
+impl DataLoaders {
+    /// Puts all training and validation images into the [`Cache`](crate::data::Cache) that these loaders
+    /// have, on their threads, with a progress bar on standard error if that is a terminal. The first
+    /// epoch is then as fast as later ones; without this it fills the cache by itself. What is there
+    /// already is not loaded again, and where there is no more room it ends.
+    ///
+    /// ```no_run
+    /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
+    /// use finetune::data::Cache;
+    ///
+    /// let dls = dls.cached(&Cache::file("photos.cache", 20 << 30))?;
+    /// let status = dls.fill_cache()?;
+    /// println!("{} images, {} bytes", status.images, status.bytes);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no cache, and what keeps an image from being loaded, unless such
+    /// images are [skipped](crate::data::OnError::Skip).
+    pub fn fill_cache(&self) -> Result<CacheStatus> {
+        let none = || Error::config("fill_cache", "there is no cache: `cached` adds one");
+        self.cache_status().ok_or_else(none)?;
+        let target = ProgressDrawTarget::stderr_with_hz(10);
+        let style = "cache {wide_bar} {pos}/{len} {per_sec} [{elapsed}<{eta}]";
+        let style = ProgressStyle::with_template(style).expect("the template is well-formed");
+        let all = (self.train().len() + self.valid().len()) as u64;
+        let bar = ProgressBar::with_draw_target(Some(all), target).with_style(style);
+        let filled = [self.train(), self.valid()].into_iter().try_for_each(|side| fill(side, &bar));
+        bar.finish_and_clear();
+        // What was loaded before a failure is kept too.
+        self.train().presized().into_iter().for_each(|cache| cache.settle());
+        filled?;
+        self.cache_status().ok_or_else(none)
+    }
+}
+
+/// Puts the images of one side into the cache.
+fn fill(side: &DataLoader, bar: &ProgressBar) -> Result<()> {
+    let (Data::Images(images), Some(cache)) = (side.data(), side.presized()) else {
+        return Ok(());
+    };
+    let one = |&item: &usize| {
+        if cache.status().full {
+            return Ok(());
+        }
+        bar.inc(1);
+        match cache.get(&*images.dataset, item, side.split()) {
+            Err(e) if side.settings().on_error == OnError::Skip && Skipped::may(&e) => {
+                images.skipped.add(item, &e);
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    };
+    match side.pool().threads()? {
+        Some(pool) => pool.install(|| side.items().par_iter().try_for_each(one)),
+        None => side.items().iter().try_for_each(one),
+    }
+}

@@ -1,0 +1,200 @@
+//! `check`: looks through a data set once, before training does.
+
+use super::report::{CheckReport, ClassCount, Duplicates, Finding};
+use crate::{data::{block::DataBlock, dataset::Dataset, loading::loader::Data, loaders::DataLoaders, target::category::TargetBlock}, error::{Error, Result}, image::{Facts, inspect, promised_format}, sample::{Split, Target, Task}};
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+/// A side below this many pixels is tiny.
+pub(in crate::data) const TINY: u32 = 32;
+
+/// A picture with more pixels is huge.
+pub(in crate::data) const HUGE: u64 = 1 << 25;
+
+/// What was seen of one item.
+struct Seen {
+    item: usize,
+    split: Split,
+    content: Option<[u8; 32]>,
+    findings: Vec<(Kind, Finding)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Undecodable,
+    Misnamed,
+    Cmyk,
+    Deep,
+    Animated,
+    Turned,
+    Tiny,
+    Huge,
+}
+
+impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
+    /// Opens every image of `source` once and reports what is worth knowing before training: see
+    /// [`CheckReport`]. All processors take part, and nothing is written.
+    ///
+    /// # Errors
+    /// As [`dataloaders`](Self::dataloaders). What is wrong with single files is in the report.
+    pub fn check(&self, source: impl AsRef<Path>) -> Result<CheckReport> {
+        self.dataloaders(source)?.check()
+    }
+}
+
+impl DataLoaders {
+    /// Opens every image of both sides once: see [`DataBlock::check`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] if these are arrays, and whatever keeps a target from being read.
+    pub fn check(&self) -> Result<CheckReport> {
+        if matches!(self.train().data(), Data::Arrays(_)) {
+            return Err(Error::config("check", "these are arrays, not images"));
+        }
+        let dataset = self.train().dataset();
+        let (train, valid) = (self.train().items(), self.valid().items());
+        let all: Vec<_> = train
+            .iter()
+            .map(|&i| (i, Split::Train))
+            .chain(valid.iter().map(|&i| (i, Split::Valid)))
+            .collect();
+        let seen: Vec<_> = all.par_iter().map(|&(i, split)| look(dataset, i, split)).collect();
+        let mut report = CheckReport {
+            train: train.len(),
+            valid: valid.len(),
+            classes: classes(dataset, &all)?,
+            duplicates: duplicates(dataset, &seen),
+            ..CheckReport::default()
+        };
+        for (kind, finding) in seen.into_iter().flat_map(|s| s.findings) {
+            let list = match kind {
+                Kind::Undecodable => &mut report.undecodable,
+                Kind::Misnamed => &mut report.misnamed,
+                Kind::Cmyk => &mut report.cmyk,
+                Kind::Deep => &mut report.deep,
+                Kind::Animated => &mut report.animated,
+                Kind::Turned => &mut report.turned,
+                Kind::Tiny => &mut report.tiny,
+                Kind::Huge => &mut report.huge,
+            };
+            list.push(finding);
+        }
+        Ok(report)
+    }
+}
+
+/// Looks at one item.
+fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
+    let name = dataset.name(item);
+    let mut seen = Seen { item, split, content: None, findings: vec![] };
+    let mut find = |kind, what: String| {
+        seen.findings.push((kind, Finding { item, name: name.clone(), what }));
+    };
+    let sample = dataset.get(item);
+    let image = match &sample {
+        Ok(sample) => Some(&sample.image),
+        Err(e) => {
+            find(Kind::Undecodable, e.to_string());
+            None
+        }
+    };
+    let bytes = dataset.file(item).and_then(|path| Some((fs::read(&path).ok()?, path)));
+    match bytes {
+        Some((bytes, path)) => {
+            if let Ok(facts) = inspect(&bytes, HUGE) {
+                judge(&facts, &path, &mut find);
+            }
+            seen.content = Some(Sha256::digest(&bytes).into());
+        }
+        None => {
+            if let Some(image) = image {
+                judge_size(image.width(), image.height(), &mut find);
+                seen.content = Some(Sha256::digest(image.pixels()).into());
+            }
+        }
+    }
+    seen
+}
+
+fn judge(facts: &Facts, path: &Path, find: &mut impl FnMut(Kind, String)) {
+    if let Some(promised) = promised_format(path).filter(|p| *p != facts.format) {
+        find(Kind::Misnamed, format!("{} inside, {promised} by name", facts.format));
+    }
+    let flags = [
+        (facts.cmyk, Kind::Cmyk, "CMYK"),
+        (facts.deep, Kind::Deep, "more than 8 bits for each colour"),
+        (facts.animated, Kind::Animated, "animated: the first frame is taken"),
+        (facts.turned, Kind::Turned, "turned by its EXIF orientation"),
+    ];
+    for (is, kind, what) in flags {
+        if is {
+            find(kind, what.into());
+        }
+    }
+    judge_size(facts.width, facts.height, find);
+}
+
+fn judge_size(width: u32, height: u32, find: &mut impl FnMut(Kind, String)) {
+    let what = format!("{width}x{height}");
+    if width.min(height) < TINY {
+        find(Kind::Tiny, what);
+    } else if u64::from(width) * u64::from(height) > HUGE {
+        find(Kind::Huge, what);
+    }
+}
+
+/// The groups of items with the same content, in the order of their first items.
+fn duplicates(dataset: &dyn Dataset, seen: &[Seen]) -> Vec<Duplicates> {
+    let mut groups: BTreeMap<[u8; 32], Vec<&Seen>> = BTreeMap::new();
+    for one in seen {
+        if let Some(content) = one.content {
+            groups.entry(content).or_default().push(one);
+        }
+    }
+    let mut found: Vec<_> = groups
+        .into_values()
+        .filter(|group| group.iter().map(|s| s.item).collect::<BTreeSet<_>>().len() > 1)
+        .map(|mut group| {
+            group.sort_by_key(|s| s.item);
+            let items: Vec<_> = group.iter().map(|s| s.item).collect();
+            let targets: Vec<_> = items.iter().map(|&i| dataset.target(i).ok()).collect();
+            Duplicates {
+                names: items.iter().map(|&i| dataset.name(i)).collect(),
+                across: group.iter().any(|s| s.split != group[0].split),
+                contradictory: targets.iter().any(|t| *t != targets[0]),
+                items,
+            }
+        })
+        .collect();
+    found.sort_by_key(|group| group.items[0]);
+    found
+}
+
+/// How many items each class has on either side, in the order of the vocabulary.
+fn classes(dataset: &dyn Dataset, all: &[(usize, Split)]) -> Result<Vec<ClassCount>> {
+    let (Task::Category { vocab } | Task::Categories { vocab }) = dataset.task() else {
+        return Ok(vec![]);
+    };
+    let mut counts: Vec<_> =
+        vocab.iter().map(|label| ClassCount { label: label.clone(), train: 0, valid: 0 }).collect();
+    for &(item, split) in all {
+        let labels = match dataset.target(item)? {
+            Target::Category(label) => vec![label],
+            Target::Categories(labels) => labels,
+            _ => vec![],
+        };
+        for label in labels {
+            let Some(count) = counts.get_mut(label) else { continue };
+            match split {
+                Split::Train => count.train += 1,
+                Split::Valid => count.valid += 1,
+            }
+        }
+    }
+    Ok(counts)
+}

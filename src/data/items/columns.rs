@@ -1,0 +1,241 @@
+//! What the columns of a table say: inputs, labels and splits.
+
+use super::table::{Column, Row};
+use crate::{data::split::splitter::{Splits, Splitter}, error::{Error, Result}};
+use std::{collections::HashSet, path::PathBuf};
+
+/// Reads inputs and labels from the columns of a [`Row`]: fastai's
+/// [`ColReader`](https://docs.fast.ai/data.transforms.html#colreader). What its methods return is a
+/// `get_x` or a `get_y`.
+///
+/// An empty cell is no label: it is an error that names the row. (In fastai it becomes `nan`.)
+///
+/// ```
+/// use finetune::data::{ColReader, Row};
+///
+/// let rows = Row::table(["file", "tags", "x", "y"], [["1", "sea boat", "0.5", "-1"]])?;
+/// assert_eq!(ColReader::new("file").pref("photos/").suff(".jpg").text()(&rows[0])?, "photos/1.jpg");
+/// assert_eq!(ColReader::new("tags").labels(" ")(&rows[0])?, ["sea", "boat"]);
+/// assert_eq!(ColReader::of(["x", "y"]).numbers()(&rows[0])?, [0.5, -1.0]);
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ColReader {
+    columns: Vec<Column>,
+    folder: Option<PathBuf>,
+    pref: String,
+    suff: String,
+}
+
+impl ColReader {
+    /// Reads one column, given by name or by position.
+    #[must_use]
+    pub fn new(column: impl Into<Column>) -> Self {
+        Self::of([column])
+    }
+
+    /// Reads several columns: see [`numbers`](Self::numbers) and [`flags`](Self::flags).
+    #[must_use]
+    pub fn of<C: Into<Column>>(columns: impl IntoIterator<Item = C>) -> Self {
+        let columns = columns.into_iter().map(Into::into).collect();
+        Self { columns, folder: None, pref: String::new(), suff: String::new() }
+    }
+
+    /// What is put before each text. Default: nothing.
+    #[must_use]
+    pub fn pref(mut self, pref: impl Into<String>) -> Self {
+        self.pref = pref.into();
+        self
+    }
+
+    /// What is put after each text, such as `.jpg`. Default: nothing.
+    #[must_use]
+    pub fn suff(mut self, suff: impl Into<String>) -> Self {
+        self.suff = suff.into();
+        self
+    }
+
+    /// The folder in which the files are that the column names. Default: none.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// The text of the column: a file or a category.
+    pub fn text(self) -> impl Fn(&Row) -> Result<String> + Send + Sync + 'static {
+        move |row| {
+            let cell = self.cell(row)?;
+            let text = format!("{}{cell}{}", self.pref, self.suff);
+            Ok(match &self.folder {
+                Some(folder) => folder.join(text).to_string_lossy().into_owned(),
+                None => text,
+            })
+        }
+    }
+
+    /// The texts of the column, which `delim` divides: several categories, for a
+    /// [`MultiCategoryBlock`](crate::data::MultiCategoryBlock). An empty cell has none.
+    pub fn labels(
+        self,
+        delim: impl Into<String>,
+    ) -> impl Fn(&Row) -> Result<Vec<String>> + Send + Sync + 'static {
+        let delim = delim.into();
+        move |row| {
+            let label = |text: &str| format!("{}{text}{}", self.pref, self.suff);
+            Ok(match row.get(&self.columns[0])? {
+                "" => vec![],
+                cell if delim.is_empty() => vec![label(cell)],
+                cell => cell.split(&*delim).map(label).collect(),
+            })
+        }
+    }
+
+    /// The number in the column, for a [`RegressionBlock`](crate::data::RegressionBlock) of one.
+    pub fn number(self) -> impl Fn(&Row) -> Result<f32> + Send + Sync + 'static {
+        move |row| number(row, &self.columns[0])
+    }
+
+    /// The numbers in the columns, for a [`RegressionBlock`](crate::data::RegressionBlock) of several.
+    pub fn numbers(self) -> impl Fn(&Row) -> Result<Vec<f32>> + Send + Sync + 'static {
+        move |row| self.columns.iter().map(|column| number(row, column)).collect()
+    }
+
+    /// The columns as yes or no, for an
+    /// [`EncodedMultiCategoryBlock`](crate::data::EncodedMultiCategoryBlock): see [`ColSplitter`] for what
+    /// counts as yes.
+    pub fn flags(self) -> impl Fn(&Row) -> Result<Vec<bool>> + Send + Sync + 'static {
+        move |row| {
+            let flag = |column| {
+                let cell = row.get(column)?;
+                yes(cell).ok_or_else(|| wrong(row, column, "is neither yes nor no"))
+            };
+            self.columns.iter().map(flag).collect()
+        }
+    }
+
+    fn cell<'a>(&self, row: &'a Row) -> Result<&'a str> {
+        match row.get(&self.columns[0])? {
+            "" => Err(wrong(row, &self.columns[0], "is empty")),
+            cell => Ok(cell),
+        }
+    }
+}
+
+fn number(row: &Row, column: &Column) -> Result<f32> {
+    row.get(column)?.trim().parse().map_err(|_| wrong(row, column, "is no number"))
+}
+
+fn wrong(row: &Row, column: &Column, what: &str) -> Error {
+    let cell = row.get(column).unwrap_or_default();
+    let why = format!("column {column} {what}: `{cell}`");
+    Error::Label { item: format!("row {}", row.number()), why }
+}
+
+/// What a cell says: `true` or a number other than 0; `false`, 0 or nothing.
+fn yes(cell: &str) -> Option<bool> {
+    match cell.trim().to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" | "" => Some(false),
+        number => number.parse::<f64>().ok().map(|n| n != 0.0),
+    }
+}
+
+/// Splits by a column that says whether a row is for validation: fastai's
+/// [`ColSplitter`](https://docs.fast.ai/data.transforms.html#colsplitter).
+///
+/// `true` in any case and numbers other than 0 are for validation; `false`, 0 and nothing for
+/// training; any other text is an error (to pandas it is true, `"False"` among them). With
+/// [`on`](Self::on) the column may hold anything.
+///
+/// ```
+/// use finetune::data::{ColSplitter, Row, Splitter};
+///
+/// let rows = Row::table(["file", "fold"], [["a", "0"], ["b", "2"], ["c", "1"]])?;
+/// assert_eq!(ColSplitter::new("fold").on(["2"]).split(&rows)?.valid, [1]);
+/// assert_eq!(ColSplitter::new("fold").split(&rows)?.valid, [1, 2]);
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ColSplitter {
+    column: Column,
+    on: Option<HashSet<String>>,
+}
+
+impl Default for ColSplitter {
+    /// By the column `is_valid`.
+    fn default() -> Self {
+        Self::new("is_valid")
+    }
+}
+
+impl ColSplitter {
+    /// By a column, given by name or by position.
+    #[must_use]
+    pub fn new(column: impl Into<Column>) -> Self {
+        Self { column: column.into(), on: None }
+    }
+
+    /// The texts that are for validation. Default: what counts as yes.
+    #[must_use]
+    pub fn on<S: Into<String>>(mut self, on: impl IntoIterator<Item = S>) -> Self {
+        self.on = Some(on.into_iter().map(Into::into).collect());
+        self
+    }
+
+    fn is_valid(&self, row: &Row) -> Result<bool> {
+        let cell = row.get(&self.column)?;
+        if let Some(on) = &self.on {
+            return Ok(on.contains(cell));
+        }
+        yes(cell).ok_or_else(|| {
+            let (number, column) = (row.number(), &self.column);
+            let why = format!(
+                "`{cell}` in column {column} of row {number} is neither yes nor no: name the texts \
+                 that are for validation with `on`"
+            );
+            Error::config("ColSplitter", why)
+        })
+    }
+}
+
+impl Splitter<Row> for ColSplitter {
+    fn split(&self, rows: &[Row]) -> Result<Splits> {
+        let mask = rows.iter().map(|row| self.is_valid(row)).collect::<Result<Vec<_>>>()?;
+        Ok(Splits::by(rows.len(), |&i| mask[i]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_that_say_nothing_are_errors_that_name_the_row() {
+        let rows = Row::table(["label", "age"], [["pug", "3"], ["", "old"]]).unwrap();
+        let e = ColReader::new("label").text()(&rows[1]).unwrap_err().to_string();
+        assert_eq!(e, "no label for row 1: column `label` is empty: ``");
+        let e = ColReader::new(1).number()(&rows[1]).unwrap_err().to_string();
+        assert_eq!(e, "no label for row 1: column 1 is no number: `old`");
+        let e = ColReader::new("label").flags()(&rows[0]).unwrap_err().to_string();
+        assert!(e.contains("neither yes nor no"), "{e}");
+        assert!(ColReader::new("none").text()(&rows[0]).is_err());
+    }
+
+    #[test]
+    fn several_labels_are_divided_and_none_are_none() {
+        let rows = Row::table(["tags"], [["a;b"], [""], ["c"]]).unwrap();
+        let tags = ColReader::new("tags").labels(";");
+        let all: Vec<_> = rows.iter().map(|r| tags(r).unwrap()).collect();
+        assert_eq!(all, [vec!["a", "b"], vec![], vec!["c"]]);
+    }
+
+    #[test]
+    fn a_text_is_no_mask() {
+        let rows = Row::table(["is_valid"], [["True"], ["FALSE"], ["1"], ["0.0"], [""]]).unwrap();
+        assert_eq!(ColSplitter::default().split(&rows).unwrap().valid, [0, 2]);
+        let rows = Row::table(["is_valid"], [["yes"]]).unwrap();
+        let e = ColSplitter::default().split(&rows).unwrap_err().to_string();
+        assert!(e.contains("`yes` in column `is_valid` of row 0"), "{e}");
+    }
+}

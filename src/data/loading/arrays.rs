@@ -1,0 +1,129 @@
+//! Data that is no images: numbers in memory, of any shape.
+
+use super::targets::Column;
+use crate::{data::dataset::Dataset, error::{Error, Result}, sample::{Batch, Sample, Target, Task}};
+use ndarray::{ArrayD, Axis};
+use std::fmt;
+use tch::{Device, Kind, Tensor};
+
+/// Inputs and targets in memory, one row each, for
+/// [`DataLoaders::from_arrays`](crate::data::DataLoaders::from_arrays). Batches of them are `f32`, N and then
+/// the shape of a row; there are no transforms.
+#[derive(Clone)]
+pub struct Arrays {
+    /// Row after row.
+    x: Vec<f32>,
+    row: Vec<usize>,
+    targets: Vec<Target>,
+    task: Task,
+}
+
+impl fmt::Debug for Arrays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (n, row) = (self.targets.len(), &self.row);
+        f.debug_struct("Arrays").field("n", &n).field("row", row).finish_non_exhaustive()
+    }
+}
+
+impl Arrays {
+    /// The rows of `x` along its first axis, with a target for each.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `x` has no axis, a row has no numbers, there are not as many targets as
+    /// rows, or a target does not fit `task`.
+    pub fn new(x: ArrayD<f32>, targets: Vec<Target>, task: Task) -> Result<Self> {
+        let invalid = |why| Err(Error::config("from_arrays", why));
+        if x.ndim() == 0 || x.is_empty() {
+            return invalid(format!("inputs of shape {:?} have no rows", x.shape()));
+        }
+        let n = x.len_of(Axis(0));
+        if n != targets.len() {
+            return invalid(format!("{n} inputs and {} targets", targets.len()));
+        }
+        Column::new(&targets, &task, |k| format!("item {k}"))?;
+        let row = x.shape()[1..].to_vec();
+        let x = if x.is_standard_layout() { x } else { x.as_standard_layout().into_owned() };
+        let x = x.into_raw_vec_and_offset().0;
+        Ok(Self { x, row, targets, task })
+    }
+
+    /// The rows of tensors: `x` of any shape and kind, `y` as it is in a [`Batch`], that is integers N
+    /// for categories, numbers N×C for several categories (1 is yes), numbers N or N×n for values.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn from_tensors(x: &Tensor, y: &Tensor, task: Task) -> Result<Self> {
+        let shape: Vec<usize> = x.size().iter().map(|&s| s as usize).collect();
+        let invalid = |why: String| Error::config("from_arrays", why);
+        let flat = x.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
+        let x = ArrayD::from_shape_vec(shape, Vec::<f32>::try_from(&flat)?)
+            .map_err(|e| invalid(e.to_string()))?;
+        let flat = y.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape([-1])?;
+        let numbers = Vec::<f64>::try_from(&flat)?;
+        let width = match &task {
+            Task::Category { .. } => 1,
+            other => other.n_out(),
+        };
+        if width == 0 || numbers.len() != width * y.size().first().map_or(0, |&n| n as usize) {
+            return Err(invalid(format!("targets {:?} for {} outputs", y.size(), task.n_out())));
+        }
+        let target = |row: &[f64]| match &task {
+            // A negative number becomes a category that is not in the vocabulary, and is refused.
+            Task::Category { .. } => {
+                Target::Category(if row[0] < 0.0 { usize::MAX } else { row[0] as usize })
+            }
+            Task::Categories { .. } => {
+                Target::Categories((0..width).filter(|&c| row[c] != 0.0).collect())
+            }
+            Task::Values { .. } => Target::Values(row.iter().map(|&v| v as f32).collect()),
+        };
+        let targets = numbers.chunks_exact(width).map(target).collect();
+        Self::new(x, targets, task)
+    }
+
+    /// Both, one after the other.
+    pub(in crate::data) fn join(mut self, other: Self) -> Result<Self> {
+        if self.row != other.row || self.task != other.task {
+            let why = format!("rows of {:?} and of {:?}, or other tasks", self.row, other.row);
+            return Err(Error::config("from_arrays", why));
+        }
+        self.x.extend(other.x);
+        self.targets.extend(other.targets);
+        Ok(self)
+    }
+
+    /// The batch of the given rows.
+    pub(in crate::data) fn batch(&self, items: Vec<usize>, device: Device) -> Result<Batch> {
+        let n: usize = self.row.iter().product();
+        let x: Vec<f32> = items.iter().flat_map(|&i| &self.x[i * n..][..n]).copied().collect();
+        let shape: Vec<_> = [items.len()].iter().chain(&self.row).map(|&s| s as i64).collect();
+        let x = Tensor::f_from_slice(&x)?.f_view(&shape[..])?.f_to_device(device)?;
+        let targets: Vec<_> = items.iter().map(|&i| self.targets[i].clone()).collect();
+        let y = Column::new(&targets, &self.task, |k| self.name(items[k]))?;
+        let y = y.map(|y| y.to_device(device)).transpose()?;
+        Ok(Batch { x, y, items })
+    }
+}
+
+impl Dataset for Arrays {
+    fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample> {
+        let why = format!("{} is a row of numbers, not an image", self.name(index));
+        Err(Error::config("from_arrays", why))
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("item {index}")
+    }
+
+    fn task(&self) -> Task {
+        self.task.clone()
+    }
+
+    fn target(&self, index: usize) -> Result<Target> {
+        Ok(self.targets[index].clone())
+    }
+}

@@ -1,0 +1,330 @@
+//! How the items of one batch become tensors.
+
+use super::{buffers::Buffers, targets::Column, prefetch::Job, skip::{OnError, Skipped}};
+use crate::{data::{cache::presized::Presized, dataset::Dataset}, error::{Error, Result}, image::Image, sample::{Batch, Sample, Split, Target, Task}, seed::{Seed, Stream}, sys::{Slots, self}, transform::{BatchTransform, ItemTransform, Plan, self}};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tch::{Device, Tensor};
+
+/// What all batches of a pass share.
+pub(in crate::data) struct Pass {
+    pub(in crate::data) dataset: Arc<dyn Dataset>,
+    pub(in crate::data) item_tfms: Arc<[Arc<dyn ItemTransform>]>,
+    pub(in crate::data) batch_tfms: Arc<[Arc<dyn BatchTransform>]>,
+    pub(in crate::data) presized: Option<Presized>,
+    pub(in crate::data) split: Split,
+    pub(in crate::data) seed: Seed,
+    pub(in crate::data) pass: u64,
+    pub(in crate::data) task: Task,
+    pub(in crate::data) on_error: OnError,
+    pub(in crate::data) skipped: Arc<Skipped>,
+    /// Whether the batch transforms are carried out on the workers, not on a device.
+    pub(in crate::data) on_workers: bool,
+    pub(in crate::data) buffers: Arc<Buffers>,
+}
+
+/// One use of an item.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::data) struct Draw {
+    pub(in crate::data) item: usize,
+    /// 0 where an item comes first in a pass; counts where it is drawn again, so that it is
+    /// transformed differently each time.
+    pub(in crate::data) again: u32,
+}
+
+impl Pass {
+    /// The sample of an item, transformed.
+    pub(in crate::data) fn sample(&self, draw: Draw) -> Result<Sample> {
+        let sample = match &self.presized {
+            Some(presized) => presized.get(&*self.dataset, draw.item, self.split)?,
+            None => self.dataset.get(draw.item)?,
+        };
+        self.transform(sample, draw)
+    }
+
+    fn transform(&self, mut sample: Sample, draw: Draw) -> Result<Sample> {
+        let pass = self.pass | u64::from(draw.again) << 40;
+        let mut rng = self.seed.rng(Stream::Item { pass, index: draw.item as u64 });
+        for tfm in &*self.item_tfms {
+            sample = tfm.apply(sample, self.split, &mut rng).map_err(|e| Error::Transform {
+                transform: format!("{tfm:?}"),
+                item: self.dataset.name(draw.item),
+                source: Box::new(e),
+            })?;
+        }
+        Ok(sample)
+    }
+}
+
+/// A batch to be loaded. Its memory is laid out when its first item is there, and each item is written
+/// to its place in it by the thread that loads it.
+pub(in crate::data) struct BatchJob {
+    pass: Arc<Pass>,
+    /// The batch's number in its pass.
+    index: u64,
+    draws: Vec<Draw>,
+    frame: Mutex<Option<Arc<Frame>>>,
+}
+
+/// What became of an item: its pixels are in their place if they fit there.
+pub(in crate::data) struct Placed {
+    size: (u32, u32),
+    channels: u8,
+    target: Target,
+}
+
+/// The memory of a batch and what is to be done to its images.
+struct Frame {
+    size: (u32, u32),
+    channels: u8,
+    plan: Plan,
+    pixels: Pixels<Slots<u8>, Slots<f32>>,
+}
+
+enum Pixels<B, F> {
+    /// As the item transforms left them, N×H×W×C.
+    Bytes(B),
+    /// As the plan leaves them, N×H×W×C.
+    Floats(F),
+}
+
+impl BatchJob {
+    pub(in crate::data) fn new(pass: Arc<Pass>, index: u64, draws: Vec<Draw>) -> Self {
+        Self { pass, index, draws, frame: Mutex::new(None) }
+    }
+
+    /// The frame, laid out for `image` if it is the first.
+    fn frame(&self, image: &Image) -> Result<Arc<Frame>> {
+        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(frame) = &*frame {
+            return Ok(frame.clone());
+        }
+        let new = Arc::new(self.lay_out(image)?);
+        *frame = Some(new.clone());
+        Ok(new)
+    }
+
+    fn lay_out(&self, image: &Image) -> Result<Frame> {
+        let (pass, n) = (&self.pass, self.draws.len());
+        let (size, channels) = ((image.width(), image.height()), image.channels());
+        let mut rng = pass.seed.rng(Stream::Batch { pass: pass.pass, index: self.index });
+        let plan = transform::plan(&pass.batch_tfms, n, size, channels, pass.split, &mut rng)?;
+        let volume = |(w, h): (u32, u32)| w as usize * h as usize * usize::from(channels);
+        // Without batch transforms a batch is kept as bytes, a quarter of the memory, till it is taken.
+        let pixels = if pass.on_workers && !pass.batch_tfms.is_empty() {
+            let each = volume(plan.output_size());
+            Pixels::Floats(Slots::new(pass.buffers.floats(n * each), each))
+        } else {
+            let each = volume(size);
+            Pixels::Bytes(Slots::new(pass.buffers.bytes(n * each), each))
+        };
+        Ok(Frame { size, channels, plan, pixels })
+    }
+}
+
+impl Frame {
+    fn fits(&self, image: &Image) -> bool {
+        self.size == (image.width(), image.height()) && self.channels == image.channels()
+    }
+
+    /// Writes an image to place `k`.
+    fn place(&self, k: usize, image: &Image) -> Result<()> {
+        let from = image.pixels();
+        let done = match &self.pixels {
+            Pixels::Bytes(bytes) => bytes.fill(k, |to| {
+                to.copy_from_slice(from);
+                Ok(())
+            }),
+            Pixels::Floats(floats) => floats.fill(k, |to| self.plan.execute_image(k, from, to)),
+        };
+        done.unwrap_or_else(|| Err(Error::Worker { why: format!("place {k} was written before") }))
+    }
+}
+
+impl Job for BatchJob {
+    type Part = Placed;
+    /// `None` if every item was skipped.
+    type Whole = Option<HostBatch>;
+
+    fn parts(&self) -> usize {
+        self.draws.len()
+    }
+
+    fn part(&self, k: usize) -> Result<Placed> {
+        let Sample { image, target } = self.pass.sample(self.draws[k])?;
+        let frame = self.frame(&image)?;
+        if frame.fits(&image) {
+            frame.place(k, &image)?;
+        }
+        Ok(Placed { size: (image.width(), image.height()), channels: image.channels(), target })
+    }
+
+    fn part_name(&self, k: usize) -> String {
+        self.pass.dataset.name(self.draws[k].item)
+    }
+
+    fn whole(&self, parts: Vec<Result<Placed>>) -> Result<Option<HostBatch>> {
+        let (mut kept, mut placed) = (vec![], vec![]);
+        for (k, part) in parts.into_iter().enumerate() {
+            match part {
+                Ok(part) => {
+                    kept.push(k);
+                    placed.push(part);
+                }
+                Err(e) if self.pass.on_error == OnError::Skip && Skipped::may(&e) => {
+                    self.pass.skipped.add(self.draws[k].item, &e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        if kept.is_empty() {
+            return Ok(None);
+        }
+        let items: Vec<usize> = kept.iter().map(|&k| self.draws[k].item).collect();
+        let name = |k: usize| self.pass.dataset.name(items[k]);
+        all_alike(&placed, name)?;
+        let targets: Vec<_> = placed.into_iter().map(|p| p.target).collect();
+        let y = Column::new(&targets, &self.pass.task, name)?;
+        let frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let frame = frame.and_then(Arc::into_inner);
+        let gone = || Error::Worker { why: "the memory of a batch is gone".into() };
+        let Frame { size, channels, mut plan, pixels } = frame.ok_or_else(gone)?;
+        let whole = kept.len() == self.draws.len();
+        let x = match pixels {
+            Pixels::Bytes(slots) if whole => Pixels::Bytes(slots.into_vec()),
+            Pixels::Bytes(slots) => Pixels::Bytes(keep(slots.into_vec(), &kept, self.draws.len())),
+            Pixels::Floats(slots) if whole => Pixels::Floats(slots.into_vec()),
+            Pixels::Floats(slots) => {
+                Pixels::Floats(keep(slots.into_vec(), &kept, self.draws.len()))
+            }
+        };
+        if !whole {
+            plan.keep(&kept);
+        }
+        let buffers = Arc::downgrade(&self.pass.buffers);
+        Ok(Some(HostBatch { x, size, channels, plan, y, items, buffers }))
+    }
+}
+
+/// Which items differ does not depend on which one was there first.
+fn all_alike(placed: &[Placed], name: impl Fn(usize) -> String) -> Result<()> {
+    let first = &placed[0];
+    for (k, other) in placed.iter().enumerate() {
+        if other.size != first.size {
+            return Err(Error::Collate {
+                first: name(0),
+                first_size: first.size,
+                other: name(k),
+                other_size: other.size,
+            });
+        }
+        if other.channels != first.channels {
+            let why = format!("has {} channels, others have {}", other.channels, first.channels);
+            return Err(Error::Image { item: name(k), source: why.into() });
+        }
+    }
+    Ok(())
+}
+
+/// The `kept` ones of `n` equal parts.
+fn keep<T: Copy>(mut data: Vec<T>, kept: &[usize], n: usize) -> Vec<T> {
+    let each = data.len() / n;
+    for (to, &from) in kept.iter().enumerate() {
+        data.copy_within(from * each..(from + 1) * each, to * each);
+    }
+    data.truncate(kept.len() * each);
+    data
+}
+
+/// A batch before it is on its device.
+pub(in crate::data) struct HostBatch {
+    x: Pixels<Vec<u8>, Vec<f32>>,
+    size: (u32, u32),
+    channels: u8,
+    plan: Plan,
+    y: Option<Column>,
+    items: Vec<usize>,
+    buffers: Weak<Buffers>,
+}
+
+impl HostBatch {
+    /// The batch on `device`.
+    pub(in crate::data) fn placed_on(self, device: Device) -> Result<Batch> {
+        let Self { x, size, channels, plan, y, items, buffers } = self;
+        let n = items.len() as i64;
+        let x = match x {
+            Pixels::Floats(floats) => {
+                let shape = (plan.output_size(), channels);
+                let x = lent(floats, n, shape, buffers)?;
+                plan.tensor_steps(move_to(x, device)?)?
+            }
+            Pixels::Bytes(bytes) if device == Device::Cpu => {
+                let x = lent(to_floats(&bytes, &buffers), n, (size, channels), buffers.clone())?;
+                give_back(&buffers, bytes);
+                x
+            }
+            Pixels::Bytes(bytes) => {
+                let (w, h) = (i64::from(size.0), i64::from(size.1));
+                let shape = [n, h, w, i64::from(channels)];
+                let x = bytes_on(&bytes, &shape, device)?;
+                give_back(&buffers, bytes);
+                plan.execute_tensor(&x)?
+            }
+        };
+        let y = y.map(|y| y.to_device(device)).transpose()?;
+        Ok(Batch { x, y, items })
+    }
+}
+
+fn give_back(buffers: &Weak<Buffers>, bytes: Vec<u8>) {
+    if let Some(buffers) = buffers.upgrade() {
+        buffers.give_bytes(bytes);
+    }
+}
+
+/// Bytes as values from 0 to 1.
+fn to_floats(bytes: &[u8], buffers: &Weak<Buffers>) -> Vec<f32> {
+    let mut floats = match buffers.upgrade() {
+        Some(buffers) => buffers.floats(bytes.len()),
+        None => vec![0.0; bytes.len()],
+    };
+    sys::fractions(bytes, &mut floats);
+    floats
+}
+
+/// N×C×H×W over N×H×W×C floats, whose memory goes back to `buffers` when the last use of it ends.
+fn lent(
+    floats: Vec<f32>,
+    n: i64,
+    ((w, h), c): ((u32, u32), u8),
+    buffers: Weak<Buffers>,
+) -> Result<Tensor> {
+    let (w, h, c) = (i64::from(w), i64::from(h), i64::from(c));
+    sys::tensor_lent(floats, &[n, c, h, w], &[h * w * c, 1, w * c, c], move |used| {
+        if let Some(buffers) = buffers.upgrade() {
+            buffers.give_floats(used);
+        }
+    })
+}
+
+/// Bytes on `device`, copied without waiting where that is possible.
+fn bytes_on(bytes: &[u8], shape: &[i64], device: Device) -> Result<Tensor> {
+    match device {
+        Device::Cuda(_) => {
+            let pinned = sys::pinned_bytes(bytes, shape, device)?;
+            Ok(pinned.f_to_device_(device, pinned.kind(), true, false)?)
+        }
+        device => Ok(Tensor::f_from_slice(bytes)?.f_view(shape)?.f_to_device(device)?),
+    }
+}
+
+/// A tensor on `device`, copied without waiting where that is possible.
+pub(in crate::data) fn move_to(x: Tensor, device: Device) -> Result<Tensor> {
+    match device {
+        Device::Cpu => Ok(x),
+        Device::Cuda(_) => {
+            let kind = x.kind();
+            Ok(x.f_pin_memory(device)?.f_to_device_(device, kind, true, false)?)
+        }
+        device => Ok(x.f_to_device(device)?),
+    }
+}

@@ -1,0 +1,427 @@
+//! One list of items as batches, pass after pass.
+
+use super::{order, arrays::Arrays, batch::{BatchJob, Draw, Pass}, options::{LoaderOptions, Settings}, pool::Pool, prefetch::Prefetch, skip::Skipped};
+use crate::{data::{cache::presized::Presized, dataset::Dataset}, error::{Error, Result}, sample::{Batch, Sample, Split, Task}, seed::Stream, transform::{BatchTransform, ItemTransform}};
+use std::{fmt, sync::Arc};
+use tch::Device;
+
+/// One list of items as batches on a device: the training or the validation side of
+/// [`DataLoaders`](crate::data::DataLoaders). A clone is another handle to the same data.
+///
+/// Each pass has a number, and everything random in it follows from the seed and that number: its
+/// order, the item transforms of each item, the batch transforms of each batch. So a pass is the same
+/// for any number of workers and can be taken up at any batch.
+#[derive(Clone)]
+pub struct DataLoader {
+    data: Data,
+    items: Arc<[usize]>,
+    /// The running sums of the items' weights, if they are drawn by weight.
+    weights: Option<Arc<[f64]>>,
+    settings: Settings,
+    pool: Arc<Pool>,
+}
+
+#[derive(Clone)]
+pub(in crate::data) enum Data {
+    Images(Images),
+    Arrays(Arc<Arrays>),
+}
+
+/// Images and what is done to them.
+#[derive(Clone)]
+pub(in crate::data) struct Images {
+    pub(in crate::data) dataset: Arc<dyn Dataset>,
+    pub(in crate::data) item_tfms: Arc<[Arc<dyn ItemTransform>]>,
+    pub(in crate::data) batch_tfms: Arc<[Arc<dyn BatchTransform>]>,
+    pub(in crate::data) skipped: Arc<Skipped>,
+    pub(in crate::data) presized: Option<Presized>,
+}
+
+impl fmt::Debug for DataLoader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataLoader")
+            .field("items", &self.items.len())
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DataLoader {
+    pub(in crate::data) fn new(
+        data: Data,
+        items: Vec<usize>,
+        settings: Settings,
+        pool: Option<Arc<Pool>>,
+    ) -> Result<Self> {
+        let pool = pool.filter(|p| p.workers() == settings.workers);
+        let pool = pool.unwrap_or_else(|| Arc::new(Pool::new(settings.workers)));
+        Self { data, items: items.into(), weights: None, settings, pool }.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        let (n, bs) = (self.items.len(), self.settings.bs);
+        if bs == 0 {
+            return Err(Error::config("bs", "a batch needs at least one item"));
+        }
+        if n > 0 && bs > n && self.settings.drop_last() {
+            let why = format!(
+                "{bs} is more than the {n} training items, and the last, partial batch is dropped: \
+                 take {n} or less, or `drop_last(false)`"
+            );
+            return Err(Error::config("bs", why));
+        }
+        Ok(self)
+    }
+
+    /// The same data with other settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the batch size is 0, or larger than the number of items while the last,
+    /// partial batch is dropped.
+    ///
+    /// ```no_run
+    /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
+    /// use finetune::{data::LoaderOptions, sample::Split};
+    ///
+    /// // The training items as in validation: all of them, in order, centre crops.
+    /// let options = LoaderOptions::new().shuffle(false).drop_last(false).split(Split::Valid);
+    /// let plain = dls.train().with(options)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn with(&self, options: LoaderOptions) -> Result<Self> {
+        let mut new = self.clone();
+        options.apply(&mut new.settings);
+        if new.settings.workers != new.pool.workers() {
+            new.pool = Arc::new(Pool::new(new.settings.workers));
+        }
+        new.checked()
+    }
+
+    /// The same items with the transforms of training or of validation, in the same order and number.
+    #[must_use]
+    pub fn with_split(&self, split: Split) -> Self {
+        let (shuffle, drop_last) = (self.settings.shuffle, Some(self.settings.drop_last()));
+        let settings = Settings { split, shuffle, drop_last, ..self.settings.clone() };
+        Self { settings, ..self.clone() }
+    }
+
+    /// What keeps decoded images, if anything does.
+    pub(in crate::data) fn presized(&self) -> Option<&Presized> {
+        match &self.data {
+            Data::Images(images) => images.presized.as_ref(),
+            Data::Arrays(_) => None,
+        }
+    }
+
+    /// The same with items drawn by weight, given by the running sums of their weights.
+    pub(in crate::data) fn with_weights(&self, sums: Arc<[f64]>) -> Self {
+        Self { weights: Some(sums), ..self.clone() }
+    }
+
+    /// The same settings for other items of the same data set, given by position.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a position is beyond the data set.
+    pub fn of_items(&self, items: impl Into<Vec<usize>>) -> Result<Self> {
+        let items = items.into();
+        let n = self.dataset().len();
+        if let Some(far) = items.iter().find(|&&i| i >= n) {
+            return Err(Error::config("items", format!("{far} is beyond the {n} items")));
+        }
+        Self { items: items.into(), weights: None, ..self.clone() }.checked()
+    }
+
+    /// The number of items. A pass may leave out the last few: see [`n_batches`](Self::n_batches).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are no items.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The number of batches in a pass.
+    #[must_use]
+    pub fn n_batches(&self) -> usize {
+        let (n, bs) = (self.items.len(), self.settings.bs);
+        if self.settings.drop_last() { n / bs } else { n.div_ceil(bs) }
+    }
+
+    /// The number of items in a full batch.
+    #[must_use]
+    pub fn batch_size(&self) -> usize {
+        self.settings.bs
+    }
+
+    /// The number of threads that load; 0 for the thread that asks.
+    #[must_use]
+    pub fn num_workers(&self) -> usize {
+        self.settings.workers
+    }
+
+    /// Whether the transforms are those of training or of validation.
+    #[must_use]
+    pub fn split(&self) -> Split {
+        self.settings.split
+    }
+
+    /// The positions of the items in the data set, in the order of a pass that is not shuffled.
+    #[must_use]
+    pub fn items(&self) -> &[usize] {
+        &self.items
+    }
+
+    /// The data set, which the training and the validation side share.
+    #[must_use]
+    pub fn dataset(&self) -> &dyn Dataset {
+        match &self.data {
+            Data::Images(images) => &*images.dataset,
+            Data::Arrays(arrays) => &**arrays,
+        }
+    }
+
+    /// What the targets are.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        self.dataset().task()
+    }
+
+    /// Where the batches are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.settings.device
+    }
+
+    /// The item transforms. None for arrays.
+    #[must_use]
+    pub fn item_tfms(&self) -> &[Arc<dyn ItemTransform>] {
+        match &self.data {
+            Data::Images(images) => &images.item_tfms,
+            Data::Arrays(_) => &[],
+        }
+    }
+
+    /// The batch transforms, in the order in which they run. None for arrays.
+    #[must_use]
+    pub fn batch_tfms(&self) -> &[Arc<dyn BatchTransform>] {
+        match &self.data {
+            Data::Images(images) => &images.batch_tfms,
+            Data::Arrays(_) => &[],
+        }
+    }
+
+    /// Whether the items are images, not rows of numbers.
+    #[must_use]
+    pub fn has_images(&self) -> bool {
+        matches!(self.data, Data::Images(_))
+    }
+
+    pub(in crate::data) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(in crate::data) fn data(&self) -> &Data {
+        &self.data
+    }
+
+    pub(in crate::data) fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+
+    pub(in crate::data) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// On the threads of another loader, if it has as many.
+    pub(in crate::data) fn sharing(mut self, other: &Self) -> Self {
+        if other.pool.workers() == self.pool.workers() {
+            self.pool = other.pool.clone();
+        }
+        self
+    }
+
+    /// The batches of a pass. They are loaded ahead; dropping them early stops that.
+    #[must_use]
+    pub fn batches(&self, pass: u64) -> Batches {
+        self.batches_from(pass, 0)
+    }
+
+    /// The batches of a pass from number `first` on, bit for bit those that
+    /// [`batches`](Self::batches) comes to. The earlier ones are not loaded.
+    #[must_use]
+    pub fn batches_from(&self, pass: u64, first: usize) -> Batches {
+        let device = self.settings.device;
+        let chunks = Chunks {
+            order: self.order(pass),
+            bs: self.settings.bs,
+            next: first.min(self.n_batches()),
+            end: self.n_batches(),
+        };
+        let kind = match (&self.data, self.pool.threads()) {
+            (Data::Arrays(arrays), _) => Kind::Arrays { arrays: arrays.clone(), chunks },
+            (_, Err(e)) => Kind::Failed(Some(e)),
+            (Data::Images(images), Ok(pool)) => {
+                let pass = self.pass(images, pass);
+                let cache = images.presized.clone();
+                Kind::Images(Prefetch::new(pool, Jobs { pass, chunks }), cache)
+            }
+        };
+        Batches { kind, device }
+    }
+
+    /// The first batch of pass 0.
+    ///
+    /// # Errors
+    /// What keeps its items from being loaded, and [`Error::EmptySplit`] if there are none.
+    pub fn one_batch(&self) -> Result<Batch> {
+        let split = match self.settings.split {
+            Split::Train => "training",
+            Split::Valid => "validation",
+        };
+        let none = || Error::EmptySplit { split, why: "there is no batch to take".into() };
+        self.batches(0).next().unwrap_or_else(|| Err(none()))
+    }
+
+    /// An item as it is before it joins a batch of pass `pass`: after the item transforms.
+    ///
+    /// # Errors
+    /// What keeps it from being loaded, and [`Error::Config`] if these are arrays or it is not there.
+    pub fn sample(&self, item: usize, pass: u64) -> Result<Sample> {
+        if item >= self.dataset().len() {
+            return Err(Error::config("item", format!("{item} is beyond the data set")));
+        }
+        match &self.data {
+            Data::Images(images) => self.pass(images, pass).sample(Draw { item, again: 0 }),
+            Data::Arrays(arrays) => arrays.get(item),
+        }
+    }
+
+    fn pass(&self, images: &Images, pass: u64) -> Arc<Pass> {
+        Arc::new(Pass {
+            dataset: images.dataset.clone(),
+            item_tfms: images.item_tfms.clone(),
+            batch_tfms: images.batch_tfms.clone(),
+            split: self.settings.split,
+            seed: self.settings.seed,
+            pass,
+            task: images.dataset.task(),
+            on_error: self.settings.on_error,
+            presized: images.presized.clone(),
+            skipped: images.skipped.clone(),
+            on_workers: self.settings.device == Device::Cpu,
+            buffers: self.pool.buffers().clone(),
+        })
+    }
+
+    /// What a pass goes through, in order.
+    fn order(&self, pass: u64) -> Vec<Draw> {
+        let once = |&item: &usize| Draw { item, again: 0 };
+        let mut rng = self.settings.seed.rng(Stream::Shuffle { pass });
+        if let Some(sums) = &self.weights {
+            let mut drawn = vec![0; self.items.len()];
+            let draw = |k: usize| {
+                drawn[k] += 1;
+                Draw { item: self.items[k], again: drawn[k] - 1 }
+            };
+            return order::weighted(sums, self.items.len(), &mut rng)
+                .into_iter()
+                .map(draw)
+                .collect();
+        }
+        let mut draws: Vec<Draw> = self.items.iter().map(once).collect();
+        if self.settings.shuffle {
+            order::shuffle(&mut draws, &mut rng);
+        }
+        draws
+    }
+}
+
+/// An order in pieces.
+struct Chunks {
+    order: Vec<Draw>,
+    bs: usize,
+    next: usize,
+    end: usize,
+}
+
+impl Iterator for Chunks {
+    type Item = (u64, Vec<Draw>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.next;
+        if index == self.end {
+            return None;
+        }
+        self.next += 1;
+        let end = ((index + 1) * self.bs).min(self.order.len());
+        Some((index as u64, self.order[index * self.bs..end].to_vec()))
+    }
+}
+
+struct Jobs {
+    pass: Arc<Pass>,
+    chunks: Chunks,
+}
+
+impl Iterator for Jobs {
+    type Item = BatchJob;
+
+    fn next(&mut self) -> Option<BatchJob> {
+        let (index, draws) = self.chunks.next()?;
+        Some(BatchJob::new(self.pass.clone(), index, draws))
+    }
+}
+
+/// The batches of one pass, in order, on their device. An error is of one batch; the next may be well.
+pub struct Batches {
+    kind: Kind,
+    device: Device,
+}
+
+enum Kind {
+    Images(Prefetch<BatchJob, Jobs>, Option<Presized>),
+    Arrays { arrays: Arc<Arrays>, chunks: Chunks },
+    Failed(Option<Error>),
+}
+
+impl fmt::Debug for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batches").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.kind {
+            Kind::Images(batches, cache) => loop {
+                match batches.next() {
+                    Some(Ok(None)) => {}
+                    Some(Ok(Some(batch))) => {
+                        let placed = batch.placed_on(self.device);
+                        // Not before: the memory of its bytes serves again.
+                        batches.run_ahead();
+                        return Some(placed);
+                    }
+                    Some(Err(e)) => return Some(Err(e)),
+                    None => {
+                        if let Some(cache) = cache.take() {
+                            cache.settle();
+                        }
+                        return None;
+                    }
+                }
+            },
+            Kind::Arrays { arrays, chunks } => {
+                let (_, draws) = chunks.next()?;
+                let items = draws.into_iter().map(|d| d.item).collect();
+                Some(arrays.batch(items, self.device))
+            }
+            Kind::Failed(e) => e.take().map(Err),
+        }
+    }
+}

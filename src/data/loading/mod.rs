@@ -1,0 +1,20 @@
+//! Batches: the order of an epoch, the workers, and the way of a batch to the device.
+
+pub(in crate::data) mod arrays;
+pub(in crate::data) mod batch;
+pub(in crate::data) mod buffers;
+pub(in crate::data) mod loader;
+pub(in crate::data) mod options;
+pub(in crate::data) mod order;
+pub(in crate::data) mod pool;
+pub(in crate::data) mod prefetch;
+pub(in crate::data) mod skip;
+pub(in crate::data) mod targets;
+pub(in crate::data) mod weighted;
+
+pub use {
+    arrays::Arrays,
+    loader::{Batches, DataLoader},
+    options::LoaderOptions,
+    skip::{OnError, SkippedItem},
+};

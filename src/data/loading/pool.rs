@@ -1,0 +1,43 @@
+//! The threads of a loader.
+
+use super::buffers::Buffers;
+use crate::error::{Error, Result};
+use rayon::ThreadPool;
+use std::sync::{Arc, OnceLock};
+
+/// The threads that load, started when they are first needed, and the memory that they fill, both
+/// shared by the training and the validation side.
+pub(in crate::data) struct Pool {
+    workers: usize,
+    buffers: Arc<Buffers>,
+    threads: OnceLock<Result<Arc<ThreadPool>, String>>,
+}
+
+impl Pool {
+    pub(in crate::data) fn new(workers: usize) -> Self {
+        Self { workers, buffers: Arc::default(), threads: OnceLock::new() }
+    }
+
+    /// How many threads there are; 0 for the thread that asks.
+    pub(in crate::data) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    pub(in crate::data) fn buffers(&self) -> &Arc<Buffers> {
+        &self.buffers
+    }
+
+    /// The threads; none for no workers.
+    pub(in crate::data) fn threads(&self) -> Result<Option<Arc<ThreadPool>>> {
+        if self.workers == 0 {
+            return Ok(None);
+        }
+        let start = || {
+            let threads = rayon::ThreadPoolBuilder::new().num_threads(self.workers);
+            let threads = threads.thread_name(|i| format!("finetune-data-{i}")).build();
+            threads.map(Arc::new).map_err(|e| e.to_string())
+        };
+        let threads = self.threads.get_or_init(start).clone();
+        threads.map(Some).map_err(|why| Error::config("num_workers", why))
+    }
+}

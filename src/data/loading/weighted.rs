@@ -1,0 +1,80 @@
+//! Items drawn by weight, for classes of unequal size.
+
+use crate::{data::{DataLoader, DataLoaders}, error::{Error, Result}, sample::Target};
+
+impl DataLoader {
+    /// The same items, drawn with replacement: in each pass as many as there are, each as often as its
+    /// weight says, one weight for each of [`items`](Self::items). An item that is drawn again is
+    /// transformed differently. fastai's `WeightedDL`:
+    /// <https://docs.fast.ai/callback.data.html#weighteddl>.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are not as many weights as items, one is negative or no number, or
+    /// all are 0.
+    pub fn weighted(&self, weights: &[f64]) -> Result<Self> {
+        let invalid = |why: String| Err(Error::config("weights", why));
+        if weights.len() != self.len() {
+            return invalid(format!("{} weights for {} items", weights.len(), self.len()));
+        }
+        if let Some(w) = weights.iter().find(|w| !w.is_finite() || **w < 0.0) {
+            return invalid(format!("{w} is no weight: take finite numbers from 0"));
+        }
+        let mut sum = 0.0;
+        let sums: Vec<f64> = weights
+            .iter()
+            .map(|w| {
+                sum += w;
+                sum
+            })
+            .collect();
+        if !(sum > 0.0 && sum.is_finite()) {
+            return invalid(format!("they add up to {sum}, so that nothing can be drawn"));
+        }
+        Ok(self.with_weights(sums.into()))
+    }
+}
+
+impl DataLoaders {
+    /// The same data with training items drawn by weight, one for each of the training items in the
+    /// order of [`items`](DataLoader::items): see [`DataLoader::weighted`].
+    ///
+    /// # Errors
+    /// As [`DataLoader::weighted`].
+    pub fn weighted(&self, weights: &[f64]) -> Result<Self> {
+        let train = self.train().weighted(weights)?;
+        Ok(self.with_train(train))
+    }
+
+    /// The same data with training items drawn so that every category is as likely: each item weighs
+    /// one over the number of training items of its category. For items of several categories the
+    /// rarest one decides, and items of none weigh as much as those of the most frequent one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the targets are no categories.
+    ///
+    /// ```no_run
+    /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
+    /// let dls = dls.balanced()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn balanced(&self) -> Result<Self> {
+        let train = self.train();
+        let mut counts = vec![0usize; self.task().vocab().len()];
+        let categories = |item: &usize| match train.dataset().target(*item)? {
+            Target::Category(c) => Ok(vec![c]),
+            Target::Categories(found) => Ok(found),
+            other => {
+                let why = format!("{other:?} of {} is no category", self.name(*item));
+                Err(Error::config("balanced", why))
+            }
+        };
+        let of_items = train.items().iter().map(categories).collect::<Result<Vec<_>>>()?;
+        for &c in of_items.iter().flatten() {
+            counts[c] += 1;
+        }
+        let most = counts.iter().copied().max().unwrap_or(0).max(1);
+        let rarest = |found: &Vec<usize>| found.iter().map(|&c| counts[c]).min().unwrap_or(most);
+        let weights: Vec<f64> = of_items.iter().map(|f| 1.0 / rarest(f) as f64).collect();
+        self.weighted(&weights)
+    }
+}

@@ -1,0 +1,290 @@
+//! `untar_data`: a data set from the network, unpacked, once.
+
+use super::{Download, fastai_home::{fastai_home, fastai_path}, unpack::{Limits, unpack}, datasets::{Record, record}};
+use crate::error::{Error, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use md5::{Digest as _, Md5};
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+/// Downloads a data set and unpacks it, unless that was done before, and tells where it is: fastai's
+/// `untar_data` (<https://docs.fast.ai/data.external.html#untar_data>).
+///
+/// fastai's folders and settings are used (see [`fastai_path`]), so what Python has downloaded is found
+/// and the other way round. See [`UntarData`] for choices.
+///
+/// # Errors
+/// As [`UntarData::get`].
+///
+/// ```no_run
+/// use finetune::data::{URLs, get_image_files, untar_data};
+///
+/// let path = untar_data(URLs::PETS)?;
+/// let files = get_image_files(&path.join("images"))?;
+/// # Ok::<(), finetune::Error>(())
+/// ```
+pub fn untar_data(what: impl Into<UntarData>) -> Result<PathBuf> {
+    what.into().get()
+}
+
+/// A data set that is to be downloaded and unpacked: what [`untar_data`] does, with choices.
+///
+/// The archive may be a tar file, plain or gzipped, or a zip file. It is unpacked beside its place and
+/// renamed, so a folder of the wanted name is complete. What an archive may do is limited: no path and
+/// no link may lead out of it, there may be no devices, and what it unpacks to has a limit.
+///
+/// ```no_run
+/// use finetune::data::{URLs, UntarData, untar_data};
+///
+/// let path = untar_data(UntarData::new(URLs::CIFAR).data("/big/disk").force(true))?;
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct UntarData {
+    url: String,
+    archive: Option<PathBuf>,
+    data: Option<PathBuf>,
+    sha256: Option<String>,
+    force: bool,
+    limits: Limits,
+    quiet: bool,
+    download: Option<Download>,
+}
+
+impl From<&str> for UntarData {
+    fn from(url: &str) -> Self {
+        Self::new(url)
+    }
+}
+
+impl UntarData {
+    /// The data set at `url`, such as one of [`URLs`](crate::data::URLs).
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            archive: None,
+            data: None,
+            sha256: None,
+            force: false,
+            limits: Limits { bytes: 1 << 38, files: 10_000_000 },
+            quiet: false,
+            download: None,
+        }
+    }
+
+    /// The folder for the archive. A relative one is below fastai's folder, as fastai has it. Default:
+    /// `archive` of fastai's settings.
+    #[must_use]
+    pub fn archive(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.archive = Some(folder.into());
+        self
+    }
+
+    /// The folder in which the data set's own folder is to be. A relative one is below fastai's folder,
+    /// as fastai has it. Default: `data` of fastai's settings.
+    #[must_use]
+    pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data = Some(folder.into());
+        self
+    }
+
+    /// The SHA-256 of the archive in hexadecimal, or its first 8 digits and more. Default: none; for
+    /// [`URLs`](crate::data::URLs), the length and the MD5 of the first mebibyte are compared with what
+    /// fastai records.
+    #[must_use]
+    pub fn sha256(mut self, digits: impl Into<String>) -> Self {
+        self.sha256 = Some(digits.into());
+        self
+    }
+
+    /// Whether to download and unpack anew what is there. The old data stay until the new are complete.
+    /// Default: false.
+    #[must_use]
+    pub fn force(mut self, yes: bool) -> Self {
+        self.force = yes;
+        self
+    }
+
+    /// How many bytes the archive may unpack to. Default: 2³⁸ (256 GiB).
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.limits.bytes = bytes;
+        self
+    }
+
+    /// How many entries the archive may have. Default: ten million.
+    #[must_use]
+    pub fn max_files(mut self, files: u64) -> Self {
+        self.limits.files = files;
+        self
+    }
+
+    /// Whether to show no progress bars. They are shown on terminals only in any case. Default: false.
+    #[must_use]
+    pub fn quiet(mut self, yes: bool) -> Self {
+        self.quiet = yes;
+        self
+    }
+
+    /// How to download: retries, limits and the like. Its address and checksum are those of this.
+    /// Default: as [`Download::new`].
+    #[must_use]
+    pub fn download(mut self, how: Download) -> Self {
+        self.download = Some(how);
+        self
+    }
+
+    /// Sees to it that the data set is there, and tells where.
+    ///
+    /// # Errors
+    /// [`Error::Download`] if the archive cannot be had or is not what was promised; it says where to
+    /// place it by hand. [`Error::Archive`] if it cannot be unpacked, [`Error::Io`] if a file cannot be
+    /// written, [`Error::Config`] if the address names no archive.
+    pub fn get(&self) -> Result<PathBuf> {
+        let name = archive_name(&self.url)?;
+        let folder = |own: &Option<PathBuf>, kind| match own {
+            Some(folder) => fastai_home().join(folder),
+            None => fastai_path(kind),
+        };
+        let (archives, data) = (folder(&self.archive, "archive"), folder(&self.data, "data"));
+        let (archive, place) = (archives.join(name), data.join(stem(name)));
+        if place.exists() && !self.force {
+            return Ok(place);
+        }
+        for folder in [&archives, &data] {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        // The lock that fastai takes: two programs do not unpack the same.
+        let lock = archives.join(format!("{name}.lock"));
+        let held = File::create(&lock).map_err(Error::io(&lock))?;
+        match held.lock() {
+            Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(Error::io(lock)(e)),
+            _ => {}
+        }
+        if place.exists() && !self.force {
+            return Ok(place);
+        }
+        self.fetch(&archive)?;
+        self.unpack(&archive, &data, &place)?;
+        Ok(place)
+    }
+
+    /// Sees to it that the archive is there.
+    fn fetch(&self, archive: &Path) -> Result<()> {
+        let record = record(&self.url).filter(|_| self.sha256.is_none());
+        let mut download = match &self.download {
+            Some(how) => how.clone().url(&self.url),
+            None => Download::new(&self.url).quiet(self.quiet),
+        };
+        if let Some(digits) = &self.sha256 {
+            download = download.sha256(digits);
+        }
+        let stale = archive.exists() && !agrees(archive, record)?;
+        download.force(self.force || stale).to(archive)?;
+        if agrees(archive, record)? {
+            return Ok(());
+        }
+        fs::remove_file(archive).map_err(Error::io(archive))?;
+        let place = archive.display();
+        let why = format!(
+            "what came is not the archive that fastai records: its length or the MD5 of its first \
+             mebibyte differ, so it was removed. To take another version, give its `sha256`, or place \
+             it by hand at {place}"
+        );
+        Err(Error::Download { url: self.url.clone(), why })
+    }
+
+    /// Unpacks beside the place and renames.
+    fn unpack(&self, archive: &Path, data: &Path, place: &Path) -> Result<()> {
+        let beside = || {
+            let folder = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(data);
+            folder.map_err(Error::io(data))
+        };
+        let (new, old) = (beside()?, beside()?);
+        let target = match self.quiet {
+            true => ProgressDrawTarget::hidden(),
+            false => ProgressDrawTarget::stderr(),
+        };
+        let style =
+            ProgressStyle::with_template("unpacking {wide_bar} {bytes}/{total_bytes} {eta}")
+                .expect("the template is well-formed");
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+        let inner = new.path().join("content");
+        fs::create_dir(&inner).map_err(Error::io(&inner))?;
+        let content = unpack(archive, &inner, self.limits, &bar);
+        bar.finish_and_clear();
+        let content = content.map_err(|e| Error::Archive {
+            path: archive.to_owned(),
+            why: format!("{e}. Nothing of it was kept; `force(true)` downloads it anew"),
+        })?;
+        if place.exists() {
+            fs::rename(place, old.path().join("old")).map_err(Error::io(place))?;
+        }
+        fs::rename(&content, place).map_err(Error::io(place))
+    }
+}
+
+/// The name of the file at an address.
+fn archive_name(url: &str) -> Result<&str> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if name.is_empty() || [".", ".."].contains(&name) || name.contains(['\\', ':']) {
+        return Err(Error::config("url", format!("`{url}` names no archive")));
+    }
+    Ok(name)
+}
+
+/// The name of the folder that an archive becomes: without its ending, and without `.tar` before that.
+fn stem(name: &str) -> &str {
+    let stem = match name.rsplit_once('.') {
+        Some((stem, _)) if !stem.is_empty() => stem,
+        _ => name,
+    };
+    stem.strip_suffix(".tar").filter(|s| !s.is_empty()).unwrap_or(stem)
+}
+
+/// Whether an archive is the one that fastai records.
+fn agrees(archive: &Path, record: Option<Record>) -> Result<bool> {
+    let Some(record) = record else { return Ok(true) };
+    let head = || -> io::Result<(u64, Vec<u8>)> {
+        let (mut file, mut head) = (File::open(archive)?, vec![]);
+        file.by_ref().take(1 << 20).read_to_end(&mut head)?;
+        Ok((file.metadata()?.len(), head))
+    };
+    let (bytes, head) = head().map_err(Error::io(archive))?;
+    let md5: String = Md5::digest(&head).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(bytes == record.bytes && md5 == record.md5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::download::URLs;
+
+    #[test]
+    fn names_are_those_of_fastai() {
+        let folder = |url| stem(archive_name(url).unwrap()).to_owned();
+        assert_eq!(folder(URLs::PETS), "oxford-iiit-pet");
+        assert_eq!(folder(URLs::IMAGENETTE_160), "imagenette2-160");
+        assert_eq!(folder("http://a/b/photos.v2.tar.gz?version=3#x"), "photos.v2");
+        assert_eq!(folder("http://a/photos.zip"), "photos");
+        for bad in ["http://a/", "http://a/..", "http://a/b\\c.tgz", ""] {
+            assert!(matches!(archive_name(bad), Err(Error::Config { option: "url", .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_record_tells_another_archive() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"hello").unwrap();
+        let md5 = "5d41402abc4b2a76b9719d911017c592";
+        assert!(agrees(file.path(), Some(Record { bytes: 5, md5 })).unwrap());
+        assert!(!agrees(file.path(), Some(Record { bytes: 6, md5 })).unwrap());
+        assert!(!agrees(file.path(), record(URLs::MNIST_TINY)).unwrap());
+        assert!(agrees(file.path(), record("http://elsewhere/a.tgz")).unwrap());
+    }
+}

@@ -1,0 +1,6 @@
+//! Files of a learner: weights, checkpoints of runs, fastai checkpoints, TorchScript.
+
+pub(in crate::learner) mod checkpoint;
+pub(in crate::learner) mod fastai;
+pub(in crate::learner) mod torchscript;
+pub(crate) mod weights;

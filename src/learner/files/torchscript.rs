@@ -1,0 +1,40 @@
+//! A trained model for PyTorch and whatever else runs libtorch.
+
+use super::weights;
+use crate::{learner::Learner, error::{Error, Result}};
+use std::path::Path;
+use tch::Kind;
+
+impl Learner {
+    /// Writes the model as TorchScript (`.pt`), which `torch.jit.load` of Python reads, by tracing what it
+    /// does to one validation image.
+    ///
+    /// It takes a batch `[N, C, H, W]` of floats after all transforms, normalization included, and
+    /// returns what [`Model::forward`](crate::model::Model::forward) does: logits, before any softmax.
+    /// What is needed to prepare images and to read the outputs goes along as the extra file
+    /// `finetune.json`, with `task` (and its vocabulary), `input` (the shape that was traced),
+    /// `item_tfms` and `batch_tfms`:
+    ///
+    /// ```text
+    /// about = {"finetune.json": ""}
+    /// model = torch.jit.load("pets.pt", _extra_files=about)
+    /// task = json.loads(about["finetune.json"])["task"]
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the file cannot be written; an error of the data if no image can be read.
+    pub fn export_torchscript(&self, path: impl AsRef<Path>) -> Result<()> {
+        let t = &self.training;
+        let batch = t.dls.valid().one_batch().or_else(|_| t.dls.train().one_batch())?;
+        let example = batch.x.narrow(0, 0, 1).to_kind(Kind::Float);
+        let tfms = weights::transforms(t).map_err(Error::other)?;
+        let about = serde_json::json!({
+            "task": t.dls.task(),
+            "input": example.size(),
+            "item_tfms": tfms.item,
+            "batch_tfms": tfms.batch,
+        });
+        let about = serde_json::to_string(&about).map_err(Error::other)?;
+        t.model.export_torchscript(path, &example, &about)
+    }
+}

@@ -1,0 +1,142 @@
+//! Weights and optimizer state on disk, so that a fit goes on as if it had never stopped.
+
+use super::fastai;
+use crate::{learner::Training, error::{Error, Result}, format::{StateDict, read_safetensors, write_safetensors}};
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+use tch::Tensor;
+
+/// The version of the files that this crate writes, in their metadata.
+pub(in crate::learner) const VERSION: &str = "1";
+
+/// Writes the weights, and the optimizer's state if wanted; a name that ends in `.pth` is written in
+/// fastai's form.
+pub(in crate::learner) fn save(t: &Training, folder: &Path, name: &str, with_opt: bool) -> Result<PathBuf> {
+    if name.ends_with(".pth") {
+        let path = below(folder, name)?;
+        fastai::save(t, &path, with_opt)?;
+        return Ok(path);
+    }
+    let (weights, opt) = paths(folder, name)?;
+    let task = serde_json::to_string(&t.dls.task()).map_err(Error::other)?;
+    let arch = serde_json::to_string(&t.model.spec()).map_err(Error::other)?;
+    let tfms = transforms(t).map_err(Error::other)?;
+    let (items, batches) = (tfms.item.to_string(), tfms.batch.to_string());
+    let about = metadata(&[
+        ("kind", "weights"),
+        ("task", &task),
+        ("arch", &arch),
+        ("item_tfms", &items),
+        ("batch_tfms", &batches),
+    ]);
+    write(&weights, &t.model.state_dict(), about)?;
+    if with_opt {
+        let (pass, step) = (t.at.pass.to_string(), t.at.step.to_string());
+        let position = [("kind", "optimizer"), ("pass", &*pass), ("step", &*step)];
+        write(&opt, &t.opt.state(), metadata(&position))?;
+    }
+    Ok(weights)
+}
+
+/// The transforms as JSON, normalization among them. Those that are code are left out.
+pub(in crate::learner) struct Transforms {
+    pub(in crate::learner) item: Value,
+    pub(in crate::learner) batch: Value,
+}
+
+/// What is done to images before the model sees them, for whoever prepares them elsewhere.
+pub(in crate::learner) fn transforms(t: &Training) -> serde_json::Result<Transforms> {
+    let item: Vec<_> = t.dls.item_tfms().iter().filter_map(|f| f.spec()).collect();
+    let batch: Vec<_> = t.dls.batch_tfms().iter().filter_map(|f| f.spec()).collect();
+    Ok(Transforms { item: serde_json::to_value(item)?, batch: serde_json::to_value(batch)? })
+}
+
+pub(in crate::learner) fn load(t: &mut Training, folder: &Path, name: &str, with_opt: bool) -> Result<()> {
+    if name.ends_with(".pth") {
+        return fastai::load(t, &below(folder, name)?, with_opt);
+    }
+    let (weights, opt) = paths(folder, name)?;
+    let (state, _) = read(&weights)?;
+    let optimizer = if with_opt && opt.exists() { Some(read(&opt)?) } else { None };
+    let position = optimizer.as_ref().map(|(_, about)| position(&opt, about)).transpose()?;
+    install(t, &state, optimizer.as_ref().map(|(state, _)| state)).map_err(|e| {
+        Error::Checkpoint {
+            path: if matches!(&e, Error::Config { option, .. } if option.starts_with("optimizer")) {
+                opt
+            } else {
+                weights
+            },
+            why: e.to_string(),
+        }
+    })?;
+    if let Some((pass, step)) = position {
+        (t.at.pass, t.at.step) = (pass, step);
+    }
+    Ok(())
+}
+
+/// Puts weights and an optimizer's state in place: both, or neither.
+pub(in crate::learner) fn install(
+    t: &mut Training,
+    weights: &StateDict,
+    opt: Option<&StateDict>,
+) -> Result<()> {
+    // Names and shapes first, which say most of what is wrong, while both are still untouched.
+    t.model.check_state(weights)?;
+    if let Some(state) = opt {
+        t.opt.load_state(state)?;
+    }
+    t.model.load_state_dict(weights)
+}
+
+fn below(folder: &Path, name: &str) -> Result<PathBuf> {
+    if name.is_empty() || Path::new(name).is_absolute() || name.contains("..") {
+        let why = format!("`{name}` is no file name below {}", folder.display());
+        return Err(Error::config("name", why));
+    }
+    Ok(folder.join(name))
+}
+
+fn paths(folder: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
+    let file = |ending: &str| below(folder, name).map(|_| folder.join(format!("{name}{ending}")));
+    Ok((file(".safetensors")?, file(".opt.safetensors")?))
+}
+
+fn position(path: &Path, about: &HashMap<String, String>) -> Result<(u64, u64)> {
+    let number = |key: &str| {
+        about.get(key).and_then(|v| v.parse().ok()).ok_or_else(|| Error::Checkpoint {
+            path: path.to_owned(),
+            why: format!("its metadata has no number `{key}`: it was not written by `save`"),
+        })
+    };
+    Ok((number("pass")?, number("step")?))
+}
+
+pub(crate) fn metadata(entries: &[(&str, &str)]) -> HashMap<String, String> {
+    let version = [("finetune", VERSION), ("format", "pt")];
+    entries.iter().chain(&version).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// Writes named tensors as safetensors, with a checksum. The file is replaced by a complete one only.
+pub(crate) fn write(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    about: HashMap<String, String>,
+) -> Result<()> {
+    write_safetensors(path, tensors, Some(about.into_iter().collect()))
+}
+
+/// The named tensors of a safetensors file, sorted by name, and its metadata.
+pub(crate) fn read(path: &Path) -> Result<(StateDict, HashMap<String, String>)> {
+    let (tensors, about) = read_safetensors(path)?;
+    match about.get("finetune") {
+        Some(version) if version != VERSION => {
+            let why = format!("is of version {version}: this crate reads version {VERSION}");
+            Err(Error::Checkpoint { path: path.to_owned(), why })
+        }
+        _ => Ok((tensors, about.into_iter().collect())),
+    }
+}

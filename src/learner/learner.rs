@@ -1,0 +1,254 @@
+//! The learner: a model, its data, and the loop that trains it.
+
+use super::{
+    Defaults, History, MixedPrecision, Position, Precision, Progress, StopHandle, Training,
+    predict::predictor,
+    record::{progress, recorder::Recorder},
+    training::{callback::Callback, state},
+};
+use crate::{
+    data::DataLoaders,
+    error::Result,
+    loss::Loss,
+    metric::Metric,
+    model::{Model, Param},
+    optim::{Adam, Optimizer},
+    seed::Seed,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
+};
+
+/// Makes an optimizer for the parameters of a model.
+pub type OptFunc = Box<dyn Fn(&[Param]) -> Result<Optimizer>>;
+
+/// A model, its data, and the loop that trains it: fastai's
+/// [`Learner`](https://docs.fast.ai/learner.html).
+#[derive(derive_more::Debug)]
+pub struct Learner {
+    pub(super) training: Training,
+    pub(super) recorder: Recorder,
+    pub(super) progress: Option<Progress>,
+    pub(super) mixed: Option<MixedPrecision>,
+    pub(super) callbacks: Vec<Box<dyn Callback>>,
+    #[debug(skip)]
+    pub(super) opt_func: OptFunc,
+    pub(super) defaults: Defaults,
+    pub(super) train_bn: bool,
+}
+
+impl Learner {
+    /// A learner for a model and a loss of your own, with Adam.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if there are no training batches.
+    pub fn new(dls: DataLoaders, model: Model, loss: impl Loss + 'static) -> Result<Self> {
+        Self::assemble(dls, model, Box::new(loss), Box::new(|p| Optimizer::new(p, Adam::new())))
+    }
+
+    pub(super) fn assemble(
+        dls: DataLoaders,
+        model: Model,
+        loss: Box<dyn Loss>,
+        opt_func: OptFunc,
+    ) -> Result<Self> {
+        let training = Training {
+            opt: opt_func(model.params())?,
+            seed: dls.seed(),
+            model,
+            loss,
+            dls,
+            metrics: vec![],
+            history: History::default(),
+            at: Position::start(),
+            precision: Precision::Full,
+            model_dir: PathBuf::from("models"),
+            notes: BTreeMap::new(),
+            resumed: false,
+            shown: progress::Shown::Fit,
+            plan: VecDeque::new(),
+            unread: vec![],
+            clock: state::Clock::new(),
+            stop: StopHandle::default(),
+        };
+        Ok(Self {
+            training,
+            recorder: Recorder::new(),
+            progress: Some(Progress::new()),
+            mixed: None,
+            callbacks: vec![],
+            opt_func,
+            defaults: Defaults::default(),
+            train_bn: true,
+        })
+    }
+
+    /// Reports one more metric.
+    #[must_use]
+    pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
+        self.training.metrics.push(Box::new(metric));
+        self
+    }
+
+    /// Keeps a callback for every fit from now on. For one fit only, see [`Learner::fit_with`].
+    #[must_use]
+    pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Another optimizer than Adam; it begins without moments.
+    ///
+    /// # Errors
+    /// As the function, which is called at once.
+    pub fn opt_func(mut self, f: impl Fn(&[Param]) -> Result<Optimizer> + 'static) -> Result<Self> {
+        self.training.opt = f(self.training.model.params())?;
+        self.opt_func = Box::new(f);
+        Ok(self)
+    }
+
+    /// The learning rate, momentum and weight decay where a fit leaves them out.
+    #[must_use]
+    pub fn defaults(mut self, defaults: Defaults) -> Self {
+        self.defaults = defaults;
+        self
+    }
+
+    /// Whether normalizations of frozen groups stay trainable. Default: true, as in fastai.
+    #[must_use]
+    pub fn train_bn(mut self, yes: bool) -> Self {
+        self.train_bn = yes;
+        self
+    }
+
+    /// Whether metrics are reported for training batches too. Default: false.
+    #[must_use]
+    pub fn train_metrics(mut self, yes: bool) -> Self {
+        self.recorder.train_metrics = yes;
+        self
+    }
+
+    /// Where [`Learner::save`] writes. Default: `models` in the current folder.
+    #[must_use]
+    pub fn model_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.training.model_dir = folder.into();
+        self
+    }
+
+    /// Another way to show progress than the default, which draws bars on a terminal's standard error
+    /// and prints the table of epochs to standard output.
+    #[must_use]
+    pub fn progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Neither bars nor table.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.progress = None;
+        self
+    }
+
+    /// Trains with 16-bit floats where libtorch finds them safe, and with a scaled loss so that small
+    /// gradients are not lost: fastai's `to_fp16`. For CUDA: on a CPU a fit is an error that says to use
+    /// [`Learner::to_bf16`]. Weights stay 32-bit. See [`MixedPrecision`] for the options of the scaler.
+    #[must_use]
+    pub fn to_fp16(self) -> Self {
+        self.mixed_precision(MixedPrecision::new())
+    }
+
+    /// [`Learner::to_fp16`] with another start, growth or back-off of the scale.
+    #[must_use]
+    pub fn mixed_precision(mut self, mixed: MixedPrecision) -> Self {
+        self.training.precision = Precision::Half;
+        self.mixed = Some(mixed);
+        self
+    }
+
+    /// Trains in bfloat16 where libtorch finds it safe. Weights stay 32-bit. Fast on processors and
+    /// GPUs with bfloat16 instructions, slow elsewhere.
+    #[must_use]
+    pub fn to_bf16(mut self) -> Self {
+        self.training.precision = Precision::BFloat16;
+        self.mixed = None;
+        self
+    }
+
+    /// Trains in 32 bits: the default.
+    #[must_use]
+    pub fn to_fp32(mut self) -> Self {
+        self.training.precision = Precision::Full;
+        self.mixed = None;
+        self
+    }
+
+    /// What stops a fit of this learner from another thread.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.training.stop_handle()
+    }
+
+    /// What was recorded of the last fit.
+    #[must_use]
+    pub fn recorder(&self) -> &History {
+        &self.training.history
+    }
+
+    /// The data.
+    #[must_use]
+    pub fn dls(&self) -> &DataLoaders {
+        &self.training.dls
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.training.model
+    }
+
+    /// Everything that a callback may read or change.
+    pub fn training(&mut self) -> &mut Training {
+        &mut self.training
+    }
+
+    /// Writes the weights, and the optimizer's state beside them, as `NAME.safetensors` and
+    /// `NAME.opt.safetensors` below [`Learner::model_dir`]; returns the first path. A file is replaced
+    /// only by a complete one.
+    ///
+    /// A name that ends in `.pth` is written as fastai's `Learner.save` would, weights and optimizer in
+    /// one file: fastai's `load` goes on from it.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) naming the file.
+    pub fn save(&self, name: &str) -> Result<PathBuf> {
+        self.training.save(name, true)
+    }
+
+    /// Reads what [`Learner::save`] wrote; a fit then goes on as if it had never stopped. A name that
+    /// ends in `.pth` is a checkpoint of fastai's, with or without its optimizer.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) listing what is missing, unexpected or of another
+    /// shape. Nothing is loaded
+    /// then.
+    pub fn load(&mut self, name: &str) -> Result<()> {
+        self.training.load(name, true)
+    }
+
+    /// Writes one file that [`Predictor::load`] reads: weights, vocabulary and preparation of images, as
+    /// data.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if the model or a transform cannot be described as data;
+    /// [`Error::Io`](crate::Error::Io) naming
+    /// the file.
+    pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
+        predictor::export(&self.training, path.as_ref())
+    }
+
+    pub(crate) fn set_seed(&mut self, seed: Seed) {
+        self.training.seed = seed;
+    }
+}

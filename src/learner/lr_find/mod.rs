@@ -1,0 +1,9 @@
+//! The learning-rate finder.
+
+pub(in crate::learner) mod curve;
+pub(in crate::learner) mod sweep;
+
+pub use {
+    curve::{LrFind, SuggestFunction, Suggestion},
+    sweep::LrSweep,
+};

@@ -1,0 +1,341 @@
+//! Predictions for many items, kept on the host.
+
+use crate::{transform, learner::{Callback, Learner, Outcome, Prediction, Step, Training, record::{progress::Shown, recorder::Recorder}, training::run}, data::{DataLoader, ImageSource, LoaderOptions}, error::{Error, Result}, image::Image, loss::Loss, sample::{Batch, Target, Task}};
+use ndarray::{Array2, ArrayD, IxDyn};
+use tch::{Device, Kind, Tensor};
+
+/// What a model says of the items of one loader, in the loader's order, in the computer's own memory.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Predictions {
+    /// The positions of the items in their data set.
+    pub items: Vec<usize>,
+    /// Items × outputs, after the loss's activation: probabilities for categories.
+    pub preds: Array2<f32>,
+    /// What the labels say; [`Target::None`] for items without.
+    pub targets: Vec<Target>,
+    /// What the predictions say.
+    pub decoded: Vec<Target>,
+    /// The loss of each item; empty for items without labels.
+    pub losses: Vec<f32>,
+    /// What the outputs stand for.
+    pub task: Task,
+    /// What went into the model, N×C×H×W; only where it was asked for by [`Predict::inputs`].
+    pub inputs: Option<ArrayD<f32>>,
+}
+
+impl Predictions {
+    /// Predictions gathered elsewhere; `losses` is empty where there are no labels.
+    #[must_use]
+    pub fn new(
+        items: Vec<usize>,
+        preds: Array2<f32>,
+        targets: Vec<Target>,
+        decoded: Vec<Target>,
+        losses: Vec<f32>,
+        task: Task,
+    ) -> Self {
+        Self { items, preds, targets, decoded, losses, task, inputs: None }
+    }
+
+    /// The number of items.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are no items.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+/// What to predict and what to keep: the arguments of fastai's
+/// [`get_preds`](https://docs.fast.ai/learner.html#learner.get_preds), for
+/// [`Learner::get_preds_with`].
+///
+/// ```no_run
+/// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
+/// use finetune::learner::Predict;
+///
+/// let new = learn.dls().test_dl(["a.jpg", "b.jpg"])?;
+/// let logits = learn.get_preds_with(&Predict::new().on(&new).activation(false))?.preds;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Predict {
+    loader: Option<DataLoader>,
+    inputs: bool,
+    activation: bool,
+}
+
+impl Default for Predict {
+    fn default() -> Self {
+        Self { loader: None, inputs: false, activation: true }
+    }
+}
+
+impl Predict {
+    /// The validation items, without their inputs.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// The items of `loader`: all of them, in its data set's order, also where it shuffles or leaves
+    /// out a last partial batch, and with the transforms that it has. Default: the validation items.
+    #[must_use]
+    pub fn on(mut self, loader: &DataLoader) -> Self {
+        self.loader = Some(loader.clone());
+        self
+    }
+    /// Whether to keep what went into the model. Default: false.
+    #[must_use]
+    pub fn inputs(mut self, yes: bool) -> Self {
+        self.inputs = yes;
+        self
+    }
+    /// Whether the outputs go through the loss's activation, such as the softmax. What they say is
+    /// decoded from activated outputs either way. Default: true.
+    #[must_use]
+    pub fn activation(mut self, yes: bool) -> Self {
+        self.activation = yes;
+        self
+    }
+}
+
+impl Learner {
+    /// Loss and metrics over the validation items, under the names of the table. The history is not
+    /// touched.
+    ///
+    /// # Errors
+    /// Whatever the data, a metric or a callback reports.
+    pub fn validate(&mut self) -> Result<Vec<(String, Option<f64>)>> {
+        let valid = self.training.dls.valid().clone();
+        self.validate_on(&valid)
+    }
+
+    /// Loss and metrics over the items of any loader, under the names that the table has for the
+    /// validation. Transforms, order and last batch are the loader's.
+    ///
+    /// # Errors
+    /// Whatever the data, a metric or a callback reports.
+    pub fn validate_on(&mut self, loader: &DataLoader) -> Result<Vec<(String, Option<f64>)>> {
+        let mut recorder = Recorder::new();
+        let before = std::mem::take(&mut self.training.history);
+        let done = self.evaluate(vec![&mut recorder], loader, self.training.at.pass);
+        let validated = std::mem::replace(&mut self.training.history, before);
+        done?;
+        let values = validated.rows.into_iter().next().unwrap_or_default().values;
+        Ok(validated.names.into_iter().zip(values).skip(1).collect())
+    }
+
+    /// Predictions for the validation items, with targets and losses.
+    ///
+    /// # Errors
+    /// Whatever the data or a callback reports.
+    pub fn get_preds(&mut self) -> Result<Predictions> {
+        self.get_preds_with(&Predict::new())
+    }
+
+    /// Predictions for every item of `loader`, in its data set's order.
+    ///
+    /// # Errors
+    /// Whatever the data or a callback reports.
+    pub fn get_preds_of(&mut self, loader: &DataLoader) -> Result<Predictions> {
+        self.get_preds_with(&Predict::new().on(loader))
+    }
+
+    /// Predictions for every item of a loader. The callbacks kept by the learner see the batches as in
+    /// a validation, but for those that are for fits only; the history is not touched.
+    ///
+    /// # Errors
+    /// Whatever the data or a callback reports.
+    pub fn get_preds_with(&mut self, what: &Predict) -> Result<Predictions> {
+        let pass = self.training.at.pass;
+        self.gather(what, pass)
+    }
+
+    /// [`Learner::get_preds_with`] with the draws of the given pass, where the loader augments.
+    pub(in crate::learner) fn gather(&mut self, what: &Predict, pass: u64) -> Result<Predictions> {
+        let loader = what.loader.as_ref().unwrap_or_else(|| self.training.dls.valid());
+        let every = LoaderOptions::new().shuffle(false).drop_last(false);
+        let loader = loader.of_items(loader.items())?.with(every)?;
+        let mut gathered = Gather::new(what.inputs);
+        self.evaluate(vec![&mut gathered], &loader, pass)?;
+        gathered.predictions(&*self.training.loss, loader.task(), what.activation)
+    }
+
+    /// Goes through `loader` without training and leaves position and random streams as they were.
+    fn evaluate(
+        &mut self,
+        lent: Vec<&mut dyn Callback>,
+        loader: &DataLoader,
+        pass: u64,
+    ) -> Result<()> {
+        let Self { training, progress, callbacks: kept, .. } = self;
+        let at = training.at;
+        let mut all: Vec<&mut dyn Callback> = vec![];
+        let kept = kept.iter_mut().filter(|c| !c.in_fits_only());
+        all.extend(kept.map(|c| &mut **c as &mut dyn Callback));
+        all.extend(lent.into_iter().map(|c| c as &mut dyn Callback));
+        all.extend(progress.as_mut().map(|p| p as &mut dyn Callback));
+        training.shown = Shown::Evaluation;
+        let done = run::evaluate(training, all, loader, pass);
+        (training.at, training.shown) = (at, Shown::Fit);
+        done
+    }
+
+    /// What the model says of one image, prepared as a validation item is. The image is a path, the
+    /// bytes of a file or an [`Image`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Image`] if it cannot be read or decoded.
+    pub fn predict(&mut self, image: impl Into<ImageSource>) -> Result<Prediction> {
+        Ok(self.predict_with_input(image)?.1)
+    }
+
+    /// [`Learner::predict`], and the picture that the network saw: after all transforms, without
+    /// normalization. fastai's `predict(..., with_input=True)`.
+    ///
+    /// # Errors
+    /// As [`Learner::predict`]; [`Error::Config`] if the inputs are no images.
+    pub fn predict_with_input(
+        &mut self,
+        image: impl Into<ImageSource>,
+    ) -> Result<(Image, Prediction)> {
+        let loader = self.training.dls.test_dl([image.into()])?;
+        let what = Predict::new().on(&loader).inputs(true);
+        let said = self.get_preds_with(&what)?;
+        let none = || Error::config("predict", "the image made no batch");
+        let inputs = said.inputs.as_ref().ok_or_else(none)?;
+        let target = said.decoded.first().ok_or_else(none)?.clone();
+        let prediction = Prediction::new(said.preds.row(0).to_vec(), target, &said.task);
+        Ok((picture(&loader, inputs)?, prediction))
+    }
+}
+
+/// The first of the inputs as a picture. As in fastai, levels are cut off, not rounded.
+fn picture(loader: &DataLoader, inputs: &ArrayD<f32>) -> Result<Image> {
+    let shape: Vec<i64> = inputs.shape().iter().map(|n| *n as i64).collect();
+    let flat: Vec<f32> = inputs.iter().copied().collect();
+    let x = Tensor::f_from_slice(&flat)?.f_view(&shape[..])?;
+    let (_, c, h, w) = x.size4()?;
+    let x = transform::denormalize(loader.batch_tfms(), &x) * 255.0;
+    let rows = x.f_get(0)?.permute([1, 2, 0]).to_kind(Kind::Uint8).contiguous();
+    Image::new(w as u32, h as u32, c as u8, Vec::try_from(&rows.view([-1]))?)
+}
+
+/// Takes the outputs of a model batch by batch: fastai's `GatherPredsCallback`.
+#[derive(Debug, Default)]
+struct Gather {
+    keep_inputs: bool,
+    items: Vec<usize>,
+    inputs: Vec<Tensor>,
+    preds: Vec<Tensor>,
+    losses: Vec<f32>,
+    targets: Vec<Target>,
+}
+
+impl Gather {
+    fn new(keep_inputs: bool) -> Self {
+        Self { keep_inputs, ..Self::default() }
+    }
+
+    fn take(&mut self, t: &Training, batch: &Batch, pred: &Tensor) -> Result<()> {
+        match &batch.y {
+            Some(y) => {
+                self.losses.extend(floats(&t.loss.each(pred, y))?);
+                self.targets.extend(decode(y, &t.dls.task())?);
+            }
+            None => self.targets.extend(batch.items.iter().map(|_| Target::None)),
+        }
+        self.preds.push(pred.to_device(Device::Cpu));
+        if self.keep_inputs {
+            self.inputs.push(batch.x.to_device(Device::Cpu).to_kind(Kind::Float));
+        }
+        self.items.extend(&batch.items);
+        Ok(())
+    }
+
+    fn predictions(self, loss: &dyn Loss, task: Task, activation: bool) -> Result<Predictions> {
+        let raw = match self.preds.is_empty() {
+            true => Tensor::zeros([0, task.n_out() as i64], (Kind::Float, Device::Cpu)),
+            false => Tensor::f_cat(&self.preds, 0)?,
+        };
+        let activated = loss.activation(&raw);
+        let decoded = decode(&loss.decode(&activated), &task)?;
+        let preds = rows(if activation { &activated } else { &raw })?;
+        let inputs = match self.keep_inputs && !self.inputs.is_empty() {
+            true => Some(array(&Tensor::f_cat(&self.inputs, 0)?)?),
+            false => None,
+        };
+        let Self { items, targets, losses, .. } = self;
+        Ok(Predictions { inputs, ..Predictions::new(items, preds, targets, decoded, losses, task) })
+    }
+}
+
+impl Callback for Gather {
+    fn name(&self) -> &str {
+        "get_preds"
+    }
+
+    fn order(&self) -> i32 {
+        i32::MAX
+    }
+
+    fn after_batch(&mut self, t: &mut Training, batch: &Batch, outcome: &Outcome) -> Step {
+        if let Some(pred) = &outcome.pred {
+            self.take(t, batch, pred)?;
+        }
+        Ok(())
+    }
+}
+
+fn floats(t: &Tensor) -> Result<Vec<f32>> {
+    let flat = t.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
+    Ok(Vec::try_from(&flat)?)
+}
+
+/// A tensor as an array of its shape.
+fn array(t: &Tensor) -> Result<ArrayD<f32>> {
+    let shape: Vec<usize> = t.size().iter().map(|n| *n as usize).collect();
+    let flat = floats(t)?;
+    Ok(ArrayD::from_shape_vec(IxDyn(&shape), flat).expect("as many numbers as the shape says"))
+}
+
+/// A tensor of predictions as items × outputs.
+pub(in crate::learner) fn rows(preds: &Tensor) -> Result<Array2<f32>> {
+    let n = preds.size()[0];
+    let outputs = if n == 0 { preds.size().get(1).copied().unwrap_or(1) } else { -1 };
+    let preds = preds.to_kind(Kind::Float).contiguous().view([n, outputs]);
+    let shape = (n as usize, preds.size()[1] as usize);
+    let flat = floats(&preds)?;
+    Ok(Array2::from_shape_vec(shape, flat).expect("as many numbers as the shape says"))
+}
+
+/// What decoded predictions, or targets, say.
+pub(in crate::learner) fn decode(decoded: &Tensor, task: &Task) -> Result<Vec<Target>> {
+    let all = rows(decoded)?;
+    let target = |row: ndarray::ArrayView1<'_, f32>| match task {
+        Task::Category { .. } => Target::Category(row[0] as usize),
+        Task::Categories { .. } => {
+            let set = row.iter().enumerate().filter(|(_, v)| **v > 0.5);
+            Target::Categories(set.map(|(i, _)| i).collect())
+        }
+        Task::Values { .. } => Target::Values(row.to_vec()),
+    };
+    Ok(all.rows().into_iter().map(target).collect())
+}
+
+/// What the activated outputs of one item say.
+pub(in crate::learner) fn one(preds: &Tensor, loss: &dyn Loss, task: &Task) -> Result<Vec<Prediction>> {
+    let decoded = decode(&loss.decode(preds), task)?;
+    let all = rows(preds)?;
+    Ok(all
+        .rows()
+        .into_iter()
+        .zip(decoded)
+        .map(|(row, target)| Prediction::new(row.to_vec(), target, task))
+        .collect())
+}

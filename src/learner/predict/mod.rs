@@ -1,0 +1,13 @@
+//! Prediction: on loaders, on single images, and from an exported file.
+
+pub(in crate::learner) mod evaluate;
+pub(in crate::learner) mod prediction;
+pub(in crate::learner) mod predictor;
+pub(in crate::learner) mod tta;
+
+pub use {
+    evaluate::{Predict, Predictions},
+    prediction::Prediction,
+    predictor::Predictor,
+    tta::Tta,
+};

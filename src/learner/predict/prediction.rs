@@ -1,0 +1,44 @@
+//! What a model says of one image.
+
+use crate::sample::{Target, Task};
+
+/// What a model says of one image.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Prediction {
+    /// The most probable category; several joined by `;` where the task has several, numbers where it
+    /// has numbers.
+    pub label: String,
+    /// The position of the largest output.
+    pub index: usize,
+    /// The outputs after the loss's activation: probabilities for categories.
+    pub probs: Vec<f32>,
+    /// What the outputs say.
+    pub target: Target,
+    task: Task,
+}
+
+impl Prediction {
+    /// The `k` largest outputs with what they stand for, the largest first: labels, or positions where
+    /// there is no vocabulary.
+    #[must_use]
+    pub fn top_k(&self, k: usize) -> Vec<(String, f32)> {
+        let mut order: Vec<usize> = (0..self.probs.len()).collect();
+        order.sort_by(|a, b| self.probs[*b].total_cmp(&self.probs[*a]));
+        let vocab = self.task.vocab();
+        let name = |i: usize| vocab.get(i).cloned().unwrap_or_else(|| i.to_string());
+        order.into_iter().take(k).map(|i| (name(i), self.probs[i])).collect()
+    }
+
+    pub(in crate::learner) fn new(probs: Vec<f32>, target: Target, task: &Task) -> Self {
+        let index = (0..probs.len()).fold(0, |b, i| if probs[i] > probs[b] { i } else { b });
+        let name = |i: &usize| task.vocab().get(*i).cloned().unwrap_or_else(|| i.to_string());
+        let label = match &target {
+            Target::Category(i) => name(i),
+            Target::Categories(all) => all.iter().map(name).collect::<Vec<_>>().join(";"),
+            Target::Values(v) => v.iter().map(f32::to_string).collect::<Vec<_>>().join(";"),
+            Target::None => String::new(),
+        };
+        Self { label, index, probs, target, task: task.clone() }
+    }
+}

@@ -1,0 +1,292 @@
+//! A trained model in one file, and what serves it.
+
+use super::evaluate;
+use crate::{learner::{Prediction, Training, files::weights}, data::{ImageBlock, ImageSource}, error::{Error, Result}, format::{Metadata, StateDict, read_safetensors, read_safetensors_bytes}, image::{Decode, Image}, loss::{Loss, LossSpec}, model::{ArchSpec, Model}, sample::{Sample, Split, Target, Task}, seed::{Seed, Stream}, transform::{BatchSpec, BatchTransform, ItemSpec, ItemTransform, self}};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::{panic, path::Path, sync::Arc};
+use tch::{Device, Kind, Tensor};
+
+/// What an exported file says of its weights.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Export {
+    arch: ArchSpec,
+    task: Task,
+    loss: LossSpec,
+    decode: Decode,
+    item_tfms: Vec<ItemSpec>,
+    batch_tfms: Vec<BatchSpec>,
+}
+
+pub(in crate::learner) fn export(t: &Training, path: &Path) -> Result<()> {
+    let arch = t.model.spec().ok_or_else(|| {
+        let why = "only architectures of this crate can be described in a file: use `save`, and \
+                   build your model before `load`";
+        Error::config("export", why)
+    })?;
+    let opaque = |what: &dyn std::fmt::Debug| {
+        Error::config("export", format!("{what:?} is code, which a file cannot hold"))
+    };
+    let item_tfms = t.dls.item_tfms();
+    let item_tfms =
+        item_tfms.iter().map(|f| f.spec().ok_or_else(|| opaque(f))).collect::<Result<_>>()?;
+    let batch_tfms = t.dls.batch_tfms();
+    let batch_tfms =
+        batch_tfms.iter().map(|f| f.spec().ok_or_else(|| opaque(f))).collect::<Result<_>>()?;
+    let loss = t.loss.spec().ok_or_else(|| {
+        let why = format!(
+            "the loss `{}` is code, which a file cannot hold: let its `spec` name the loss of this \
+             crate that decodes as it does",
+            t.loss.name()
+        );
+        Error::config("export", why)
+    })?;
+    let export = Export {
+        arch: arch.clone(),
+        task: t.dls.task(),
+        loss,
+        decode: t.dls.decode_options(),
+        item_tfms,
+        batch_tfms,
+    };
+    let export = serde_json::to_string(&export).map_err(Error::other)?;
+    let about = weights::metadata(&[("kind", "export"), ("export", &export)]);
+    weights::write(path, &t.model.state_dict(), about)
+}
+
+/// How many images go through the model at once, if not said otherwise.
+const BATCH: usize = 32;
+
+/// A trained model to predict with, and nothing to train it: no optimizer, no loader, no thread that
+/// waits. It can be sent to another thread.
+///
+/// ```no_run
+/// use finetune::{learner::Predictor, tch::Device};
+///
+/// let pets = Predictor::load("pets.safetensors", Device::Cpu)?;
+/// let answer = pets.predict("cat.jpg")?;
+/// println!("{} ({:.3})", answer.label, answer.probs[answer.index]);
+/// for (label, p) in answer.top_k(3) {
+///     println!("{p:.3} {label}");
+/// }
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Predictor {
+    model: Model,
+    task: Task,
+    loss: Box<dyn Loss + Send>,
+    preparation: Preparation,
+    batch_tfms: Vec<Arc<dyn BatchTransform>>,
+    batch_size: usize,
+}
+
+/// How an image becomes what validation has: on any thread.
+#[derive(Debug)]
+struct Preparation {
+    images: ImageBlock,
+    item_tfms: Vec<Arc<dyn ItemTransform>>,
+}
+
+impl Preparation {
+    fn of(&self, image: &ImageSource, number: usize) -> Result<Image> {
+        let image = self.images.open(image, &format!("image {number}"))?;
+        let mut rng = Seed(0).rng(Stream::Split); // validation does not depend on draws
+        let mut sample = Sample { image, target: Target::None };
+        for tfm in &self.item_tfms {
+            sample = tfm.apply(sample, Split::Valid, &mut rng)?;
+        }
+        Ok(sample.image)
+    }
+}
+
+impl Predictor {
+    /// Reads what [`Learner::export`](crate::learner::Learner::export) wrote.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is damaged or no such file,
+    /// is of another version, has a transform that this crate does not know, or weights that do not fit
+    /// its architecture.
+    pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
+        let path = path.as_ref();
+        let (state, about) = read_safetensors(path)?;
+        let broken = |why| Error::Checkpoint { path: path.to_owned(), why };
+        Self::assemble(&state, &about, device).map_err(broken)
+    }
+
+    /// [`load`](Self::load) from memory, such as from `include_bytes!`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_bytes(bytes: &[u8], device: Device) -> Result<Self> {
+        let name = "the model in memory";
+        let (state, about) = read_safetensors_bytes(bytes, name)?;
+        let broken = |why| Error::Checkpoint { path: name.into(), why };
+        Self::assemble(&state, &about, device).map_err(broken)
+    }
+
+    fn assemble(state: &StateDict, about: &Metadata, device: Device) -> Result<Self, String> {
+        let Some(export) = about.get("export") else {
+            return Err(
+                "was not written by `export`: it has weights, but not what they are for".into()
+            );
+        };
+        let version = about.get("finetune").map_or("none", String::as_str);
+        if version != weights::VERSION {
+            let ours = weights::VERSION;
+            return Err(format!("is of version {version}: this crate reads version {ours}"));
+        }
+        let export: Export =
+            serde_json::from_str(export).map_err(|e| format!("its description: {e}"))?;
+        let elements = state.iter().map(|(_, t)| t.numel()).sum();
+        if !export.arch.can_have(state.len(), elements).map_err(|e| e.to_string())? {
+            return Err("its description is of a larger model than its weights".into());
+        }
+        let (item_tfms, batch_tfms) = checked(&export).map_err(|e| e.to_string())?;
+        let outputs = export.task.n_out();
+        if let Some(axis) = export.loss.axis().filter(|axis| ![-1, 1].contains(axis)) {
+            return Err(format!("its loss looks for classes along dimension {axis} of two"));
+        }
+        let model = export.arch.build_with(device, state).map_err(|e| e.to_string())?;
+        let last = model.params().iter().rev().find(|p| p.tensor.dim() == 2);
+        if let Some(last) = last.filter(|l| l.tensor.size()[0] != outputs as i64) {
+            let n = last.tensor.size()[0];
+            return Err(format!("its model has {n} outputs for a vocabulary of {outputs}"));
+        }
+        Ok(Self {
+            model,
+            task: export.task,
+            loss: export.loss.build(),
+            preparation: Preparation { images: export.decode.into(), item_tfms },
+            batch_tfms,
+            batch_size: BATCH,
+        })
+    }
+
+    /// How many images go through the model at once; more need more memory. Default: 32.
+    #[must_use]
+    pub fn batch_size(mut self, n: usize) -> Self {
+        self.batch_size = n.max(1);
+        self
+    }
+
+    /// What the outputs stand for.
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// What the model says of one image: a path, the bytes of a file of any format, or a decoded
+    /// [`Image`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Image`] if the file cannot be read or decoded.
+    pub fn predict(&self, image: impl Into<ImageSource>) -> Result<Prediction> {
+        let prepared = self.preparation.of(&image.into(), 0)?;
+        let mut all = self.predict_prepared(vec![prepared])?;
+        all.pop().ok_or_else(|| Error::config("predict", "the image made no batch"))
+    }
+
+    /// What the model says of many images, in their order. They are decoded on all cores and go through
+    /// the model [`batch_size`](Self::batch_size) at a time, so any number of them fits the memory.
+    ///
+    /// ```no_run
+    /// # fn f(pets: &finetune::learner::Predictor, upload: Vec<u8>) -> finetune::Result<()> {
+    /// use finetune::data::ImageSource;
+    ///
+    /// let answers = pets.predict_batch(["cat.jpg", "dog.jpg"])?;
+    /// let mixed: [ImageSource; 2] = ["cat.jpg".into(), upload.into()];
+    /// let answers = pets.predict_batch(mixed)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict), naming the image; [`Error::Collate`] if sizes differ after the
+    /// transforms.
+    pub fn predict_batch<S: Into<ImageSource>>(
+        &self,
+        images: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<Prediction>> {
+        let mut images = images.into_iter();
+        let mut all = vec![];
+        loop {
+            let few: Vec<ImageSource> =
+                images.by_ref().take(self.batch_size).map(Into::into).collect();
+            if few.is_empty() {
+                return Ok(all);
+            }
+            let (from, preparation) = (all.len(), &self.preparation);
+            let prepared: Result<Vec<Image>> = few
+                .par_iter()
+                .enumerate()
+                .map(|(i, image)| preparation.of(image, from + i))
+                .collect();
+            all.extend(self.predict_prepared(prepared?)?);
+        }
+    }
+
+    /// What the model says of a batch of tensors, N×C×H×W. Bytes are pictures, from 0 to 255, and are
+    /// prepared as files are; floats go into the model as they are: of the right size, normalized.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is no such batch, or the model does not take it.
+    pub fn predict_tensor(&self, x: &Tensor) -> Result<Vec<Prediction>> {
+        let [n, channels, h, w] = x.size()[..] else {
+            let why = format!("a tensor of {:?} is no batch: N×C×H×W is needed", x.size());
+            return Err(Error::config("predict_tensor", why));
+        };
+        if n == 0 {
+            return Ok(vec![]);
+        }
+        if x.kind() != Kind::Uint8 {
+            return self.through(&x.to_kind(Kind::Float));
+        }
+        let pixels = x.permute([0, 2, 3, 1]).to_device(Device::Cpu).contiguous().view([n, -1]);
+        let images = (0..n).map(|i| {
+            let pixels: Vec<u8> = Vec::try_from(pixels.get(i))?;
+            Image::new(w as u32, h as u32, channels as u8, pixels)
+        });
+        self.predict_batch(images.collect::<Result<Vec<_>>>()?)
+    }
+
+    fn predict_prepared(&self, images: Vec<Image>) -> Result<Vec<Prediction>> {
+        let size = (images[0].width(), images[0].height());
+        if let Some(k) = images.iter().position(|i| (i.width(), i.height()) != size) {
+            return Err(Error::Collate {
+                first: "image 0".into(),
+                first_size: size,
+                other: format!("image {k}"),
+                other_size: (images[k].width(), images[k].height()),
+            });
+        }
+        let (n, channels) = (images.len(), images[0].channels());
+        let mut rng = Seed(0).rng(Stream::Split);
+        let plan = transform::plan(&self.batch_tfms, n, size, channels, Split::Valid, &mut rng)?;
+        let pixels: Vec<u8> = images.into_iter().flat_map(Image::into_pixels).collect();
+        let (w, h) = plan.output_size();
+        let shape = [n as i64, i64::from(h), i64::from(w), i64::from(channels)];
+        let x = Tensor::f_from_slice(&plan.execute(&pixels, false)?)?.f_view(shape)?;
+        let x = x.permute([0, 3, 1, 2]).to_device(self.model.device());
+        self.through(&plan.tensor_steps(x)?)
+    }
+
+    fn through(&self, x: &Tensor) -> Result<Vec<Prediction>> {
+        let _guard = tch::no_grad_guard();
+        let x = x.to_device(self.model.device());
+        let forward = panic::AssertUnwindSafe(|| self.model.forward(&x, false));
+        let out = panic::catch_unwind(forward).map_err(|_| {
+            Error::config("predict", format!("the model does not take a batch of {:?}", x.size()))
+        })?;
+        evaluate::one(&self.loss.activation(&out), &*self.loss, &self.task)
+    }
+}
+
+/// The transforms that a file describes, with options that can be used.
+#[allow(clippy::type_complexity, reason = "two lists that are taken apart at once")]
+fn checked(export: &Export) -> Result<(Vec<Arc<dyn ItemTransform>>, Vec<Arc<dyn BatchTransform>>)> {
+    let items: Vec<_> = export.item_tfms.iter().map(ItemSpec::build).collect();
+    let batches: Vec<_> = export.batch_tfms.iter().map(BatchSpec::build).collect();
+    items.iter().try_for_each(|tfm| tfm.check())?;
+    batches.iter().try_for_each(|tfm| tfm.check())?;
+    Ok((items, batches))
+}

@@ -1,0 +1,138 @@
+//! Test-time augmentation.
+
+use super::evaluate;
+use crate::{learner::{Learner, Predict, Predictions}, data::DataLoader, error::{Error, Result}, sample::Split};
+use ndarray::Array2;
+use tch::Tensor;
+
+/// How predictions are averaged over augmented passes: the arguments of fastai's
+/// [`tta`](https://docs.fast.ai/learner.html#learner.tta), for [`Learner::tta_with`].
+#[derive(Debug, Clone)]
+pub struct Tta {
+    loader: Option<DataLoader>,
+    n: usize,
+    beta: f64,
+    use_max: bool,
+}
+
+impl Default for Tta {
+    fn default() -> Self {
+        Self { loader: None, n: 4, beta: 0.25, use_max: false }
+    }
+}
+
+impl Tta {
+    /// Four augmented passes over the validation items, and the plain one with a weight of a quarter.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// The items of `loader`, in its data set's order. Default: the validation items.
+    #[must_use]
+    pub fn on(mut self, loader: &DataLoader) -> Self {
+        self.loader = Some(loader.clone());
+        self
+    }
+    /// The augmented passes. Default: 4.
+    #[must_use]
+    pub fn n(mut self, n: usize) -> Self {
+        self.n = n;
+        self
+    }
+    /// The weight of the plain predictions, from 0 to 1; the mean of the augmented ones has the rest.
+    /// Default: 0.25.
+    #[must_use]
+    pub fn beta(mut self, beta: f64) -> Self {
+        self.beta = beta;
+        self
+    }
+    /// Whether each output is the largest of all passes instead of an average. Default: false.
+    #[must_use]
+    pub fn use_max(mut self, yes: bool) -> Self {
+        self.use_max = yes;
+        self
+    }
+
+    /// The augmented passes as one, items × outputs: their mean, or their maximum.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is none, or they differ in shape.
+    pub fn augmented(&self, passes: &[Array2<f32>]) -> Result<Array2<f32>> {
+        let Some((first, others)) = passes.split_first() else {
+            return Err(Error::config("tta", "needs `n` of 1 or more"));
+        };
+        if others.iter().any(|p| p.dim() != first.dim()) {
+            return Err(Error::config("tta", "the passes are of different shapes"));
+        }
+        let mut all = first.clone();
+        for pass in others {
+            match self.use_max {
+                true => all.zip_mut_with(pass, |a, b| *a = a.max(*b)),
+                false => all += pass,
+            }
+        }
+        Ok(if self.use_max { all } else { all / passes.len() as f32 })
+    }
+
+    /// The augmented passes and the plain one together.
+    ///
+    /// # Errors
+    /// As [`Tta::augmented`]; [`Error::Config`] if `beta` is not from 0 to 1.
+    pub fn combine(&self, passes: &[Array2<f32>], plain: &Array2<f32>) -> Result<Array2<f32>> {
+        if !(0.0..=1.0).contains(&self.beta) {
+            return Err(Error::config("tta", format!("`beta` {} is not from 0 to 1", self.beta)));
+        }
+        let mut all = self.augmented(passes)?;
+        if all.dim() != plain.dim() {
+            return Err(Error::config("tta", "the passes are of different shapes"));
+        }
+        let beta = self.beta as f32;
+        match self.use_max {
+            true => all.zip_mut_with(plain, |a, b| *a = a.max(*b)),
+            false => all.zip_mut_with(plain, |a, b| *a += beta * (b - *a)),
+        }
+        Ok(all)
+    }
+}
+
+impl Learner {
+    /// Predictions averaged over `n` augmented passes and one plain one, in which the plain one has the
+    /// weight `beta`: fastai's [`tta`](https://docs.fast.ai/learner.html#learner.tta), with defaults 4
+    /// and 0.25. The augmented passes use the training transforms, the random crop included.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `n` is 0 or `beta` is not between 0 and 1; whatever the data reports.
+    pub fn tta(&mut self, n: usize, beta: f64) -> Result<Predictions> {
+        self.tta_with(&Tta::new().n(n).beta(beta))
+    }
+
+    /// [`Learner::tta`] on any loader, or with the maximum instead of the mean. Targets and losses are
+    /// those of the plain pass.
+    ///
+    /// # Errors
+    /// As [`Learner::tta`].
+    pub fn tta_with(&mut self, how: &Tta) -> Result<Predictions> {
+        let (passes, mut plain) = self.tta_passes(how)?;
+        plain.preds = how.combine(&passes, &plain.preds)?;
+        let shape = [plain.len() as i64, plain.preds.ncols() as i64];
+        let flat: Vec<f32> = plain.preds.iter().copied().collect();
+        let preds = Tensor::f_from_slice(&flat)?.f_view(shape)?;
+        plain.decoded = evaluate::decode(&self.training.loss.decode(&preds), &plain.task)?;
+        Ok(plain)
+    }
+
+    /// The predictions of each augmented pass, and those of the plain one, for an average of one's
+    /// own; fastai's `beta=None` gives their mean and the plain ones.
+    ///
+    /// # Errors
+    /// As [`Learner::tta`].
+    pub fn tta_passes(&mut self, how: &Tta) -> Result<(Vec<Array2<f32>>, Predictions)> {
+        let loader = how.loader.clone().unwrap_or_else(|| self.training.dls.valid().clone());
+        let from = self.training.at.pass;
+        let (plain, train) = (loader.with_split(Split::Valid), loader.with_split(Split::Train));
+        let augmented = Predict::new().on(&train);
+        let pass = |k| Ok(self.gather(&augmented, from + k as u64)?.preds);
+        let passes = (0..how.n).map(pass).collect::<Result<_>>()?;
+        Ok((passes, self.gather(&Predict::new().on(&plain), from)?))
+    }
+}

@@ -1,0 +1,10 @@
+//! What a fit records and how it shows its progress.
+
+pub(in crate::learner) mod history;
+pub(in crate::learner) mod progress;
+pub(in crate::learner) mod recorder;
+
+pub use {
+    history::{History, Row},
+    progress::{Progress, Steps},
+};

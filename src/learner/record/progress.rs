@@ -1,0 +1,334 @@
+//! Progress bars and the table of epochs.
+
+use crate::{learner::{Callback, Outcome, Step, Training, order}, error::{Error, Result}, sample::Batch};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    io::{self, IsTerminal as _, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How the steps within an epoch are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steps {
+    /// A bar for each part of an epoch, where standard error is a terminal.
+    Bars,
+    /// A line for a log, at most one in this time.
+    Lines(Duration),
+    /// Not at all: only the table of epochs.
+    Hidden,
+}
+
+/// Shows how far each part of an epoch is, and prints the table `epoch train_loss valid_loss METRICS
+/// time` as it grows: fastai's `ProgressCallback`.
+///
+/// What is shown within an epoch goes to standard error: a bar with the smoothed loss, the rate and the
+/// time left where that is a terminal, else a line every half minute. It tells the share of the time in
+/// which training waits for data, and once what would help; in an epoch that fills a
+/// [cache](crate::data::Cache), the images added to it. The table goes to standard output, or to the
+/// writer given.
+#[derive(derive_more::Debug)]
+pub struct Progress {
+    #[debug(skip)]
+    table: Box<dyn Write>,
+    #[debug(skip)]
+    log: Box<dyn Write>,
+    steps: Steps,
+    widths: Vec<usize>,
+    part: Option<Part>,
+    /// The messages of the history that are printed already.
+    told: usize,
+    hinted: bool,
+}
+
+/// A part of an epoch that is shown.
+#[derive(Debug)]
+struct Part {
+    name: String,
+    steps: usize,
+    done: usize,
+    began: Instant,
+    written: Instant,
+    /// The images in the cache when it began.
+    cached: usize,
+    bar: Option<ProgressBar>,
+}
+
+/// What is run, as far as the reader should see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::learner) enum Shown {
+    /// A training: the table and its parts.
+    #[default]
+    Fit,
+    /// A sweep of the learning rate with so many steps.
+    Sweep(usize),
+    /// A validation or prediction.
+    Evaluation,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The share of waiting from which it is worth a word, and that from which something should be done.
+const WORTH_A_WORD: f64 = 0.05;
+const TOO_LONG: f64 = 0.2;
+/// The least width of a column.
+const WIDTH: usize = 10;
+
+impl Progress {
+    /// Bars on standard error where that is a terminal, else a line every 30 seconds; the table on
+    /// standard output.
+    #[must_use]
+    pub fn new() -> Self {
+        let steps = match io::stderr().is_terminal() {
+            true => Steps::Bars,
+            false => Steps::Lines(Duration::from_secs(30)),
+        };
+        Self::to_writer(io::stdout()).steps(steps)
+    }
+
+    /// The table to a writer, and nothing else.
+    #[must_use]
+    pub fn to_writer(table: impl Write + 'static) -> Self {
+        Self {
+            table: Box::new(table),
+            log: Box::new(io::stderr()),
+            steps: Steps::Hidden,
+            widths: vec![],
+            part: None,
+            told: 0,
+            hinted: false,
+        }
+    }
+
+    /// How the steps within an epoch are shown. Default: bars on a terminal, else lines.
+    #[must_use]
+    pub fn steps(mut self, steps: Steps) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// Where the lines of [`Steps::Lines`] go. Default: standard error.
+    #[must_use]
+    pub fn log_to(mut self, log: impl Write + 'static) -> Self {
+        self.log = Box::new(log);
+        self
+    }
+
+    fn open(&mut self, t: &Training, name: String, steps: usize) {
+        let bar = (self.steps == Steps::Bars).then(|| {
+            let target = ProgressDrawTarget::stderr_with_hz(10);
+            let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+            let style = "{prefix} {wide_bar} {pos}/{len} {per_sec} [{elapsed}<{eta}] {msg}";
+            if let Ok(style) = ProgressStyle::with_template(style) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(name.clone());
+            bar
+        });
+        let (began, cached) = (Instant::now(), cached(t));
+        if self.steps != Steps::Hidden {
+            self.part = Some(Part { name, steps, done: 0, began, written: began, cached, bar });
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(bar) = self.part.take().and_then(|part| part.bar) {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// One step of the open part is done.
+    fn advance(&mut self, t: &Training) -> Result<()> {
+        let Some(part) = &mut self.part else { return Ok(()) };
+        part.done += 1;
+        if let Some(bar) = &part.bar {
+            bar.set_message(part.message(t));
+            bar.set_position(part.done as u64);
+            return Ok(());
+        }
+        let Steps::Lines(every) = self.steps else { return Ok(()) };
+        if part.written.elapsed() < every {
+            return Ok(());
+        }
+        part.written = Instant::now();
+        let line = part.line(&part.message(t));
+        writeln!(self.log, "{line}").map_err(Error::io("the progress line"))
+    }
+
+    fn head(&mut self, t: &Training) -> Result<()> {
+        self.widths.clear();
+        self.line(&t.history.head())
+    }
+
+    /// The whole table of a fit that has ended, and what callbacks had to say.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn whole(&mut self, t: &Training) -> Result<()> {
+        self.head(t)?;
+        t.history.rows.iter().try_for_each(|row| self.line(&row.cells()))?;
+        self.told = 0;
+        self.tell(t)
+    }
+
+    fn line(&mut self, cells: &[String]) -> Result<()> {
+        self.widths.resize(cells.len().max(self.widths.len()), WIDTH);
+        for (width, cell) in self.widths.iter_mut().zip(cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+        let line: Vec<_> =
+            cells.iter().zip(&self.widths).map(|(c, &width)| format!("{c:<width$}")).collect();
+        self.write(line.join("  ").trim_end())
+    }
+
+    fn write(&mut self, line: &str) -> Result<()> {
+        writeln!(self.table, "{line}")
+            .and_then(|()| self.table.flush())
+            .map_err(Error::io("the table of epochs"))
+    }
+
+    /// Prints what callbacks had to say since the last time.
+    fn tell(&mut self, t: &Training) -> Result<()> {
+        let new = t.history.messages.get(self.told..).unwrap_or_default();
+        self.told = t.history.messages.len();
+        new.iter().try_for_each(|message| self.write(message))
+    }
+
+    /// What would help a training that waits for data; once.
+    fn hint(&mut self, t: &mut Training) {
+        let waits = t.waiting();
+        if self.hinted || waits < TOO_LONG || t.at.batches < 10 {
+            return;
+        }
+        self.hinted = true;
+        let workers = t.dls.train().num_workers();
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let help = if workers < processors {
+            format!("raise `num_workers`, which is {workers} on {processors} processors")
+        } else {
+            "store the images at about the size of the first `Resize`, or leave out slow transforms"
+                .to_owned()
+        };
+        t.say(format!("training waits {:.0} % of the time for data: {help}", waits * 100.0));
+    }
+}
+
+impl Part {
+    fn line(&self, message: &str) -> String {
+        let Self { name, steps, done, .. } = self;
+        let seconds = self.began.elapsed().as_secs_f64();
+        let rate = *done as f64 / seconds.max(1e-9);
+        let left = steps.saturating_sub(*done) as f64 / rate;
+        format!("{name} {done}/{steps}  {rate:.2}/s  {} left  {message}", time(left))
+            .trim_end()
+            .to_owned()
+    }
+
+    /// The smoothed loss, what the cache has gained, and how long training waits for data.
+    fn message(&self, t: &Training) -> String {
+        let mut parts: Vec<String> = vec![];
+        parts.extend(t.history.losses.last().map(|loss| format!("loss {loss:.4}")));
+        let new = cached(t).saturating_sub(self.cached);
+        if new > 0 {
+            parts.push(format!("{new} images into the cache"));
+        }
+        parts.extend(waits(t.waiting()));
+        parts.join(", ")
+    }
+}
+
+/// The images in the cache, if there is one.
+fn cached(t: &Training) -> usize {
+    t.dls.cache_status().map_or(0, |status| status.images)
+}
+
+/// How long training waits for data, given its share of the time, if that is worth a word.
+pub(crate) fn waits(share: f64) -> Option<String> {
+    (share >= WORTH_A_WORD).then(|| format!("waits {:.0} % for data", share * 100.0))
+}
+
+/// Minutes and seconds, with hours where there are any.
+pub(crate) fn time(seconds: f64) -> String {
+    let s = seconds.max(0.0) as u64;
+    match s / 3600 {
+        0 => format!("{:02}:{:02}", s / 60, s % 60),
+        h => format!("{h}:{:02}:{:02}", s / 60 % 60, s % 60),
+    }
+}
+
+impl Callback for Progress {
+    fn order(&self) -> i32 {
+        order::SCHEDULER
+    }
+
+    fn before_fit(&mut self, t: &mut Training) -> Step {
+        match t.shown {
+            Shown::Fit => {
+                self.told = t.history.messages.len();
+                self.head(t)?;
+            }
+            Shown::Sweep(steps) => self.open(t, "lr_find".to_owned(), steps),
+            Shown::Evaluation => {}
+        }
+        Ok(())
+    }
+
+    fn before_train(&mut self, t: &mut Training) -> Step {
+        if t.shown == Shown::Fit {
+            self.open(t, format!("epoch {} train", t.at.epoch), t.at.batches);
+            if let Some(part) = &mut self.part {
+                part.done = t.at.batch;
+            }
+        }
+        Ok(())
+    }
+
+    fn before_validate(&mut self, t: &mut Training) -> Step {
+        match t.shown {
+            Shown::Fit => {
+                self.open(t, format!("epoch {} valid", t.at.epoch), t.at.batches);
+            }
+            // A bar for a single image would only flicker.
+            Shown::Evaluation if t.at.batches > 1 => {
+                self.open(t, "valid".to_owned(), t.at.batches);
+            }
+            Shown::Evaluation | Shown::Sweep(_) => {}
+        }
+        Ok(())
+    }
+
+    fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
+        Ok(self.advance(t)?)
+    }
+
+    fn after_train(&mut self, t: &mut Training) -> Step {
+        if t.shown == Shown::Fit {
+            self.hint(t);
+            self.close();
+        }
+        Ok(())
+    }
+
+    fn after_validate(&mut self, t: &mut Training) -> Step {
+        if !matches!(t.shown, Shown::Sweep(_)) {
+            self.close();
+        }
+        Ok(())
+    }
+
+    fn after_epoch(&mut self, t: &mut Training) -> Step {
+        let (Shown::Fit, Some(row)) = (t.shown, t.history.rows.last()) else { return Ok(()) };
+        self.line(&row.cells())?;
+        Ok(self.tell(t)?)
+    }
+
+    fn after_fit(&mut self, t: &mut Training) -> Step {
+        self.close();
+        if t.shown == Shown::Fit {
+            self.tell(t)?;
+        }
+        Ok(())
+    }
+}

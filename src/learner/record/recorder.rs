@@ -1,0 +1,190 @@
+//! Writes the history of a fit.
+
+use super::progress::Shown;
+use crate::{learner::{Callback, History, Outcome, Row, Scope, Step, Training, order}, error::Result, metric::Metric, sample::Batch};
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// After how many batches the losses are read from a GPU, which waits for it.
+const READ_EVERY: usize = 10;
+
+/// The mean of the losses of batches, each with the weight of its items. Kept on the device, so that
+/// no batch waits for it.
+#[derive(Debug, Default)]
+struct Mean {
+    total: Option<Tensor>,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, loss: &Tensor, items: usize) {
+        let weighted = loss.detach().mean(Kind::Double) * items as f64;
+        self.total = Some(match self.total.take() {
+            Some(total) => total + weighted,
+            None => weighted,
+        });
+        self.count += items;
+    }
+
+    fn value(&self) -> Result<Option<f64>> {
+        let Some(total) = &self.total else { return Ok(None) };
+        Ok(Some(f64::try_from(total)? / self.count as f64))
+    }
+}
+
+/// Writes the history of a fit: losses and learning rates of each step, a row for each epoch.
+///
+/// On a GPU the losses reach the history up to ten steps late, and at the end of each part all of
+/// them, so that no step waits for the device.
+#[derive(Debug)]
+pub(in crate::learner) struct Recorder {
+    /// Whether the metrics are reported for the training batches too.
+    pub(in crate::learner) train_metrics: bool,
+    valid: Mean,
+    row: Vec<Option<f64>>,
+    cancelled: Option<Scope>,
+    began: Instant,
+}
+
+impl Recorder {
+    pub(in crate::learner) fn new() -> Self {
+        Self {
+            train_metrics: false,
+            valid: Mean::default(),
+            row: vec![],
+            cancelled: None,
+            began: Instant::now(),
+        }
+    }
+
+    /// The columns before those of the validation.
+    fn train_columns(&self, t: &Training) -> usize {
+        1 + if self.train_metrics { t.metrics.len() } else { 0 }
+    }
+}
+
+fn names(train_metrics: bool, metrics: &[Box<dyn Metric>]) -> Vec<String> {
+    let named = |prefix: &str| metrics.iter().map(|m| format!("{prefix}{}", m.name())).collect();
+    let (train, valid): (Vec<_>, Vec<_>) =
+        if train_metrics { (named("train_"), named("valid_")) } else { (vec![], named("")) };
+    let one = |name: &str| std::iter::once(name.to_owned());
+    one("train_loss").chain(train).chain(one("valid_loss")).chain(valid).collect()
+}
+
+fn values(metrics: &[Box<dyn Metric>]) -> Result<Vec<Option<f64>>> {
+    metrics.iter().map(|m| m.value()).collect()
+}
+
+fn update(metrics: &mut [Box<dyn Metric>], pred: &Tensor, y: &Tensor) -> Result<()> {
+    let pred = pred.detach();
+    metrics.iter_mut().try_for_each(|m| m.update(&pred, y))
+}
+
+/// A loss as a number; this waits for the device.
+pub(crate) fn number(loss: &Tensor) -> Result<f32> {
+    Ok(f32::try_from(loss.detach().mean(Kind::Float))?)
+}
+
+impl Callback for Recorder {
+    fn name(&self) -> &str {
+        "Recorder"
+    }
+
+    fn order(&self) -> i32 {
+        order::RECORDER
+    }
+
+    fn before_fit(&mut self, t: &mut Training) -> Step {
+        t.unread.clear();
+        let names = names(self.train_metrics, &t.metrics);
+        if !t.resumed() || t.history.names != names {
+            t.history = History { names, ..History::default() };
+        }
+        Ok(())
+    }
+
+    fn before_epoch(&mut self, t: &mut Training) -> Step {
+        self.began = Instant::now();
+        self.cancelled = None;
+        self.row = vec![None; t.history.names.len()];
+        Ok(())
+    }
+
+    fn before_train(&mut self, t: &mut Training) -> Step {
+        t.metrics.iter_mut().for_each(|m| m.reset());
+        Ok(())
+    }
+
+    fn before_validate(&mut self, t: &mut Training) -> Step {
+        t.read_losses()?;
+        self.valid = Mean::default();
+        t.metrics.iter_mut().for_each(|m| m.reset());
+        Ok(())
+    }
+
+    fn after_batch(&mut self, t: &mut Training, batch: &Batch, outcome: &Outcome) -> Step {
+        // A batch that was cancelled before its loss has nothing to record.
+        let (Some(y), Some(pred), Some(loss)) = (&batch.y, &outcome.pred, &outcome.loss) else {
+            return Ok(());
+        };
+        if t.at.training() {
+            let hypers = t.opt.hypers().last();
+            t.history.lrs.push(hypers.map_or(0.0, |h| h.lr));
+            t.history.moms.push(hypers.map_or(0.0, |h| h.mom));
+            t.history.hypers.push(t.opt.hypers().to_vec());
+            t.unread.push((t.at.batch, loss.detach()));
+            let at_once = loss.device() == Device::Cpu || t.shown != Shown::Fit;
+            if at_once || t.unread.len() >= READ_EVERY {
+                t.read_losses()?;
+            }
+            if self.train_metrics {
+                update(&mut t.metrics, pred, y)?;
+            }
+        } else {
+            self.valid.add(loss, y.size()[0] as usize);
+            update(&mut t.metrics, pred, y)?;
+        }
+        Ok(())
+    }
+
+    fn after_cancel(&mut self, _: &mut Training, scope: Scope) -> Step {
+        self.cancelled = Some(scope);
+        Ok(())
+    }
+
+    fn after_train(&mut self, t: &mut Training) -> Step {
+        t.read_losses()?;
+        if self.cancelled == Some(Scope::Train) {
+            return Ok(());
+        }
+        self.row[0] = t.history.losses.last().copied();
+        if self.train_metrics {
+            self.row[1..=t.metrics.len()].clone_from_slice(&values(&t.metrics)?);
+        }
+        Ok(())
+    }
+
+    fn after_validate(&mut self, t: &mut Training) -> Step {
+        if self.cancelled == Some(Scope::Validate) {
+            return Ok(());
+        }
+        let at = self.train_columns(t);
+        self.row[at] = self.valid.value()?;
+        self.row[at + 1..].clone_from_slice(&values(&t.metrics)?);
+        Ok(())
+    }
+
+    fn after_epoch(&mut self, t: &mut Training) -> Step {
+        let values = std::mem::take(&mut self.row);
+        let seconds = self.began.elapsed().as_secs_f64();
+        t.history.rows.push(Row { epoch: t.at.epoch, values, seconds });
+        t.history.iters.push(t.history.losses.len());
+        Ok(())
+    }
+
+    fn after_fit(&mut self, t: &mut Training) -> Step {
+        // A loss that is no number has been reported; what ends here is to be seen in the history.
+        let _ = t.read_losses();
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! What takes part in a fit, and how it ends one.
+
+use crate::{learner::Training, error::Error, sample::Batch};
+use std::fmt::Debug;
+use tch::Tensor;
+
+/// Where the callbacks of this crate stand in the order of calls; a lower number comes first.
+///
+/// The numbers are fastai's.
+pub mod order {
+    /// Stops on a loss that is no number, before anybody records it.
+    pub const NAN_GUARD: i32 = -9;
+    /// Changes batches: MixUp, CutMix.
+    pub const MIX: i32 = 0;
+    /// Gathers gradients over several batches.
+    pub const GRADIENT_ACCUMULATION: i32 = 6;
+    /// Scales the loss and unscales the gradients.
+    pub const MIXED_PRECISION: i32 = 10;
+    /// Clips gradients, after they are unscaled.
+    pub const GRADIENT_CLIP: i32 = 11;
+    /// Writes the history.
+    pub const RECORDER: i32 = 50;
+    /// Sets hyper-parameters, draws progress, finds a learning rate.
+    pub const SCHEDULER: i32 = 60;
+    /// Saves the best model.
+    pub const SAVE_BEST: i32 = 61;
+    /// Lowers the learning rate on a plateau.
+    pub const REDUCE_LR: i32 = 62;
+    /// Stops a fit that no longer gets better.
+    pub const EARLY_STOPPING: i32 = 63;
+    /// Writes checkpoints, when everybody else has seen the batch.
+    pub const CHECKPOINT: i32 = 10_000;
+}
+
+/// A part of a fit that can be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The whole fit.
+    Fit,
+    /// One epoch: training and validation.
+    Epoch,
+    /// The training of one epoch.
+    Train,
+    /// The validation of one epoch.
+    Validate,
+    /// One batch.
+    Batch,
+    /// The backward pass of one batch.
+    Backward,
+    /// The optimizer's step after one batch.
+    Step,
+}
+
+impl Scope {
+    /// Ends this part now. What comes after it is still done.
+    ///
+    /// # Errors
+    /// Always: the cancel travels as an `Err` up to the part that it ends, and never leaves a fit.
+    pub fn cancel(self) -> Step {
+        Err(Stop::Cancel(self))
+    }
+}
+
+/// Why a callback ends something. A cancel never leaves `fit`: it is no error.
+#[derive(Debug)]
+pub enum Stop {
+    /// The end of one part of the fit.
+    Cancel(Scope),
+    /// The end of the fit, which returns this error.
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Stop {
+    fn from(e: E) -> Self {
+        Self::Failed(e.into())
+    }
+}
+
+/// What a callback returns: go on, or stop.
+pub type Step = Result<(), Stop>;
+
+/// What became of a batch. A cancelled batch may have neither.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The model's output.
+    pub pred: Option<Tensor>,
+    /// The loss, a single number, without any scaling.
+    pub loss: Option<Tensor>,
+}
+
+/// Takes part in a fit. Every method does nothing unless you write it.
+///
+/// The events of one epoch, in order: `before_epoch`, `before_train`, for each training batch
+/// `before_batch`, `after_pred`, `after_loss`, `before_backward`, `after_backward`, `before_step`,
+/// `after_step`, `after_batch`; then `after_train`, `before_validate`, for each validation batch
+/// `before_batch`, `after_pred`, `after_loss`, `after_batch`; then `after_validate`, `after_epoch`.
+/// `before_fit` and `after_fit` stand around all epochs.
+///
+/// How a part of a fit can end:
+///
+/// | it ends by | `after_cancel` | rest of the part | `after_…` of the part | outer parts | `fit` returns |
+/// |---|---|---|---|---|---|
+/// | its end | no | done | yes | go on | `Ok` |
+/// | [`Scope::cancel`] inside it | once | skipped | yes | go on | `Ok` |
+/// | an error | no | skipped | only `after_fit` | skipped | `Err`, naming callback and event |
+/// | a cancel of a part that is not running | no | skipped | only `after_fit` | skipped | `Err` |
+///
+/// The events are those of [fastai's callbacks](https://docs.fast.ai/callback.core.html); its seven
+/// `after_cancel_…` are one method here, and `after_fit` comes on every ending.
+#[allow(unused_variables)] // the default bodies name their arguments for the reader
+pub trait Callback: Debug {
+    /// Its name in errors. Default: the type's name.
+    fn name(&self) -> &str {
+        let path = std::any::type_name::<Self>();
+        path.split('<').next().and_then(|p| p.rsplit("::").next()).unwrap_or(path)
+    }
+    /// Its place, lowest first; equal ones keep the order in which they were added. Default: 0. See
+    /// [`order`] for the places of the callbacks of this crate.
+    fn order(&self) -> i32 {
+        0
+    }
+    /// Whether it stays away from `lr_find`, `validate`, `get_preds` and `predict`, which a callback kept
+    /// by a learner else takes part in: for what keeps files or best values of a training. Default:
+    /// false.
+    fn in_fits_only(&self) -> bool {
+        false
+    }
+    /// Before anything else.
+    fn before_fit(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// Before the training and the validation of an epoch.
+    fn before_epoch(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// Before the training batches of an epoch.
+    fn before_train(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// Before a batch goes into the model. The batch may be changed.
+    fn before_batch(&mut self, t: &mut Training, batch: &mut Batch) -> Step {
+        Ok(())
+    }
+    /// After the model has answered. Answer and targets may be changed.
+    fn after_pred(&mut self, t: &mut Training, batch: &mut Batch, pred: &mut Tensor) -> Step {
+        Ok(())
+    }
+    /// After the loss is known. It may be changed; what is recorded is the changed one.
+    fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
+        Ok(())
+    }
+    /// Before the backward pass of `loss`, which may be scaled here without being recorded so.
+    fn before_backward(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
+        Ok(())
+    }
+    /// After the gradients are known.
+    fn after_backward(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// Before the optimizer's step.
+    fn before_step(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// After the optimizer's step, also a cancelled one. The gradients are still there.
+    fn after_step(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// After a batch, also a cancelled one.
+    fn after_batch(&mut self, t: &mut Training, batch: &Batch, outcome: &Outcome) -> Step {
+        Ok(())
+    }
+    /// After the training batches of an epoch.
+    fn after_train(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// Before the validation batches of an epoch.
+    fn before_validate(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// After the validation batches of an epoch.
+    fn after_validate(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// After training and validation of an epoch.
+    fn after_epoch(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// At the end of every fit, also of one that failed.
+    fn after_fit(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// When a part was cancelled, before its `after_…` event.
+    fn after_cancel(&mut self, t: &mut Training, scope: Scope) -> Step {
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+//! Ends a fit whose loss is no longer a number.
+
+use crate::{learner::{Callback, Outcome, Step, Training, order, record::recorder::number}, error::Error, sample::Batch};
+use tch::Device;
+
+/// Ends a fit with an error where the training loss is no longer a number, before it is recorded.
+///
+/// On a GPU that would wait for every step, so there the recorder looks when it reads the losses.
+#[derive(Debug)]
+pub(in crate::learner) struct Finite;
+
+impl Callback for Finite {
+    fn order(&self) -> i32 {
+        order::NAN_GUARD
+    }
+
+    fn after_batch(&mut self, t: &mut Training, _: &Batch, outcome: &Outcome) -> Step {
+        let (true, Some(loss)) = (t.at.training(), &outcome.loss) else { return Ok(()) };
+        if loss.device() != Device::Cpu {
+            return Ok(());
+        }
+        let loss = f64::from(number(loss)?);
+        if loss.is_finite() {
+            return Ok(());
+        }
+        Err(Error::NonFiniteLoss { loss, epoch: t.at.epoch, batch: t.at.batch }.into())
+    }
+}

@@ -1,0 +1,104 @@
+//! The scaled loss of 16-bit floats.
+
+use crate::{learner::{Callback, Precision, Scope, Step, Training, order}, error::{Error, Result}, optim::{GradScaler, ScalerState}, sample::Batch};
+use tch::{Device, Tensor};
+
+/// Scales the loss before the backward pass, unscales the gradients before anybody sees them, and
+/// leaves out the steps whose gradients are infinite or NaN: fastai's
+/// [`MixedPrecision`](https://docs.fast.ai/callback.fp16.html#mixedprecision), with torch's
+/// [`GradScaler`](https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling).
+///
+/// A step that is left out is a cancelled step: `after_step` comes all the same, and the scale falls.
+/// [`Learner::to_fp16`](crate::learner::Learner::to_fp16) adds it together with the automatic casts; added as a
+/// callback of its own it scales and nothing is cast. The scale is kept in a checkpoint.
+#[derive(Debug, Clone)]
+pub struct MixedPrecision {
+    begin: GradScaler,
+    scaler: GradScaler,
+    /// Whether gradients were unscaled and the scale was not yet updated for them.
+    unscaled: bool,
+}
+
+/// The scale in [`Training::notes`].
+const NOTE: &str = "MixedPrecision";
+
+impl MixedPrecision {
+    /// With torch's scaler: it begins at 65,536.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_scaler(GradScaler::new())
+    }
+
+    /// With a scaler of other options; each fit begins with it as it is given.
+    #[must_use]
+    pub fn with_scaler(scaler: GradScaler) -> Self {
+        Self { begin: scaler.clone(), scaler, unscaled: false }
+    }
+
+    /// What the loss is multiplied by now.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        self.scaler.get_scale()
+    }
+
+    fn update(&mut self, t: &mut Training) -> Result<()> {
+        if std::mem::take(&mut self.unscaled) {
+            self.scaler.update()?;
+            let state = serde_json::to_value(self.scaler.state()).map_err(Error::other)?;
+            t.notes.insert(NOTE.to_owned(), state);
+        }
+        Ok(())
+    }
+}
+
+impl Default for MixedPrecision {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Callback for MixedPrecision {
+    fn order(&self) -> i32 {
+        order::MIXED_PRECISION
+    }
+
+    fn before_fit(&mut self, t: &mut Training) -> Step {
+        if t.precision == Precision::Half && !matches!(t.model.device(), Device::Cuda(_)) {
+            let why = format!(
+                "16-bit floats need a CUDA device and the model is on {:?}: use `to_bf16`",
+                t.model.device()
+            );
+            return Err(Error::config("to_fp16", why).into());
+        }
+        self.scaler = self.begin.clone();
+        self.unscaled = false;
+        if let (true, Some(state)) = (t.resumed(), t.notes.get(NOTE)) {
+            let state: ScalerState = serde_json::from_value(state.clone()).map_err(Error::other)?;
+            self.scaler.load_state(state)?;
+        }
+        Ok(())
+    }
+
+    fn before_backward(&mut self, _: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
+        *loss = self.scaler.scale(loss);
+        Ok(())
+    }
+
+    fn before_step(&mut self, t: &mut Training) -> Step {
+        let infinite = self.scaler.unscale(&t.opt)?;
+        self.unscaled = true;
+        if infinite { Scope::Step.cancel() } else { Ok(()) }
+    }
+
+    fn after_step(&mut self, t: &mut Training) -> Step {
+        Ok(self.update(t)?)
+    }
+
+    fn after_cancel(&mut self, t: &mut Training, scope: Scope) -> Step {
+        // A batch cancelled behind this one has no `after_step`.
+        if scope == Scope::Batch {
+            self.update(t)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! The state of a training: all that a callback may read or change.
+
+use super::stage::Stage;
+use crate::{sys, learner::{History, StopHandle, files::weights, record::{progress::Shown, recorder::number}}, data::DataLoaders, error::{Error, Result}, loss::Loss, metric::Metric, model::Model, optim::Optimizer, sample::Split, seed::Seed};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tch::{Device, Kind, Tensor};
+
+/// The training in progress: all that a callback may read or change.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Training {
+    /// The network with its weights.
+    pub model: Model,
+    /// What changes the weights.
+    pub opt: Optimizer,
+    /// What is minimised.
+    pub loss: Box<dyn Loss>,
+    /// The data.
+    pub dls: DataLoaders,
+    /// What is reported beside the loss.
+    pub metrics: Vec<Box<dyn Metric>>,
+    /// What was recorded so far in this fit.
+    pub history: History,
+    /// Where the training is.
+    pub at: Position,
+    /// The number format of the forward pass.
+    pub precision: Precision,
+    /// Where every random number comes from.
+    pub seed: Seed,
+    /// Where files go whose names are relative: see [`Learner::model_dir`](crate::learner::Learner::model_dir).
+    pub model_dir: PathBuf,
+    /// What callbacks want to find again when a fit is resumed, under names of their choice. Empty at
+    /// the start of a fit; in a resumed one, what was there when the checkpoint was written.
+    pub notes: BTreeMap<String, serde_json::Value>,
+    pub(in crate::learner) resumed: bool,
+    pub(in crate::learner) shown: Shown,
+    /// What is being fitted, and what comes after it.
+    pub(in crate::learner) plan: VecDeque<Stage>,
+    /// Training losses that are not yet in the history, with the batch they are of.
+    pub(in crate::learner) unread: Vec<(usize, Tensor)>,
+    pub(in crate::learner) clock: Clock,
+    pub(in crate::learner) stop: StopHandle,
+}
+
+/// How the time of a part of an epoch is spent.
+#[derive(Debug)]
+pub(in crate::learner) struct Clock {
+    began: Instant,
+    pub(in crate::learner) waited: Duration,
+}
+
+impl Clock {
+    pub(in crate::learner) fn new() -> Self {
+        Self { began: Instant::now(), waited: Duration::ZERO }
+    }
+
+    pub(in crate::learner) fn restart(&mut self) {
+        *self = Self::new();
+    }
+}
+
+/// Where a training is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// Training or validation.
+    pub split: Split,
+    /// The epoch of this fit, from 0.
+    pub epoch: usize,
+    /// The epochs of this fit.
+    pub epochs: usize,
+    /// The batch of this part, from 0.
+    pub batch: usize,
+    /// The batches of this part.
+    pub batches: usize,
+    /// The training batches done in this fit.
+    pub fit_batches: usize,
+    /// The training batches of all fits so far: what dropout's stream is addressed by.
+    pub step: u64,
+    /// The passes over the training data of all fits so far: what the order and the augmentation of
+    /// the data are addressed by.
+    pub pass: u64,
+}
+
+impl Position {
+    pub(in crate::learner) fn start() -> Self {
+        Self {
+            split: Split::Train,
+            epoch: 0,
+            epochs: 0,
+            batch: 0,
+            batches: 0,
+            fit_batches: 0,
+            step: 0,
+            pass: 0,
+        }
+    }
+
+    /// How much of the fit is done, from 0 to 1: what schedules are a function of.
+    #[must_use]
+    pub fn done(&self) -> f64 {
+        let batches = self.batches.max(1) as f64;
+        (self.epoch as f64 + self.batch as f64 / batches) / self.epochs.max(1) as f64
+    }
+
+    /// Whether this is training, not validation.
+    #[must_use]
+    pub fn training(&self) -> bool {
+        self.split == Split::Train
+    }
+}
+
+/// The number format of the forward and backward pass. Weights are always 32-bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    Full,
+    /// 16-bit floats where they are safe, chosen by libtorch operation by operation. Needs a GPU and a
+    /// scaled loss.
+    Half,
+    /// bfloat16 where it is safe, chosen by libtorch operation by operation.
+    BFloat16,
+}
+
+impl Training {
+    /// The model's output for `x`, in 32 bits, in the precision chosen, as the current part wants it:
+    /// with dropout and batch statistics in training, without in validation.
+    ///
+    /// # Errors
+    /// If the device does not offer the precision.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let train = self.at.training();
+        let kind = match self.precision {
+            Precision::Full => return Ok(self.model.forward(x, train)),
+            Precision::Half => Kind::Half,
+            Precision::BFloat16 => Kind::BFloat16,
+        };
+        let _cast = sys::Autocast::enter(self.model.device(), kind)?;
+        Ok(self.model.forward(x, train).to_kind(Kind::Float))
+    }
+
+    /// Takes the losses that are still on the device into the history, which waits for it. The loop
+    /// does this now and then by itself: on a CPU after each step, on a GPU every tenth and at the end
+    /// of each part.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLoss`] if one of them is no number.
+    pub fn read_losses(&mut self) -> Result<()> {
+        for (batch, loss) in std::mem::take(&mut self.unread) {
+            let loss = number(&loss)?;
+            // On a CPU a guard has looked at each loss before; `lr_find` is to go on.
+            let must = self.model.device() != Device::Cpu && self.shown == Shown::Fit;
+            if must && !loss.is_finite() {
+                let (loss, epoch) = (f64::from(loss), self.at.epoch);
+                return Err(Error::NonFiniteLoss { loss, epoch, batch });
+            }
+            let smoothed = self.history.smooth.add(loss);
+            self.history.raw_losses.push(f64::from(loss));
+            self.history.losses.push(smoothed);
+        }
+        Ok(())
+    }
+
+    /// Writes the weights, and the optimizer's state if wanted, under a name for
+    /// [`Learner::load`](crate::learner::Learner::load). Returns the path of the weights.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, name: &str, with_opt: bool) -> Result<PathBuf> {
+        weights::save(self, &self.model_dir, name, with_opt)
+    }
+
+    /// Reads what [`Training::save`] or [`Learner::save`](crate::learner::Learner::save) wrote.
+    ///
+    /// # Errors
+    /// As [`Learner::load`](crate::learner::Learner::load).
+    pub fn load(&mut self, name: &str, with_opt: bool) -> Result<()> {
+        let folder = self.model_dir.clone();
+        weights::load(self, &folder, name, with_opt)
+    }
+
+    /// Tells the user something at the end of the epoch: under the table of epochs, and in
+    /// [`History::messages`].
+    pub fn say(&mut self, message: impl Into<String>) {
+        self.history.messages.push(message.into());
+    }
+
+    /// What stops this fit, also from another thread.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// Whether this fit goes on from a checkpoint; for `before_fit`, where a callback would otherwise
+    /// begin anew.
+    #[must_use]
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// The share of the time of this part of the epoch so far, from 0 to 1, in which the training
+    /// waited for data.
+    #[must_use]
+    pub fn waiting(&self) -> f64 {
+        let all = self.clock.began.elapsed().as_secs_f64();
+        if all > 0.0 { (self.clock.waited.as_secs_f64() / all).min(1.0) } else { 0.0 }
+    }
+}
