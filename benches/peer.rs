@@ -135,9 +135,9 @@ fn main() -> Result<()> {
                 files.truncate(args.batches * args.bs);
             }
             let all = learn.dls().test_dl(files)?;
-            learn.get_preds_of(&first)?;
+            learn.get_preds_on(&first)?;
             let start = Instant::now();
-            let n = learn.get_preds_of(&all)?.len();
+            let n = learn.get_preds_on(&all)?.len();
             report(&args, Some(n), start.elapsed().as_secs_f64(), work(&learn, &args));
         }
     }
@@ -186,7 +186,7 @@ struct Count {
 
 impl Callback for Count {
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
-        if t.at.training() && t.at.batch == 1 {
+        if t.at.is_training() && t.at.batch == 1 {
             self.start = Some(Instant::now());
         }
         Ok(())
@@ -197,10 +197,10 @@ impl Callback for Count {
         batch: &Batch,
         _: &finetune::learner::Outcome,
     ) -> Step {
-        if t.at.training() && t.at.batch >= 1 {
+        if t.at.is_training() && t.at.batch >= 1 {
             self.images += batch.items.len();
         }
-        if t.at.training() && self.batches > 0 && t.at.batch >= self.batches {
+        if t.at.is_training() && self.batches > 0 && t.at.batch >= self.batches {
             return Scope::Train.cancel();
         }
         Ok(())

@@ -34,7 +34,7 @@ fn measure(n: usize) -> Result<(f64, f64, f64)> {
     let file = |i: usize| PathBuf::from(format!("pets/images/breed_{:02}_{i}.jpg", i % 37));
     let items: Vec<PathBuf> = (0..n).map(file).collect();
     let start = Instant::now();
-    let dls = block.dataloaders_of(items)?;
+    let dls = block.dataloaders_from(items)?;
     let built = start.elapsed();
     let start = Instant::now();
     let passes = 5;

@@ -62,13 +62,13 @@ fn geometry_alone(bencher: Bencher<'_, '_>, threads: usize) {
 }
 
 #[divan::bench(args = [1, 2])]
-fn all_colours(bencher: Bencher<'_, '_>, threads: usize) {
+fn all_colors(bencher: Bencher<'_, '_>, threads: usize) {
     let augment = aug_transforms().size(224).min_scale(0.75);
     let augment = augment.xtra_tfms(Saturation::new(0.2).p(1.0)).xtra_tfms(Hue::new(0.1).p(1.0));
     run(bencher, threads, &plan(&[Arc::new(augment)], Split::Train));
 }
 
 #[divan::bench(args = [1, 2])]
-fn normalisation_alone(bencher: Bencher<'_, '_>, threads: usize) {
+fn normalization_alone(bencher: Bencher<'_, '_>, threads: usize) {
     run(bencher, threads, &plan(&[Arc::new(Normalize::imagenet())], Split::Valid));
 }

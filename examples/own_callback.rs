@@ -26,7 +26,7 @@ impl Callback for StopBelow {
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, outcome: &Outcome) -> Step {
-        let (true, Some(loss)) = (t.at.training(), &outcome.loss) else { return Ok(()) };
+        let (true, Some(loss)) = (t.at.is_training(), &outcome.loss) else { return Ok(()) };
         self.steps += 1;
         if f64::try_from(loss)? < self.loss {
             t.say(format!("the loss fell below {} after {} steps", self.loss, self.steps));

@@ -40,7 +40,7 @@ fn main() -> Result<()> {
         .item_tfms(Resize::new(128))
         .batch_tfms(aug_transforms().size(64).min_scale(0.75))
         .bs(16)
-        .dataloaders_of(photos()?)?;
+        .dataloaders_from(photos()?)?;
     println!("{} to train on, {} to validate", dls.train().len(), dls.valid().len());
 
     let mut learn =

@@ -7,7 +7,7 @@ use finetune::{data::RegressionBlock, interpret::RegressionInterpretation, prelu
 use std::path::PathBuf;
 
 /// The mean of each channel of a photo, from 0 to 1.
-fn mean_colour(file: &PathBuf) -> Result<Vec<f32>> {
+fn mean_color(file: &PathBuf) -> Result<Vec<f32>> {
     let image = finetune::image::Decode::new().open(file)?;
     let mut sums = [0.0_f64; 3];
     for pixel in image.pixels().chunks_exact(3) {
@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let photos = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images");
     let dls = DataBlock::blocks(ImageBlock::rgb(), RegressionBlock::new(3))
         .get_items(get_image_files)
-        .get_y(mean_colour)
+        .get_y(mean_color)
         .item_tfms(Resize::new(64))
         .bs(16)
         .dataloaders(photos)?;

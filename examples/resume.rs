@@ -28,10 +28,10 @@ struct Stop {
 
 impl Callback for Stop {
     fn before_batch(&mut self, t: &mut Training, _: &mut finetune::sample::Batch) -> Step {
-        if t.at.training() && self.batches == 0 {
+        if t.at.is_training() && self.batches == 0 {
             return Err(finetune::Error::other("somebody pulled the plug").into());
         }
-        self.batches -= usize::from(t.at.training());
+        self.batches -= usize::from(t.at.is_training());
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use tch::Tensor;
 pub enum Split {
     /// Random crops, augmentation, shuffled order.
     Train,
-    /// Centre crops, no augmentation, fixed order. Prediction is like this too.
+    /// Center crops, no augmentation, fixed order. Prediction is like this too.
     Valid,
 }
 

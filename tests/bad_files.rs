@@ -23,7 +23,7 @@ use std::{
 /// Pictures with more pixels are refused; so nothing may take much more memory than this times 16.
 const MAX_PIXELS: u64 = 1 << 20;
 
-/// No picture of so few pixels may take longer, on a busy machine and without optimisation.
+/// No picture of so few pixels may take longer, on a busy machine and without optimization.
 const LONGEST: Duration = Duration::from_secs(20);
 
 /// What must become of a file.
@@ -237,7 +237,7 @@ fn loaders(files: &[PathBuf], on_error: OnError, workers: usize) -> DataLoaders 
         .num_workers(workers)
         .device(finetune::tch::Device::Cpu)
         .on_error(on_error);
-    block.dataloaders_of(files.to_vec()).unwrap()
+    block.dataloaders_from(files.to_vec()).unwrap()
 }
 
 #[test]

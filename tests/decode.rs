@@ -19,7 +19,7 @@ fn pixels(name: &str, row: usize, step: usize) -> Vec<[u8; 3]> {
     row.chunks_exact(3).step_by(step).map(|p| [p[0], p[1], p[2]]).collect()
 }
 
-fn grey(name: &str) -> Vec<u8> {
+fn gray(name: &str) -> Vec<u8> {
     pixels(name, 0, 1).iter().map(|p| p[0]).collect()
 }
 
@@ -30,7 +30,7 @@ fn alpha_is_dropped_and_palettes_are_looked_up() {
     let palette = [[255, 0, 0], [0, 255, 0], [0, 0, 255]];
     assert_eq!(pixels("pt.png", 0, 1), palette);
     assert_eq!(pixels("pt.gif", 0, 1), palette);
-    assert_eq!(grey("b1.png"), [0, 255, 255, 0]);
+    assert_eq!(gray("b1.png"), [0, 255, 255, 0]);
 }
 
 #[test]
@@ -38,15 +38,15 @@ fn the_upper_eight_of_sixteen_bits_are_taken() {
     // The values are 0 1 127 128 255 256 257 511 32767 32768 65280 65535.
     let upper = [0, 0, 0, 0, 0, 1, 1, 1, 127, 128, 255, 255];
     for name in ["rgb16.png", "rgba16.png", "la16.png"] {
-        assert_eq!(grey(name), upper, "{name}");
+        assert_eq!(gray(name), upper, "{name}");
     }
-    // Pillow cuts plain grey off at 255: 0 1 127 128 255 255 255 ... We treat all alike.
-    assert_eq!(grey("g16.png"), upper);
-    assert_eq!(grey("g16.tif"), upper);
+    // Pillow cuts plain gray off at 255: 0 1 127 128 255 255 255 ... We treat all alike.
+    assert_eq!(gray("g16.png"), upper);
+    assert_eq!(gray("g16.tif"), upper);
 }
 
 #[test]
-fn grey_is_weighted_as_pillow_weights_it() {
+fn gray_is_weighted_as_pillow_weights_it() {
     let image = Decode::new().channels(1).read(&file("rgb.png"), "rgb.png").unwrap();
     assert_eq!(image.pixels(), [76, 150, 29, 130, 255, 2]);
     let image = Decode::new().channels(1).read(&file("g16.png"), "g16.png").unwrap();
@@ -54,7 +54,7 @@ fn grey_is_weighted_as_pillow_weights_it() {
 }
 
 #[test]
-fn the_colours_of_printing_become_rgb() {
+fn the_colors_of_printing_become_rgb() {
     let wanted = [
         [255, 255, 255],
         [0, 255, 255],

@@ -252,7 +252,7 @@ fn lr_find_restores_everything_also_where_it_fails_half_way() {
         learn.fit(1, 1e-2).unwrap();
         let mut learn = learn.callback(Fails { panics });
         let state = |learn: &mut Learner| {
-            let t = learn.training();
+            let t = learn.training_mut();
             let opt: Vec<f64> = t
                 .opt
                 .state()
@@ -310,7 +310,7 @@ fn a_nan_is_written_to_a_file_that_tells_the_batch() {
     assert_eq!(report.files[0], "item 4");
     // The weights are those before the step, so the batch can be replayed.
     let mut again = learner();
-    again.training().model.load_state_dict(&report.weights).unwrap();
+    again.training_mut().model.load_state_dict(&report.weights).unwrap();
     let each = report.losses(again.model(), &CrossEntropy::new()).unwrap();
     let bad: Vec<bool> = each.iter().map(|l| l.is_nan()).collect();
     assert_eq!(bad, [false, false, true, false]);

@@ -278,7 +278,7 @@ fn partial_batches_are_dropped_in_training_only() {
     let loaders = |options| Squares::new(10, false).loaders(2, options);
     let sizes = |loader: &DataLoader| {
         let sizes: Vec<_> = loader.batches(0).map(|b| b.unwrap().items.len()).collect();
-        assert_eq!(sizes.len(), loader.n_batches());
+        assert_eq!(sizes.len(), loader.num_batches());
         sizes
     };
     let dls = loaders(LoaderOptions::new().bs(4));
@@ -347,7 +347,7 @@ fn items_are_drawn_by_weight() {
         .splitter(IndexSplitter::new([]))
         .bs(16)
         .device(Device::Cpu);
-    let dls = block.dataloaders_of((0..32).collect()).unwrap().balanced().unwrap();
+    let dls = block.dataloaders_from((0..32).collect()).unwrap().balanced().unwrap();
     let rare = (0..20).flat_map(|pass| all(dls.train(), pass)).flat_map(|b| b.3);
     let rare = rare.filter(|i| *i < 2).count();
     // 320 of 640, with a standard deviation of 13.
@@ -429,7 +429,7 @@ fn a_table_is_a_source() {
         .item_tfms(Resize::new(32))
         .bs(4)
         .device(Device::Cpu)
-        .dataloaders_of(rows)
+        .dataloaders_from(rows)
         .unwrap();
     let y = dls.valid().one_batch().unwrap().y.unwrap();
     assert_eq!(Vec::<f32>::try_from(y).unwrap(), [0.0, 6.0, 12.0, 18.0]);

@@ -12,7 +12,7 @@ mod look;
 use finetune::{
     data::{DataLoader, LoaderOptions},
     interpret::{Interpretation, MultiLabelInterpretation, RegressionInterpretation},
-    learner::{LrSweep, Predictions},
+    learner::{LrFinder, Predictions},
     loss::CrossEntropy,
     prelude::*,
     sample::{Target, Task},
@@ -83,7 +83,7 @@ fn data() -> Result<()> {
 #[test]
 fn training_and_mistakes() -> Result<()> {
     let mut learn = learner()?;
-    let found = learn.lr_find_with(LrSweep::new().steps(40))?;
+    let found = learn.lr_find_with(LrFinder::new().steps(40))?;
     look("lr_find", &found.plot()?, &["valley", "minimum / 10", "learning rate"]);
     assert!(learn.recorder().plot_loss().is_err(), "nothing was recorded yet");
     learn.fit_one_cycle(2, 1e-4..=2e-3)?;

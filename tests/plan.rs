@@ -9,7 +9,7 @@ use finetune::{
     sample::Split,
     seed::{Seed, Stream},
     transform::{
-        self, BatchFn, BatchTransform, Brightness, Colour, Contrast, Crop, CropPad, Dihedral, Flip,
+        self, BatchFn, BatchTransform, Brightness, Color, Contrast, Crop, CropPad, Dihedral, Flip,
         Hue, Matrix, Mode, Normalize, Plan, RandomErasing, RandomResizedCrop, RandomResizedCropGpu,
         Resize, Rotate, Saturation, Warp, Zoom, aug_transforms,
     },
@@ -248,10 +248,10 @@ fn geometry_is_drawn_as_documented() {
 }
 
 #[test]
-fn colours_are_drawn_as_documented() {
-    let logit = |i: &transform::ImagePlan| match i.colours[..] {
-        [Colour::Logit { scale, luma, add }] => (scale, luma, add),
-        _ => panic!("{:?}", i.colours),
+fn colors_are_drawn_as_documented() {
+    let logit = |i: &transform::ImagePlan| match i.colors[..] {
+        [Color::Logit { scale, luma, add }] => (scale, luma, add),
+        _ => panic!("{:?}", i.colors),
     };
     let lit = drawn(Brightness::new(0.4).p(0.7));
     near("lit", part(&lit, |i| logit(i).2 == 0.0), 0.3);
@@ -266,9 +266,9 @@ fn colours_are_drawn_as_documented() {
         near("less", part(&plan, |i| scale(i) < 1.0), 0.35);
     }
     let turned = drawn(Hue::new(0.1).p(0.7));
-    let turn = |i: &transform::ImagePlan| match i.colours[..] {
-        [Colour::Hue(turn)] => turn,
-        _ => panic!("{:?}", i.colours),
+    let turn = |i: &transform::ImagePlan| match i.colors[..] {
+        [Color::Hue(turn)] => turn,
+        _ => panic!("{:?}", i.colors),
     };
     near("not turned", part(&turned, |i| turn(i) == 0.0), 0.3);
     assert!(turned.images.iter().all(|i| turn(i) == 0.0 || (0.9..=1.0 / 0.9).contains(&turn(i))));

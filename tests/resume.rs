@@ -68,7 +68,7 @@ struct Killed {
 
 impl Callback for Killed {
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
-        if t.at.training() && t.at.step == self.step {
+        if t.at.is_training() && t.at.step == self.step {
             return Err(finetune::Error::other("killed").into());
         }
         Ok(())
@@ -81,7 +81,7 @@ fn end(learn: &mut Learner) -> (Vec<(String, Vec<u32>)>, History) {
         let flat = t.to_kind(tch::Kind::Float).reshape([-1]);
         Vec::<f32>::try_from(&flat).unwrap().into_iter().map(f32::to_bits).collect()
     };
-    let opt = learn.training().opt.state();
+    let opt = learn.training_mut().opt.state();
     let all = learn.model().state_dict().into_iter().chain(opt);
     let all = all.map(|(name, t)| (name, bits(t))).collect();
     let mut history = learn.recorder().clone();
@@ -96,7 +96,7 @@ fn a_run_killed_in_an_epoch_goes_on_bit_for_bit() -> Result<()> {
     let how = || FineTune::new(2).base_lr(1e-3);
     let gather = || GradientAccumulation::new(8);
     let mut whole = learner(2, folder.path())?;
-    assert_eq!(whole.dls().train().n_batches(), 5);
+    assert_eq!(whole.dls().train().num_batches(), 5);
     whole.fine_tune_with(how(), &mut [&mut gather()])?;
     let whole = end(&mut whole);
 

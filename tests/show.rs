@@ -30,7 +30,7 @@ fn charts() {
         .figure();
     look("chart_loss", &f, &["Loss", "step", "train", "valid"]);
     assert_eq!(f.dimensions(), (800, 480));
-    // Both curves are there, each in a colour of its own.
+    // Both curves are there, each in a color of its own.
     let svg = f.svg().unwrap();
     for color in ["#0072B2", "#D55E00"] {
         assert!(svg.contains(&format!(r#"stroke="{color}""#)), "no line in {color}");
@@ -116,19 +116,19 @@ fn grids() {
 
 #[test]
 fn right_is_green_and_wrong_is_red() {
-    let grey = || Image::new(2, 1, 3, vec![90; 6]).unwrap();
+    let gray = || Image::new(2, 1, 3, vec![90; 6]).unwrap();
     let has = |cell: Cell, color: [u8; 3]| {
         let image = Grid::new("", vec![cell]).figure().image().unwrap();
-        // Edges of letters are between their colour and white.
+        // Edges of letters are between their color and white.
         let near = |p: &[u8]| p.iter().zip(color).all(|(a, b)| a.abs_diff(b) < 48);
         image.pixels().chunks(3).filter(|p| near(p)).count()
     };
     let name = "american_bulldog";
-    assert!(has(Cell::new(grey()).right(name), RIGHT) > 50);
-    assert_eq!(has(Cell::new(grey()).right(name), WRONG), 0);
-    assert!(has(Cell::new(grey()).wrong(name), WRONG) > 50);
-    assert_eq!(has(Cell::new(grey()).wrong(name), RIGHT), 0);
-    let plain = Cell::new(grey()).line(name);
+    assert!(has(Cell::new(gray()).right(name), RIGHT) > 50);
+    assert_eq!(has(Cell::new(gray()).right(name), WRONG), 0);
+    assert!(has(Cell::new(gray()).wrong(name), WRONG) > 50);
+    assert_eq!(has(Cell::new(gray()).wrong(name), RIGHT), 0);
+    let plain = Cell::new(gray()).line(name);
     assert_eq!(has(plain.clone(), RIGHT) + has(plain, WRONG), 0);
 }
 

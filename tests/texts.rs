@@ -6,7 +6,7 @@
 use finetune::{
     Error,
     data::{Cache, LoaderOptions},
-    learner::{LrSweep, Predictions, Progress, Steps},
+    learner::{LrFinder, Predictions, Progress, Steps},
     prelude::*,
     sample::{Target, Task},
 };
@@ -92,7 +92,7 @@ fn lines_of_a_log() -> Result<()> {
     let mut learn = learner.progress(lines.log_to(log.clone()));
     learn.fit_one_cycle(2, 1e-4)?;
     learn.validate()?;
-    let _curve = learn.lr_find_with(LrSweep::new().steps(4))?;
+    let _curve = learn.lr_find_with(LrFinder::new().steps(4))?;
     // Losses and times differ from processor to processor, and so does whether data is waited for.
     let text = [
         (r"loss (\d+\.\d+|NaN)", "loss 0.0000"),
@@ -155,9 +155,9 @@ fn interpretation() -> Result<()> {
 fn tables() -> Result<()> {
     let interp = interpreted()?;
     let top = interp.as_ref().top_losses_table(3, |item| format!("photo_{item}.jpg"));
-    use finetune::learner::{History, Row};
+    use finetune::learner::{History, EpochRow};
     let row =
-        |epoch, values: [f64; 3]| Row { epoch, values: values.map(Some).to_vec(), seconds: 61.2 };
+        |epoch, values: [f64; 3]| EpochRow { epoch, values: values.map(Some).to_vec(), seconds: 61.2 };
     let names = ["train_loss", "valid_loss", "accuracy"].map(str::to_owned).to_vec();
     let rows = vec![row(0, [1.25, 0.98, 0.61]), row(1, [0.75, 0.5, 0.8125])];
     let mut history = History::default();

@@ -35,7 +35,7 @@ impl Callback for Checkpoint {
         order::CHECKPOINT
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 
@@ -59,7 +59,7 @@ impl Callback for Checkpoint {
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
-        if !t.at.training() {
+        if !t.at.is_training() {
             return Ok(());
         }
         self.waited += 1;

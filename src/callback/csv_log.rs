@@ -35,7 +35,7 @@ impl Callback for CsvLogger {
         order::SCHEDULER
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 

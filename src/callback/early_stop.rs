@@ -38,7 +38,7 @@ impl Callback for EarlyStopping {
         order::EARLY_STOPPING
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 

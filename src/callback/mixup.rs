@@ -64,7 +64,7 @@ pub struct Cut {
     /// The part of the picture, from 0 to 1, that a box within it leaves free.
     pub weight: f64,
     /// The middle of the box, x and y in pixels.
-    pub centre: (i64, i64),
+    pub center: (i64, i64),
 }
 
 /// Chooses a box for a number of items, a width and a height.
@@ -162,7 +162,7 @@ impl Callback for MixUp {
 
     fn before_batch(&mut self, t: &mut Training, batch: &mut Batch) -> Step {
         self.mixer.mixed = None;
-        if !t.at.training() {
+        if !t.at.is_training() {
             return Ok(());
         }
         let n = batch.x.size()[0] as usize;
@@ -222,8 +222,8 @@ impl CutMix {
         let mut rng = Mixer::rng(t);
         let weight = beta(self.mixer.alpha)?.sample(&mut rng);
         let perm = permutation(n, &mut rng);
-        let centre = (rng.random_range(0..width), rng.random_range(0..height));
-        Ok(Cut { perm, weight, centre })
+        let center = (rng.random_range(0..width), rng.random_range(0..height));
+        Ok(Cut { perm, weight, center })
     }
 
     /// The box around `(cx, cy)` that covers `1 - weight` of a picture, cut at its edges:
@@ -258,11 +258,11 @@ impl Callback for CutMix {
 
     fn before_batch(&mut self, t: &mut Training, batch: &mut Batch) -> Step {
         self.mixer.mixed = None;
-        if !t.at.training() {
+        if !t.at.is_training() {
             return Ok(());
         }
         let (n, _, height, width) = batch.x.size4()?;
-        let Cut { perm, weight, centre: (cx, cy) } = self.draw(n as usize, width, height, t)?;
+        let Cut { perm, weight, center: (cx, cy) } = self.draw(n as usize, width, height, t)?;
         let perm = order_of(&perm, n as usize)?.to_device(batch.x.device());
         let bounds @ [x1, y1, x2, y2] = Self::bounds(width, height, weight, cx, cy);
         batch.x = Self::paste(&batch.x, &perm, bounds);

@@ -50,12 +50,12 @@ impl Callback for NanGuard {
         order::NAN_GUARD
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 
     fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
-        if !t.at.training() {
+        if !t.at.is_training() {
             return Ok(());
         }
         let loss = f64::from(recorder_number(loss)?);

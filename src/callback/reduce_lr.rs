@@ -49,7 +49,7 @@ impl Callback for ReduceLrOnPlateau {
         order::REDUCE_LR
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 

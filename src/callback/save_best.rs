@@ -133,7 +133,7 @@ impl Callback for SaveBest {
         order::SAVE_BEST
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 

@@ -39,7 +39,7 @@ impl Callback for ShortEpoch {
         if (t.at.batch as f64) / (t.at.batches as f64) < self.part {
             return Ok(());
         }
-        match t.at.training() {
+        match t.at.is_training() {
             true => Scope::Train.cancel(),
             false if self.short_valid => Scope::Validate.cancel(),
             false => Ok(()),

@@ -36,7 +36,7 @@ impl Callback for TensorBoard {
         order::SCHEDULER
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 
@@ -46,7 +46,7 @@ impl Callback for TensorBoard {
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
-        let Some(file) = self.file.as_mut().filter(|_| t.at.training()) else { return Ok(()) };
+        let Some(file) = self.file.as_mut().filter(|_| t.at.is_training()) else { return Ok(()) };
         if !t.at.step.is_multiple_of(self.every) {
             return Ok(());
         }

@@ -80,7 +80,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
     /// let dls = DataBlock::rows(ImageBlock::rgb(), RegressionBlock::one())
     ///     .get_x(|face: &Face| Ok(format!("faces/{}", face.file)))
     ///     .get_y(|face| Ok(face.age))
-    ///     .dataloaders_of(faces)?;
+    ///     .dataloaders_from(faces)?;
     /// # Ok::<(), finetune::Error>(())
     /// ```
     #[must_use]
@@ -222,14 +222,14 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
     /// without a label or with one that no training item has, [`Error::EmptySplit`] if there is no
     /// training item, and whatever `get_items` returns.
     pub fn dataloaders(&self, source: impl AsRef<Path>) -> Result<DataLoaders> {
-        self.dataloaders_of(self.items(source.as_ref())?)
+        self.dataloaders_from(self.items(source.as_ref())?)
     }
 
     /// The same for items that are at hand.
     ///
     /// # Errors
     /// As [`dataloaders`](Self::dataloaders).
-    pub fn dataloaders_of(&self, items: Vec<I>) -> Result<DataLoaders> {
+    pub fn dataloaders_from(&self, items: Vec<I>) -> Result<DataLoaders> {
         let get_x = self.get_x.as_ref().ok_or_else(|| missing("get_x"))?.clone();
         let get_y = self.get_y.as_ref().ok_or_else(|| missing("get_y"))?.clone();
         if items.is_empty() {

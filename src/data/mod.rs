@@ -30,6 +30,6 @@ pub use {
     },
     target::{
         CategoryBlock, EncodedMultiCategoryBlock, MultiCategoryBlock, NA, RegressionBlock, Sort,
-        TargetBlock, Values,
+        TargetBlock, RegressionLabel,
     },
 };

@@ -15,7 +15,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         let source = source.as_ref();
         let items = self.items(source)?;
         let mut text = format!("items: {} from {}\n", items.len(), source.display());
-        text += &self.dataloaders_of(items)?.summary()?;
+        text += &self.dataloaders_from(items)?.summary()?;
         Ok(text)
     }
 }

@@ -87,9 +87,9 @@ urls! {
     PASCAL_2007 = "imagelocal/pascal_2007.tgz", 1637796771, "433b4706eb7c42bd74e7f784e3fdf244";
     /// Pictures with several labels each: Pascal VOC 2012.
     PASCAL_2012 = "imagelocal/pascal_2012.tgz", 2618908000, "d90e29e54a4c76c0c6fba8355dcbaca5";
-    /// The centre of a head, for regression.
+    /// The center of a head, for regression.
     BIWI_HEAD_POSE = "imagelocal/biwi_head_pose.tgz", 452316199, "00f4ccf66e8cba184bc292fdc08fb237";
-    /// The centre of a head, a sample.
+    /// The center of a head, a sample.
     BIWI_SAMPLE = "sample/biwi_sample.tgz", 593774, "9179f4c1435f4b291f0d5b072d60c2c9";
     /// Street scenes with masks.
     CAMVID = "imagelocal/camvid.tgz", 598913237, "648371e4f3a833682afb39b08a3ce2aa";

@@ -37,7 +37,7 @@ pub fn untar_data(what: impl Into<UntarData>) -> Result<PathBuf> {
 /// no link may lead out of it, there may be no devices, and what it unpacks to has a limit.
 ///
 /// ```no_run
-/// use finetune::data::{URLs, UntarData, untar_data};
+/// use finetune::download::{URLs, UntarData, untar_data};
 ///
 /// let path = untar_data(UntarData::new(URLs::CIFAR).data("/big/disk").force(true))?;
 /// # Ok::<(), finetune::Error>(())

@@ -40,19 +40,19 @@ fn taps(from: u32, to: u32, kernel: Kernel) -> Taps {
     // A shrinking filter is as much wider.
     let wide = scale.max(1.0);
     let (support, narrow) = (kernel.support * wide, 1.0 / wide);
-    let centre = |i: u32| (f64::from(i) + 0.5) * scale;
-    let reach = |centre: f64| {
-        let first = (centre - support + 0.5).max(0.0) as usize;
-        (first, ((centre + support + 0.5) as usize).min(from as usize))
+    let center = |i: u32| (f64::from(i) + 0.5) * scale;
+    let reach = |center: f64| {
+        let first = (center - support + 0.5).max(0.0) as usize;
+        (first, ((center + support + 0.5) as usize).min(from as usize))
     };
-    let most = (0..to).map(|i| reach(centre(i))).map(|(first, end)| end - first).max();
+    let most = (0..to).map(|i| reach(center(i))).map(|(first, end)| end - first).max();
     let each = most.unwrap_or(1).max(1);
     let mut first = Vec::with_capacity(to as usize);
     let mut weights = Vec::with_capacity(to as usize * each);
     for i in 0..to {
-        let centre = centre(i);
-        let (start, end) = reach(centre);
-        let weight = |k: usize| (kernel.weight)((k as f64 - centre + 0.5) * narrow);
+        let center = center(i);
+        let (start, end) = reach(center);
+        let weight = |k: usize| (kernel.weight)((k as f64 - center + 0.5) * narrow);
         let sum: f64 = (start..end).map(weight).sum();
         let fixed = |k| {
             let w = weight(k) / sum * f64::from(1 << WEIGHT_BITS);

@@ -8,9 +8,9 @@ use std::{fs, io::Cursor, panic, path::Path};
 
 /// How a file becomes pixels. The format is told by the content, never by the file's name.
 ///
-/// As Pillow's `convert` does it: alpha is dropped, not blended; palettes and CMYK become RGB; grey is
+/// As Pillow's `convert` does it: alpha is dropped, not blended; palettes and CMYK become RGB; gray is
 /// 0.299 red, 0.587 green and 0.114 blue; of an animation the first frame counts. Of 16 bits the upper 8
-/// are taken. Pillow does so for colours, but cuts 16-bit grey off at 255, which makes it white.
+/// are taken. Pillow does so for colors, but cuts 16-bit gray off at 255, which makes it white.
 ///
 /// A JPEG file whose end is missing is an error, as in Pillow. Damage within one that does not keep it
 /// from being decoded is not found, also as in Pillow.
@@ -33,7 +33,7 @@ impl Decode {
     pub fn new() -> Self {
         Self { channels: 3, orient: true, max_pixels: 1 << 28 }
     }
-    /// 3 for RGB, 1 for grey. Default: 3.
+    /// 3 for RGB, 1 for gray. Default: 3.
     #[must_use]
     pub fn channels(mut self, channels: u8) -> Self {
         self.channels = channels;
@@ -135,7 +135,7 @@ impl Decode {
         let pixels = match (channels, self.channels) {
             (1, 1) | (3, 3) => pixels,
             (1, 3) => pixels.into_iter().flat_map(|v| [v; 3]).collect(),
-            (3, 1) => pixels.chunks_exact(3).map(|p| grey([p[0], p[1], p[2]])).collect(),
+            (3, 1) => pixels.chunks_exact(3).map(|p| gray([p[0], p[1], p[2]])).collect(),
             (_, n) => {
                 return Err(Error::config("channels", format!("{n}: images have 1 or 3 channels")));
             }
@@ -165,7 +165,7 @@ fn upper(v: u16) -> u8 {
 }
 
 /// The weights of ITU-R 601 in Pillow's fixed-point numbers.
-fn grey([r, g, b]: [u8; 3]) -> u8 {
+fn gray([r, g, b]: [u8; 3]) -> u8 {
     let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471;
     ((sum + (1 << 15)) >> 16) as u8
 }

@@ -18,9 +18,9 @@ pub struct Facts {
     pub width: u32,
     /// The height in pixels, before it is turned.
     pub height: u32,
-    /// Whether its colours are those of printing.
+    /// Whether its colors are those of printing.
     pub cmyk: bool,
-    /// Whether it has more than 8 bits for each colour.
+    /// Whether it has more than 8 bits for each color.
     pub deep: bool,
     /// Whether it has more than one frame, of which the first is taken.
     pub animated: bool,

@@ -3,10 +3,10 @@
 /// What is known of a JPEG file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Jpeg {
-    /// 1 for grey, 3 for colour, 4 for CMYK.
+    /// 1 for gray, 3 for color, 4 for CMYK.
     pub(super) components: u8,
     /// Whether the end of the picture is there. Decoders fill what is missing of one that was cut
-    /// short, with grey or whatever comes.
+    /// short, with gray or whatever comes.
     pub(super) complete: bool,
 }
 

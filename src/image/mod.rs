@@ -18,7 +18,7 @@ pub use {
 use crate::error::{Error, Result};
 use ndarray::{Array3, ArrayView3};
 
-/// An 8-bit image with 1 (grey) or 3 (RGB) channels, in rows from the top left: height×width×channels.
+/// An 8-bit image with 1 (gray) or 3 (RGB) channels, in rows from the top left: height×width×channels.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     width: u32,
@@ -66,7 +66,7 @@ impl Image {
         self.height
     }
 
-    /// 1 for grey, 3 for RGB.
+    /// 1 for gray, 3 for RGB.
     #[must_use]
     pub fn channels(&self) -> u8 {
         self.channels

@@ -49,10 +49,10 @@ impl ClassificationInterpretation {
     /// Predicts the items of `loader`: a test set with labels, or the training split.
     ///
     /// # Errors
-    /// Those of [`Learner::get_preds_of`] and of
+    /// Those of [`Learner::get_preds_on`] and of
     /// [`from_predictions`](ClassificationInterpretation::from_predictions).
     pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
-        Self::from_predictions(learner.get_preds_of(loader)?)
+        Self::from_predictions(learner.get_preds_on(loader)?)
     }
 
     /// Takes predictions that were made before.

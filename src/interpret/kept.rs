@@ -34,9 +34,9 @@ impl Interpretation {
     /// Predicts the items of `loader`: a test set with labels, or the training split.
     ///
     /// # Errors
-    /// Those of [`Learner::get_preds_of`].
+    /// Those of [`Learner::get_preds_on`].
     pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
-        Self::from_predictions(learner.get_preds_of(loader)?)
+        Self::from_predictions(learner.get_preds_on(loader)?)
     }
 
     /// Takes predictions that were made before.

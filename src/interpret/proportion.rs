@@ -39,11 +39,11 @@ impl Proportion {
         }
         let (p, n) = (self.value(), self.of as f64);
         let scale = 1.0 + Z * Z / n;
-        let centre = (p + Z * Z / (2.0 * n)) / scale;
+        let center = (p + Z * Z / (2.0 * n)) / scale;
         let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / scale;
         // At the ends the sum is exact in theory only.
-        let low = if self.hits == 0 { 0.0 } else { centre - half };
-        let high = if self.hits == self.of { 1.0 } else { centre + half };
+        let low = if self.hits == 0 { 0.0 } else { center - half };
+        let high = if self.hits == self.of { 1.0 } else { center + half };
         (low, high)
     }
 }

@@ -32,10 +32,10 @@ impl RegressionInterpretation {
     /// Predicts the items of `loader`: a test set with labels, or the training split.
     ///
     /// # Errors
-    /// Those of [`Learner::get_preds_of`] and of
+    /// Those of [`Learner::get_preds_on`] and of
     /// [`from_predictions`](RegressionInterpretation::from_predictions).
     pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
-        Self::from_predictions(learner.get_preds_of(loader)?)
+        Self::from_predictions(learner.get_preds_on(loader)?)
     }
 
     /// Takes predictions that were made before.

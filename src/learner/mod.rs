@@ -12,9 +12,9 @@ mod vision;
 
 pub use {
     learner::{Learner, OptFunc},
-    lr_find::{LrFind, LrSweep, SuggestFunction, Suggestion},
-    predict::{Predict, Prediction, Predictions, Predictor, Tta},
-    record::{History, Progress, Row, Steps},
+    lr_find::{LrCurve, LrFinder, SuggestFunction, Suggestion},
+    predict::{PredictOptions, Prediction, Predictions, Predictor, Tta},
+    record::{History, Progress, EpochRow, Steps},
     schedule::{
         Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr,
     },

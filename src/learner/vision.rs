@@ -58,7 +58,7 @@ impl VisionLearner {
         self.metrics.push(Box::new(metric));
         self
     }
-    /// What is minimised. Default: what fits the targets, cross-entropy for categories.
+    /// What is minimized. Default: what fits the targets, cross-entropy for categories.
     #[must_use]
     pub fn loss(mut self, loss: impl Loss + 'static) -> Self {
         self.loss = Some(Box::new(loss));

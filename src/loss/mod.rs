@@ -20,7 +20,7 @@ use crate::sample::Task;
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
-/// What is minimised, and what a model's output means under it.
+/// What is minimized, and what a model's output means under it.
 ///
 /// fastai's `reduction` is a method here: [`elements`](Loss::elements) is `none`, and
 /// [`mean`](Loss::mean) and [`sum`](Loss::sum) are what they say.
@@ -55,7 +55,7 @@ pub trait Loss: Debug {
     fn reduce(&self, each: &Tensor) -> Tensor {
         each.mean(Kind::Float)
     }
-    /// What is minimised: a single number. Default: [`Loss::reduce`] of [`Loss::each`].
+    /// What is minimized: a single number. Default: [`Loss::reduce`] of [`Loss::each`].
     fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         self.reduce(&self.each(pred, y))
     }

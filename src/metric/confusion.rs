@@ -54,7 +54,7 @@ type Decide = fn(&Tensor, &Tensor) -> Result<(Tensor, i64)>;
 /// A score that follows from how often each class was taken for each. The counts are of the whole epoch
 /// and stay on the device until its end.
 #[derive(derive_more::Debug)]
-pub struct FromCounts<F> {
+pub struct ConfusionMetric<F> {
     name: &'static str,
     #[debug(skip)]
     f: F,
@@ -63,13 +63,13 @@ pub struct FromCounts<F> {
     counts: Counts,
 }
 
-impl<F: Fn(&Array2<f64>) -> Option<f64>> FromCounts<F> {
+impl<F: Fn(&Array2<f64>) -> Option<f64>> ConfusionMetric<F> {
     pub(super) fn new(name: &'static str, decide: Decide, f: F) -> Self {
         Self { name, f, decide, counts: Counts::default() }
     }
 }
 
-impl<F: Fn(&Array2<f64>) -> Option<f64>> Metric for FromCounts<F> {
+impl<F: Fn(&Array2<f64>) -> Option<f64>> Metric for ConfusionMetric<F> {
     fn name(&self) -> &str {
         self.name
     }
@@ -102,15 +102,15 @@ fn each_category(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
 
 /// The correlation of predictions and targets: fastai's `MatthewsCorrCoef`.
 #[must_use]
-pub fn matthews_corrcoef() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("matthews_corrcoef", highest, |m| Some(correlation(m)))
+pub fn matthews_corrcoef() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("matthews_corrcoef", highest, |m| Some(correlation(m)))
 }
 
 /// [`matthews_corrcoef`] over all decisions, one for each item and category. fastai's
 /// `MatthewsCorrCoefMulti` always fails.
 #[must_use]
-pub fn matthews_corrcoef_multi() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("matthews_corrcoef", each_category, |m| Some(correlation(m)))
+pub fn matthews_corrcoef_multi() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("matthews_corrcoef", each_category, |m| Some(correlation(m)))
 }
 
 fn correlation(matrix: &Array2<f64>) -> f64 {
@@ -131,14 +131,14 @@ fn mean_recall(matrix: &Array2<f64>) -> (f64, f64) {
 
 /// The mean of the recalls of the classes that occur: fastai's `BalancedAccuracy`.
 #[must_use]
-pub fn balanced_accuracy() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("balanced_accuracy_score", highest, |m| Some(mean_recall(m).0))
+pub fn balanced_accuracy() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("balanced_accuracy_score", highest, |m| Some(mean_recall(m).0))
 }
 
 /// [`balanced_accuracy`] on a scale where guessing is 0: fastai's `BalancedAccuracy(adjusted=True)`.
 #[must_use]
-pub fn balanced_accuracy_adjusted() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("balanced_accuracy_score", highest, |m| {
+pub fn balanced_accuracy_adjusted() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("balanced_accuracy_score", highest, |m| {
         let (mean, n) = mean_recall(m);
         Some((mean - 1.0 / n) / (1.0 - 1.0 / n))
     })
@@ -159,8 +159,8 @@ pub enum KappaWeights {
 /// How much predictions and targets agree beyond chance: fastai's `CohenKappa`. Classes that do not
 /// occur are left out before distances are counted.
 #[must_use]
-pub fn cohen_kappa(weights: KappaWeights) -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("cohen_kappa_score", highest, move |m| {
+pub fn cohen_kappa(weights: KappaWeights) -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("cohen_kappa_score", highest, move |m| {
         let occur = present(m);
         let (truly, predicted) = sums(m);
         let (mut seen, mut by_chance) = (0.0, 0.0);

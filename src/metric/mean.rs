@@ -5,20 +5,20 @@ use tch::{Device, Kind, Tensor};
 /// A number of a batch, which may still be on the device.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Number {
+pub enum MetricValue {
     /// A number at hand.
     Plain(f64),
     /// A tensor of one number, for which nobody has waited yet.
     Tensor(Tensor),
 }
 
-impl From<f64> for Number {
+impl From<f64> for MetricValue {
     fn from(v: f64) -> Self {
         Self::Plain(v)
     }
 }
 
-impl From<Tensor> for Number {
+impl From<Tensor> for MetricValue {
     fn from(t: Tensor) -> Self {
         Self::Tensor(t)
     }
@@ -34,10 +34,10 @@ pub(super) struct Total {
 
 impl Total {
     /// Adds `n` times a number: `n` items with this mean.
-    pub(super) fn add(&mut self, number: impl Into<Number>, n: i64) -> Result<()> {
+    pub(super) fn add(&mut self, number: impl Into<MetricValue>, n: i64) -> Result<()> {
         match number.into() {
-            Number::Plain(v) => self.plain += v * n as f64,
-            Number::Tensor(t) => {
+            MetricValue::Plain(v) => self.plain += v * n as f64,
+            MetricValue::Tensor(t) => {
                 let kind = if t.device() == Device::Mps { Kind::Float } else { Kind::Double };
                 let part = t.detach().f_to_kind(kind)? * n as f64;
                 self.device = Some(match self.device.take() {
@@ -85,7 +85,7 @@ pub struct Mean<F> {
 impl<F, R> Mean<F>
 where
     F: Fn(&Tensor, &Tensor) -> Result<R>,
-    R: Into<Number>,
+    R: Into<MetricValue>,
 {
     /// A metric from a function of predictions and targets that gives a batch's mean.
     pub fn new(name: impl Into<String>, f: F) -> Self {
@@ -103,7 +103,7 @@ where
 impl<F, R> Metric for Mean<F>
 where
     F: Fn(&Tensor, &Tensor) -> Result<R>,
-    R: Into<Number>,
+    R: Into<MetricValue>,
 {
     fn name(&self) -> &str {
         &self.name

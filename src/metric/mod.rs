@@ -22,7 +22,7 @@ mod ranking;
 mod regression;
 mod roc;
 mod segmentation;
-mod whole;
+mod over_epoch;
 
 pub use {
     accuracy::{
@@ -33,11 +33,11 @@ pub use {
         Average, ClassScore, f1_score, fbeta_score, jaccard_score, precision_score, recall_score,
     },
     confusion::{
-        FromCounts, KappaWeights, balanced_accuracy, balanced_accuracy_adjusted, cohen_kappa,
+        ConfusionMetric, KappaWeights, balanced_accuracy, balanced_accuracy_adjusted, cohen_kappa,
         matthews_corrcoef, matthews_corrcoef_multi,
     },
     losses::{AvgLoss, SmoothLoss, avg_loss, avg_smooth_loss, perplexity},
-    mean::{Mean, Number},
+    mean::{Mean, MetricValue},
     multi_label::{
         MultiScore, f1_score_multi, fbeta_score_multi, jaccard_score_multi, precision_score_multi,
         recall_score_multi,
@@ -52,7 +52,7 @@ pub use {
     },
     roc::Roc,
     segmentation::{dice, dice_multi, jaccard_coeff, jaccard_coeff_multi},
-    whole::Whole,
+    over_epoch::OverEpoch,
 };
 
 use crate::error::{Error, Result};

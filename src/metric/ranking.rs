@@ -1,6 +1,6 @@
 //! How well scores put what is so before what is not.
 
-use super::{Average, Metric, Roc, Whole, whole::numbers};
+use super::{Average, Metric, Roc, OverEpoch, over_epoch::numbers};
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
@@ -82,12 +82,12 @@ type OfAll = Box<dyn Fn(&Tensor, &Tensor) -> Result<f64>>;
 #[derive(derive_more::Debug)]
 pub struct Ranking {
     #[debug(skip)]
-    of_all: Whole<OfAll>,
+    of_all: OverEpoch<OfAll>,
 }
 
 impl Ranking {
     fn new(name: &str, f: impl Fn(&Tensor, &Tensor) -> Result<f64> + 'static) -> Self {
-        Self { of_all: Whole::new(name, Box::new(f)) }
+        Self { of_all: OverEpoch::new(name, Box::new(f)) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Distances between numbers, and how well they go together.
 
-use super::{Mean, Whole, flat, whole::numbers};
+use super::{Mean, OverEpoch, flat, over_epoch::numbers};
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
@@ -51,8 +51,8 @@ pub fn exp_rmspe() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
 fn of_all(
     name: &str,
     f: impl Fn(&[f64], &[f64]) -> f64,
-) -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
-    Whole::new(name, move |pred: &Tensor, y: &Tensor| {
+) -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+    OverEpoch::new(name, move |pred: &Tensor, y: &Tensor| {
         let (pred, y) = flat(pred, y)?;
         Ok(f(&numbers(&pred)?, &numbers(&y)?))
     })
@@ -79,7 +79,7 @@ fn explained(left: f64, all: f64) -> f64 {
 
 /// The part of the targets' spread that the predictions explain: fastai's `R2Score`.
 #[must_use]
-pub fn r2_score() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+pub fn r2_score() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("r2_score", |pred, y| {
         let left = pred.iter().zip(y).map(|(p, y)| (y - p).powi(2)).sum();
         explained(left, spread(y))
@@ -88,7 +88,7 @@ pub fn r2_score() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
 
 /// [`r2_score`] without the predictions' common offset: fastai's `ExplainedVariance`.
 #[must_use]
-pub fn explained_variance() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+pub fn explained_variance() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("explained_variance_score", |pred, y| {
         let left: Vec<f64> = pred.iter().zip(y).map(|(p, y)| y - p).collect();
         explained(spread(&left), spread(y))
@@ -104,14 +104,14 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
 /// The linear correlation of predictions and targets: fastai's `PearsonCorrCoef`. NaN where either is
 /// constant.
 #[must_use]
-pub fn pearson_corrcoef() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+pub fn pearson_corrcoef() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("pearsonr", correlation)
 }
 
 /// The correlation of the ranks of predictions and targets: fastai's `SpearmanCorrCoef`. NaN where either
 /// is constant.
 #[must_use]
-pub fn spearman_corrcoef() -> Whole<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
+pub fn spearman_corrcoef() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("spearmanr", |pred, y| correlation(&ranks(pred), &ranks(y)))
 }
 

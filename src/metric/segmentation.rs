@@ -1,6 +1,6 @@
 //! How well masks cover each other. Predictions N×C×H×W, targets N×H×W.
 
-use super::confusion::{FromCounts, highest_of_pixels, sums};
+use super::confusion::{ConfusionMetric, highest_of_pixels, sums};
 use ndarray::{Array2, s};
 
 /// The intersection and the sum of the sizes of both foregrounds: all classes but the first.
@@ -32,8 +32,8 @@ fn jaccard_of(both: f64, sizes: f64) -> f64 {
 /// The foreground is every class but the first. fastai multiplies and adds the numbers of the classes,
 /// which is the same for two of them, and nonsense for more: see [`dice_multi`].
 #[must_use]
-pub fn dice() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("dice", highest_of_pixels, |m| {
+pub fn dice() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("dice", highest_of_pixels, |m| {
         let (both, sizes) = foreground(m);
         (sizes > 0.0).then(|| dice_of(both, sizes))
     })
@@ -41,8 +41,8 @@ pub fn dice() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
 
 /// The intersection of both foregrounds over their union: fastai's `JaccardCoeff`. See [`dice`].
 #[must_use]
-pub fn jaccard_coeff() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("jaccard_coeff", highest_of_pixels, |m| {
+pub fn jaccard_coeff() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("jaccard_coeff", highest_of_pixels, |m| {
         let (both, sizes) = foreground(m);
         (sizes > 0.0).then(|| jaccard_of(both, sizes))
     })
@@ -50,12 +50,12 @@ pub fn jaccard_coeff() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
 
 /// The mean of [`dice`] of each class that occurs: fastai's `DiceMulti`.
 #[must_use]
-pub fn dice_multi() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("dice_multi", highest_of_pixels, |m| over_classes(m, dice_of))
+pub fn dice_multi() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("dice_multi", highest_of_pixels, |m| over_classes(m, dice_of))
 }
 
 /// The mean of [`jaccard_coeff`] of each class that occurs: fastai's `JaccardCoeffMulti`.
 #[must_use]
-pub fn jaccard_coeff_multi() -> FromCounts<impl Fn(&Array2<f64>) -> Option<f64>> {
-    FromCounts::new("jaccard_coeff_multi", highest_of_pixels, |m| over_classes(m, jaccard_of))
+pub fn jaccard_coeff_multi() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
+    ConfusionMetric::new("jaccard_coeff_multi", highest_of_pixels, |m| over_classes(m, jaccard_of))
 }

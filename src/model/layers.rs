@@ -1,4 +1,4 @@
-//! What the architectures are made of: layers with the initialisations that PyTorch's models have.
+//! What the architectures are made of: layers with the initializations that PyTorch's models have.
 
 use super::batch_norm::{BatchNorm, batch_norm2d};
 use std::cell::Cell;

@@ -93,7 +93,7 @@ impl ArchSpec {
         self.n_out
     }
 
-    /// The model with new weights, drawn from `seed`: torchvision's initialisation for the body,
+    /// The model with new weights, drawn from `seed`: torchvision's initialization for the body,
     /// fastai's for the head. The same on every device.
     ///
     /// # Errors

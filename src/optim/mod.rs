@@ -122,7 +122,7 @@ macro_rules! setters {
     };
     (@ decouple_wd) => {
         /// Whether the decay multiplies the weights by `1 - lr * wd`, or else is added to the gradients
-        /// as L2 regularisation. Default: true.
+        /// as L2 regularization. Default: true.
         #[must_use]
         pub fn decouple_wd(mut self, yes: bool) -> Self {
             self.decouple_wd = yes;

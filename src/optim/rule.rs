@@ -49,7 +49,7 @@ impl StepGroup {
     }
 
     /// Applies the decay: multiplies the weights by `1 - lr * wd` where it is decoupled, else adds
-    /// `wd` times the weights to the gradients (L2 regularisation).
+    /// `wd` times the weights to the gradients (L2 regularization).
     ///
     /// # Errors
     /// What libtorch reports.

@@ -119,7 +119,7 @@ impl DataLoader {
         let Some(&item) = self.items().first() else {
             return self.first(how);
         };
-        let alone = self.with(LoaderOptions::new().bs(1).drop_last(false))?.of_items([item])?;
+        let alone = self.with(LoaderOptions::new().bs(1).drop_last(false))?.subset([item])?;
         let mut shown = vec![];
         for pass in (how.pass..).take(how.n) {
             let Some(batch) = alone.batches(pass).next() else { break };

@@ -136,7 +136,7 @@ impl Chart {
         self.add(name, points, Kind::LineWithDots)
     }
 
-    /// Adds a dashed grey line, for what to compare with.
+    /// Adds a dashed gray line, for what to compare with.
     #[must_use]
     pub fn dashed(
         self,
@@ -162,7 +162,7 @@ impl Chart {
         self.add(name, [at], Kind::Dot)
     }
 
-    /// Adds bars from 0, centred at each x and `wide` in its units.
+    /// Adds bars from 0, centered at each x and `wide` in its units.
     #[must_use]
     pub fn bars(
         self,
@@ -210,13 +210,13 @@ impl Chart {
         (x, Axis::around(ys.into_iter(), self.y.log, self.y.range))
     }
 
-    /// The colour of each series: the palette in turn, grey for dashed lines.
+    /// The color of each series: the palette in turn, gray for dashed lines.
     fn colors(&self) -> Vec<Rgb> {
         let mut next = PALETTE[..PALETTE.len() - 1].iter().cycle();
-        let grey = PALETTE[PALETTE.len() - 1];
+        let gray = PALETTE[PALETTE.len() - 1];
         let color = |s: &Series| match s.kind {
-            Kind::Dashed => grey,
-            _ => *next.next().unwrap_or(&grey),
+            Kind::Dashed => gray,
+            _ => *next.next().unwrap_or(&gray),
         };
         self.series.iter().map(color).collect()
     }

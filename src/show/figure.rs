@@ -78,7 +78,7 @@ impl Figure {
         self
     }
 
-    /// The colour behind everything: red, green, blue. Default: white.
+    /// The color behind everything: red, green, blue. Default: white.
     #[must_use]
     pub fn background(mut self, color: [u8; 3]) -> Self {
         self.background = color;

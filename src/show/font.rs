@@ -35,16 +35,16 @@ pub(super) const SMALL: u32 = px(14);
 pub(super) const NORMAL: u32 = px(16);
 pub(super) const LARGE: u32 = px(20);
 
-/// A colour, red, green, blue.
+/// A color, red, green, blue.
 pub(super) type Rgb = [u8; 3];
 
 pub(super) const BLACK: Rgb = [0x22, 0x22, 0x22];
 pub(super) const WHITE: Rgb = [255, 255, 255];
 /// Right and wrong: the bluish green and the vermilion of Okabe and Ito, darkened for text on white.
-/// Colour-blind readers tell them apart.
+/// Color-blind readers tell them apart.
 pub(super) const RIGHT: Rgb = [0x00, 0x7a, 0x5a];
 pub(super) const WRONG: Rgb = [0xc0, 0x3a, 0x00];
-/// The line colours of Okabe and Ito ("Color universal design"), without the yellow.
+/// The line colors of Okabe and Ito ("Color universal design"), without the yellow.
 pub(super) const PALETTE: [Rgb; 7] = [
     [0x00, 0x72, 0xb2],
     [0xd5, 0x5e, 0x00],

@@ -34,7 +34,7 @@ impl Callback for ShowGraph {
         order::SCHEDULER
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 

@@ -46,7 +46,7 @@ impl ConfusionPlot {
         self
     }
 
-    /// Numbers below this are not written; the colours of their squares stay. Default: 0, and 0 itself
+    /// Numbers below this are not written; the colors of their squares stay. Default: 0, and 0 itself
     /// is not written.
     #[must_use]
     pub fn at_least(mut self, least: f64) -> Self {

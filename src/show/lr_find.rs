@@ -1,9 +1,9 @@
 //! The picture of a sweep of the learning rate.
 
 use super::{Chart, Figure, axis::short};
-use crate::{error::{Error, Result}, learner::{LrFind, Suggestion}};
+use crate::{error::{Error, Result}, learner::{LrCurve, Suggestion}};
 
-impl LrFind {
+impl LrCurve {
     /// The loss over the learning rate, with the suggestions of this crate marked. One that the curve is
     /// too short for is left out.
     ///
@@ -24,7 +24,7 @@ impl LrFind {
     }
 
     /// The loss over the learning rate, with the given suggestions marked: see
-    /// [`LrFind::suggestions`].
+    /// [`LrCurve::suggestions`].
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is empty.

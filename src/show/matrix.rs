@@ -9,7 +9,7 @@ use plotters::{
     style::text_anchor::{HPos, VPos},
 };
 
-/// A matrix as coloured squares with their numbers: rows are what is true, columns what was predicted.
+/// A matrix as colored squares with their numbers: rows are what is true, columns what was predicted.
 #[derive(Debug, Clone)]
 pub(super) struct Matrix {
     pub(super) title: String,
@@ -18,7 +18,7 @@ pub(super) struct Matrix {
     pub(super) values: Array2<f64>,
     /// Digits after the point: 0 for counts.
     pub(super) decimals: usize,
-    /// Smaller numbers are not written. Their squares are coloured all the same.
+    /// Smaller numbers are not written. Their squares are colored all the same.
     pub(super) least: f64,
 }
 

@@ -2,7 +2,7 @@
 //! [evcxr](https://github.com/evcxr/evcxr): it calls `evcxr_display` on the last expression of a cell
 //! and reads what that prints.
 
-use crate::{data::DataLoaders, interpret::{Calibration, ClassificationInterpretation, ClassificationReport, MultiLabelInterpretation, Proportion, RegressionInterpretation}, learner::{History, LrFind, Prediction}, sample::Target};
+use crate::{data::DataLoaders, interpret::{Calibration, ClassificationInterpretation, ClassificationReport, MultiLabelInterpretation, Proportion, RegressionInterpretation}, learner::{History, LrCurve, Prediction}, sample::Target};
 
 /// Prints the same thing in several formats, of which the notebook takes the richest.
 #[allow(clippy::print_stdout, reason = "the kernel reads what a value prints")]
@@ -33,7 +33,7 @@ as_table!(
     RegressionInterpretation: table,
 );
 
-impl LrFind {
+impl LrCurve {
     /// Shows the curve with its suggestions in a notebook with the Rust kernel (evcxr), which calls
     /// this for the last expression of a cell.
     pub fn evcxr_display(&self) {

@@ -53,14 +53,14 @@ impl Learner {
         if n == 0 {
             return Err(Error::config("show_results", "needs an `n` of 1 or more"));
         }
-        let pass = self.training().at.pass;
+        let pass = self.training_mut().at.pass;
         let valid = self.dls().valid().clone();
         let some = LoaderOptions::new().shuffle(true).drop_last(false).split(Split::Valid);
         let batch = valid.with(some.bs(n))?.batches(pass).next().unwrap_or_else(|| {
             let why = "there are no validation items".to_owned();
             Err(Error::EmptySplit { split: "validation", why })
         })?;
-        let kept = self.get_preds_of(&valid.of_items(batch.items)?)?;
+        let kept = self.get_preds_on(&valid.subset(batch.items)?)?;
         let all: Vec<usize> = (0..kept.len()).collect();
         Interpretation::from_predictions(kept)?.show_results(&valid, &all)
     }

@@ -39,7 +39,7 @@ pub(super) fn seen(loader: &DataLoader, items: &[usize]) -> Result<Vec<Image>> {
         return Ok(vec![]);
     }
     let plain = LoaderOptions::new().shuffle(false).drop_last(false).split(Split::Valid);
-    let loader = loader.with(plain.bs(items.len()))?.of_items(items)?;
+    let loader = loader.with(plain.bs(items.len()))?.subset(items)?;
     let batch = loader.one_batch()?;
     if batch.items != items {
         return Err(Error::config("loader", "some of the items to show could not be loaded"));

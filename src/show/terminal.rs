@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _};
 
 impl Figure {
     /// Shows the figure in the terminal that standard output is, as large as fits: as pixels where the
-    /// terminal understands kitty's, iTerm2's or sixel pictures, else as coloured blocks, in which
+    /// terminal understands kitty's, iTerm2's or sixel pictures, else as colored blocks, in which
     /// shapes can be seen but letters cannot be read. Needs the feature `terminal`.
     ///
     /// ```no_run

@@ -60,7 +60,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
 #[cfg(unix)]
 fn open(path: &std::path::Path) -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    // SAFETY: libtorch's own library, whose initialisers register kernels with the libtorch loaded.
+    // SAFETY: libtorch's own library, whose initializers register kernels with the libtorch loaded.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
     // Kept for as long as the program runs: the kernels are in it.
     library.map(std::mem::forget).map_err(|e| e.to_string())
@@ -68,7 +68,7 @@ fn open(path: &std::path::Path) -> Result<(), String> {
 
 #[cfg(not(unix))]
 fn open(path: &std::path::Path) -> Result<(), String> {
-    // SAFETY: libtorch's own library, whose initialisers register kernels with the libtorch loaded.
+    // SAFETY: libtorch's own library, whose initializers register kernels with the libtorch loaded.
     let library = unsafe { libloading::Library::new(path) };
     library.map(std::mem::forget).map_err(|e| e.to_string())
 }

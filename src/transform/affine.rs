@@ -1,6 +1,6 @@
 //! Flips, turns and zooms of batches.
 
-use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, Values, draw::Chance};
+use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, DrawnValues, draw::Chance};
 use crate::{error::{Error, Result}, image::PadMode, sample::Split, seed::Rng};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct Resampling {
     pub mode: Mode,
     /// Beyond the edge.
     pub pad_mode: PadMode,
-    /// Whether the edge of a picture is at the centres of its outer pixels, or at their outer sides.
+    /// Whether the edge of a picture is at the centers of its outer pixels, or at their outer sides.
     pub align_corners: bool,
 }
 
@@ -90,7 +90,7 @@ macro_rules! geometry {
             self.geometry.resampling.pad_mode = mode;
             self
         }
-        /// Whether the edge of a picture is at the centres of its outer pixels. Default: true.
+        /// Whether the edge of a picture is at the centers of its outer pixels. Default: true.
         #[must_use]
         pub fn align_corners(mut self, yes: bool) -> Self {
             self.geometry.resampling.align_corners = yes;
@@ -127,7 +127,7 @@ macro_rules! affine {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flip {
     geometry: Geometry,
-    draw: Option<Values>,
+    draw: Option<DrawnValues>,
 }
 
 impl Flip {
@@ -143,7 +143,7 @@ impl Flip {
     /// Which images are mirrored, 1 for those that are and 0 for the others. Default: all of them; `p`
     /// says how many of those.
     #[must_use]
-    pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+    pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw = Some(draw.into());
         self
     }
@@ -163,7 +163,7 @@ affine!(Flip: |this, n, draw| {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dihedral {
     geometry: Geometry,
-    draw: Option<Values>,
+    draw: Option<DrawnValues>,
 }
 
 impl Dihedral {
@@ -178,7 +178,7 @@ impl Dihedral {
     geometry!();
     /// The ways, from 0 to 7, as [`Matrix::dihedral`] has them. Default: drawn.
     #[must_use]
-    pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+    pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw = Some(draw.into());
         self
     }
@@ -199,7 +199,7 @@ affine!(Dihedral: |this, n, draw| {
 pub struct Rotate {
     geometry: Geometry,
     max_deg: f64,
-    draw: Option<Values>,
+    draw: Option<DrawnValues>,
 }
 
 impl Rotate {
@@ -214,7 +214,7 @@ impl Rotate {
     geometry!();
     /// The degrees. Default: drawn.
     #[must_use]
-    pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+    pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw = Some(draw.into());
         self
     }
@@ -230,16 +230,16 @@ affine!(Rotate: |this, n, draw| {
     degrees.into_iter().map(Matrix::rotation).collect()
 });
 
-/// Zooms into images, about a centre that is drawn too: fastai's
+/// Zooms into images, about a center that is drawn too: fastai's
 /// [`Zoom`](https://docs.fast.ai/vision.augment.html#zoom).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Zoom {
     geometry: Geometry,
     min_zoom: f64,
     max_zoom: f64,
-    draw: Option<Values>,
-    draw_x: Option<Values>,
-    draw_y: Option<Values>,
+    draw: Option<DrawnValues>,
+    draw_x: Option<DrawnValues>,
+    draw_y: Option<DrawnValues>,
 }
 
 impl Zoom {
@@ -255,19 +255,19 @@ impl Zoom {
     geometry!();
     /// The factors. Default: drawn.
     #[must_use]
-    pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+    pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw = Some(draw.into());
         self
     }
-    /// The centres, as fractions of the width. Default: drawn.
+    /// The centers, as fractions of the width. Default: drawn.
     #[must_use]
-    pub fn draw_x(mut self, draw: impl Into<Values>) -> Self {
+    pub fn draw_x(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw_x = Some(draw.into());
         self
     }
-    /// The centres, as fractions of the height. Default: drawn.
+    /// The centers, as fractions of the height. Default: drawn.
     #[must_use]
-    pub fn draw_y(mut self, draw: impl Into<Values>) -> Self {
+    pub fn draw_y(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw_y = Some(draw.into());
         self
     }
@@ -282,14 +282,14 @@ impl Zoom {
 affine!(Zoom: |this, n, draw| {
     let drawn = |draw: &mut dyn Draw| draw.uniform(this.min_zoom, this.max_zoom);
     let zooms = this.geometry.chance.values(n, 1.0, this.draw.as_ref(), draw, drawn)?;
-    // The centres are never left to chance: without a zoom they have no effect.
+    // The centers are never left to chance: without a zoom they have no effect.
     let always = Chance { p: 1.0, ..this.geometry.chance };
-    let mut centres = |given: &Option<Values>| {
+    let mut centers = |given: &Option<DrawnValues>| {
         always.values(n, 0.5, given.as_ref(), draw, |draw| draw.uniform(0.0, 1.0))
     };
-    let (x, y) = (centres(&this.draw_x)?, centres(&this.draw_y)?);
-    let centres = x.into_iter().zip(y);
-    zooms.into_iter().zip(centres).map(|(z, c)| Matrix::zoom(z, c)).collect()
+    let (x, y) = (centers(&this.draw_x)?, centers(&this.draw_y)?);
+    let centers = x.into_iter().zip(y);
+    zooms.into_iter().zip(centers).map(|(z, c)| Matrix::zoom(z, c)).collect()
 });
 
 macro_rules! defaults {

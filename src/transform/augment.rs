@@ -121,7 +121,7 @@ impl Augment {
         mode: Mode,
         /// What is beyond the edge. Default: the image mirrored.
         pad_mode: PadMode,
-        /// Whether the edge of a picture is at the centres of its outer pixels. Default: true.
+        /// Whether the edge of a picture is at the centers of its outer pixels. Default: true.
         align_corners: bool,
         /// Whether one draw is for the whole batch. Default: false.
         batch: bool,

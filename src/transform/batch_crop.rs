@@ -5,7 +5,7 @@ use crate::{error::{Error, Result}, sample::Split, seed::Rng};
 use serde::{Deserialize, Serialize};
 
 /// Keeps a random part of every image of a batch, the same one, and brings it to a size; in validation
-/// the largest part of the right shape about the centre. fastai's
+/// the largest part of the right shape about the center. fastai's
 /// [`RandomResizedCropGPU`](https://docs.fast.ai/vision.augment.html#randomresizedcropgpu).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RandomResizedCropGpu {
@@ -44,7 +44,7 @@ impl RandomResizedCropGpu {
 
     /// The part of images of (width, height) that is kept. In training, a part of the area and the
     /// logarithm of a ratio are drawn up to ten times, then the first row and the first column. Where
-    /// no part fitted it is the largest about the centre.
+    /// no part fitted it is the largest about the center.
     pub fn part(&self, (width, height): (u32, u32), split: Split, draw: &mut dyn Draw) -> Crop {
         if split == Split::Train
             && let Some((w, h)) = self.parts.draw((width, height), draw)

@@ -8,7 +8,7 @@ use tch::Tensor;
 type Apply = Arc<dyn Fn(Tensor) -> Result<Tensor> + Send + Sync>;
 
 /// A transform of batches by a closure of the caller's own, on tensors N×C×H×W with values from 0 to 1
-/// where it comes before normalisation.
+/// where it comes before normalization.
 ///
 /// It ends the one pass in which the transforms before it are carried out; those after it make another
 /// one, on the device of the batches and, if that is the CPU, on the thread that asks for them.
@@ -46,8 +46,8 @@ impl BatchFn {
         self.only = Some(split);
         self
     }
-    /// Its place among the transforms; see [`BatchTransform::order`]. Default: 50, after colours and
-    /// before normalisation.
+    /// Its place among the transforms; see [`BatchTransform::order`]. Default: 50, after colors and
+    /// before normalization.
     #[must_use]
     pub fn order(mut self, order: i32) -> Self {
         self.order = order;

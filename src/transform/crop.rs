@@ -33,7 +33,7 @@ pub(super) fn sides(transform: &'static str, (width, height): (u32, u32)) -> Res
     Ok(())
 }
 
-/// Cuts to a size about the centre, and pads where the image is smaller: fastai's
+/// Cuts to a size about the center, and pads where the image is smaller: fastai's
 /// [`CropPad`](https://docs.fast.ai/vision.augment.html#croppad).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CropPad {
@@ -66,8 +66,8 @@ impl CropPad {
     /// [`Error::Config`] if a side is 0.
     pub fn image(&self, image: &Image) -> Result<Image> {
         self.check()?;
-        let centre = |have: u32, want: u32| (i64::from(have) - i64::from(want)).div_euclid(2);
-        let (left, top) = (centre(image.width(), self.width), centre(image.height(), self.height));
+        let center = |have: u32, want: u32| (i64::from(have) - i64::from(want)).div_euclid(2);
+        let (left, top) = (center(image.width(), self.width), center(image.height(), self.height));
         image.crop_pad(left, top, self.width, self.height, self.pad_mode)
     }
 }
@@ -85,7 +85,7 @@ impl ItemTransform for CropPad {
     }
 }
 
-/// Cuts to a size: anywhere in training, about the centre in validation. Where the image is smaller
+/// Cuts to a size: anywhere in training, about the center in validation. Where the image is smaller
 /// there is black. fastai's [`RandomCrop`](https://docs.fast.ai/vision.augment.html#randomcrop).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RandomCrop {

@@ -32,20 +32,20 @@ pub(super) fn happens(p: f64, draw: &mut dyn Draw) -> bool {
 /// Values in place of random ones: one for all images, or one for each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Values {
+pub enum DrawnValues {
     /// The same for every image.
     All(f64),
     /// One for each image; there may be more values than images.
     Each(Vec<f64>),
 }
 
-impl From<f64> for Values {
+impl From<f64> for DrawnValues {
     fn from(value: f64) -> Self {
         Self::All(value)
     }
 }
 
-impl From<Vec<f64>> for Values {
+impl From<Vec<f64>> for DrawnValues {
     fn from(values: Vec<f64>) -> Self {
         Self::Each(values)
     }
@@ -77,12 +77,12 @@ impl Chance {
         self,
         n: usize,
         neutral: f64,
-        given: Option<&Values>,
+        given: Option<&DrawnValues>,
         draw: &mut dyn Draw,
         mut drawn: impl FnMut(&mut dyn Draw) -> f64,
     ) -> Result<Vec<f64>> {
         self.check()?;
-        if let Some(Values::Each(values)) = given
+        if let Some(DrawnValues::Each(values)) = given
             && values.len() < n
         {
             let why = format!("{} values for a batch of {n} images", values.len());
@@ -95,8 +95,8 @@ impl Chance {
         let mut values = Vec::with_capacity(n);
         for i in 0..n {
             let value = match (given, once) {
-                (Some(Values::All(value)), _) => *value,
-                (Some(Values::Each(values)), _) => values[i],
+                (Some(DrawnValues::All(value)), _) => *value,
+                (Some(DrawnValues::Each(values)), _) => values[i],
                 (None, Some((value, _))) => value,
                 (None, None) => drawn(draw),
             };

@@ -18,7 +18,7 @@ pub struct Erased {
     pub noise: Noise,
 }
 
-/// What is written over erased pixels, after normalisation.
+/// What is written over erased pixels, after normalization.
 #[derive(derive_more::Debug, Clone, PartialEq)]
 pub enum Noise {
     /// Normally distributed, its own for each image, from a seed.

@@ -1,4 +1,4 @@
-//! Carries a pass out on the CPU, from bytes to normalised floats.
+//! Carries a pass out on the CPU, from bytes to normalized floats.
 
 use super::{Plan, area, kernel::{Levels, Reading, self}, pixels::{Pixels, Texel}, sampling::Sampling};
 use crate::{sys, error::{Error, Result}};
@@ -25,7 +25,7 @@ impl<T: Texel> sys::Work for One<'_, T> {
 }
 
 impl Plan {
-    /// The images of `pixels`, N×H×W×C bytes, as the first pass wants them: N×H×W×C floats, normalised.
+    /// The images of `pixels`, N×H×W×C bytes, as the first pass wants them: N×H×W×C floats, normalized.
     /// Each pixel is read once and written once; with `parallel`, images are shared among the threads
     /// of the current pool. The result does not depend on it.
     ///
@@ -109,10 +109,10 @@ impl Plan {
         let (ow, oh) = self.output_size();
         let size = (ow as usize, oh as usize);
         let stride = self.input.0 as usize * C;
-        let (colours, levels) = (&self.images[i].colours, self.levels());
+        let (colors, levels) = (&self.images[i].colors, self.levels());
         let Some(sampling) = sampling else {
             let from = Pixels { pixels, stride, width: size.0, height: size.1 };
-            return kernel::image::<T, C>(&from, None, size, colours, &levels, out);
+            return kernel::image::<T, C>(&from, None, size, colors, &levels, out);
         };
         let window = &sampling.window;
         let from = Pixels {
@@ -123,12 +123,12 @@ impl Plan {
         };
         let reading = Some(Reading { map: sampling.to_source(i), resampling: sampling.resampling });
         match sampling.shrunk {
-            None => kernel::image::<T, C>(&from, reading, size, colours, &levels, out),
+            None => kernel::image::<T, C>(&from, reading, size, colors, &levels, out),
             Some((w, h)) => {
                 let (width, height) = (w as usize, h as usize);
                 let pixels = area::shrunk::<T, C>(&from, (width, height));
                 let from = Pixels { pixels: &pixels[..], stride: width * C, width, height };
-                kernel::image::<f32, C>(&from, reading, size, colours, &levels, out);
+                kernel::image::<f32, C>(&from, reading, size, colors, &levels, out);
             }
         }
     }

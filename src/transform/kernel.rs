@@ -1,4 +1,4 @@
-//! One image from its pixels to the output, block by block: places, pixels, colours, normalised values.
+//! One image from its pixels to the output, block by block: places, pixels, colors, normalized values.
 //!
 //! Every step is a plain loop over short arrays, which compilers turn into vector instructions; only
 //! the fetch of pixels goes one by one. Nothing depends on the width of those instructions, so the
@@ -9,7 +9,7 @@
     reason = "one index into several arrays of one known length is what becomes vector instructions"
 )]
 
-use super::{Colour, Matrix, Mode, Resampling, tone, pixels::{Pixels, Texel}};
+use super::{Color, Matrix, Mode, Resampling, tone, pixels::{Pixels, Texel}};
 use crate::image::PadMode;
 
 /// The last step: values times `scale` plus `shift`, for each channel.
@@ -252,11 +252,11 @@ impl<const C: usize> Block<C> {
         }
     }
 
-    /// Colours, levels and out: as many pixels as there is room for.
+    /// Colors, levels and out: as many pixels as there is room for.
     #[inline(always)]
-    fn finish(&mut self, colours: &[Colour], levels: &Levels, out: &mut [f32]) {
-        for &colour in colours {
-            tone::change(colour, &mut self.planes);
+    fn finish(&mut self, colors: &[Color], levels: &Levels, out: &mut [f32]) {
+        for &color in colors {
+            tone::change(color, &mut self.planes);
         }
         for (c, plane) in self.planes.iter_mut().enumerate() {
             let (scale, shift) = (levels.scale[c], levels.shift[c]);
@@ -298,7 +298,7 @@ pub(super) fn image<T: Texel, const C: usize>(
     from: &Pixels<'_, T>,
     reading: Option<Reading>,
     (width, height): (usize, usize),
-    colours: &[Colour],
+    colors: &[Color],
     levels: &Levels,
     out: &mut [f32],
 ) {
@@ -313,7 +313,7 @@ pub(super) fn image<T: Texel, const C: usize>(
             let pixels = from.pixels[y * from.stride..][..width * C].chunks(LANES * C);
             for (pixels, out) in pixels.zip(row.chunks_mut(LANES * C)) {
                 block.copy(pixels);
-                block.finish(colours, levels, out);
+                block.finish(colors, levels, out);
             }
             continue;
         };
@@ -338,7 +338,7 @@ pub(super) fn image<T: Texel, const C: usize>(
                     plane.iter_mut().zip(&block.cover).for_each(|(v, c)| *v *= c);
                 }
             }
-            block.finish(colours, levels, out);
+            block.finish(colors, levels, out);
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Random colours of batches. All are for training; validation and prediction see what is there.
+//! Random colors of batches. All are for training; validation and prediction see what is there.
 
-use super::{BatchSpec, BatchTransform, Colour, Draw, Plan, Values, draw::Chance};
+use super::{BatchSpec, BatchTransform, Color, Draw, Plan, DrawnValues, draw::Chance};
 use crate::{error::{Error, Result}, sample::Split, seed::Rng};
 use serde::{Deserialize, Serialize};
 
@@ -10,17 +10,17 @@ fn factor(max: f64, draw: &mut dyn Draw) -> f64 {
     draw.uniform(most, -most).exp()
 }
 
-macro_rules! colour {
+macro_rules! color {
     (
         $(#[$doc:meta])* $name:ident($max:ident), $(#[$given:meta])* neutral $neutral:expr,
-        drawn $drawn:expr, $change:expr, $colours:expr
+        drawn $drawn:expr, $change:expr, $colors:expr
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         pub struct $name {
             $max: f64,
             chance: Chance,
-            draw: Option<Values>,
+            draw: Option<DrawnValues>,
         }
 
         impl $name {
@@ -43,7 +43,7 @@ macro_rules! colour {
             }
             $(#[$given])*
             #[must_use]
-            pub fn draw(mut self, draw: impl Into<Values>) -> Self {
+            pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
                 self.draw = Some(draw.into());
                 self
             }
@@ -53,14 +53,14 @@ macro_rules! colour {
             fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()> {
                 self.check()?;
                 if split == Split::Train {
-                    if plan.channels() < $colours {
-                        let why = "images of one channel have no colours";
+                    if plan.channels() < $colors {
+                        let why = "images of one channel have no colors";
                         return Err(Error::config(stringify!($name), why));
                     }
                     let drawn = |draw: &mut dyn Draw| $drawn(self.$max, draw);
                     let given = self.draw.as_ref();
                     let drawn = self.chance.values(plan.len(), $neutral, given, rng, drawn)?;
-                    plan.colour(drawn.into_iter().map($change));
+                    plan.color(drawn.into_iter().map($change));
                 }
                 Ok(())
             }
@@ -80,43 +80,43 @@ macro_rules! colour {
     };
 }
 
-colour!(
+color!(
     /// Makes images lighter or darker: fastai's
     /// [`Brightness`](https://docs.fast.ai/vision.augment.html#brightness).
     Brightness(max_lighting),
     /// The changes, from 0 for black to 1 for white; one half changes nothing. Default: drawn.
     neutral 0.5,
     drawn |max: f64, draw: &mut dyn Draw| draw.uniform(0.5 * (1.0 - max), 0.5 * (1.0 + max)),
-    Colour::brightness,
+    Color::brightness,
     1
 );
-colour!(
+color!(
     /// Makes differences in images larger or smaller: fastai's
     /// [`Contrast`](https://docs.fast.ai/vision.augment.html#contrast).
     Contrast(max_lighting),
     /// The factors. Default: drawn.
     neutral 1.0,
     drawn factor,
-    Colour::contrast,
+    Color::contrast,
     1
 );
-colour!(
-    /// Makes images more or less colourful: fastai's
+color!(
+    /// Makes images more or less colorful: fastai's
     /// [`Saturation`](https://docs.fast.ai/vision.augment.html#saturation).
     Saturation(max_lighting),
-    /// The factors: 0 for grey, 1 changes nothing. Default: drawn.
+    /// The factors: 0 for gray, 1 changes nothing. Default: drawn.
     neutral 1.0,
     drawn factor,
-    Colour::saturation,
+    Color::saturation,
     3
 );
-colour!(
-    /// Turns the colours of images around the colour circle: fastai's
+color!(
+    /// Turns the colors of images around the color circle: fastai's
     /// [`Hue`](https://docs.fast.ai/vision.augment.html#hue).
     Hue(max_hue),
     /// The turns, as parts of the circle: 0 and 1 change nothing. Default: drawn, about 1.
     neutral 0.0,
     drawn factor,
-    Colour::Hue,
+    Color::Hue,
     3
 );

@@ -43,7 +43,7 @@ impl Matrix {
         Self([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     }
 
-    /// An enlargement by `zoom` about a centre, given as fractions of the width and the height.
+    /// An enlargement by `zoom` about a center, given as fractions of the width and the height.
     #[must_use]
     pub fn zoom(zoom: f64, (x, y): (f64, f64)) -> Self {
         let s = 1.0 / zoom;

@@ -5,7 +5,7 @@ mod area;
 mod augment;
 mod batch_crop;
 mod batch_fn;
-mod colour;
+mod color;
 mod crop;
 mod draw;
 mod erase;
@@ -31,9 +31,9 @@ pub use {
     augment::{Augment, aug_transforms},
     batch_crop::RandomResizedCropGpu,
     batch_fn::BatchFn,
-    colour::Colour,
+    color::Color,
     crop::{Crop, CropPad, RandomCrop},
-    draw::{Draw, Values},
+    draw::{Draw, DrawnValues},
     erase::{Erased, Noise, RandomErasing},
     flip_item::{DihedralItem, FlipItem},
     item_fn::ItemFn,
@@ -107,7 +107,7 @@ pub trait BatchTransform: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Its place, lowest first: 30 for geometry, 40 for colours, 50 for closures, 99 for normalization,
+    /// Its place, lowest first: 30 for geometry, 40 for colors, 50 for closures, 99 for normalization,
     /// 100 for erasing. Equal ones keep the order in which they were added.
     fn order(&self) -> i32;
 

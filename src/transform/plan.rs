@@ -1,6 +1,6 @@
 //! What is to be done to a batch, as data.
 
-use super::{Colour, Crop, Erased, Matrix, Resampling};
+use super::{Color, Crop, Erased, Matrix, Resampling};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use tch::Tensor;
@@ -16,12 +16,12 @@ pub struct ImagePlan {
     pub affine: Matrix,
     /// The perspective after them.
     pub warp: Matrix,
-    /// What is done to colours, in order.
-    pub colours: Vec<Colour>,
+    /// What is done to colors, in order.
+    pub colors: Vec<Color>,
 }
 
 impl ImagePlan {
-    const NOTHING: Self = Self { affine: Matrix::ONE, warp: Matrix::ONE, colours: vec![] };
+    const NOTHING: Self = Self { affine: Matrix::ONE, warp: Matrix::ONE, colors: vec![] };
 
     /// Whether pixels stay where they are.
     pub(super) fn is_still(&self) -> bool {
@@ -36,7 +36,7 @@ pub(super) enum Phase {
     Nothing,
     Geometry,
     Crop,
-    Colour,
+    Color,
     Normalize,
     Erase,
     Step,
@@ -52,8 +52,8 @@ pub(super) struct CropStep {
 
 /// What is to be done to a batch, as data: nothing is done until it is carried out, and then at once.
 ///
-/// One pass moves pixels (flips, turns, zooms, perspectives, a crop, a size), changes colours,
-/// normalises and erases, in this order and in one resampling. A step on tensors ends a pass; what is
+/// One pass moves pixels (flips, turns, zooms, perspectives, a crop, a size), changes colors,
+/// normalizes and erases, in this order and in one resampling. A step on tensors ends a pass; what is
 /// planned after it is another one.
 #[derive(derive_more::Debug, Clone)]
 pub struct Plan {
@@ -230,11 +230,11 @@ impl Plan {
         Ok(())
     }
 
-    /// Changes colours: one change for each image.
-    pub fn colour(&mut self, changes: impl IntoIterator<Item = Colour>) {
-        let pass = self.pass(Phase::Colour);
+    /// Changes colors: one change for each image.
+    pub fn color(&mut self, changes: impl IntoIterator<Item = Color>) {
+        let pass = self.pass(Phase::Color);
         for (image, change) in pass.images.iter_mut().zip(changes) {
-            Colour::append(&mut image.colours, change);
+            Color::append(&mut image.colors, change);
         }
     }
 
@@ -279,7 +279,7 @@ impl Plan {
             second.steps = std::mem::take(&mut first.steps);
             second.next = rest.take();
             for (from, to) in first.images.iter_mut().zip(&mut second.images) {
-                to.colours = std::mem::take(&mut from.colours);
+                to.colors = std::mem::take(&mut from.colors);
             }
             first.phase = Phase::Geometry;
             rest = Some(Box::new(second));

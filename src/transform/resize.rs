@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// The largest part of the right shape: somewhere in training, the centre in validation.
+    /// The largest part of the right shape: somewhere in training, the center in validation.
     #[default]
     Crop,
     /// Padded to the right shape: anywhere in training, evenly in validation.
@@ -75,7 +75,7 @@ impl Resize {
     }
 
     /// The image at the size, with the part chosen by two fractions from 0 to 1: 0 for the left or the
-    /// top, one half for the centre.
+    /// top, one half for the center.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if a side is 0.

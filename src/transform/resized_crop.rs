@@ -94,7 +94,7 @@ macro_rules! parts {
 pub(super) use parts;
 
 /// Keeps a random part of an image, of random size and shape, and brings it to a size. In validation the
-/// whole image is squeezed to a little more than the size, and its centre kept. fastai's
+/// whole image is squeezed to a little more than the size, and its center kept. fastai's
 /// [`RandomResizedCrop`](https://docs.fast.ai/vision.augment.html#randomresizedcrop).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RandomResizedCrop {
@@ -134,7 +134,7 @@ impl RandomResizedCrop {
 
     /// The part of an image of (width, height) that training keeps. Up to ten times a part of the area
     /// and the logarithm of a ratio are drawn, then the first column and the first row. Where no part
-    /// fitted it is the largest about the centre.
+    /// fitted it is the largest about the center.
     pub fn part(&self, (width, height): (u32, u32), draw: &mut dyn Draw) -> Crop {
         if let Some((w, h)) = self.parts.draw((width, height), draw) {
             let left = draw.integer(0, i64::from(width - w)) as u32;

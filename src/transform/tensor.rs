@@ -1,6 +1,6 @@
 //! Carries passes out with libtorch's own operations, on any device.
 
-use super::{Colour, Mode, Plan, colour::LUMA, sampling::Sampling};
+use super::{Color, Mode, Plan, color::LUMA, sampling::Sampling};
 use crate::{error::{Error, Result}, image::PadMode};
 use tch::{Device, Kind, Tensor};
 
@@ -62,7 +62,7 @@ impl Plan {
         }
         debug_assert_eq!(c, i64::from(self.channels));
         let x = self.sampled(x)?;
-        let x = self.coloured(x)?;
+        let x = self.colored(x)?;
         let x = match &self.normalize {
             Some((mean, std)) => {
                 let device = x.device();
@@ -98,52 +98,52 @@ impl Plan {
         Ok(x.f_grid_sampler(&grid, mode, pad, sampling.resampling.align_corners)?)
     }
 
-    fn coloured(&self, mut x: Tensor) -> Result<Tensor> {
-        let most = self.images.iter().map(|i| i.colours.len()).max().unwrap_or(0);
+    fn colored(&self, mut x: Tensor) -> Result<Tensor> {
+        let most = self.images.iter().map(|i| i.colors.len()).max().unwrap_or(0);
         for k in 0..most {
-            let changes: Vec<_> = self.images.iter().map(|i| i.colours.get(k).copied()).collect();
+            let changes: Vec<_> = self.images.iter().map(|i| i.colors.get(k).copied()).collect();
             // Values for each image, ready to be combined with the batch.
-            let each = |of: &dyn Fn(Colour) -> Option<f64>, neutral: f64| -> Result<Tensor> {
-                let of = |c: &Option<Colour>| match c {
+            let each = |of: &dyn Fn(Color) -> Option<f64>, neutral: f64| -> Result<Tensor> {
+                let of = |c: &Option<Color>| match c {
                     Some(c) => of(*c).map(|v| v as f32),
                     None => Some(neutral as f32),
                 };
                 let values: Option<Vec<f32>> = changes.iter().map(of).collect();
                 let values = values.ok_or_else(|| {
-                    Error::config("Plan::images", "colour changes of several kinds in one place")
+                    Error::config("Plan::images", "color changes of several kinds in one place")
                 })?;
                 Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?.to_device(x.device()))
             };
-            let hue = |c| if let Colour::Hue(turn) = c { Some(turn) } else { None };
-            if changes.iter().flatten().all(|c| matches!(c, Colour::Hue(_))) {
+            let hue = |c| if let Color::Hue(turn) = c { Some(turn) } else { None };
+            if changes.iter().flatten().all(|c| matches!(c, Color::Hue(_))) {
                 x = turned(&x, &each(&hue, 0.0)?);
                 continue;
             }
             let logit = |part: fn(f64, f64, f64) -> f64| {
                 move |c| match c {
-                    Colour::Logit { scale, luma, add } => Some(part(scale, luma, add)),
-                    Colour::Hue(_) => None,
+                    Color::Logit { scale, luma, add } => Some(part(scale, luma, add)),
+                    Color::Hue(_) => None,
                 }
             };
             let scale = each(&logit(|scale, _, _| scale), 1.0)?;
             let luma = each(&logit(|_, luma, _| luma), 0.0)?;
             let add = each(&logit(|_, _, add| add), 0.0)?;
             let y = x.f_logit(1e-7)?;
-            let grey = match changes
+            let gray = match changes
                 .iter()
                 .flatten()
-                .any(|c| matches!(c, Colour::Logit { luma, .. } if *luma != 0.0))
+                .any(|c| matches!(c, Color::Logit { luma, .. } if *luma != 0.0))
             {
                 true => {
                     let w = Tensor::from_slice(&LUMA.map(|w| w as f32)).view([1, 3, 1, 1]);
                     let dims: &[i64] = &[1];
-                    let grey =
+                    let gray =
                         (&y * w.to_device(x.device())).f_sum_dim_intlist(dims, true, None)?;
-                    grey * luma + add
+                    gray * luma + add
                 }
                 false => add,
             };
-            x = (y * scale + grey).sigmoid();
+            x = (y * scale + gray).sigmoid();
         }
         Ok(x)
     }
@@ -188,14 +188,14 @@ fn grid(sampling: &Sampling<'_>, n: usize, device: Device) -> Result<Tensor> {
     Ok(Tensor::f_stack(&[row(0) / &depth, row(1) / &depth], -1)?)
 }
 
-/// Colours whose hue is turned by parts of the circle, one for each image.
+/// Colors whose hue is turned by parts of the circle, one for each image.
 fn turned(x: &Tensor, turn: &Tensor) -> Tensor {
     let (max, min) = (x.amax([1], true), x.amin([1], true));
     let range = &max - &min;
-    let grey = range.eq(0.0);
+    let gray = range.eq(0.0);
     let one = max.ones_like();
-    let saturation = &range / one.where_self(&grey, &max);
-    let c = (&max - x) / one.where_self(&grey, &range);
+    let saturation = &range / one.where_self(&gray, &max);
+    let c = (&max - x) / one.where_self(&gray, &range);
     let (rc, gc, bc) = (c.narrow(1, 0, 1), c.narrow(1, 1, 1), c.narrow(1, 2, 1));
     let is_max = |k: i64| x.narrow(1, k, 1).eq_tensor(&max);
     let red: Tensor = &bc - &gc;

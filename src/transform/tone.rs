@@ -1,8 +1,8 @@
-//! Colours of rows of pixels, eight values at a time where the processor can.
+//! Colors of rows of pixels, eight values at a time where the processor can.
 
-use super::{Colour, colour::LUMA, kernel::LANES};
+use super::{Color, color::LUMA, kernel::LANES};
 
-/// The weights of a grey value.
+/// The weights of a gray value.
 const W: [f32; 3] = [LUMA[0] as f32, LUMA[1] as f32, LUMA[2] as f32];
 
 /// The natural logarithm of 2, in a part with few bits and the rest.
@@ -66,28 +66,28 @@ fn sigmoid(y: f32) -> f32 {
 
 /// Changes some pixels, one plane of values from 0 to 1 for each channel.
 #[inline(always)]
-pub(super) fn change<const C: usize>(colour: Colour, planes: &mut [[f32; LANES]; C]) {
-    if colour.is_neutral() {
+pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C]) {
+    if color.is_neutral() {
         return;
     }
-    match (colour, &mut planes[..]) {
-        (Colour::Logit { scale, luma, add }, [r, g, b]) => {
+    match (color, &mut planes[..]) {
+        (Color::Logit { scale, luma, add }, [r, g, b]) => {
             let (scale, luma, add) = (scale as f32, luma as f32, add as f32);
             for i in 0..LANES {
                 let (x, y, z) = (logit(r[i]), logit(g[i]), logit(b[i]));
-                let grey = luma * (x * W[0] + y * W[1] + z * W[2]) + add;
-                r[i] = sigmoid(x * scale + grey);
-                g[i] = sigmoid(y * scale + grey);
-                b[i] = sigmoid(z * scale + grey);
+                let gray = luma * (x * W[0] + y * W[1] + z * W[2]) + add;
+                r[i] = sigmoid(x * scale + gray);
+                g[i] = sigmoid(y * scale + gray);
+                b[i] = sigmoid(z * scale + gray);
             }
         }
-        (Colour::Hue(turn), [r, g, b]) => {
+        (Color::Hue(turn), [r, g, b]) => {
             for i in 0..LANES {
                 [r[i], g[i], b[i]] = turned([r[i], g[i], b[i]], turn as f32);
             }
         }
-        (Colour::Logit { scale, luma, add }, planes) => {
-            // One channel: its grey value is itself, but for the weights.
+        (Color::Logit { scale, luma, add }, planes) => {
+            // One channel: its gray value is itself, but for the weights.
             let scale = (scale + luma * LUMA.iter().sum::<f64>()) as f32;
             for plane in planes {
                 for v in plane {
@@ -96,21 +96,21 @@ pub(super) fn change<const C: usize>(colour: Colour, planes: &mut [[f32; LANES];
             }
         }
         // One channel has no hue.
-        (Colour::Hue(_), _) => {}
+        (Color::Hue(_), _) => {}
     }
 }
 
-/// A colour whose hue is turned by a part of the circle.
+/// A color whose hue is turned by a part of the circle.
 #[inline(always)]
 fn turned([r, g, b]: [f32; 3], turn: f32) -> [f32; 3] {
     let max = if r > g { r } else { g };
     let max = if b > max { b } else { max };
     let min = if r < g { r } else { g };
     let min = if b < min { b } else { min };
-    let grey = max == min;
+    let gray = max == min;
     let range = max - min;
-    let saturation = range / if grey { 1.0 } else { max };
-    let divisor = if grey { 1.0 } else { range };
+    let saturation = range / if gray { 1.0 } else { max };
+    let divisor = if gray { 1.0 } else { range };
     let (rc, gc, bc) = ((max - r) / divisor, (max - g) / divisor, (max - b) / divisor);
     let sixth = if max == r {
         bc - gc

@@ -1,6 +1,6 @@
 //! Perspectives of batches.
 
-use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, Values, affine::{Geometry, geometry}};
+use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, DrawnValues, affine::{Geometry, geometry}};
 use crate::{error::{Error, Result}, sample::Split, seed::Rng};
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Warp {
     geometry: Geometry,
     magnitude: f64,
-    draw_x: Option<Values>,
-    draw_y: Option<Values>,
+    draw_x: Option<DrawnValues>,
+    draw_y: Option<DrawnValues>,
 }
 
 impl Warp {
@@ -25,13 +25,13 @@ impl Warp {
     geometry!();
     /// The movements from left to right, above -1 and below 1. Default: drawn.
     #[must_use]
-    pub fn draw_x(mut self, draw: impl Into<Values>) -> Self {
+    pub fn draw_x(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw_x = Some(draw.into());
         self
     }
     /// The movements from top to bottom, above -1 and below 1. Default: drawn.
     #[must_use]
-    pub fn draw_y(mut self, draw: impl Into<Values>) -> Self {
+    pub fn draw_y(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw_y = Some(draw.into());
         self
     }
@@ -47,7 +47,7 @@ impl BatchTransform for Warp {
         self.check()?;
         let mut maps = vec![];
         if split == Split::Train {
-            let mut drawn = |given: &Option<Values>| {
+            let mut drawn = |given: &Option<DrawnValues>| {
                 let uniform = |draw: &mut dyn Draw| draw.uniform(-self.magnitude, self.magnitude);
                 self.geometry.chance.values(plan.len(), 0.0, given.as_ref(), rng, uniform)
             };

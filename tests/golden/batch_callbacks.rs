@@ -65,7 +65,7 @@ impl Callback for Capture {
         2000
     }
     fn before_batch(&mut self, t: &mut Training, batch: &mut Batch) -> Step {
-        if t.at.training() {
+        if t.at.is_training() {
             let y = batch.y.as_ref().map(kept);
             let mixed = Mixed { x: Some(kept(&batch.x)), y, ..Mixed::default() };
             self.0.borrow_mut().push(mixed);
@@ -73,13 +73,13 @@ impl Callback for Capture {
         Ok(())
     }
     fn after_pred(&mut self, t: &mut Training, _: &mut Batch, pred: &mut Tensor) -> Step {
-        if let (true, Some(last)) = (t.at.training(), self.0.borrow_mut().last_mut()) {
+        if let (true, Some(last)) = (t.at.is_training(), self.0.borrow_mut().last_mut()) {
             last.pred = Some(kept(pred));
         }
         Ok(())
     }
     fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
-        if let (true, Some(last)) = (t.at.training(), self.0.borrow_mut().last_mut()) {
+        if let (true, Some(last)) = (t.at.is_training(), self.0.borrow_mut().last_mut()) {
             last.loss = f64::try_from(&*loss)?;
         }
         Ok(())
@@ -105,12 +105,12 @@ fn mixer(g: &Golden, case: &Value, learn: Learner) -> Learner {
             finetune::callback::Pairs { perm, weights }
         }));
     }
-    let centres: Vec<(i64, i64)> = serde_json::from_value(case["cxcy"].clone()).unwrap();
-    let mut centres = centres.into_iter();
+    let centers: Vec<(i64, i64)> = serde_json::from_value(case["cxcy"].clone()).unwrap();
+    let mut centers = centers.into_iter();
     learn.callback(CutMix::new(1.0).draws(move |_, _, _| {
         let (perm, weights) = draws.next().unwrap();
-        let centre = centres.next().unwrap();
-        finetune::callback::Cut { perm, weight: f64::from(weights[0]), centre }
+        let center = centers.next().unwrap();
+        finetune::callback::Cut { perm, weight: f64::from(weights[0]), center }
     }))
 }
 
@@ -182,13 +182,13 @@ impl Callback for Steps {
         1001
     }
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
-        if t.at.training() {
+        if t.at.is_training() {
             self.0.borrow_mut().stepped.push(false);
         }
         Ok(())
     }
     fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
-        if t.at.training() {
+        if t.at.is_training() {
             self.0.borrow_mut().losses.push(f64::try_from(&*loss)?);
         }
         Ok(())
@@ -202,7 +202,7 @@ impl Callback for Steps {
         Ok(())
     }
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
-        if t.at.training() {
+        if t.at.is_training() {
             let mut taken = self.0.borrow_mut();
             for p in t.model.params() {
                 taken.params.extend(flat(&p.tensor));

@@ -110,7 +110,7 @@ impl<F: FnMut(&str, &mut Training) -> Step> Callback for Every<F> {
 fn log(order: i32, to: &Rc<RefCell<Vec<Seen>>>) -> impl Callback + 'static {
     let to = to.clone();
     Every::new(order, move |event, t| {
-        to.borrow_mut().push((event.to_owned(), t.at.epoch, t.at.batch, t.at.training()));
+        to.borrow_mut().push((event.to_owned(), t.at.epoch, t.at.batch, t.at.is_training()));
         Ok(())
     })
 }
@@ -147,7 +147,7 @@ fn canceller(scenario: &Value) -> Option<impl Callback + 'static> {
     let mut done = false;
     Some(Every::new(100, move |event: &str, t: &mut Training| {
         let here = epoch.is_none_or(|e| t.at.epoch == e)
-            && batch.is_none_or(|(b, train)| t.at.batch == b && t.at.training() == train);
+            && batch.is_none_or(|(b, train)| t.at.batch == b && t.at.is_training() == train);
         if event == at && here && !std::mem::replace(&mut done, true) {
             return scope.cancel();
         }
@@ -167,7 +167,7 @@ impl Callback for Computed {
         -1000
     }
     fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
-        let row = (t.at.epoch, t.at.training(), f64::try_from(&*loss)?, batch.items.len());
+        let row = (t.at.epoch, t.at.is_training(), f64::try_from(&*loss)?, batch.items.len());
         self.0.borrow_mut().push(row);
         Ok(())
     }
@@ -228,7 +228,7 @@ fn events(g: &Golden, r: &mut Report, scenario: &Value) {
     let theirs = scenario["optimizer_steps"].as_u64().unwrap() as usize - usize::from(without);
     r.exact(format!("{name}: steps"), &*steps.borrow(), &theirs);
     let trained = scenario["train_iter"].as_u64().unwrap() as usize;
-    r.exact(format!("{name}: batches"), &learn.training().at.fit_batches, &trained);
+    r.exact(format!("{name}: batches"), &learn.training_mut().at.fit_batches, &trained);
     recorded(r, name, scenario, &learn, &computed);
 }
 
@@ -369,7 +369,7 @@ struct Nan {
 
 impl Callback for Nan {
     fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
-        if t.at.training() && t.at.fit_batches == self.at {
+        if t.at.is_training() && t.at.fit_batches == self.at {
             *loss = &*loss * f64::NAN;
         }
         Ok::<(), Stop>(())

@@ -70,7 +70,7 @@ fn one(golden: &Golden, case: &Value, report: &mut Report) {
     let shares: Vec<_> = interp.confusion_matrix_normalized().iter().copied().collect();
     let theirs = flat(&tensor("confusion_matrix_row_normalized"));
     let exactly = Tol { rtol: 0.0, atol: 1e-15 };
-    report.close(format!("{name} normalised"), &shares, &theirs, exactly);
+    report.close(format!("{name} normalized"), &shares, &theirs, exactly);
 
     let text_of_report = interp.classification_report().to_string();
     // fastai prints it, which adds a line break.

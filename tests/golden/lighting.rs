@@ -1,4 +1,4 @@
-//! Batch transforms that change colours, with the draws that fastai made.
+//! Batch transforms that change colors, with the draws that fastai made.
 
 use crate::{
     affine::{by_kernel, plan},
@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-const COLOURS: Tol = Tol { rtol: 0.0, atol: 2e-6 };
+const COLORS: Tol = Tol { rtol: 0.0, atol: 2e-6 };
 const HUES: Tol = Tol { rtol: 0.0, atol: 1e-5 };
 const NORMALIZED: Tol = Tol { rtol: 0.0, atol: 1e-5 };
 const EXACT: Tol = Tol { rtol: 0.0, atol: 0.0 };
@@ -30,7 +30,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
         let theirs = golden.tensor(&format!("{key}.expected"));
         let split = if case["split_idx"] == 1 { Split::Valid } else { Split::Train };
         let plan = plan(&transforms(golden, case), &x, split);
-        let tol = if kind == "Hue" { HUES } else { COLOURS };
+        let tol = if kind == "Hue" { HUES } else { COLORS };
         both(report, &format!("{key} {kind}"), &plan, &x, &theirs, tol);
     }
     int_to_float(golden, report);
@@ -94,23 +94,23 @@ fn normalize(golden: &Golden, report: &mut Report, x: &Tensor) {
     let tfm: Arc<dyn BatchTransform> = Arc::new(imagenet.clone());
     let plan_of = |tfm| plan(&[tfm], x, Split::Valid);
     let theirs = golden.tensor("normalize.imagenet");
-    both(report, "normalize", &plan_of(tfm), x, &theirs, COLOURS);
+    both(report, "normalize", &plan_of(tfm), x, &theirs, COLORS);
     let undone = golden.tensor("normalize.imagenet_decode");
-    report.tensor("normalize undone", &imagenet.undo(&theirs), &undone, COLOURS);
+    report.tensor("normalize undone", &imagenet.undo(&theirs), &undone, COLORS);
 
     report.case();
     let fitted = Normalize::fit(x).unwrap();
     let ours = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
     let theirs = |name: &str| flat(&golden.tensor(&format!("normalize.fit.{name}")));
-    report.close("fitted mean", &ours(fitted.mean()), &theirs("mean"), COLOURS);
-    report.close("fitted std", &ours(fitted.std()), &theirs("std"), COLOURS);
+    report.close("fitted mean", &ours(fitted.mean()), &theirs("mean"), COLORS);
+    report.close("fitted std", &ours(fitted.std()), &theirs("std"), COLORS);
     let expected = golden.tensor("normalize.fit.expected");
     both(report, "fitted", &plan_of(Arc::new(fitted)), x, &expected, NORMALIZED);
 
     report.case();
     let halved = plan_of(Arc::new(imagenet.clone())).execute_tensor(x).unwrap() * 0.5 + 0.1;
     let theirs = golden.tensor("norm_apply_denorm.half_plus_tenth");
-    report.tensor("half and a tenth", &imagenet.undo(&halved).clamp(0.0, 1.0), &theirs, COLOURS);
+    report.tensor("half and a tenth", &imagenet.undo(&halved).clamp(0.0, 1.0), &theirs, COLORS);
 }
 
 fn erase(golden: &Golden, report: &mut Report, case: &Value) {

@@ -6,7 +6,7 @@ use crate::{
 };
 use finetune::{
     Result,
-    learner::{Learner, LrFind, LrSweep},
+    learner::{Learner, LrCurve, LrFinder},
     optim::{Optimizer, Sgd},
 };
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
         r.case();
         run(g, r, case);
     }
-    let curve = |name: &str| LrFind {
+    let curve = |name: &str| LrCurve {
         lrs: flat(&g.tensor(&format!("synthetic.{name}.lrs"))),
         losses: flat(&g.tensor(&format!("synthetic.{name}.losses"))),
     };
@@ -48,22 +48,22 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
         let name = case["name"].as_str().unwrap();
         let recorded = |what: &str| flat(&g.tensor(&format!("post.{name}.{what}")));
         let steps = case["num_it"].as_u64().unwrap() as usize;
-        let found = LrFind::trimmed(&recorded("lrs"), &recorded("losses"), steps);
+        let found = LrCurve::trimmed(&recorded("lrs"), &recorded("losses"), steps);
         suggestions(r, name, &found, |what| case[what].clone());
     }
 }
 
 /// A suggestion by fastai's name for it.
-type Suggestion = (&'static str, fn(&LrFind) -> Result<f64>);
+type Suggestion = (&'static str, fn(&LrCurve) -> Result<f64>);
 
 const ALL: [Suggestion; 4] = [
-    ("valley", LrFind::valley),
-    ("slide", LrFind::slide),
-    ("minimum", LrFind::minimum),
-    ("steep", LrFind::steep),
+    ("valley", LrCurve::valley),
+    ("slide", LrCurve::slide),
+    ("minimum", LrCurve::minimum),
+    ("steep", LrCurve::steep),
 ];
 
-fn suggestions(r: &mut Report, name: &str, found: &LrFind, theirs: impl Fn(&str) -> Value) {
+fn suggestions(r: &mut Report, name: &str, found: &LrCurve, theirs: impl Fn(&str) -> Value) {
     for (what, suggest) in ALL {
         let theirs = theirs(what);
         let ours = suggest(found);
@@ -82,7 +82,7 @@ fn suggestions(r: &mut Report, name: &str, found: &LrFind, theirs: impl Fn(&str)
 fn run(g: &Golden, r: &mut Report, case: &Value) {
     let key = case["key"].as_str().unwrap();
     let arg = |name: &str| case["kwargs"].get(name).map(number);
-    let mut sweep = LrSweep::new();
+    let mut sweep = LrFinder::new();
     if let Some(lr) = arg("start_lr") {
         sweep = sweep.start_lr(lr);
     }
@@ -127,7 +127,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
     r.close(format!("{key}.losses"), &seen.smooth_loss[..n], &losses[..n], near);
     // The curve that fastai recorded, with fastai's trimming and suggestions.
     let steps = arg("num_it").unwrap_or(100.0) as usize;
-    let theirs = LrFind::trimmed(&recorded, &losses, steps);
+    let theirs = LrCurve::trimmed(&recorded, &losses, steps);
     if case.get("raises").is_none() {
         suggestions(r, key, &theirs, |what| case["suggestions"][what].clone());
     }

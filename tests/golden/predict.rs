@@ -11,7 +11,7 @@ use finetune::{
         MultiCategoryBlock, RegexLabeller, RegressionBlock, TargetBlock, using_name,
     },
     image::Image,
-    learner::{Learner, OneCycle, Predict, Predictions, Tta},
+    learner::{Learner, OneCycle, PredictOptions, Predictions, Tta},
     loss::{BceWithLogits, CrossEntropy, Loss, Mse},
     metric::{Mean, accuracy},
     sample::{Sample, Split, Target},
@@ -118,7 +118,7 @@ impl<'a> Set<'a> {
         let says = inside(self.g.json["batch_tfms"].as_str().unwrap());
         let augment = aug_transforms().size(says[0] as u32).min_scale(says[1]);
         let block = self.block().item_tfms(self.resize()).batch_tfms(augment);
-        let dls = block.batch_tfms(Normalize::imagenet()).dataloaders_of(self.items()).unwrap();
+        let dls = block.batch_tfms(Normalize::imagenet()).dataloaders_from(self.items()).unwrap();
         self.learner(dls)
     }
 
@@ -147,7 +147,7 @@ impl<'a> Set<'a> {
         let defaults = &self.g.json["dataloaders_defaults"];
         for (name, loader) in [("train", learn.dls().train()), ("valid", learn.dls().valid())] {
             let theirs = |what: &str| defaults[name][what].as_u64().unwrap() as usize;
-            r.exact(format!("{name} batches"), &loader.n_batches(), &theirs("n_batches"));
+            r.exact(format!("{name} batches"), &loader.num_batches(), &theirs("num_batches"));
             r.exact(format!("{name} bs"), &loader.batch_size(), &theirs("bs"));
         }
     }
@@ -155,7 +155,7 @@ impl<'a> Set<'a> {
     fn get_preds(&self, r: &mut Report) {
         r.case();
         let mut learn = self.augmented();
-        let kept = learn.get_preds_with(&Predict::new().inputs(true)).unwrap();
+        let kept = learn.get_preds_with(&PredictOptions::new().inputs(true)).unwrap();
         self.close(r, "get_preds.preds", &kept);
         let inputs: Vec<f64> = kept.inputs.iter().flatten().map(|v| f64::from(*v)).collect();
         r.close("get_preds.inputs", &inputs, &flat(&self.g.tensor("get_preds.inputs")), INPUTS);
@@ -165,7 +165,7 @@ impl<'a> Set<'a> {
             let theirs = ints(&self.g.tensor(&format!("get_preds.{key}")));
             r.exact(format!("get_preds.{key}"), &classes_of(ours), &theirs);
         }
-        let raw = learn.get_preds_with(&Predict::new().activation(false)).unwrap();
+        let raw = learn.get_preds_with(&PredictOptions::new().activation(false)).unwrap();
         let theirs = flat(&self.g.tensor("get_preds.raw_act_noop"));
         let ours: Vec<f64> = raw.preds.iter().map(|v| f64::from(*v)).collect();
         r.close("get_preds.raw_act_noop", &ours, &theirs, PREDS);
@@ -173,19 +173,19 @@ impl<'a> Set<'a> {
 
         r.case();
         let shuffled = learn.dls().valid().with(LoaderOptions::new().shuffle(true)).unwrap();
-        let reordered = learn.get_preds_of(&shuffled).unwrap();
+        let reordered = learn.get_preds_on(&shuffled).unwrap();
         self.close(r, "get_preds.preds", &reordered);
         r.exact("a shuffling loader is put back into order", &reordered.targets, &kept.targets);
 
         r.case();
         let train = learn.dls().train().clone();
-        let (a, b) = (learn.get_preds_of(&train).unwrap(), learn.get_preds_of(&train).unwrap());
+        let (a, b) = (learn.get_preds_on(&train).unwrap(), learn.get_preds_on(&train).unwrap());
         let theirs = &self.g.json["get_preds_on_train_set_is_augmented"];
         r.exact("train items", &(a.len() as u64), &theirs["n"].as_u64().unwrap());
         r.exact("train order", a.items.as_slice(), train.items());
         r.exact("two calls", &a.preds, &b.preds);
         let plain = train.with(LoaderOptions::new().split(Split::Valid)).unwrap();
-        let plain = learn.get_preds_of(&plain).unwrap();
+        let plain = learn.get_preds_on(&plain).unwrap();
         r.holds("the training loader augments", a.preds != plain.preds);
         r.differs("get_preds on the training set", "augmented as there, but the same each time");
     }
@@ -228,11 +228,11 @@ impl<'a> Set<'a> {
         }
         r.exact(
             "test_dl batches",
-            &(loader.n_batches() as u64),
-            &theirs["n_batches"].as_u64().unwrap(),
+            &(loader.num_batches() as u64),
+            &theirs["num_batches"].as_u64().unwrap(),
         );
         r.exact("test_dl bs", &(loader.batch_size() as u64), &theirs["bs"].as_u64().unwrap());
-        let preds = learn.get_preds_of(&loader).unwrap();
+        let preds = learn.get_preds_on(&loader).unwrap();
         self.close(r, "test_dl.preds", &preds);
         r.holds(
             "no targets and losses",
@@ -240,16 +240,16 @@ impl<'a> Set<'a> {
         );
         r.differs("test_dl, losses", "items without labels have none; fastai raises IndexError");
         let two = loader.with(LoaderOptions::new().bs(2)).unwrap();
-        let decoded = classes_of(&learn.get_preds_of(&two).unwrap().decoded);
+        let decoded = classes_of(&learn.get_preds_on(&two).unwrap().decoded);
         r.exact("test_dl_bs2.decoded", &decoded, &ints(&self.g.tensor("test_dl_bs2.decoded")));
         let images =
             (self.n_items..self.files.len()).map(|i| g_image(self.g, &format!("img.{i:02}")));
         let loader = learn.dls().test_dl(images).unwrap();
-        self.close(r, "test_dl.preds", &learn.get_preds_of(&loader).unwrap());
+        self.close(r, "test_dl.preds", &learn.get_preds_on(&loader).unwrap());
         r.case();
         let n = self.g.tensor("test_dl_labelled.targs").size()[0] as usize;
         let labelled = learn.dls().test_dl_labelled(self.files[..n].to_vec()).unwrap();
-        let preds = learn.get_preds_of(&labelled).unwrap();
+        let preds = learn.get_preds_on(&labelled).unwrap();
         self.close(r, "test_dl_labelled.preds", &preds);
         let targets = ints(&self.g.tensor("test_dl_labelled.targs"));
         r.exact("test_dl_labelled.targs", &classes_of(&preds.targets), &targets);
@@ -324,7 +324,7 @@ impl<'a> Set<'a> {
             .bs(self.bs())
             .num_workers(0)
             .device(Device::Cpu)
-            .dataloaders_of(self.items())
+            .dataloaders_from(self.items())
             .unwrap()
     }
 
@@ -413,13 +413,13 @@ impl<'a> Set<'a> {
     }
 
     fn end_to_end(&self, r: &mut Report) {
-        let dls = |centred| {
+        let dls = |centered| {
             let block = self.block().shuffle(false).batch_tfms(Normalize::imagenet());
-            let block = match centred {
-                true => block.item_tfms(Centred(self.resize())),
+            let block = match centered {
+                true => block.item_tfms(Centered(self.resize())),
                 false => block.item_tfms(self.resize()),
             };
-            block.dataloaders_of(self.items()).unwrap()
+            block.dataloaders_from(self.items()).unwrap()
         };
         r.case();
         let preds = self.learner(dls(false)).get_preds().unwrap();
@@ -449,11 +449,11 @@ impl<'a> Set<'a> {
     }
 }
 
-/// Crops at the centre in training too.
+/// Crops at the center in training too.
 #[derive(Debug)]
-struct Centred(Resize);
+struct Centered(Resize);
 
-impl ItemTransform for Centred {
+impl ItemTransform for Centered {
     fn apply(&self, sample: Sample, _: Split, rng: &mut Rng) -> Result<Sample> {
         self.0.apply(sample, Split::Valid, rng)
     }
@@ -506,7 +506,7 @@ fn batching(g: &Golden, r: &mut Report) {
         let sizes: Vec<i64> = train.batches(0).map(|b| b.unwrap().x.size()[0]).collect();
         let theirs: Vec<i64> = serde_json::from_value(case["sizes"].clone()).unwrap();
         r.exact(format!("{name}: sizes"), &sizes, &theirs);
-        r.exact(format!("{name}: len"), &train.n_batches(), &of("len"));
+        r.exact(format!("{name}: len"), &train.num_batches(), &of("len"));
     }
 }
 

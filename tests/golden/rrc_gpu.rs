@@ -181,7 +181,7 @@ fn expected(returned: &Value) -> Vec<Value> {
             all.push((order, geometry(t, f)));
         }
         for f in t["fs"].as_array().into_iter().flatten() {
-            all.push((order, colour(f)));
+            all.push((order, color(f)));
         }
         match t["cls"].as_str().unwrap() {
             "RandomResizedCropGPU" => {
@@ -230,7 +230,7 @@ fn geometry(t: &Value, f: &Value) -> BatchSpec {
     }
 }
 
-fn colour(f: &Value) -> BatchSpec {
+fn color(f: &Value) -> BatchSpec {
     let (p, batch) = (number(&f["p"]), f["batch"].as_bool().unwrap());
     let max = || number(&f["max_lighting"]);
     let spec = match f["fn"].as_str().unwrap() {

@@ -140,7 +140,7 @@ fn fits(g: &Golden, r: &mut Report) {
         let after = case["hypers_after"].as_array().unwrap();
         for (name, of) in HYPERS {
             let theirs: Vec<f64> = after.iter().filter_map(|h| h.get(name).map(number)).collect();
-            let ours: Vec<f64> = learn.training().opt.hypers().iter().map(of).collect();
+            let ours: Vec<f64> = learn.training_mut().opt.hypers().iter().map(of).collect();
             if !theirs.is_empty() {
                 let scale = if name == "lr" { lr_max } else { 1.0 };
                 r.close(format!("{key}.{name} after"), &ours, &theirs, tol(scale));

@@ -174,7 +174,7 @@ impl Callback for Watch {
     fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
         let loss = f64::try_from(&*loss).unwrap();
         let mut seen = self.0.borrow_mut();
-        if t.at.training() {
+        if t.at.is_training() {
             seen.raw_loss.push(loss)
         } else {
             seen.valid_raw_loss.push(loss)
@@ -204,7 +204,7 @@ impl Callback for Watch {
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
-        if self.1 && t.at.training() {
+        if self.1 && t.at.is_training() {
             let flat: Vec<Tensor> =
                 t.model.params().iter().map(|p| p.tensor.detach().flatten(0, -1)).collect();
             self.0.borrow_mut().params.push(Tensor::cat(&flat, 0).copy());
@@ -215,7 +215,7 @@ impl Callback for Watch {
     fn after_fit(&mut self, t: &mut Training) -> Step {
         let mut seen = self.0.borrow_mut();
         seen.smooth_loss.extend(&t.history.losses);
-        let values = |r: &finetune::learner::Row| r.values.iter().flatten().copied().collect();
+        let values = |r: &finetune::learner::EpochRow| r.values.iter().flatten().copied().collect();
         seen.rows.extend(t.history.rows.iter().map(values));
         seen.iters.push(t.history.iters.clone());
         seen.names = t.history.names.clone();

@@ -216,7 +216,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
     lent.push(&mut ends);
     lent.push(&mut files);
     learn.fit_with(&Flat::new(values.len()).lr(0.1), &mut lent).unwrap();
-    let last = learn.training().at.epoch;
+    let last = learn.training_mut().at.epoch;
     take_files(folder.path(), last, &mut saved.borrow_mut());
 
     r.exact(
@@ -226,7 +226,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
     );
     let lrs = numbers(&case["lr_at_epoch_end_before_tracker"]);
     r.close(format!("{name}: rates"), &ends.lrs, &lrs, F32);
-    let lr = learn.training().opt.hypers()[0].lr;
+    let lr = learn.training_mut().opt.hypers()[0].lr;
     r.close(format!("{name}: rate after"), &[lr], &[number(&case["lr_after_fit"])], F32);
     let bests: Vec<f64> = numbers(&case["best"]);
     if let Some(save) = &trackers.save {
@@ -249,7 +249,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
     let mut ours = saved.borrow().clone();
     ours.dedup();
     r.exact(format!("{name}: files"), &ours, &theirs);
-    let now = weight(learn.training());
+    let now = weight(learn.training_mut());
     let same: Vec<usize> = (0..ends.weights.len()).filter(|&i| ends.weights[i] == now).collect();
     let want: Vec<usize> =
         serde_json::from_value(case["weights_after_fit_equal_those_of_epoch"].clone()).unwrap();

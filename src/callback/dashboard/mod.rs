@@ -100,7 +100,7 @@ impl Dashboard {
 
     /// How much of the fit is done, from 0 to 1, with `batches` of this part.
     fn done(t: &Training, batches: f64) -> f64 {
-        let within = if t.at.training() { batches / t.at.batches.max(1) as f64 } else { 1.0 };
+        let within = if t.at.is_training() { batches / t.at.batches.max(1) as f64 } else { 1.0 };
         (t.at.epoch as f64 + within) / t.at.epochs.max(1) as f64
     }
 
@@ -169,7 +169,7 @@ impl Callback for Dashboard {
         order::SCHEDULER
     }
 
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         true
     }
 

@@ -52,7 +52,7 @@ impl View<'_> {
         let [head, part, fit, losses, table, keys] = Layout::vertical(heights).areas(frame.area());
         frame.render_widget(self.head(), head);
         let of = self.at.batches.max(1);
-        let name = if self.at.training() { "train" } else { "valid" };
+        let name = if self.at.is_training() { "train" } else { "valid" };
         let share = self.done as f64 / of as f64;
         gauge(
             frame,
@@ -161,7 +161,7 @@ mod tests {
     fn history() -> History {
         let mut h = History::default();
         h.names = ["train_loss", "valid_loss", "accuracy"].map(str::to_owned).to_vec();
-        let row = |epoch, loss| learner::Row {
+        let row = |epoch, loss| learner::EpochRow {
             epoch,
             values: vec![Some(loss), Some(loss * 0.9), None],
             seconds: 61.0,

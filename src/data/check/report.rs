@@ -50,9 +50,9 @@ pub struct CheckReport {
     pub undecodable: Vec<Finding>,
     /// The content is of another format than the name says. It is decoded nevertheless.
     pub misnamed: Vec<Finding>,
-    /// Colours of printing, converted to RGB without their colour profile.
+    /// Colors of printing, converted to RGB without their color profile.
     pub cmyk: Vec<Finding>,
-    /// More than 8 bits for each colour, of which the upper 8 are taken.
+    /// More than 8 bits for each color, of which the upper 8 are taken.
     pub deep: Vec<Finding>,
     /// More than one frame, of which the first is taken.
     pub animated: Vec<Finding>,

@@ -127,7 +127,7 @@ fn judge(facts: &Facts, path: &Path, find: &mut impl FnMut(Kind, String)) {
     }
     let flags = [
         (facts.cmyk, Kind::Cmyk, "CMYK"),
-        (facts.deep, Kind::Deep, "more than 8 bits for each colour"),
+        (facts.deep, Kind::Deep, "more than 8 bits for each color"),
         (facts.animated, Kind::Animated, "animated: the first frame is taken"),
         (facts.turned, Kind::Turned, "turned by its EXIF orientation"),
     ];

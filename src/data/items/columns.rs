@@ -16,7 +16,7 @@ use std::{collections::HashSet, path::PathBuf};
 /// let rows = Row::table(["file", "tags", "x", "y"], [["1", "sea boat", "0.5", "-1"]])?;
 /// assert_eq!(ColReader::new("file").pref("photos/").suff(".jpg").text()(&rows[0])?, "photos/1.jpg");
 /// assert_eq!(ColReader::new("tags").labels(" ")(&rows[0])?, ["sea", "boat"]);
-/// assert_eq!(ColReader::of(["x", "y"]).numbers()(&rows[0])?, [0.5, -1.0]);
+/// assert_eq!(ColReader::columns(["x", "y"]).numbers()(&rows[0])?, [0.5, -1.0]);
 /// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug, Clone)]

@@ -89,13 +89,13 @@ impl From<Decode> for ImageBlock {
 }
 
 impl ImageBlock {
-    /// Colour images: three channels, whatever the file has.
+    /// Color images: three channels, whatever the file has.
     #[must_use]
     pub fn rgb() -> Self {
         Self { decode: Decode::new() }
     }
 
-    /// Grey images: one channel, whatever the file has.
+    /// Gray images: one channel, whatever the file has.
     #[must_use]
     pub fn gray() -> Self {
         Self { decode: Decode::new().channels(1) }

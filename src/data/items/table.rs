@@ -220,7 +220,7 @@ impl Csv {
     /// let dls = DataBlock::rows(ImageBlock::rgb(), RegressionBlock::one())
     ///     .get_x(|face: &Face| Ok(format!("faces/{}", face.file)))
     ///     .get_y(|face| Ok(face.age))
-    ///     .dataloaders_of(Csv::new().read_as("faces.csv")?)?;
+    ///     .dataloaders_from(Csv::new().read_as("faces.csv")?)?;
     /// # Ok::<(), finetune::Error>(())
     /// ```
     pub fn read_as<T: DeserializeOwned>(&self, path: impl AsRef<Path>) -> Result<Vec<T>> {

@@ -113,7 +113,7 @@ impl DataLoaders {
         self.test(made.items(Box::new(items), true, self.task())?)
     }
 
-    /// How files become images, for an exported model: what a block said, else colour images.
+    /// How files become images, for an exported model: what a block said, else color images.
     #[must_use]
     pub fn decode_options(&self) -> Decode {
         self.input().decode_options()

@@ -83,7 +83,7 @@ impl DataLoader {
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
     /// use finetune::{data::LoaderOptions, sample::Split};
     ///
-    /// // The training items as in validation: all of them, in order, centre crops.
+    /// // The training items as in validation: all of them, in order, center crops.
     /// let options = LoaderOptions::new().shuffle(false).drop_last(false).split(Split::Valid);
     /// let plain = dls.train().with(options)?;
     /// # Ok(()) }
@@ -122,7 +122,7 @@ impl DataLoader {
     ///
     /// # Errors
     /// [`Error::Config`] if a position is beyond the data set.
-    pub fn of_items(&self, items: impl Into<Vec<usize>>) -> Result<Self> {
+    pub fn subset(&self, items: impl Into<Vec<usize>>) -> Result<Self> {
         let items = items.into();
         let n = self.dataset().len();
         if let Some(far) = items.iter().find(|&&i| i >= n) {
@@ -131,7 +131,7 @@ impl DataLoader {
         Self { items: items.into(), weights: None, ..self.clone() }.checked()
     }
 
-    /// The number of items. A pass may leave out the last few: see [`n_batches`](Self::n_batches).
+    /// The number of items. A pass may leave out the last few: see [`num_batches`](Self::num_batches).
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
@@ -145,7 +145,7 @@ impl DataLoader {
 
     /// The number of batches in a pass.
     #[must_use]
-    pub fn n_batches(&self) -> usize {
+    pub fn num_batches(&self) -> usize {
         let (n, bs) = (self.items.len(), self.settings.bs);
         if self.settings.drop_last() { n / bs } else { n.div_ceil(bs) }
     }
@@ -257,8 +257,8 @@ impl DataLoader {
         let chunks = Chunks {
             order: self.order(pass),
             bs: self.settings.bs,
-            next: first.min(self.n_batches()),
-            end: self.n_batches(),
+            next: first.min(self.num_batches()),
+            end: self.num_batches(),
         };
         let kind = match (&self.data, self.pool.threads()) {
             (Data::Arrays(arrays), _) => Kind::Arrays { arrays: arrays.clone(), chunks },

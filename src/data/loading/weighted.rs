@@ -68,13 +68,13 @@ impl DataLoaders {
                 Err(Error::config("balanced", why))
             }
         };
-        let of_items = train.items().iter().map(categories).collect::<Result<Vec<_>>>()?;
-        for &c in of_items.iter().flatten() {
+        let subset = train.items().iter().map(categories).collect::<Result<Vec<_>>>()?;
+        for &c in subset.iter().flatten() {
             counts[c] += 1;
         }
         let most = counts.iter().copied().max().unwrap_or(0).max(1);
         let rarest = |found: &Vec<usize>| found.iter().map(|&c| counts[c]).min().unwrap_or(most);
-        let weights: Vec<f64> = of_items.iter().map(|f| 1.0 / rarest(f) as f64).collect();
+        let weights: Vec<f64> = subset.iter().map(|f| 1.0 / rarest(f) as f64).collect();
         self.weighted(&weights)
     }
 }

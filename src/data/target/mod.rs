@@ -5,5 +5,5 @@ pub(in crate::data) mod values;
 
 pub use {
     category::{CategoryBlock, NA, Sort, TargetBlock},
-    values::{EncodedMultiCategoryBlock, MultiCategoryBlock, RegressionBlock, Values},
+    values::{EncodedMultiCategoryBlock, MultiCategoryBlock, RegressionBlock, RegressionLabel},
 };

@@ -134,7 +134,7 @@ impl TargetBlock for EncodedMultiCategoryBlock {
 }
 
 /// One number, or a list of them.
-pub trait Values: Clone + Debug + Send + Sync + 'static {
+pub trait RegressionLabel: Clone + Debug + Send + Sync + 'static {
     /// As a list.
     fn to_list(&self) -> Vec<f32>;
 
@@ -142,7 +142,7 @@ pub trait Values: Clone + Debug + Send + Sync + 'static {
     fn from_list(list: &[f32]) -> Option<Self>;
 }
 
-impl Values for f32 {
+impl RegressionLabel for f32 {
     fn to_list(&self) -> Vec<f32> {
         vec![*self]
     }
@@ -152,7 +152,7 @@ impl Values for f32 {
     }
 }
 
-impl Values for Vec<f32> {
+impl RegressionLabel for Vec<f32> {
     fn to_list(&self) -> Vec<f32> {
         self.clone()
     }
@@ -195,7 +195,7 @@ impl RegressionBlock<f32> {
     }
 }
 
-impl<L: Values> TargetBlock for RegressionBlock<L> {
+impl<L: RegressionLabel> TargetBlock for RegressionBlock<L> {
     type Label = L;
 
     fn setup(&mut self, _: &mut dyn Iterator<Item = &L>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! A training on disk, in the middle of an epoch: all that a fit needs to go on bit for bit.
 
 use super::weights;
-use crate::{learner::{History, Position, Row, Training, record::history::Smooth, training::stage::Stage}, error::{Error, Result}, optim::Hypers};
+use crate::{learner::{History, Position, EpochRow, Training, record::history::Smooth, training::stage::Stage}, error::{Error, Result}, optim::Hypers};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -21,7 +21,7 @@ struct Saved {
     learn: Vec<String>,
     seed: u64,
     names: Vec<String>,
-    rows: Vec<Row>,
+    rows: Vec<EpochRow>,
     iters: Vec<usize>,
     messages: Vec<String>,
     smooth: Smooth,

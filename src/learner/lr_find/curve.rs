@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// What suggests a learning rate from a curve: [`LrFind::valley`] or a function of your own.
-pub type SuggestFunction = fn(&LrFind) -> Result<f64>;
+/// What suggests a learning rate from a curve: [`LrCurve::valley`] or a function of your own.
+pub type SuggestFunction = fn(&LrCurve) -> Result<f64>;
 
 /// A learning rate that a curve suggests.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,14 +23,14 @@ pub struct Suggestion {
 /// [fastai's](https://docs.fast.ai/callback.schedule.html#learner.lr_find).
 #[derive(Debug, Clone, PartialEq)]
 #[must_use]
-pub struct LrFind {
+pub struct LrCurve {
     /// The learning rates, rising by equal factors.
     pub lrs: Vec<f64>,
     /// The smoothed loss at each.
     pub losses: Vec<f64>,
 }
 
-impl LrFind {
+impl LrCurve {
     /// A curve without its first tenth, its last five points, and what follows a loss that is no number.
     pub fn trimmed(lrs: &[f64], losses: &[f64], steps: usize) -> Self {
         let (from, to) = (steps / 10, losses.len().saturating_sub(5));
@@ -110,7 +110,7 @@ impl LrFind {
         self.slide_with(15, 0.005, 1.0)
     }
 
-    /// [`LrFind::slide`] with another distance, another threshold and a factor for the result.
+    /// [`LrCurve::slide`] with another distance, another threshold and a factor for the result.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is not longer than the distance.
@@ -135,16 +135,16 @@ impl LrFind {
     /// As the suggestions.
     ///
     /// ```
-    /// use finetune::learner::LrFind;
+    /// use finetune::learner::LrCurve;
     ///
     /// // The highest rate whose loss is still below the first one.
-    /// fn brave(found: &LrFind) -> finetune::Result<f64> {
+    /// fn brave(found: &LrCurve) -> finetune::Result<f64> {
     ///     let first = found.losses[0];
     ///     let last = found.losses.iter().rposition(|l| *l < first).unwrap_or(0);
     ///     Ok(found.lrs[last])
     /// }
-    /// let found = LrFind { lrs: vec![1e-4, 1e-3, 1e-2, 1e-1], losses: vec![2.0, 1.8, 1.5, 3.0] };
-    /// let all = found.suggestions(&[("valley", LrFind::valley), ("brave", brave)])?;
+    /// let found = LrCurve { lrs: vec![1e-4, 1e-3, 1e-2, 1e-1], losses: vec![2.0, 1.8, 1.5, 3.0] };
+    /// let all = found.suggestions(&[("valley", LrCurve::valley), ("brave", brave)])?;
     /// assert_eq!((all[1].lr, all[1].loss), (1e-2, 1.5));
     /// # Ok::<(), finetune::Error>(())
     /// ```

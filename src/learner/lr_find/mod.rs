@@ -4,6 +4,6 @@ pub(in crate::learner) mod curve;
 pub(in crate::learner) mod sweep;
 
 pub use {
-    curve::{LrFind, SuggestFunction, Suggestion},
-    sweep::LrSweep,
+    curve::{LrCurve, SuggestFunction, Suggestion},
+    sweep::LrFinder,
 };

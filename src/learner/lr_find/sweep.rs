@@ -1,24 +1,24 @@
 //! The learning-rate finder.
 
-use crate::{learner::{Callback, Course, Learner, LrFind, Outcome, Scope, Step, Training, order, training::{fit::Doing, stage::Stage}, record::progress::Shown}, error::{Error, Result}, optim::{Anneal, Hyper}, sample::Batch};
+use crate::{learner::{Callback, Course, Learner, LrCurve, Outcome, Scope, Step, Training, order, training::{fit::Doing, stage::Stage}, record::progress::Shown}, error::{Error, Result}, optim::{Anneal, Hyper}, sample::Batch};
 use std::panic::{self, AssertUnwindSafe};
 
 /// How a learning rate is looked for: fastai's arguments of `lr_find`.
 #[derive(Debug, Clone)]
-pub struct LrSweep {
+pub struct LrFinder {
     start_lr: f64,
     end_lr: f64,
     steps: usize,
     stop_diverging: bool,
 }
 
-impl Default for LrSweep {
+impl Default for LrFinder {
     fn default() -> Self {
         Self { start_lr: 1e-7, end_lr: 10.0, steps: 100, stop_diverging: true }
     }
 }
 
-impl LrSweep {
+impl LrFinder {
     /// A sweep from 1e-7 to 10 in 100 steps.
     #[must_use]
     pub fn new() -> Self {
@@ -65,14 +65,14 @@ impl LrSweep {
 /// Raises the learning rate step by step until the loss diverges.
 #[derive(Debug)]
 pub(in crate::learner) struct Finder {
-    sweep: LrSweep,
+    sweep: LrFinder,
     best: f64,
 }
 
 impl Finder {
     /// The curve of a finished sweep, without its ends as fastai drops them.
-    pub(in crate::learner) fn found(&self, t: &Training) -> LrFind {
-        LrFind::trimmed(&t.history.lrs, &t.history.losses, self.sweep.steps)
+    pub(in crate::learner) fn found(&self, t: &Training) -> LrCurve {
+        LrCurve::trimmed(&t.history.lrs, &t.history.losses, self.sweep.steps)
     }
 }
 
@@ -112,17 +112,17 @@ impl Learner {
     ///
     /// # Errors
     /// As [`Learner::fit_with`].
-    pub fn lr_find(&mut self) -> Result<LrFind> {
-        self.lr_find_with(LrSweep::new())
+    pub fn lr_find(&mut self) -> Result<LrCurve> {
+        self.lr_find_with(LrFinder::new())
     }
 
     /// [`Learner::lr_find`] with another range or number of steps.
     ///
     /// # Errors
     /// As [`Learner::fit_with`].
-    pub fn lr_find_with(&mut self, sweep: LrSweep) -> Result<LrFind> {
+    pub fn lr_find_with(&mut self, sweep: LrFinder) -> Result<LrCurve> {
         let t = &self.training;
-        let (batches, groups) = (t.dls.train().n_batches(), t.model.groups());
+        let (batches, groups) = (t.dls.train().num_batches(), t.model.groups());
         let (mut finder, course) = sweep.finder(batches, groups)?;
         let weights: Vec<_> =
             t.model.state_dict().into_iter().map(|(n, w)| (n, w.detach().copy())).collect();

@@ -20,7 +20,7 @@ pub struct Predictions {
     pub losses: Vec<f32>,
     /// What the outputs stand for.
     pub task: Task,
-    /// What went into the model, N×C×H×W; only where it was asked for by [`Predict::inputs`].
+    /// What went into the model, N×C×H×W; only where it was asked for by [`PredictOptions::inputs`].
     pub inputs: Option<ArrayD<f32>>,
 }
 
@@ -57,26 +57,26 @@ impl Predictions {
 ///
 /// ```no_run
 /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
-/// use finetune::learner::Predict;
+/// use finetune::learner::PredictOptions;
 ///
 /// let new = learn.dls().test_dl(["a.jpg", "b.jpg"])?;
-/// let logits = learn.get_preds_with(&Predict::new().on(&new).activation(false))?.preds;
+/// let logits = learn.get_preds_with(&PredictOptions::new().on(&new).activation(false))?.preds;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Predict {
+pub struct PredictOptions {
     loader: Option<DataLoader>,
     inputs: bool,
     activation: bool,
 }
 
-impl Default for Predict {
+impl Default for PredictOptions {
     fn default() -> Self {
         Self { loader: None, inputs: false, activation: true }
     }
 }
 
-impl Predict {
+impl PredictOptions {
     /// The validation items, without their inputs.
     #[must_use]
     pub fn new() -> Self {
@@ -135,15 +135,15 @@ impl Learner {
     /// # Errors
     /// Whatever the data or a callback reports.
     pub fn get_preds(&mut self) -> Result<Predictions> {
-        self.get_preds_with(&Predict::new())
+        self.get_preds_with(&PredictOptions::new())
     }
 
     /// Predictions for every item of `loader`, in its data set's order.
     ///
     /// # Errors
     /// Whatever the data or a callback reports.
-    pub fn get_preds_of(&mut self, loader: &DataLoader) -> Result<Predictions> {
-        self.get_preds_with(&Predict::new().on(loader))
+    pub fn get_preds_on(&mut self, loader: &DataLoader) -> Result<Predictions> {
+        self.get_preds_with(&PredictOptions::new().on(loader))
     }
 
     /// Predictions for every item of a loader. The callbacks kept by the learner see the batches as in
@@ -151,16 +151,16 @@ impl Learner {
     ///
     /// # Errors
     /// Whatever the data or a callback reports.
-    pub fn get_preds_with(&mut self, what: &Predict) -> Result<Predictions> {
+    pub fn get_preds_with(&mut self, what: &PredictOptions) -> Result<Predictions> {
         let pass = self.training.at.pass;
         self.gather(what, pass)
     }
 
     /// [`Learner::get_preds_with`] with the draws of the given pass, where the loader augments.
-    pub(in crate::learner) fn gather(&mut self, what: &Predict, pass: u64) -> Result<Predictions> {
+    pub(in crate::learner) fn gather(&mut self, what: &PredictOptions, pass: u64) -> Result<Predictions> {
         let loader = what.loader.as_ref().unwrap_or_else(|| self.training.dls.valid());
         let every = LoaderOptions::new().shuffle(false).drop_last(false);
-        let loader = loader.of_items(loader.items())?.with(every)?;
+        let loader = loader.subset(loader.items())?.with(every)?;
         let mut gathered = Gather::new(what.inputs);
         self.evaluate(vec![&mut gathered], &loader, pass)?;
         gathered.predictions(&*self.training.loss, loader.task(), what.activation)
@@ -176,7 +176,7 @@ impl Learner {
         let Self { training, progress, callbacks: kept, .. } = self;
         let at = training.at;
         let mut all: Vec<&mut dyn Callback> = vec![];
-        let kept = kept.iter_mut().filter(|c| !c.in_fits_only());
+        let kept = kept.iter_mut().filter(|c| !c.skip_evaluation());
         all.extend(kept.map(|c| &mut **c as &mut dyn Callback));
         all.extend(lent.into_iter().map(|c| c as &mut dyn Callback));
         all.extend(progress.as_mut().map(|p| p as &mut dyn Callback));
@@ -205,7 +205,7 @@ impl Learner {
         image: impl Into<ImageSource>,
     ) -> Result<(Image, Prediction)> {
         let loader = self.training.dls.test_dl([image.into()])?;
-        let what = Predict::new().on(&loader).inputs(true);
+        let what = PredictOptions::new().on(&loader).inputs(true);
         let said = self.get_preds_with(&what)?;
         let none = || Error::config("predict", "the image made no batch");
         let inputs = said.inputs.as_ref().ok_or_else(none)?;

@@ -6,7 +6,7 @@ pub(in crate::learner) mod predictor;
 pub(in crate::learner) mod tta;
 
 pub use {
-    evaluate::{Predict, Predictions},
+    evaluate::{PredictOptions, Predictions},
     prediction::Prediction,
     predictor::Predictor,
     tta::Tta,

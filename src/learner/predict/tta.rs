@@ -1,7 +1,7 @@
 //! Test-time augmentation.
 
 use super::evaluate;
-use crate::{learner::{Learner, Predict, Predictions}, data::DataLoader, error::{Error, Result}, sample::Split};
+use crate::{learner::{Learner, PredictOptions, Predictions}, data::DataLoader, error::{Error, Result}, sample::Split};
 use ndarray::Array2;
 use tch::Tensor;
 
@@ -130,9 +130,9 @@ impl Learner {
         let loader = how.loader.clone().unwrap_or_else(|| self.training.dls.valid().clone());
         let from = self.training.at.pass;
         let (plain, train) = (loader.with_split(Split::Valid), loader.with_split(Split::Train));
-        let augmented = Predict::new().on(&train);
+        let augmented = PredictOptions::new().on(&train);
         let pass = |k| Ok(self.gather(&augmented, from + k as u64)?.preds);
         let passes = (0..how.n).map(pass).collect::<Result<_>>()?;
-        Ok((passes, self.gather(&Predict::new().on(&plain), from)?))
+        Ok((passes, self.gather(&PredictOptions::new().on(&plain), from)?))
     }
 }

@@ -25,7 +25,7 @@ impl Smooth {
 
 /// One line of the table of a fit.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Row {
+pub struct EpochRow {
     /// The epoch, from 0.
     pub epoch: usize,
     /// A value for each column of [`History::names`]; none where that part was cancelled or had no
@@ -35,7 +35,7 @@ pub struct Row {
     pub seconds: f64,
 }
 
-impl Row {
+impl EpochRow {
     /// The cells of the table: the epoch, the values with six digits, minutes and seconds.
     pub(crate) fn cells(&self) -> Vec<String> {
         let value = |v: &Option<f64>| v.map_or_else(String::new, |v| format!("{v:.6}"));
@@ -54,7 +54,7 @@ pub struct History {
     /// The columns of the table: `train_loss`, `valid_loss`, then the metrics.
     pub names: Vec<String>,
     /// The table, an epoch a row.
-    pub rows: Vec<Row>,
+    pub rows: Vec<EpochRow>,
     /// The smoothed training loss after each step: an exponential average with bias correction.
     pub losses: Vec<f64>,
     /// The training loss of each step, as it was.

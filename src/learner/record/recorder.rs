@@ -1,7 +1,7 @@
 //! Writes the history of a fit.
 
 use super::progress::Shown;
-use crate::{learner::{Callback, History, Outcome, Row, Scope, Step, Training, order}, error::Result, metric::Metric, sample::Batch};
+use crate::{learner::{Callback, History, Outcome, EpochRow, Scope, Step, Training, order}, error::Result, metric::Metric, sample::Batch};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
@@ -127,7 +127,7 @@ impl Callback for Recorder {
         let (Some(y), Some(pred), Some(loss)) = (&batch.y, &outcome.pred, &outcome.loss) else {
             return Ok(());
         };
-        if t.at.training() {
+        if t.at.is_training() {
             let hypers = t.opt.hypers().last();
             t.history.lrs.push(hypers.map_or(0.0, |h| h.lr));
             t.history.moms.push(hypers.map_or(0.0, |h| h.mom));
@@ -177,7 +177,7 @@ impl Callback for Recorder {
     fn after_epoch(&mut self, t: &mut Training) -> Step {
         let values = std::mem::take(&mut self.row);
         let seconds = self.began.elapsed().as_secs_f64();
-        t.history.rows.push(Row { epoch: t.at.epoch, values, seconds });
+        t.history.rows.push(EpochRow { epoch: t.at.epoch, values, seconds });
         t.history.iters.push(t.history.losses.len());
         Ok(())
     }

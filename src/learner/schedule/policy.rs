@@ -422,7 +422,7 @@ impl Callback for ParamScheduler {
     }
 
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
-        if t.at.training() {
+        if t.at.is_training() {
             let done = t.at.done();
             for (hyper, each) in &self.schedules {
                 t.opt.set(*hyper, &each.iter().map(|s| s.at(done)).collect::<Vec<_>>());

@@ -122,7 +122,7 @@ pub trait Callback: Debug {
     /// Whether it stays away from `lr_find`, `validate`, `get_preds` and `predict`, which a callback kept
     /// by a learner else takes part in: for what keeps files or best values of a training. Default:
     /// false.
-    fn in_fits_only(&self) -> bool {
+    fn skip_evaluation(&self) -> bool {
         false
     }
     /// Before anything else.

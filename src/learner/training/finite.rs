@@ -15,7 +15,7 @@ impl Callback for Finite {
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, outcome: &Outcome) -> Step {
-        let (true, Some(loss)) = (t.at.training(), &outcome.loss) else { return Ok(()) };
+        let (true, Some(loss)) = (t.at.is_training(), &outcome.loss) else { return Ok(()) };
         if loss.device() != Device::Cpu {
             return Ok(());
         }

@@ -150,7 +150,7 @@ impl Learner {
         doing: Doing,
     ) -> Result<()> {
         let train = self.training.dls.train();
-        if train.n_batches() == 0 {
+        if train.num_batches() == 0 {
             let why = format!(
                 "{} training items make no batch of {}: choose a smaller `bs`",
                 train.len(),
@@ -184,7 +184,7 @@ impl Learner {
         let mut all: Vec<&mut dyn Callback> = vec![recorder, &mut scheduler];
         all.extend(mixed.as_mut().map(|m| m as &mut dyn Callback));
         all.extend(progress.as_mut().map(|p| p as &mut dyn Callback));
-        let kept = kept.iter_mut().filter(|c| whole || !c.in_fits_only());
+        let kept = kept.iter_mut().filter(|c| whole || !c.skip_evaluation());
         all.extend(kept.map(|c| &mut **c as &mut dyn Callback));
         all.extend(lent.into_iter().map(|c| c as &mut dyn Callback));
         training.resumed = from.is_some();

@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
         };
         self.t.at.split = split;
         self.t.at.batch = if split == Split::Train { self.first } else { 0 };
-        self.t.at.batches = loader.n_batches();
+        self.t.at.batches = loader.num_batches();
         self.t.clock.restart();
         loader
     }
@@ -172,18 +172,18 @@ impl<'a> Run<'a> {
     fn batch(&mut self, mut batch: Batch) -> Step {
         let mut outcome = Outcome::default();
         let done = self.one_batch(&mut batch, &mut outcome);
-        if self.t.at.training() {
+        if self.t.at.is_training() {
             self.t.at.step += 1;
         }
         self.ended(Scope::Batch, done)?;
-        if self.t.at.training() {
+        if self.t.at.is_training() {
             self.t.at.fit_batches += 1;
         }
         self.each("after_batch", |cb, t| cb.after_batch(t, &batch, &outcome))
     }
 
     fn one_batch(&mut self, batch: &mut Batch, outcome: &mut Outcome) -> Step {
-        if self.t.at.training() {
+        if self.t.at.is_training() {
             // Dropout continues bit for bit in a resumed run, without saved generator states.
             let stream = Stream::Step { step: self.t.at.step };
             tch::manual_seed(self.t.seed.rng(stream).next_u64() as i64);
@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
         let Some(y) = &batch.y else { return Ok(()) };
         let loss = outcome.loss.insert(self.t.loss.mean(pred, y));
         self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))?;
-        if !self.t.at.training() {
+        if !self.t.at.is_training() {
             return Ok(());
         }
         let done = self.backward(batch, loss);

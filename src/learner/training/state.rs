@@ -17,7 +17,7 @@ pub struct Training {
     pub model: Model,
     /// What changes the weights.
     pub opt: Optimizer,
-    /// What is minimised.
+    /// What is minimized.
     pub loss: Box<dyn Loss>,
     /// The data.
     pub dls: DataLoaders,
@@ -133,7 +133,7 @@ impl Training {
     /// # Errors
     /// If the device does not offer the precision.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let train = self.at.training();
+        let train = self.at.is_training();
         let kind = match self.precision {
             Precision::Full => return Ok(self.model.forward(x, train)),
             Precision::Half => Kind::Half,

@@ -28,7 +28,7 @@ fn list<T: Debug>(all: &[T]) -> String {
 
 /// The model, its data and how it was trained.
 pub(super) fn configuration(learn: &mut Learner) -> Vec<(String, String)> {
-    let t = learn.training();
+    let t = learn.training_mut();
     let (model, dls) = (&t.model, &t.dls);
     let weights = |trainable: bool| -> usize {
         let some = model.params().iter().filter(|p| !trainable || p.tensor.requires_grad());

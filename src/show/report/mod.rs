@@ -11,7 +11,7 @@ use crate::{
         ClassificationInterpretation, Interpretation, MultiLabelInterpretation,
         RegressionInterpretation,
     },
-    learner::{History, Learner, LrFind, Predictions},
+    learner::{History, Learner, LrCurve, Predictions},
     sample::Task,
 };
 use std::{fmt::Write as _, io::Write as _, path::Path};
@@ -104,7 +104,7 @@ impl Report {
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is empty.
-    pub fn lr_find(self, found: &LrFind) -> Result<Self> {
+    pub fn lr_find(self, found: &LrCurve) -> Result<Self> {
         let figure = found.plot()?.size(760, 440);
         self.figure("Learning rate finder", &figure)
     }

@@ -1,27 +1,27 @@
-//! What is done to the colours of an image, as numbers.
+//! What is done to the colors of an image, as numbers.
 
-/// The weights of red, green and blue in a grey value: ITU-R 601-2, as fastai rounds them.
+/// The weights of red, green and blue in a gray value: ITU-R 601-2, as fastai rounds them.
 pub(super) const LUMA: [f64; 3] = [0.2989, 0.5870, 0.1140];
 
-/// A change of colours. Brightness, contrast and saturation are straight lines in logit space, so any
+/// A change of colors. Brightness, contrast and saturation are straight lines in logit space, so any
 /// number of them in a row is one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Colour {
-    /// Each value becomes `scale` times its logit, plus `luma` times the grey value of the logits, plus
+pub enum Color {
+    /// Each value becomes `scale` times its logit, plus `luma` times the gray value of the logits, plus
     /// `add`; and back from logits.
     Logit {
         /// Times the logit itself.
         scale: f64,
-        /// Times the grey value of the three logits.
+        /// Times the gray value of the three logits.
         luma: f64,
         /// Added last.
         add: f64,
     },
-    /// Turns the colour circle by a part of it.
+    /// Turns the color circle by a part of it.
     Hue(f64),
 }
 
-impl Colour {
+impl Color {
     /// Lighter above one half, darker below.
     #[must_use]
     pub fn brightness(change: f64) -> Self {
@@ -35,7 +35,7 @@ impl Colour {
         Self::Logit { scale: change, luma: 0.0, add: 0.0 }
     }
 
-    /// More colour above 1, less below, none at 0.
+    /// More color above 1, less below, none at 0.
     #[must_use]
     pub fn saturation(change: f64) -> Self {
         Self::Logit { scale: change, luma: 1.0 - change, add: 0.0 }
@@ -56,21 +56,21 @@ impl Colour {
         else {
             return None;
         };
-        // The weights do not add up to 1, so grey of a grey value is not quite that value.
+        // The weights do not add up to 1, so gray of a gray value is not quite that value.
         let whole: f64 = LUMA.iter().sum();
-        let grey = scale + luma * whole;
+        let gray = scale + luma * whole;
         Some(Self::Logit {
             scale: s * scale,
-            luma: s * luma + l * grey,
+            luma: s * luma + l * gray,
             add: s * add + l * whole * add + a,
         })
     }
 
     /// Adds a change at the end of others.
-    pub(super) fn append(colours: &mut Vec<Self>, next: Self) {
-        match colours.last_mut() {
+    pub(super) fn append(colors: &mut Vec<Self>, next: Self) {
+        match colors.last_mut() {
             Some(last) if last.then(next).is_some() => *last = last.then(next).unwrap_or(next),
-            _ => colours.push(next),
+            _ => colors.push(next),
         }
     }
 }
@@ -79,31 +79,31 @@ impl Colour {
 mod tests {
     use super::*;
 
-    fn apply(colour: Colour, rgb: [f64; 3]) -> [f64; 3] {
-        let Colour::Logit { scale, luma, add } = colour else { panic!("{colour:?}") };
-        let grey: f64 = rgb.iter().zip(LUMA).map(|(v, w)| v * w).sum();
-        rgb.map(|v| scale * v + luma * grey + add)
+    fn apply(color: Color, rgb: [f64; 3]) -> [f64; 3] {
+        let Color::Logit { scale, luma, add } = color else { panic!("{color:?}") };
+        let gray: f64 = rgb.iter().zip(LUMA).map(|(v, w)| v * w).sum();
+        rgb.map(|v| scale * v + luma * gray + add)
     }
 
     #[test]
     fn changes_in_a_row_are_one_change() {
         let rgb = [0.3, -1.2, 2.5];
         let all = [
-            Colour::brightness(0.7),
-            Colour::saturation(0.4),
-            Colour::contrast(1.3),
-            Colour::saturation(1.6),
-            Colour::brightness(0.2),
+            Color::brightness(0.7),
+            Color::saturation(0.4),
+            Color::contrast(1.3),
+            Color::saturation(1.6),
+            Color::brightness(0.2),
         ];
         let mut merged = vec![];
-        all.into_iter().for_each(|c| Colour::append(&mut merged, c));
+        all.into_iter().for_each(|c| Color::append(&mut merged, c));
         assert_eq!(merged.len(), 1);
         let one_by_one = all.into_iter().fold(rgb, |rgb, c| apply(c, rgb));
         for (a, b) in apply(merged[0], rgb).into_iter().zip(one_by_one) {
             assert!((a - b).abs() < 1e-12, "{a} {b}");
         }
-        Colour::append(&mut merged, Colour::Hue(0.1));
-        Colour::append(&mut merged, Colour::contrast(0.9));
+        Color::append(&mut merged, Color::Hue(0.1));
+        Color::append(&mut merged, Color::contrast(0.9));
         assert_eq!(merged.len(), 3, "hue is of another space");
     }
 }

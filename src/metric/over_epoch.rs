@@ -6,9 +6,9 @@ use tch::{Device, Kind, Tensor};
 /// until the end of the epoch.
 ///
 /// ```
-/// use finetune::{metric::{Metric, Whole}, tch::{Kind, Tensor}};
+/// use finetune::{metric::{Metric, OverEpoch}, tch::{Kind, Tensor}};
 ///
-/// let mut range = Whole::new("range", |pred: &Tensor, _: &Tensor| {
+/// let mut range = OverEpoch::new("range", |pred: &Tensor, _: &Tensor| {
 ///     Ok(f64::try_from(pred.max() - pred.min())?)
 /// });
 /// range.update(&Tensor::from_slice(&[1.0, 4.0]), &Tensor::from_slice(&[0.0, 0.0]))?;
@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 /// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(derive_more::Debug)]
-pub struct Whole<F> {
+pub struct OverEpoch<F> {
     name: String,
     #[debug(skip)]
     f: F,
@@ -25,7 +25,7 @@ pub struct Whole<F> {
     targets: Vec<Tensor>,
 }
 
-impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> Whole<F> {
+impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> OverEpoch<F> {
     /// A metric from a function of all predictions and all targets, which it gets on the CPU, one batch
     /// below the other.
     pub fn new(name: impl Into<String>, f: F) -> Self {
@@ -33,7 +33,7 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> Whole<F> {
     }
 }
 
-impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> Metric for Whole<F> {
+impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> Metric for OverEpoch<F> {
     fn name(&self) -> &str {
         &self.name
     }
