@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let learn = vision_learner(dls, resnet18()).pretrained(false).metric(accuracy()).build()?;
     let mut learn = learn.quiet().callback(Dashboard::new());
     learn.fit_one_cycle(4, 1e-3)?;
-    if learn.stop_handle().requested() {
+    if learn.stop_handle().is_requested() {
         println!("the weights are those of step {}", learn.recorder().losses.len());
     }
     Ok(())

@@ -1,6 +1,10 @@
 //! What this crate finds on a machine, for bug reports and for first steps.
 
-use crate::{download::fastai_path, model::checkpoints, sys::{CudaStatus, self}};
+use crate::{
+    download::fastai_path,
+    model::checkpoints,
+    sys::{self, CudaStatus},
+};
 use std::{fmt, path::PathBuf, thread};
 
 /// What was looked for on this machine, and found: see [`doctor`].

@@ -1,47 +1,55 @@
-//! What can go wrong, in one enum.
+//! The error type of the crate.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
-/// The result of anything in this crate that can fail.
+/// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of any kind, as wrapped by [`Error`].
+/// An error of any type, as wrapped by [`Error`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What can go wrong. Every variant names the thing to look at: a path, an item, an option.
-#[derive(Debug, thiserror::Error)]
+/// An error. Every variant names the thing to look at: a path, an item, an option.
+///
+/// The text of [`Display`](fmt::Display) is complete: it contains the cause, so that
+/// [`source`](std::error::Error::source) returns nothing that would repeat it. `Debug` prints the same text, so that
+/// `fn main() -> finetune::Result<()>` ends with a readable message.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
+    #[non_exhaustive]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
+        /// The operating system's error.
+        cause: io::Error,
     },
-    /// A file is no image that can be decoded.
-    #[error("{item} cannot be decoded as an image: {source}")]
+    /// A file or byte string cannot be decoded as an image.
+    #[error("{item} cannot be decoded as an image: {cause}")]
+    #[non_exhaustive]
     Image {
-        /// The file, or what else names the item.
+        /// The file, or another name of the item.
         item: String,
-        /// What the decoder said.
-        source: BoxError,
+        /// The decoder's error.
+        cause: BoxError,
     },
-    /// An item has no label, or one that does not fit.
+    /// An item has no label, or an invalid one.
     #[error("no label for {item}: {why}")]
+    #[non_exhaustive]
     Label {
         /// The item.
         item: String,
-        /// What is wrong with it, and what would help.
+        /// What is wrong with the label, and what to do.
         why: String,
     },
     /// A split has no items.
     #[error("the {split} split has no items: {why}")]
+    #[non_exhaustive]
     EmptySplit {
         /// `training` or `validation`.
         split: &'static str,
-        /// What would help.
+        /// What to do.
         why: String,
     },
     /// The images of a batch differ in size.
@@ -49,49 +57,72 @@ pub enum Error {
         "{first} is {}x{} and {other} is {}x{}: add a `Resize` to `item_tfms`",
         first_size.0, first_size.1, other_size.0, other_size.1
     )]
+    #[non_exhaustive]
     Collate {
         /// The first item of the batch.
         first: String,
         /// Its width and height in pixels.
         first_size: (u32, u32),
-        /// The item that differs.
+        /// The first item of another size.
         other: String,
         /// Its width and height in pixels.
         other_size: (u32, u32),
     },
     /// A transform failed on an item.
-    #[error("{transform} failed on {item}: {source}")]
+    #[error("{transform} failed on {item}: {cause}")]
+    #[non_exhaustive]
     Transform {
-        /// The transform, as it describes itself.
+        /// The `Debug` text of the transform.
         transform: String,
         /// The item.
         item: String,
-        /// Why.
-        source: Box<Self>,
+        /// The error of the transform.
+        cause: Box<Self>,
     },
-    /// An option has a value that cannot be used. Found before any work starts.
+    /// An option has an invalid value, or contradicts another one. Change the option.
     #[error("`{option}`: {why}")]
+    #[non_exhaustive]
     Config {
-        /// The option, as it is called in the code.
+        /// The name of the option, setter or function.
         option: &'static str,
-        /// What is wrong and what would be right.
+        /// What is wrong, with the value, and what is valid.
+        why: String,
+    },
+    /// Shapes, lengths, types or tasks of two things do not fit each other. Change one of them.
+    #[error("{what}: {why}")]
+    #[non_exhaustive]
+    Mismatch {
+        /// What was compared.
+        what: &'static str,
+        /// Both sides, with their sizes.
+        why: String,
+    },
+    /// The operation is not available here: for this kind of data, model, device or build.
+    #[error("{what}: {why}")]
+    #[non_exhaustive]
+    Unsupported {
+        /// The operation.
+        what: &'static str,
+        /// Why it is not available, and what is.
         why: String,
     },
     /// A callback failed.
-    #[error("`{callback}` failed in `{event}`: {source}")]
+    #[error("`{callback}` failed in `{event}`: {cause}")]
+    #[non_exhaustive]
     Callback {
-        /// Its name.
+        /// The name of the callback.
         callback: String,
-        /// The event it was handling.
+        /// The event that it was handling.
         event: &'static str,
-        /// Why.
-        source: Box<Self>,
+        /// Its error.
+        cause: Box<Self>,
     },
-    /// The loss is no longer a number.
+    /// The loss is NaN or infinite.
     #[error(
         "the loss is {loss} at batch {batch} of epoch {epoch}: lower the learning rate, or look \
          at the items of that batch"
     )]
+    #[non_exhaustive]
     NonFiniteLoss {
         /// The value.
         loss: f64,
@@ -100,42 +131,58 @@ pub enum Error {
         /// The batch, from 0.
         batch: usize,
     },
-    /// A data worker panicked, most likely in a user's transform or dataset.
+    /// A data worker panicked, most likely in a user's transform or data set.
     #[error("a data worker panicked: {why}")]
+    #[non_exhaustive]
     Worker {
         /// The panic's message.
         why: String,
     },
-    /// A file of weights cannot be used. Nothing was loaded from it.
+    /// A file of weights or a checkpoint cannot be used. Nothing was loaded from it.
     #[error("{}: {why}", path.display())]
+    #[non_exhaustive]
     Checkpoint {
         /// The file.
         path: PathBuf,
         /// What is missing, unexpected or of another shape.
         why: String,
     },
-    /// A download failed, or what came is not what was promised.
+    /// A download failed, or its content is not the expected one.
     #[error("{url}: {why}")]
+    #[non_exhaustive]
     Download {
-        /// What was asked for.
+        /// The address.
         url: String,
         /// What happened, and where to place the file by hand.
         why: String,
     },
-    /// An archive cannot be unpacked. Nothing of it was kept.
+    /// An archive cannot be unpacked. No file of it was kept.
     #[error("{} cannot be unpacked: {why}", path.display())]
+    #[non_exhaustive]
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What is wrong with it, and what would help.
+        /// What is wrong with it, and what to do.
         why: String,
     },
     /// libtorch refused an operation.
     #[error("libtorch: {}", torch_message(.0))]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
     /// An error of the caller's own, from a callback, a transform or a closure.
-    #[error(transparent)]
+    #[error("{0}")]
     Other(BoxError),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(e: tch::TchError) -> Self {
+        Self::Torch(e)
+    }
 }
 
 /// libtorch's message without the C++ stack trace that it appends.
@@ -146,24 +193,44 @@ fn torch_message(e: &tch::TchError) -> String {
 }
 
 impl Error {
-    /// Wraps an error of the caller's own, for use inside a callback or a transform.
+    /// Wraps an error of the caller's own, for use in a callback or a transform.
     ///
     /// ```
     /// let e = finetune::Error::other("no disk");
     /// assert_eq!(e.to_string(), "no disk");
     /// ```
-    pub fn other(source: impl Into<BoxError>) -> Self {
-        Self::Other(source.into())
+    pub fn other(cause: impl Into<BoxError>) -> Self {
+        Self::Other(cause.into())
     }
 
-    /// An option that cannot be used, and why.
+    /// Returns a [`Config`](Self::Config): an option with an invalid value.
     pub fn config(option: &'static str, why: impl Into<String>) -> Self {
         Self::Config { option, why: why.into() }
     }
 
-    /// Names the file or folder that an I/O error is about.
+    /// Returns a [`Mismatch`](Self::Mismatch): two things that do not fit each other.
+    pub fn mismatch(what: &'static str, why: impl Into<String>) -> Self {
+        Self::Mismatch { what, why: why.into() }
+    }
+
+    /// Returns an [`Unsupported`](Self::Unsupported): an operation that is not available here.
+    pub fn unsupported(what: &'static str, why: impl Into<String>) -> Self {
+        Self::Unsupported { what, why: why.into() }
+    }
+
+    /// Returns a function that turns an I/O error into an [`Io`](Self::Io) that names the file or folder.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, source }
+        move |cause| Self::Io { path, cause }
+    }
+
+    /// Returns a function that turns the error of a transform into a [`Transform`](Self::Transform) that names it
+    /// and the item.
+    pub(crate) fn transform(
+        transform: &dyn fmt::Debug,
+        item: impl Into<String>,
+    ) -> impl FnOnce(Self) -> Self {
+        let (transform, item) = (format!("{transform:?}"), item.into());
+        move |cause| Self::Transform { transform, item, cause: Box::new(cause) }
     }
 }

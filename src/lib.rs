@@ -22,11 +22,13 @@ pub mod sample;
 pub mod seed;
 #[cfg(feature = "show")]
 pub mod show;
-pub mod sys;
+mod sys;
 pub mod transform;
 
 pub use doctor::{Diagnosis, doctor};
 pub use error::{BoxError, Error, Result};
+pub use ndarray;
+pub use sys::{CudaStatus, cuda};
 pub use tch;
 
 /// The first GPU where there is one, else the CPU. Loads libtorch's CUDA half if it is there.

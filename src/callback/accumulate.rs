@@ -1,4 +1,7 @@
-use crate::{learner::{Callback, Scope, Step, Training, order}, sample::Batch};
+use crate::{
+    learner::{Callback, Scope, Step, Training, order},
+    sample::Batch,
+};
 use tch::Tensor;
 
 /// Steps once for every `items` items, as if the batch were that large: fastai's

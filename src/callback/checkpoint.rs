@@ -1,4 +1,8 @@
-use crate::{error::Error, learner::{Callback, Outcome, Step, Training, order}, sample::Batch};
+use crate::{
+    error::Error,
+    learner::{Callback, Outcome, Step, Training, order},
+    sample::Batch,
+};
 
 /// Writes a checkpoint every so many training batches, from which
 /// [`Learner::resume`](crate::learner::Learner::resume) goes on bit for bit.

@@ -1,4 +1,7 @@
-use crate::{error::Error, learner::{Callback, Step, Training, order}};
+use crate::{
+    error::Error,
+    learner::{Callback, Step, Training, order},
+};
 use tch::{Kind, Tensor};
 
 /// Scales the gradients down where their norm is above a limit: fastai's `GradientClip`.

@@ -1,4 +1,7 @@
-use crate::{error::{Error, Result}, learner::{Callback, Step, Training, order}};
+use crate::{
+    error::{Error, Result},
+    learner::{Callback, Step, Training, order},
+};
 use std::{fs, path::PathBuf};
 
 /// Writes the table of epochs to a CSV file, a line as each epoch ends: fastai's `CSVLogger`.
@@ -41,7 +44,7 @@ impl Callback for CsvLogger {
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
         // A resumed fit goes on below what it wrote before it was stopped.
-        let goes_on = t.resumed() && self.path.exists();
+        let goes_on = t.is_resumed() && self.path.exists();
         let append = self.append || goes_on;
         let mut options = fs::OpenOptions::new();
         options.create(true).write(true).append(append).truncate(!append);

@@ -1,6 +1,11 @@
 //! Batches mixed from pairs of items.
 
-use crate::{error::{Error, Result}, learner::{Callback, Step, Training, order}, sample::Batch, seed::{Rng, Stream}};
+use crate::{
+    error::{Error, Result},
+    learner::{Callback, Step, Training, order},
+    sample::Batch,
+    seed::{Rng, Stream},
+};
 use rand::RngExt as _;
 use rand_distr::{Beta, Distribution as _};
 use tch::{Kind, Tensor};
@@ -74,7 +79,7 @@ type CutDraws = Box<dyn FnMut(usize, i64, i64) -> Cut>;
 fn order_of(perm: &[i64], n: usize) -> Result<Tensor> {
     if perm.len() != n || perm.iter().any(|&i| i < 0 || i >= n as i64) {
         let why = format!("the order drawn is not one of the {n} items of the batch");
-        return Err(Error::config("draws", why));
+        return Err(Error::mismatch("draws", why));
     }
     Ok(Tensor::f_from_slice(perm)?)
 }
@@ -170,7 +175,7 @@ impl Callback for MixUp {
         let weights: Vec<f32> = weights.into_iter().map(|w| w.max(1.0 - w)).collect();
         if weights.len() != n {
             let why = format!("{} weights for a batch of {n} items", weights.len());
-            return Err(Error::config("draws", why).into());
+            return Err(Error::mismatch("draws", why).into());
         }
         let perm = order_of(&perm, n)?.to_device(batch.x.device());
         let weight = Tensor::from_slice(&weights).to_device(batch.x.device());

@@ -1,6 +1,9 @@
 //! A value of the table of epochs, and its best so far.
 
-use crate::{error::{Error, Result}, learner::Training};
+use crate::{
+    error::{Error, Result},
+    learner::Training,
+};
 use serde::{Deserialize, Serialize};
 
 /// Which of two values is the better one.
@@ -101,7 +104,7 @@ impl Monitor {
         if self.reset_on_fit {
             self.best = None;
         }
-        if let (true, Some(note)) = (t.resumed(), t.notes.get(&self.key(owner))) {
+        if let (true, Some(note)) = (t.is_resumed(), t.notes.get(&self.key(owner))) {
             let note: Note = serde_json::from_value(note.clone()).map_err(Error::other)?;
             (self.best, self.waited) = (note.best, note.waited);
         }

@@ -1,4 +1,13 @@
-use crate::{error::{Error, Result}, learner::{Callback, Position, Precision, Step, Training, order, recorder_number, files::weights}, loss::{Loss, LossSpec}, model::{ArchSpec, Model}, sample::Batch, seed::{Seed, Stream}};
+use crate::{
+    error::{Error, Result},
+    learner::{
+        Callback, Position, Precision, Step, Training, files::weights, order, recorder_number,
+    },
+    loss::{Loss, LossSpec},
+    model::{ArchSpec, Model},
+    sample::Batch,
+    seed::{Seed, Stream},
+};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -148,7 +157,7 @@ impl NanReport {
     pub fn model(&self) -> Result<Model> {
         let Some(arch) = &self.about.arch else {
             let why = "the network is your own: build it, load `weights`, and use `losses`";
-            return Err(Error::config("NanReport::model", why));
+            return Err(Error::unsupported("NanReport::model", why));
         };
         let mut model = arch.build(Device::Cpu, Seed(self.about.seed))?;
         model.load_state_dict(&self.weights)?;
@@ -163,7 +172,7 @@ impl NanReport {
         let Some(spec) = &self.about.loss_spec else {
             let name = &self.about.loss_name;
             let why = format!("`{name}` is none of this crate's losses: use your own");
-            return Err(Error::config("NanReport::loss_func", why));
+            return Err(Error::unsupported("NanReport::loss_func", why));
         };
         Ok(spec.build())
     }
@@ -175,7 +184,7 @@ impl NanReport {
     /// [`Error::Config`] if the batch has no targets; what libtorch reports.
     pub fn losses(&self, model: &Model, loss: &dyn Loss) -> Result<Vec<f32>> {
         let Some(y) = &self.batch.y else {
-            return Err(Error::config("NanReport::losses", "the batch has no targets"));
+            return Err(Error::unsupported("NanReport::losses", "the batch has no targets"));
         };
         let _guard = tch::no_grad_guard();
         let stream = Stream::Step { step: self.at.step };

@@ -1,5 +1,9 @@
 use super::Monitor;
-use crate::{error::Error, learner::{Callback, Step, Training, order}, optim::Hyper};
+use crate::{
+    error::Error,
+    learner::{Callback, Step, Training, order},
+    optim::Hyper,
+};
 
 /// What its notes for a checkpoint are kept under.
 const OWNER: &str = "ReduceLrOnPlateau";

@@ -1,5 +1,8 @@
 use super::Monitor;
-use crate::{error::{Error, Result}, learner::{Callback, Step, Training, order}};
+use crate::{
+    error::{Error, Result},
+    learner::{Callback, Step, Training, order},
+};
 use tch::Tensor;
 
 /// What its notes for a checkpoint are kept under.

@@ -1,4 +1,8 @@
-use crate::{error::Error, learner::{Callback, Outcome, Scope, Step, Training, order}, sample::Batch};
+use crate::{
+    error::Error,
+    learner::{Callback, Outcome, Scope, Step, Training, order},
+    sample::Batch,
+};
 
 /// Ends training and validation after a part of their batches: fastai's `ShortEpochCallback`. For a
 /// quick look at whether everything works.

@@ -1,5 +1,8 @@
 use super::event_file::EventFile;
-use crate::{learner::{Callback, Outcome, Step, Training, order}, sample::Batch};
+use crate::{
+    learner::{Callback, Outcome, Step, Training, order},
+    sample::Batch,
+};
 use std::path::PathBuf;
 
 /// Writes losses, hyper-parameters and metrics for [TensorBoard](https://www.tensorflow.org/tensorboard):

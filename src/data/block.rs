@@ -1,7 +1,22 @@
 //! `DataBlock`: how a source becomes data loaders.
 
-use super::{cache::presized::Cache, dataset::{Get, Items, name_of}, loaders::DataLoaders, loading::{options::LoaderOptions, skip::OnError}, items::{source::{ImageBlock, ImageSource}, test_items::{Pipeline, encode}}, split::splitter::{RandomSplitter, Splits, Splitter}, target::category::TargetBlock};
-use crate::{error::{Error, Result}, sample::Target, transform::{BatchTransform, ItemTransform}};
+use super::{
+    cache::presized::Cache,
+    items::{
+        labeled::{Get, Items, encode, label_of, name_of},
+        source::{ImageBlock, ImageSource},
+        test_items::Pipeline,
+    },
+    loaders::DataLoaders,
+    loading::{options::LoaderOptions, skip::OnError},
+    split::splitter::{RandomSplitter, Splits, Splitter},
+    target::category::TargetBlock,
+};
+use crate::{
+    error::{Error, Result},
+    sample::Target,
+    transform::{BatchTransform, ItemTransform},
+};
 use std::{
     fmt::{self, Debug},
     path::{Path, PathBuf},
@@ -295,21 +310,4 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
 
 fn missing(option: &'static str) -> Error {
     Error::config(option, "is needed before `dataloaders`")
-}
-
-/// The label of an item. An error of the caller's own gets the item's name.
-pub(super) fn label_of<I, L>(
-    items: &[I],
-    get_x: &Get<I, ImageSource>,
-    get_y: &Get<I, L>,
-    i: usize,
-) -> Result<L> {
-    get_y(&items[i]).map_err(|e| match e {
-        e @ Error::Label { .. } => e,
-        e => Error::Transform {
-            transform: "get_y".into(),
-            item: name_of(items, get_x, i),
-            source: Box::new(e),
-        },
-    })
 }

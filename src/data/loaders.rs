@@ -1,7 +1,24 @@
 //! The two sides of a data set: training and validation.
 
-use super::{loading::{arrays::Arrays, loader::{Data, DataLoader, Images}, options::{LoaderOptions, Settings}, skip::{Skipped, SkippedItem}}, cache::presized::{Presized, Store}, dataset::Dataset, split::splitter::Splits, items::test_items::TestItems};
-use crate::{error::{Error, Result}, sample::{Split, Task}, seed::Seed, sys::{CudaStatus, self}, transform::{BatchTransform, ItemTransform}};
+use super::{
+    cache::presized::{Presized, Store},
+    dataset::Dataset,
+    items::test_items::TestItems,
+    loading::{
+        arrays::Arrays,
+        loader::{Data, DataLoader, Images},
+        options::{LoaderOptions, Settings},
+        skip::{Skipped, SkippedItem},
+    },
+    split::splitter::Splits,
+};
+use crate::{
+    error::{Error, Result},
+    sample::{Split, Task},
+    seed::Seed,
+    sys::{self, CudaStatus},
+    transform::{BatchTransform, ItemTransform},
+};
 use std::sync::Arc;
 use tch::Device;
 
@@ -119,7 +136,7 @@ impl DataLoaders {
 
     /// One side.
     #[must_use]
-    pub fn of(&self, split: Split) -> &DataLoader {
+    pub fn loader(&self, split: Split) -> &DataLoader {
         match split {
             Split::Train => &self.train,
             Split::Valid => &self.valid,

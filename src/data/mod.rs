@@ -29,7 +29,7 @@ pub use {
         TrainTestSplitter,
     },
     target::{
-        CategoryBlock, EncodedMultiCategoryBlock, MultiCategoryBlock, NA, RegressionBlock, Sort,
-        TargetBlock, RegressionLabel,
+        CategoryBlock, EncodedMultiCategoryBlock, MultiCategoryBlock, NA, RegressionBlock,
+        RegressionLabel, Sort, TargetBlock,
     },
 };

@@ -1,7 +1,12 @@
 //! What happens to one sample and one batch, step by step.
 
 use super::{DataBlock, DataLoaders, TargetBlock};
-use crate::{transform, error::{Error, Result}, sample::{Split, Target, Task}, seed::Stream};
+use crate::{
+    error::{Error, Result},
+    sample::{Split, Target, Task},
+    seed::Stream,
+    transform,
+};
 use std::{fmt::Write as _, path::Path};
 
 impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
@@ -52,11 +57,9 @@ impl DataLoaders {
         line(text, &format!("  decoded: {:?}", sample.image));
         let mut rng = self.seed().rng(Stream::Item { pass: 0, index: item as u64 });
         for tfm in loader.item_tfms() {
-            sample = tfm.apply(sample, Split::Train, &mut rng).map_err(|e| Error::Transform {
-                transform: format!("{tfm:?}"),
-                item: loader.dataset().name(item),
-                source: Box::new(e),
-            })?;
+            sample = tfm
+                .apply(sample, Split::Train, &mut rng)
+                .map_err(Error::transform(tfm, loader.dataset().name(item)))?;
             line(text, &format!("  {tfm:?}: {:?}", sample.image));
         }
         line(text, &format!("  target: {}", target(&sample.target, &self.task())));

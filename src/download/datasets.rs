@@ -2,9 +2,9 @@
 
 /// What fastai records of an archive: its length in bytes, and the MD5 of its first 2²⁰ bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::data) struct Record {
-    pub(in crate::data) bytes: u64,
-    pub(in crate::data) md5: &'static str,
+pub(super) struct Record {
+    pub(super) bytes: u64,
+    pub(super) md5: &'static str,
 }
 
 macro_rules! urls {
@@ -23,7 +23,7 @@ macro_rules! urls {
         }
 
         /// What fastai records of the archive at `url`, if it does.
-        pub(in crate::data) fn record(url: &str) -> Option<Record> {
+        pub(super) fn record(url: &str) -> Option<Record> {
             match url {
                 $(URLs::$name => Some(Record { bytes: $bytes, md5: $md5 }),)*
                 _ => None,

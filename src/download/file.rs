@@ -1,12 +1,11 @@
-//! Files from the network: resumed, retried, checked, and placed whole or not at all.
+//! A file from the network: resumed, retried, checked, and moved into place only when complete.
 
-mod exchange;
-mod part;
-
+use super::{
+    exchange::{Exchange, Failure},
+    part::Part,
+};
 use crate::error::{Error, Result};
-use exchange::{Exchange, Failure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use part::Part;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs::{self, File},
@@ -36,7 +35,7 @@ const PROGRESS: u64 = 256 << 10;
 ///
 /// Download::new("https://download.pytorch.org/models/resnet18-f37072fd.pth")
 ///     .sha256("f37072fd")
-///     .to("models/resnet18-f37072fd.pth")?;
+///     .fetch_to("models/resnet18-f37072fd.pth")?;
 /// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -152,7 +151,7 @@ impl Download {
     /// [`Error::Download`] if the file cannot be had, is too large, has another checksum or may not be
     /// fetched because this is offline; it says where to place the file by hand. [`Error::Io`] if it
     /// cannot be written, [`Error::Config`] if the SHA-256 is not one.
-    pub fn to(&self, path: impl AsRef<Path>) -> Result<()> {
+    pub fn fetch_to(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.check_options()?;
         let before = version(path);

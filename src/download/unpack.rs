@@ -18,14 +18,14 @@ const HEADER_BYTES: u64 = 4 << 20;
 
 /// How much an archive may unpack to.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::data) struct Limits {
-    pub(in crate::data) bytes: u64,
-    pub(in crate::data) files: u64,
+pub(super) struct Limits {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
 }
 
 /// Unpacks a tar file, plain or gzipped, or a zip file into an empty folder, and tells where its content
 /// is: in its only entry, if there is only one.
-pub(in crate::data) fn unpack(
+pub(super) fn unpack(
     archive: &Path,
     folder: &Path,
     limits: Limits,

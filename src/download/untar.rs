@@ -1,6 +1,11 @@
 //! `untar_data`: a data set from the network, unpacked, once.
 
-use super::{Download, fastai_home::{fastai_home, fastai_path}, unpack::{Limits, unpack}, datasets::{Record, record}};
+use super::{
+    Download,
+    datasets::{Record, record},
+    fastai_home::{fastai_home, fastai_path},
+    unpack::{Limits, unpack},
+};
 use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use md5::{Digest as _, Md5};
@@ -17,7 +22,7 @@ use std::{
 /// and the other way round. See [`UntarData`] for choices.
 ///
 /// # Errors
-/// As [`UntarData::get`].
+/// As [`UntarData::fetch`].
 ///
 /// ```no_run
 /// use finetune::data::{URLs, get_image_files, untar_data};
@@ -27,7 +32,7 @@ use std::{
 /// # Ok::<(), finetune::Error>(())
 /// ```
 pub fn untar_data(what: impl Into<UntarData>) -> Result<PathBuf> {
-    what.into().get()
+    what.into().fetch()
 }
 
 /// A data set that is to be downloaded and unpacked: what [`untar_data`] does, with choices.
@@ -144,7 +149,7 @@ impl UntarData {
     /// [`Error::Download`] if the archive cannot be had or is not what was promised; it says where to
     /// place it by hand. [`Error::Archive`] if it cannot be unpacked, [`Error::Io`] if a file cannot be
     /// written, [`Error::Config`] if the address names no archive.
-    pub fn get(&self) -> Result<PathBuf> {
+    pub fn fetch(&self) -> Result<PathBuf> {
         let name = archive_name(&self.url)?;
         let folder = |own: &Option<PathBuf>, kind| match own {
             Some(folder) => fastai_home().join(folder),
@@ -184,7 +189,7 @@ impl UntarData {
             download = download.sha256(digits);
         }
         let stale = archive.exists() && !agrees(archive, record)?;
-        download.force(self.force || stale).to(archive)?;
+        download.force(self.force || stale).fetch_to(archive)?;
         if agrees(archive, record)? {
             return Ok(());
         }

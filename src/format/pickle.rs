@@ -81,7 +81,7 @@ impl Writer {
         let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let class = Dtype::storage_name(tensor.kind()).ok_or_else(|| {
             let why = format!("PyTorch has no storage class for {:?}", tensor.kind());
-            Error::config("write_pth", why)
+            Error::unsupported("write_pth", why)
         })?;
         self.global("torch._utils", "_rebuild_tensor_v2");
         self.out.extend(b"((");

@@ -4,8 +4,18 @@
 //! The formats: [PyTorch's notes on serialization](https://pytorch.org/docs/stable/notes/serialization.html)
 //! and `torch/serialization.py`.
 
-use super::{StateDict, pickle::pickle, replace::replace, resolve::{Storages, resolve}, unpickle::{Item, Node, Pickle, Why, items, unpickle}, value::Value};
-use crate::{error::{Error, Result}, sys::Mapped};
+use super::{
+    StateDict,
+    pickle::pickle,
+    replace::replace,
+    resolve::{Storages, resolve},
+    unpickle::{Item, Node, Pickle, Why, items, unpickle},
+    value::Value,
+};
+use crate::{
+    error::{Error, Result},
+    sys::Mapped,
+};
 use std::{
     collections::HashMap,
     io::{self, Cursor, Read as _, Write as _},
@@ -94,7 +104,7 @@ pub fn state_dict(value: Value) -> Result<StateDict> {
         value = inner;
     }
     let why = "has no tensors, neither itself nor under `state_dict` or `model`";
-    Err(Error::config("state dict", why))
+    Err(Error::mismatch("state dict", why))
 }
 
 /// The storages of a zip, below the folder that all its entries are in.

@@ -1,6 +1,11 @@
 //! What the calls of a pickle stand for: tensors over storages, numbers, texts.
 
-use super::{globals::Global, storage::Dtype, unpickle::{Item, Node, Pickle, Why, items}, value::Value};
+use super::{
+    globals::Global,
+    storage::Dtype,
+    unpickle::{Item, Node, Pickle, Why, items},
+    value::Value,
+};
 use std::{collections::HashMap, rc::Rc};
 use tch::Tensor;
 

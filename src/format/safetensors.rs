@@ -3,7 +3,10 @@
 //! The format: <https://huggingface.co/docs/safetensors>.
 
 use super::{StateDict, replace::replace};
-use crate::{error::{Error, Result}, sys::Mapped};
+use crate::{
+    error::{Error, Result},
+    sys::Mapped,
+};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::json;
 use std::{collections::BTreeMap, io::Write as _, path::Path};
@@ -131,7 +134,7 @@ pub fn write_safetensors(
         let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let found = KINDS.iter().find(|(_, kind)| *kind == tensor.kind());
         let (dtype, _) = found.ok_or_else(|| {
-            Error::config("write_safetensors", format!("`{name}` is of {:?}", tensor.kind()))
+            Error::unsupported("write_safetensors", format!("`{name}` is of {:?}", tensor.kind()))
         })?;
         let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
         tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
@@ -141,7 +144,7 @@ pub fn write_safetensors(
     parts.sort_by_key(|(name, ..)| *name);
     if let Some(twice) = parts.windows(2).find(|w| w[0].0 == w[1].0) {
         let why = format!("`{}` is there twice", twice[0].0);
-        return Err(Error::config("write_safetensors", why));
+        return Err(Error::unsupported("write_safetensors", why));
     }
     let about = about.map(|mut about| {
         let all = parts.iter().map(|(n, d, shape, bytes)| (*n, *d, &**shape, &**bytes));

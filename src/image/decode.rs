@@ -70,7 +70,7 @@ impl Decode {
         // A decoder that gives up by a panic has met a damaged file like any other.
         let decoded = panic::catch_unwind(|| self.decoded(bytes))
             .unwrap_or_else(|_| Err("the decoder panicked".into()));
-        let image = decoded.map_err(|source| Error::Image { item: name.to_owned(), source })?;
+        let image = decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
         self.finish(image)
     }
 

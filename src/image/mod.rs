@@ -49,7 +49,7 @@ impl Image {
         let bytes = width as usize * height as usize * usize::from(channels);
         if width == 0 || height == 0 || !matches!(channels, 1 | 3) || pixels.len() != bytes {
             let why = format!("{width}x{height}x{channels} does not fit {} bytes", pixels.len());
-            return Err(Error::config("Image::new", why));
+            return Err(Error::mismatch("Image::new", why));
         }
         Ok(Self { width, height, channels, pixels })
     }

@@ -1,6 +1,10 @@
 //! Crop, pad and resize, as Pillow does it.
 
-use super::{Image, spare, convolve::{View, self}};
+use super::{
+    Image,
+    convolve::{self, View},
+    spare,
+};
 use crate::error::{Error, Result};
 use fast_image_resize::{
     PixelType, ResizeAlg, ResizeOptions, Resizer,

@@ -1,7 +1,16 @@
 //! What a classifier takes for what.
 
-use super::{Calibration, ClassificationReport, Interpretation, ItemLoss, Proportion, Roc, kept::unlabelled, report::{Counts, macro_and_weighted}};
-use crate::{data::DataLoader, error::{Error, Result}, learner::{Learner, Predictions}, sample::{Target, Task}};
+use super::{
+    Calibration, ClassificationReport, Interpretation, ItemLoss, Proportion, Roc,
+    kept::unlabelled,
+    report::{Counts, macro_and_weighted},
+};
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+    sample::{Target, Task},
+};
 use ndarray::{Array2, Axis};
 use std::sync::Arc;
 
@@ -66,12 +75,12 @@ impl ClassificationInterpretation {
         let Task::Category { vocab } = &p.task else {
             let why = "the task should be one category for each image; for several there is \
                        `MultiLabelInterpretation`, for numbers `RegressionInterpretation`";
-            return Err(Error::config("predictions", why));
+            return Err(Error::mismatch("predictions", why));
         };
         let vocab = Arc::clone(vocab);
         if p.preds.ncols() != vocab.len() {
             let why = format!("{} outputs for {} categories", p.preds.ncols(), vocab.len());
-            return Err(Error::config("predictions", why));
+            return Err(Error::mismatch("predictions", why));
         }
         let category = |t: &Target, item: usize| match t {
             Target::Category(c) if *c < vocab.len() => Ok(*c),

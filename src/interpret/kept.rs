@@ -1,6 +1,10 @@
 //! Predictions for a data set, kept: the best and the worst items of any task.
 
-use crate::{data::DataLoader, error::{Error, Result}, learner::{Learner, Predictions}};
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+};
 
 /// The predictions for a data set, for any task.
 ///
@@ -55,7 +59,7 @@ impl Interpretation {
                 p.decoded.len(),
                 p.losses.len()
             );
-            return Err(Error::config("predictions", why));
+            return Err(Error::mismatch("predictions", why));
         }
         Ok(Self { kept: predictions })
     }
@@ -121,5 +125,5 @@ fn rank(loss: f32) -> f32 {
 /// An item whose target is not what the task says.
 pub(super) fn unlabelled(item: usize, wanted: &str) -> Error {
     let why = format!("item {item} has no label that is {wanted}: interpretation needs labels");
-    Error::config("predictions", why)
+    Error::mismatch("predictions", why)
 }

@@ -1,7 +1,16 @@
 //! What is found and missed where an image has several categories.
 
-use super::{ClassificationReport, Interpretation, ItemLoss, Roc, kept::unlabelled, report::{Counts, average, macro_and_weighted}};
-use crate::{data::DataLoader, error::{Error, Result}, learner::{Learner, Predictions}, sample::{Target, Task}};
+use super::{
+    ClassificationReport, Interpretation, ItemLoss, Roc,
+    kept::unlabelled,
+    report::{Counts, average, macro_and_weighted},
+};
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+    sample::{Target, Task},
+};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// What is found and missed, for data with several categories an image.
@@ -63,12 +72,12 @@ impl MultiLabelInterpretation {
         let p = all.predictions();
         let Task::Categories { vocab } = &p.task else {
             let why = "the task should be several categories for each image";
-            return Err(Error::config("predictions", why));
+            return Err(Error::mismatch("predictions", why));
         };
         let vocab = Arc::clone(vocab);
         if p.preds.ncols() != vocab.len() {
             let why = format!("{} outputs for {} categories", p.preds.ncols(), vocab.len());
-            return Err(Error::config("predictions", why));
+            return Err(Error::mismatch("predictions", why));
         }
         let set = |t: &Target, item: usize| match t {
             Target::Categories(all) if all.iter().all(|c| *c < vocab.len()) => {

@@ -1,7 +1,12 @@
 //! How far off predicted numbers are.
 
 use super::{Interpretation, ItemLoss, kept::unlabelled};
-use crate::{data::DataLoader, error::{Error, Result}, learner::{Learner, Predictions}, sample::{Target, Task}};
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+    sample::{Target, Task},
+};
 use ndarray::{Array2, Axis};
 
 /// How far off the predictions are, for data with numbers as targets.
@@ -48,7 +53,7 @@ impl RegressionInterpretation {
         let p = all.predictions();
         let Task::Values { n } = p.task else {
             let why = "the task should be numbers for each image";
-            return Err(Error::config("predictions", why));
+            return Err(Error::mismatch("predictions", why));
         };
         let gather = |all: &[Target]| {
             let mut values = Array2::zeros((all.len(), n));

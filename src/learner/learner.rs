@@ -208,8 +208,14 @@ impl Learner {
         &self.training.model
     }
 
-    /// Everything that a callback may read or change.
-    pub fn training(&mut self) -> &mut Training {
+    /// The state that callbacks read.
+    #[must_use]
+    pub fn training(&self) -> &Training {
+        &self.training
+    }
+
+    /// The state that callbacks read and change.
+    pub fn training_mut(&mut self) -> &mut Training {
         &mut self.training
     }
 

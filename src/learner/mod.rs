@@ -14,10 +14,8 @@ pub use {
     learner::{Learner, OptFunc},
     lr_find::{LrCurve, LrFinder, SuggestFunction, Suggestion},
     predict::{PredictOptions, Prediction, Predictions, Predictor, Tta},
-    record::{History, Progress, EpochRow, Steps},
-    schedule::{
-        Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr,
-    },
+    record::{EpochRow, History, Progress, Steps},
+    schedule::{Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr},
     training::{
         Callback, MixedPrecision, Outcome, Position, Precision, Scope, Step, Stop, StopHandle,
         Training, order,
@@ -25,6 +23,6 @@ pub use {
     vision::{VisionLearner, vision_learner},
 };
 
-pub(crate) use record::recorder::number as recorder_number;
 #[cfg(feature = "dashboard")]
 pub(crate) use record::progress::{time, waits};
+pub(crate) use record::recorder::number as recorder_number;

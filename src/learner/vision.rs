@@ -1,7 +1,15 @@
 //! A learner for images from an architecture.
 
 use super::{Defaults, Learner, OptFunc};
-use crate::{data::DataLoaders, error::{Error, Result}, loss::{Loss, self}, metric::Metric, model::{Arch, ArchSpec, HeadOptions, Param, WeightsFrom}, optim::{Adam, Lr, Optimizer}, transform::Normalize};
+use crate::{
+    data::DataLoaders,
+    error::{Error, Result},
+    loss::{self, Loss},
+    metric::Metric,
+    model::{Arch, ArchSpec, HeadOptions, Param, WeightsFrom},
+    optim::{Adam, Lr, Optimizer},
+    transform::Normalize,
+};
 use std::panic::{self, AssertUnwindSafe};
 use tch::{
     Kind,

@@ -1,6 +1,9 @@
 //! Precision, recall and what is made of them, of one category each.
 
-use super::{Metric, confusion::{Counts, highest, present, sums}};
+use super::{
+    Metric,
+    confusion::{Counts, highest, present, sums},
+};
 use crate::error::{Error, Result};
 use ndarray::Array2;
 use tch::Tensor;

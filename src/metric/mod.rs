@@ -18,11 +18,11 @@ mod confusion;
 mod losses;
 mod mean;
 mod multi_label;
+mod over_epoch;
 mod ranking;
 mod regression;
 mod roc;
 mod segmentation;
-mod over_epoch;
 
 pub use {
     accuracy::{
@@ -42,6 +42,7 @@ pub use {
         MultiScore, f1_score_multi, fbeta_score_multi, jaccard_score_multi, precision_score_multi,
         recall_score_multi,
     },
+    over_epoch::OverEpoch,
     ranking::{
         MultiClass, Ranking, ap_score_binary, ap_score_multi, roc_auc, roc_auc_binary,
         roc_auc_multi,
@@ -52,7 +53,6 @@ pub use {
     },
     roc::Roc,
     segmentation::{dice, dice_multi, jaccard_coeff, jaccard_coeff_multi},
-    over_epoch::OverEpoch,
 };
 
 use crate::error::{Error, Result};
@@ -95,7 +95,7 @@ fn flat(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
             pred.size(),
             y.size()
         );
-        return Err(Error::config("metric", why));
+        return Err(Error::mismatch("metric", why));
     }
     Ok((pred.f_reshape([-1])?, y.f_reshape([-1])?))
 }

@@ -1,6 +1,10 @@
 //! Precision, recall and what is made of them, of several categories each.
 
-use super::{Metric, class_score::{Average, Score}, mean::Total};
+use super::{
+    Metric,
+    class_score::{Average, Score},
+    mean::Total,
+};
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 

@@ -1,6 +1,6 @@
 //! How well scores put what is so before what is not.
 
-use super::{Average, Metric, Roc, OverEpoch, over_epoch::numbers};
+use super::{Average, Metric, OverEpoch, Roc, over_epoch::numbers};
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 

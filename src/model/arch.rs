@@ -1,6 +1,11 @@
 //! An architecture: how a network is built, where its body ends, and how it is split into groups.
 
-use super::{Model, Weights, WeightsFrom, weights, body::{Body, Children, kept}, zoo::Entry};
+use super::{
+    Model, Weights, WeightsFrom,
+    body::{Body, Children, kept},
+    weights,
+    zoo::Entry,
+};
 use crate::error::{Error, Result};
 use std::{borrow::Cow, fmt, panic, sync::Arc};
 use tch::{
@@ -254,7 +259,10 @@ impl Model {
     /// As [`load_pretrained`](Self::load_pretrained).
     pub fn load_pretrained_from(&mut self, from: &WeightsFrom) -> Result<()> {
         let Some((arch, n_in)) = self.arch.clone() else {
-            return Err(Error::config("pretrained", "a network of your own has no such weights"));
+            return Err(Error::unsupported(
+                "pretrained",
+                "a network of your own has no such weights",
+            ));
         };
         weights::load(self, &arch, n_in, from)
     }

@@ -2,7 +2,11 @@
 //!
 //! Huang et al., [Densely Connected Convolutional Networks](https://arxiv.org/abs/1608.06993).
 
-use super::{batch_norm::BatchNorm, body::Children, layers::{Conv, ConvInit, avg_pool_flat, linear_default, max_pool, norm, relu, self}};
+use super::{
+    batch_norm::BatchNorm,
+    body::Children,
+    layers::{self, Conv, ConvInit, avg_pool_flat, linear_default, max_pool, norm, relu},
+};
 use tch::{
     Tensor,
     nn::{self, Conv2D, ModuleT, Path},

@@ -2,7 +2,10 @@
 //!
 //! Tan and Le, [EfficientNet](https://arxiv.org/abs/1905.11946).
 
-use super::{body::{Chain, Children}, layers::{Activation, Conv, ConvNorm, SqueezeExcitation, avg_pool_flat, self}};
+use super::{
+    body::{Chain, Children},
+    layers::{self, Activation, Conv, ConvNorm, SqueezeExcitation, avg_pool_flat},
+};
 use tch::{
     Tensor,
     nn::{self, BatchNormConfig, Init, ModuleT, Path},

@@ -1,6 +1,9 @@
 //! What comes after the body: pooling, normalization, dropout and linear layers.
 
-use super::{batch_norm::{BatchNorm, batch_norm1d}, layers::{Activation, begins}};
+use super::{
+    batch_norm::{BatchNorm, batch_norm1d},
+    layers::{Activation, begins},
+};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;

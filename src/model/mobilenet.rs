@@ -2,7 +2,10 @@
 //!
 //! Howard et al., [Searching for MobileNetV3](https://arxiv.org/abs/1905.02244).
 
-use super::{body::Children, layers::{Activation, Conv, ConvNorm, SqueezeExcitation, avg_pool_flat, normal, self}};
+use super::{
+    body::Children,
+    layers::{self, Activation, Conv, ConvNorm, SqueezeExcitation, avg_pool_flat, normal},
+};
 use tch::{
     Tensor,
     nn::{self, BatchNormConfig, ModuleT, Path},

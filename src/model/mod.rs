@@ -271,7 +271,7 @@ impl Model {
         if wrong.is_empty() {
             return Ok(pairs);
         }
-        Err(Error::config(
+        Err(Error::mismatch(
             "weights",
             format!("the weights are of another model; {}", wrong.join("; ")),
         ))

@@ -4,7 +4,11 @@
 //! [Wide Residual Networks](https://arxiv.org/abs/1605.07146); Xie et al.,
 //! [Aggregated Residual Transformations](https://arxiv.org/abs/1611.05431).
 
-use super::{batch_norm::BatchNorm, body::{Chain, Children}, layers::{Conv, avg_pool_flat, max_pool, norm, relu, self}};
+use super::{
+    batch_norm::BatchNorm,
+    body::{Chain, Children},
+    layers::{self, Conv, avg_pool_flat, max_pool, norm, relu},
+};
 use tch::{
     Tensor,
     nn::{Conv2D, ModuleT, Path},

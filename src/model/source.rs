@@ -1,6 +1,10 @@
 //! Where pretrained weights come from: the place of a file on this computer, fetched if need be.
 
-use crate::{download::{Download, hash_in_name, offline_by_environment}, error::{Error, Result}, format::{StateDict, read_pth, read_safetensors, state_dict}};
+use crate::{
+    download::{Download, hash_in_name, offline_by_environment},
+    error::{Error, Result},
+    format::{StateDict, read_pth, read_safetensors, state_dict},
+};
 use std::{
     env,
     ffi::OsString,
@@ -107,7 +111,7 @@ impl WeightsFrom {
                 let file = published.ok_or_else(|| {
                     let why = "no weights are published for this architecture: use `WeightsFrom`, or \
                                `pretrained(false)`";
-                    Error::config("pretrained", why)
+                    Error::unsupported("pretrained", why)
                 })?;
                 let base =
                     env::var("FINETUNE_WEIGHTS_URL").unwrap_or_else(|_| PUBLISHED.to_owned());
@@ -178,7 +182,7 @@ fn checkpoint(url: &str, name: &str) -> Result<PathBuf> {
     if let Some(digits) = hash_in_name(name) {
         download = download.sha256(digits);
     }
-    download.to(&path)?;
+    download.fetch_to(&path)?;
     Ok(path)
 }
 
@@ -201,7 +205,7 @@ fn hub(repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
     let offline = set("HF_HUB_OFFLINE").is_some_and(|v| v != "0") || offline_by_environment();
     Download::new(format!("{endpoint}/{repo}/resolve/{revision}/{file}"))
         .offline(offline)
-        .to(&path)?;
+        .fetch_to(&path)?;
     Ok(path)
 }
 

@@ -1,7 +1,10 @@
 //! What a model is built from, as data.
 
 use super::{Arch, HeadLayer, HeadOptions, Model, by_name, layers::undrawn, net::Net};
-use crate::{error::{Error, Result}, seed::{Seed, Stream}};
+use crate::{
+    error::{Error, Result},
+    seed::{Seed, Stream},
+};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use tch::{

@@ -2,7 +2,10 @@
 //!
 //! Iandola et al., [SqueezeNet](https://arxiv.org/abs/1602.07360).
 
-use super::{body::Children, layers::{Conv, ConvInit, avg_pool_flat, max_pool, normal, relu}};
+use super::{
+    body::Children,
+    layers::{Conv, ConvInit, avg_pool_flat, max_pool, normal, relu},
+};
 use tch::{
     Tensor,
     nn::{self, Conv2D, Module as _, ModuleT, Path},

@@ -1,7 +1,10 @@
 //! A model as a TorchScript file, for PyTorch and whatever else runs libtorch.
 
 use super::Model;
-use crate::{sys, error::{Error, Result}};
+use crate::{
+    error::{Error, Result},
+    sys,
+};
 use std::path::Path;
 use tch::Tensor;
 
@@ -52,7 +55,7 @@ impl Model {
         let example = example.to_device(self.device());
         sys::trace(&example, path, &what, |x| self.forward(x, false)).map_err(|e| {
             let why = format!("{}: {e} (the example is {:?})", path.display(), example.size());
-            Error::config("export_torchscript", why)
+            Error::unsupported("export_torchscript", why)
         })
     }
 }

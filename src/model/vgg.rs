@@ -4,7 +4,10 @@
 //! Simonyan and Zisserman, [Very Deep Convolutional Networks](https://arxiv.org/abs/1409.1556);
 //! Krizhevsky, [One weird trick](https://arxiv.org/abs/1404.5997).
 
-use super::{body::Children, layers::{Conv, ConvInit, avg_pool_flat, linear_default, max_pool, norm, normal, relu, self}};
+use super::{
+    body::Children,
+    layers::{self, Conv, ConvInit, avg_pool_flat, linear_default, max_pool, norm, normal, relu},
+};
 use tch::nn::{self, Path, SequentialT};
 
 /// The children of a VGG network: blocks of so many convolutions, each block ended by pooling.

@@ -4,7 +4,10 @@
 //!
 //! He et al., [Bag of Tricks](https://arxiv.org/abs/1812.01187).
 
-use super::{body::{Chain, Children}, layers::{Activation, Conv, ConvInit, ConvNorm, KAIMING_NORMAL, avg_pool_flat, max_pool, self}};
+use super::{
+    body::{Chain, Children},
+    layers::{self, Activation, Conv, ConvInit, ConvNorm, KAIMING_NORMAL, avg_pool_flat, max_pool},
+};
 use tch::{
     Tensor,
     nn::{self, ModuleT, Path},

@@ -5,7 +5,9 @@
 //! are not in it: the last pooling layer, and one group. Which weights are the first of several is
 //! fastai's choice too: torchvision's newest for those in `model_meta`, its first for the others.
 
-use super::{Arch, densenet, efficientnet, mobilenet, resnet, squeezenet, vgg, xresnet, body::Children};
+use super::{
+    Arch, body::Children, densenet, efficientnet, mobilenet, resnet, squeezenet, vgg, xresnet,
+};
 use crate::error::{Error, Result};
 
 /// Weights that torchvision publishes, trained on ImageNet.

@@ -1,5 +1,5 @@
 use super::{Hypers, Rule, StepGroup, setters};
-use crate::{sys, error::Result};
+use crate::{error::Result, sys};
 
 /// Adam with decoupled weight decay, as fastai has it: AdamW.
 ///

@@ -1,7 +1,11 @@
 //! Weights that follow slowly.
 
 use super::{Optimizer, RAdam};
-use crate::{error::{Error, Result}, model::Param, sys::TensorList};
+use crate::{
+    error::{Error, Result},
+    model::Param,
+    sys::TensorList,
+};
 use tch::Tensor;
 
 /// Weights that follow the trained ones: after every `k` steps they go a part of the way, and the trained

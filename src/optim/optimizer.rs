@@ -1,7 +1,11 @@
 //! What changes the weights.
 
 use super::{Hyper, Hypers, Rule, StepGroup, lookahead::Lookahead};
-use crate::{error::{Error, Result}, model::{Param, ParamKind}, sys::{TensorList, self}};
+use crate::{
+    error::{Error, Result},
+    model::{Param, ParamKind},
+    sys::{self, TensorList},
+};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -84,7 +88,7 @@ impl Optimizer {
 
     /// Whether weight decay applies to biases and normalizations too.
     #[must_use]
-    pub fn decays_all(&self) -> bool {
+    pub fn decays_bn_bias(&self) -> bool {
         self.wd_bn_bias
     }
 
@@ -337,7 +341,7 @@ struct Saved<'a>(BTreeMap<&'a str, &'a Tensor>);
 
 impl<'a> Saved<'a> {
     fn wrong<T>(why: String) -> Result<T> {
-        Err(Error::config("optimizer state", why))
+        Err(Error::mismatch("optimizer state", why))
     }
 
     fn has(&self, name: &str) -> bool {

@@ -1,4 +1,4 @@
-use super::{Hypers, Rule, StepGroup, setters, adam::fused};
+use super::{Hypers, Rule, StepGroup, adam::fused, setters};
 use crate::error::Result;
 
 /// Adam that holds its step back until the average of squares can be relied on: fastai's `RAdam`.

@@ -1,7 +1,10 @@
 //! Scaling of the loss, so that small gradients survive 16-bit floats.
 
 use super::Optimizer;
-use crate::{sys, error::{Error, Result}};
+use crate::{
+    error::{Error, Result},
+    sys,
+};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 

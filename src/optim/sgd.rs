@@ -1,5 +1,5 @@
 use super::{Hypers, Rule, StepGroup, setters};
-use crate::{sys, error::Result};
+use crate::{error::Result, sys};
 
 /// Stochastic gradient descent, with undamped momentum where some is given: fastai's `SGD`.
 ///

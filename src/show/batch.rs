@@ -1,7 +1,15 @@
 //! Pictures of what goes into a network.
 
-use super::{Cell, Figure, Grid, seen::{pictures, words}};
-use crate::{data::{DataLoader, DataLoaders, LoaderOptions}, error::{Error, Result}, image::{Decode, Image}, sample::Split};
+use super::{
+    Cell, Figure, Grid,
+    seen::{pictures, words},
+};
+use crate::{
+    data::{DataLoader, DataLoaders, LoaderOptions},
+    error::{Error, Result},
+    image::{Decode, Image},
+    sample::Split,
+};
 use std::path::Path;
 
 /// How a batch is shown: fastai's arguments of `show_batch`.
@@ -66,7 +74,7 @@ impl DataLoaders {
     /// # Errors
     /// As [`DataLoader::show_batch`].
     pub fn show_batch(&self, how: impl Into<ShowBatch>) -> Result<Figure> {
-        self.of(Split::Train).show_batch(how)
+        self.loader(Split::Train).show_batch(how)
     }
 }
 

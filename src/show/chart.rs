@@ -1,6 +1,12 @@
 //! Charts of lines, points and bars.
 
-use super::{Figure, axis::{Axis, short}, font::{BLACK, LARGE, PALETTE, Rgb, SMALL, UNITS, at, drawing, fit, font, px, rgb, text, width}};
+use super::{
+    Figure,
+    axis::{Axis, short},
+    font::{
+        BLACK, LARGE, PALETTE, Rgb, SMALL, UNITS, at, drawing, fit, font, px, rgb, text, width,
+    },
+};
 use crate::error::Result;
 use plotters::{
     chart::{ChartBuilder, ChartContext},

@@ -1,7 +1,16 @@
 //! A picture that can be saved as PNG or SVG, or shown in a notebook.
 
-use super::{notebook, chart::Chart, font::{Rgb, UNITS, drawing, px, rgb}, grid::Grid, matrix::Matrix};
-use crate::{error::{Error, Result}, image::Image};
+use super::{
+    chart::Chart,
+    font::{Rgb, UNITS, drawing, px, rgb},
+    grid::Grid,
+    matrix::Matrix,
+    notebook,
+};
+use crate::{
+    error::{Error, Result},
+    image::Image,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use image::{
     ExtendedColorType, ImageEncoder as _,

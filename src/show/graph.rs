@@ -1,6 +1,9 @@
 //! The curve of the losses while they grow.
 
-use crate::{error::Error, learner::{Callback, Step, Training, order}};
+use crate::{
+    error::Error,
+    learner::{Callback, Step, Training, order},
+};
 use std::path::PathBuf;
 
 /// Draws the losses to a picture file at the end of each epoch, over the one before: fastai's

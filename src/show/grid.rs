@@ -1,7 +1,17 @@
 //! Pictures in rows, each with lines of text above it.
 
-use super::{Figure, figure::{LARGEST, Placed}, font::{BLACK, LARGE, NORMAL, RIGHT, Rgb, SMALL, UNITS, WRONG, drawing, fit, px, text, width as text_width}};
-use crate::{error::{Error, Result}, image::Image};
+use super::{
+    Figure,
+    figure::{LARGEST, Placed},
+    font::{
+        BLACK, LARGE, NORMAL, RIGHT, Rgb, SMALL, UNITS, WRONG, drawing, fit, px, text,
+        width as text_width,
+    },
+};
+use crate::{
+    error::{Error, Result},
+    image::Image,
+};
 use fast_image_resize::{PixelType, Resizer, images::Image as Pixels};
 use plotters::{
     coord::Shift,

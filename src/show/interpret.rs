@@ -1,7 +1,12 @@
 //! Pictures of what a model gets wrong.
 
 use super::{Chart, Figure, matrix::Matrix};
-use crate::{error::{Error, Result}, interpret::{ClassificationInterpretation, MultiLabelInterpretation, RegressionInterpretation, Roc}};
+use crate::{
+    error::{Error, Result},
+    interpret::{
+        ClassificationInterpretation, MultiLabelInterpretation, RegressionInterpretation, Roc,
+    },
+};
 
 /// How a confusion matrix is drawn.
 #[derive(Debug, Clone)]
@@ -58,7 +63,7 @@ impl ConfusionPlot {
 /// An error where there is nothing to draw.
 fn some(items: usize) -> Result<()> {
     if items == 0 {
-        return Err(Error::config("predictions", "there are none to draw"));
+        return Err(Error::mismatch("predictions", "there are none to draw"));
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! The picture of a sweep of the learning rate.
 
 use super::{Chart, Figure, axis::short};
-use crate::{error::{Error, Result}, learner::{LrCurve, Suggestion}};
+use crate::{
+    error::{Error, Result},
+    learner::{LrCurve, Suggestion},
+};
 
 impl LrCurve {
     /// The loss over the learning rate, with the suggestions of this crate marked. One that the curve is

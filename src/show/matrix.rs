@@ -1,6 +1,8 @@
 //! A matrix of counts or shares, with names at its sides.
 
-use super::font::{BLACK, LARGE, NORMAL, Rgb, SMALL, UNITS, WHITE, at, drawing, fit, px, rgb, text, upwards, width};
+use super::font::{
+    BLACK, LARGE, NORMAL, Rgb, SMALL, UNITS, WHITE, at, drawing, fit, px, rgb, text, upwards, width,
+};
 use crate::error::Result;
 use ndarray::Array2;
 use plotters::{

@@ -2,7 +2,15 @@
 //! [evcxr](https://github.com/evcxr/evcxr): it calls `evcxr_display` on the last expression of a cell
 //! and reads what that prints.
 
-use crate::{data::DataLoaders, interpret::{Calibration, ClassificationInterpretation, ClassificationReport, MultiLabelInterpretation, Proportion, RegressionInterpretation}, learner::{History, LrCurve, Prediction}, sample::Target};
+use crate::{
+    data::DataLoaders,
+    interpret::{
+        Calibration, ClassificationInterpretation, ClassificationReport, MultiLabelInterpretation,
+        Proportion, RegressionInterpretation,
+    },
+    learner::{History, LrCurve, Prediction},
+    sample::Target,
+};
 
 /// Prints the same thing in several formats, of which the notebook takes the richest.
 #[allow(clippy::print_stdout, reason = "the kernel reads what a value prints")]

@@ -1,7 +1,11 @@
 //! Pictures of a training: losses, schedules, metrics.
 
 use super::{Chart, Figure};
-use crate::{error::{Error, Result}, learner::{Defaults, History, Policy}, optim::{Hyper, Hypers}};
+use crate::{
+    error::{Error, Result},
+    learner::{Defaults, History, Policy},
+    optim::{Hyper, Hypers},
+};
 
 /// Where a curve begins: the first losses of a training are so high that the rest would be a flat
 /// line. fastai leaves out as many.

@@ -1,7 +1,19 @@
 //! Pictures with what is true of them and what a model says.
 
-use super::{Cell, Figure, Grid, seen::{seen, words}};
-use crate::{data::{DataLoader, LoaderOptions}, error::{Error, Result}, interpret::{ClassificationInterpretation, Interpretation, MultiLabelInterpretation, RegressionInterpretation}, learner::{Learner, Predictions}, sample::{Split, Target, Task}};
+use super::{
+    Cell, Figure, Grid,
+    seen::{seen, words},
+};
+use crate::{
+    data::{DataLoader, LoaderOptions},
+    error::{Error, Result},
+    interpret::{
+        ClassificationInterpretation, Interpretation, MultiLabelInterpretation,
+        RegressionInterpretation,
+    },
+    learner::{Learner, Predictions},
+    sample::{Split, Target, Task},
+};
 
 /// What is true above what was predicted, green where both are the same and red where not. Numbers are
 /// neither: they are never quite the same.
@@ -89,7 +101,7 @@ impl Interpretation {
         let top = self.top_losses(k);
         if top.is_empty() {
             let why = "there are no losses: the items have no labels, or `k` is 0";
-            return Err(Error::config("predictions", why));
+            return Err(Error::mismatch("predictions", why));
         }
         let kept = self.predictions();
         let indices: Vec<usize> = top.iter().map(|t| t.index).collect();

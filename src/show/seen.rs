@@ -1,6 +1,12 @@
 //! Items as the network sees them, and what their targets say.
 
-use crate::{transform, data::{DataLoader, LoaderOptions}, error::{Error, Result}, image::Image, sample::{Batch, Split, Target, Task}};
+use crate::{
+    data::{DataLoader, LoaderOptions},
+    error::{Error, Result},
+    image::Image,
+    sample::{Batch, Split, Target, Task},
+    transform,
+};
 use tch::{Device, Kind, Tensor};
 
 /// What a target says, in the words of the task.
@@ -18,7 +24,10 @@ pub(super) fn words(target: &Target, task: &Task) -> String {
 /// The first `n` pictures of a batch, without its normalization.
 pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<Vec<Image>> {
     if batch.x.dim() != 4 {
-        return Err(Error::config("loader", "its inputs are no images, so there is none to show"));
+        return Err(Error::unsupported(
+            "loader",
+            "its inputs are no images, so there is none to show",
+        ));
     }
     let first = batch.x.narrow(0, 0, (n as i64).min(batch.x.size()[0]));
     let x = transform::denormalize(loader.batch_tfms(), &first);
@@ -42,7 +51,7 @@ pub(super) fn seen(loader: &DataLoader, items: &[usize]) -> Result<Vec<Image>> {
     let loader = loader.with(plain.bs(items.len()))?.subset(items)?;
     let batch = loader.one_batch()?;
     if batch.items != items {
-        return Err(Error::config("loader", "some of the items to show could not be loaded"));
+        return Err(Error::mismatch("items", "some of the items to show could not be loaded"));
     }
     pictures(&loader, &batch, items.len())
 }

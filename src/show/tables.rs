@@ -1,7 +1,13 @@
 //! Tables of a training and of what a model gets wrong.
 
 use super::{Table, seen::words};
-use crate::{interpret::{Calibration, ClassificationInterpretation, ClassificationReport, Interpretation, MultiLabelInterpretation, RegressionInterpretation}, learner::History};
+use crate::{
+    interpret::{
+        Calibration, ClassificationInterpretation, ClassificationReport, Interpretation,
+        MultiLabelInterpretation, RegressionInterpretation,
+    },
+    learner::History,
+};
 
 /// A share with three digits; nothing where there is none.
 fn share(v: f64) -> String {

@@ -22,7 +22,7 @@ impl Figure {
     pub fn show_in_terminal(&self) -> Result<()> {
         if !io::stdout().is_terminal() {
             let why = "is no terminal: save the figure as a file";
-            return Err(Error::config("standard output", why));
+            return Err(Error::unsupported("standard output", why));
         }
         let image = self.image()?;
         let (width, height) = (image.width(), image.height());

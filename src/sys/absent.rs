@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 fn absent<T>() -> Result<T> {
-    Err(Error::config("doc-only", "this build is for documentation and has no libtorch"))
+    Err(Error::unsupported("doc-only", "this build is for documentation and has no libtorch"))
 }
 
 /// A float tensor over the vector's own memory.

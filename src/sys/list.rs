@@ -148,7 +148,7 @@ impl TensorList {
         for other in [y, z].into_iter().flatten() {
             if other.len != self.len {
                 let why = format!("lists of {} and {} tensors do not fit", self.len, other.len);
-                return Err(Error::config("TensorList", why));
+                return Err(Error::mismatch("TensorList", why));
             }
         }
         let at = |l: Option<&Self>| l.map_or(null_mut(), |l| l.of.as_ptr());
@@ -355,7 +355,7 @@ fn fit(params: &TensorList, others: &[&TensorList]) -> Result<()> {
     if others.iter().all(|l| l.len == params.len) {
         return Ok(());
     }
-    Err(Error::config("optimizer", "as many gradients and states as parameters are needed"))
+    Err(Error::mismatch("optimizer", "as many gradients and states as parameters are needed"))
 }
 
 /// Adam with decoupled decay for all parameters in one call.

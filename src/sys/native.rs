@@ -45,7 +45,7 @@ pub(crate) fn tensor_lent(
     let last: i64 = sizes.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum();
     if !fits || (!empty && last as usize >= data.len()) {
         let why = format!("{sizes:?} by {strides:?} does not fit {} numbers", data.len());
-        return Err(Error::config("tensor_from_vec", why));
+        return Err(Error::mismatch("tensor_from_vec", why));
     }
     extern "C" fn end(context: *mut c_void) {
         // SAFETY: the context is the box made below, and libtorch calls this once.
@@ -103,7 +103,7 @@ impl Autocast {
             _ => {
                 let why =
                     format!("{kind:?} on {device:?}: use bf16 on a CPU, fp16 or bf16 on CUDA");
-                return Err(Error::config("precision", why));
+                return Err(Error::unsupported("precision", why));
             }
         };
         // SAFETY: reads and writes thread-local settings of libtorch.

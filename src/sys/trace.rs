@@ -43,7 +43,8 @@ pub(crate) fn trace(
     mut forward: impl FnMut(&Tensor) -> Tensor,
 ) -> Result<()> {
     let text = |text: &str| {
-        CString::new(text).map_err(|_| Error::config("torchscript", format!("{text:?} has a zero")))
+        CString::new(text)
+            .map_err(|_| Error::unsupported("torchscript", format!("{text:?} has a zero")))
     };
     let variables = || what.parameters.iter().chain(what.buffers);
     let names = variables().map(|(name, _)| text(name)).collect::<Result<Vec<_>>>()?;

@@ -1,7 +1,12 @@
 //! Flips, turns and zooms of batches.
 
-use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, DrawnValues, draw::Chance};
-use crate::{error::{Error, Result}, image::PadMode, sample::Split, seed::Rng};
+use super::{BatchSpec, BatchTransform, Draw, DrawnValues, Matrix, Plan, draw::Chance};
+use crate::{
+    error::{Error, Result},
+    image::PadMode,
+    sample::Split,
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 
 /// Which pixels make a value where the place is between pixels.

@@ -1,7 +1,15 @@
 //! The usual augmentations.
 
-use super::{BatchSpec, BatchTransform, Brightness, Contrast, Dihedral, Flip, Mode, Plan, RandomResizedCropGpu, Resampling, Rotate, Warp, Zoom, affine::Geometry};
-use crate::{error::{Error, Result}, image::PadMode, sample::Split, seed::Rng};
+use super::{
+    BatchSpec, BatchTransform, Brightness, Contrast, Dihedral, Flip, Mode, Plan,
+    RandomResizedCropGpu, Resampling, Rotate, Warp, Zoom, affine::Geometry,
+};
+use crate::{
+    error::{Error, Result},
+    image::PadMode,
+    sample::Split,
+    seed::Rng,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 use std::sync::Arc;
 

@@ -1,7 +1,15 @@
 //! One random part of all images of a batch.
 
-use super::{BatchSpec, BatchTransform, Crop, Draw, Mode, Plan, crop::sides, resized_crop::{Parts, parts}};
-use crate::{error::{Error, Result}, sample::Split, seed::Rng};
+use super::{
+    BatchSpec, BatchTransform, Crop, Draw, Mode, Plan,
+    crop::sides,
+    resized_crop::{Parts, parts},
+};
+use crate::{
+    error::{Error, Result},
+    sample::Split,
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 
 /// Keeps a random part of every image of a batch, the same one, and brings it to a size; in validation

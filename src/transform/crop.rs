@@ -1,7 +1,12 @@
 //! Parts of images at a fixed size, without a change of scale.
 
 use super::{Draw, ItemSpec, ItemTransform};
-use crate::{error::{Error, Result}, image::{Image, PadMode}, sample::{Sample, Split}, seed::Rng};
+use crate::{
+    error::{Error, Result},
+    image::{Image, PadMode},
+    sample::{Sample, Split},
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 
 /// A part of a picture, in pixels.

@@ -1,6 +1,9 @@
 //! Where the random numbers of transforms come from.
 
-use crate::{error::{Error, Result}, seed::Rng};
+use crate::{
+    error::{Error, Result},
+    seed::Rng,
+};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +89,7 @@ impl Chance {
             && values.len() < n
         {
             let why = format!("{} values for a batch of {n} images", values.len());
-            return Err(Error::config("draw", why));
+            return Err(Error::mismatch("draw", why));
         }
         let once = self.batch.then(|| {
             let value = if given.is_none() { drawn(draw) } else { neutral };

@@ -1,7 +1,14 @@
 //! Rectangles of noise in batches.
 
-use super::{BatchSpec, BatchTransform, Draw, Plan, draw::{Chance, happens}};
-use crate::{error::{Error, Result}, sample::Split, seed::{Rng, Seed, Stream}};
+use super::{
+    BatchSpec, BatchTransform, Draw, Plan,
+    draw::{Chance, happens},
+};
+use crate::{
+    error::{Error, Result},
+    sample::Split,
+    seed::{Rng, Seed, Stream},
+};
 use rand::Rng as _;
 use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,15 @@
 //! Carries a pass out on the CPU, from bytes to normalized floats.
 
-use super::{Plan, area, kernel::{Levels, Reading, self}, pixels::{Pixels, Texel}, sampling::Sampling};
-use crate::{sys, error::{Error, Result}};
+use super::{
+    Plan, area,
+    kernel::{self, Levels, Reading},
+    pixels::{Pixels, Texel},
+    sampling::Sampling,
+};
+use crate::{
+    error::{Error, Result},
+    sys,
+};
 use rayon::prelude::*;
 
 /// One image of a pass.

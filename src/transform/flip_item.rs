@@ -1,7 +1,15 @@
 //! Flips and quarter turns of single images.
 
-use super::{Draw, ItemSpec, ItemTransform, draw::{Chance, happens}};
-use crate::{error::Result, image::{Image, Turn}, sample::{Sample, Split}, seed::Rng};
+use super::{
+    Draw, ItemSpec, ItemTransform,
+    draw::{Chance, happens},
+};
+use crate::{
+    error::Result,
+    image::{Image, Turn},
+    sample::{Sample, Split},
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 
 /// Mirrors an image left to right, in training: fastai's

@@ -1,7 +1,11 @@
 //! Closures as transforms of single images.
 
 use super::ItemTransform;
-use crate::{error::Result, sample::{Sample, Split}, seed::Rng};
+use crate::{
+    error::Result,
+    sample::{Sample, Split},
+    seed::Rng,
+};
 use std::{fmt, sync::Arc};
 
 type Apply = Arc<dyn Fn(Sample, Split, &mut Rng) -> Result<Sample> + Send + Sync>;

@@ -9,7 +9,11 @@
     reason = "one index into several arrays of one known length is what becomes vector instructions"
 )]
 
-use super::{Color, Matrix, Mode, Resampling, tone, pixels::{Pixels, Texel}};
+use super::{
+    Color, Matrix, Mode, Resampling,
+    pixels::{Pixels, Texel},
+    tone,
+};
 use crate::image::PadMode;
 
 /// The last step: values times `scale` plus `shift`, for each channel.

@@ -1,7 +1,11 @@
 //! Random colors of batches. All are for training; validation and prediction see what is there.
 
-use super::{BatchSpec, BatchTransform, Color, Draw, Plan, DrawnValues, draw::Chance};
-use crate::{error::{Error, Result}, sample::Split, seed::Rng};
+use super::{BatchSpec, BatchTransform, Color, Draw, DrawnValues, Plan, draw::Chance};
+use crate::{
+    error::{Error, Result},
+    sample::Split,
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 
 /// From `1 - max` to one over it, each factor as likely as its inverse.

@@ -1,7 +1,11 @@
 //! The scale of values that a model expects.
 
 use super::{BatchSpec, BatchTransform, Plan};
-use crate::{error::{Error, Result}, sample::Split, seed::Rng};
+use crate::{
+    error::{Error, Result},
+    sample::Split,
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 

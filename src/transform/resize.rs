@@ -1,7 +1,12 @@
 //! Images of any shape at one size.
 
 use super::{Draw, ItemSpec, ItemTransform, crop::sides};
-use crate::{error::Result, image::{Filter, Image, PadMode}, sample::{Sample, Split}, seed::Rng};
+use crate::{
+    error::Result,
+    image::{Filter, Image, PadMode},
+    sample::{Sample, Split},
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 
 /// How an image of another shape comes to a size.

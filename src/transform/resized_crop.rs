@@ -1,7 +1,12 @@
 //! Random parts of an image, of random size and shape.
 
 use super::{Crop, Draw, ItemSpec, ItemTransform, crop::sides};
-use crate::{error::{Error, Result}, image::{Filter, Image, PadMode}, sample::{Sample, Split}, seed::Rng};
+use crate::{
+    error::{Error, Result},
+    image::{Filter, Image, PadMode},
+    sample::{Sample, Split},
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 
 /// Which parts may be drawn.

@@ -1,6 +1,10 @@
 //! Transforms as data, for exported models.
 
-use super::{Augment, BatchTransform, Brightness, Contrast, CropPad, Dihedral, DihedralItem, Flip, FlipItem, Hue, ItemTransform, Normalize, RandomCrop, RandomErasing, RandomResizedCrop, RandomResizedCropGpu, RatioResize, Resize, Rotate, Saturation, Warp, Zoom};
+use super::{
+    Augment, BatchTransform, Brightness, Contrast, CropPad, Dihedral, DihedralItem, Flip, FlipItem,
+    Hue, ItemTransform, Normalize, RandomCrop, RandomErasing, RandomResizedCrop,
+    RandomResizedCropGpu, RatioResize, Resize, Rotate, Saturation, Warp, Zoom,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

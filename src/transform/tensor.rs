@@ -1,7 +1,10 @@
 //! Carries passes out with libtorch's own operations, on any device.
 
 use super::{Color, Mode, Plan, color::LUMA, sampling::Sampling};
-use crate::{error::{Error, Result}, image::PadMode};
+use crate::{
+    error::{Error, Result},
+    image::PadMode,
+};
 use tch::{Device, Kind, Tensor};
 
 impl Plan {

@@ -1,7 +1,14 @@
 //! Perspectives of batches.
 
-use super::{BatchSpec, BatchTransform, Draw, Matrix, Plan, DrawnValues, affine::{Geometry, geometry}};
-use crate::{error::{Error, Result}, sample::Split, seed::Rng};
+use super::{
+    BatchSpec, BatchTransform, Draw, DrawnValues, Matrix, Plan,
+    affine::{Geometry, geometry},
+};
+use crate::{
+    error::{Error, Result},
+    sample::Split,
+    seed::Rng,
+};
 use serde::{Deserialize, Serialize};
 
 /// Looks at images from a side: fastai's [`Warp`](https://docs.fast.ai/vision.augment.html#warp).

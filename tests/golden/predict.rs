@@ -148,7 +148,7 @@ impl<'a> Set<'a> {
         for (name, loader) in [("train", learn.dls().train()), ("valid", learn.dls().valid())] {
             let theirs = |what: &str| defaults[name][what].as_u64().unwrap() as usize;
             r.exact(format!("{name} batches"), &loader.num_batches(), &theirs("num_batches"));
-            r.exact(format!("{name} bs"), &loader.batch_size(), &theirs("bs"));
+            r.exact(format!("{name} bs"), &loader.bs(), &theirs("bs"));
         }
     }
 
@@ -231,7 +231,7 @@ impl<'a> Set<'a> {
             &(loader.num_batches() as u64),
             &theirs["num_batches"].as_u64().unwrap(),
         );
-        r.exact("test_dl bs", &(loader.batch_size() as u64), &theirs["bs"].as_u64().unwrap());
+        r.exact("test_dl bs", &(loader.bs() as u64), &theirs["bs"].as_u64().unwrap());
         let preds = learn.get_preds_on(&loader).unwrap();
         self.close(r, "test_dl.preds", &preds);
         r.holds(

@@ -336,7 +336,7 @@ fn pipeline(golden: &Golden, report: &mut Report, case: &Value) {
         report.differs(
             format!("{key} fused"),
             "one resampling in place of fastai's two; it is compared with libtorch's sampler in \
-             tests/plan.rs",
+             tests/it/plan.rs",
         );
     }
 }

@@ -199,7 +199,7 @@ impl Callback for Watch {
             seen.eps.push(h.eps);
             seen.sqr_mom.push(h.sqr_mom);
         }
-        seen.done.push(t.at.done());
+        seen.done.push(t.at.progress());
         Ok(())
     }
 

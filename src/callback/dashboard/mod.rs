@@ -34,7 +34,7 @@ use std::{
 /// use finetune::callback::Dashboard;
 /// let mut learn = learn.quiet().callback(Dashboard::new());
 /// learn.fine_tune(5)?;
-/// if learn.stop_handle().requested() {
+/// if learn.stop_handle().is_requested() {
 ///     learn.save("stopped")?;
 /// }
 /// # Ok(()) }
@@ -123,8 +123,8 @@ impl Dashboard {
             left: self.fit.left(1.0),
             fit: self.fit.now,
             seconds: self.fit.seconds(),
-            waits: t.waiting(),
-            stopping: t.stop_handle().requested(),
+            waits: t.data_wait_fraction(),
+            stopping: t.stop_handle().is_requested(),
         };
         place.draw(&view).map_err(Error::io("the dashboard"))?;
         self.drawn = Instant::now();
@@ -357,7 +357,7 @@ mod tests {
     fn a_fit_that_nobody_stops_is_shown_to_its_end() {
         let (learn, seen, table) = fitted(3, 5, KeyCode::Enter);
         assert_eq!(learn.recorder().rows.len(), 3);
-        assert!(!learn.stop_handle().requested());
+        assert!(!learn.stop_handle().is_requested());
         let seen = seen.lock().unwrap();
         assert_eq!(seen.closed, 1);
         let first = &seen.pictures[0];
@@ -374,7 +374,7 @@ mod tests {
         // Each batch asks once where there is no event.
         let (mut learn, seen, table) = fitted(3, 2, KeyCode::Char('q'));
         assert_eq!(learn.recorder().losses.len(), 2, "the key came after the second batch");
-        assert!(learn.stop_handle().requested());
+        assert!(learn.stop_handle().is_requested());
         assert!(table.contains("stopped on request"), "{table}");
         let seen = seen.lock().unwrap();
         assert_eq!(seen.closed, 1);

@@ -4,8 +4,12 @@
 //! list is and what its SHA-256 is. It is never changed in place: what is new goes to a file beside it,
 //! which takes over what is still true of the old one and is renamed into its place.
 
-use super::presized::{CacheStatus, Key, Store, Version};
-use crate::{error::{Error, Result}, image::Image, sys::Mapped};
+use super::store::{CacheStatus, Key, Store, Version};
+use crate::{
+    error::{Error, Result},
+    image::Image,
+    sys::Mapped,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{

@@ -1,6 +1,15 @@
 //! A cache filled before the first epoch.
 
-use crate::{data::{CacheStatus, DataLoader, DataLoaders, loading::{loader::Data, skip::{OnError, Skipped}}}, error::{Error, Result}};
+use crate::{
+    data::{
+        CacheStatus, DataLoader, DataLoaders,
+        loading::{
+            loader::Data,
+            skip::{OnError, Skipped},
+        },
+    },
+    error::{Error, Result},
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 

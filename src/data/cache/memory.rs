@@ -1,6 +1,6 @@
 //! Presized images in memory.
 
-use super::presized::{CacheStatus, Key, Store, Version};
+use super::store::{CacheStatus, Key, Store, Version};
 use crate::image::Image;
 use std::{
     collections::HashMap,

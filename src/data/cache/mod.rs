@@ -4,5 +4,6 @@ pub(in crate::data) mod file;
 pub(in crate::data) mod fill;
 pub(in crate::data) mod memory;
 pub(in crate::data) mod presized;
+pub(in crate::data) mod store;
 
-pub use presized::{Cache, CacheStatus};
+pub use {presized::Cache, store::CacheStatus};

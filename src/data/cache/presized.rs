@@ -1,13 +1,21 @@
 //! Decoded images, resized as far as that is the same in every epoch, kept for later epochs.
 
-use super::{file::FileStore, memory::MemoryStore};
-use crate::{data::{DataLoaders, dataset::Dataset}, error::{Error, Result}, image::Image, sample::{Sample, Split}, transform::ItemTransform};
+use super::{
+    file::FileStore,
+    memory::MemoryStore,
+    store::{CacheStatus, Key, Store, Version},
+};
+use crate::{
+    data::{DataLoaders, dataset::Dataset},
+    error::{Error, Result},
+    image::Image,
+    sample::{Sample, Split},
+    transform::ItemTransform,
+};
 use sha2::{Digest as _, Sha256};
 use std::{
-    fmt, fs,
-    path::{Path, PathBuf, absolute},
+    path::{PathBuf, absolute},
     sync::Arc,
-    time::UNIX_EPOCH,
 };
 
 /// Where decoded images are kept, so that epochs after the first do not decode.
@@ -67,61 +75,6 @@ impl Cache {
     }
 }
 
-/// What a [`Cache`] holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CacheStatus {
-    /// The number of images.
-    pub images: usize,
-    /// The bytes that they take, of the limit.
-    pub bytes: u64,
-    /// Whether there were images for which there was no room.
-    pub full: bool,
-    /// Why the file could not be written. Loading goes on without it.
-    pub error: Option<String>,
-}
-
-/// What an image is known by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::data) struct Key {
-    pub(in crate::data) path: PathBuf,
-    /// Of the path, the decoding and the transform.
-    pub(in crate::data) id: u128,
-    pub(in crate::data) version: Version,
-}
-
-/// What changes when a file changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(in crate::data) struct Version {
-    size: u64,
-    /// Nanoseconds after 1970.
-    modified: u64,
-}
-
-impl Version {
-    /// Of the file that is there now; none if there is none.
-    pub(in crate::data) fn of(path: &Path) -> Option<Self> {
-        let about = fs::metadata(path).ok()?;
-        let modified = about.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Some(Self { size: about.len(), modified: modified.as_nanos() as u64 })
-    }
-}
-
-/// Images by key, shared by workers.
-pub(in crate::data) trait Store: Send + Sync + fmt::Debug {
-    /// The image, if it is there and of this version.
-    fn get(&self, key: &Key) -> Option<Image>;
-
-    /// Keeps the image if there is room.
-    fn put(&self, key: &Key, image: &Image);
-
-    /// Makes what was kept last beyond the program, at the end of a pass.
-    fn settle(&self) {}
-
-    /// What it holds.
-    fn status(&self) -> CacheStatus;
-}
-
 /// A store for the images of one data set before one transform.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Presized {
@@ -144,7 +97,12 @@ impl Presized {
 
     /// The sample of an item, with an image that stands for the decoded one. The same whether it is
     /// kept already, is kept now or there is no room.
-    pub(in crate::data) fn get(&self, dataset: &dyn Dataset, item: usize, split: Split) -> Result<Sample> {
+    pub(in crate::data) fn get(
+        &self,
+        dataset: &dyn Dataset,
+        item: usize,
+        split: Split,
+    ) -> Result<Sample> {
         let Some(key) = dataset.file(item).and_then(|path| self.key(&path, split)) else {
             return dataset.get(item);
         };
@@ -153,11 +111,9 @@ impl Presized {
         }
         let mut sample = dataset.get(item)?;
         if let Some(tfm) = &self.tfm {
-            let presized = tfm.presize(&sample.image, split).map_err(|e| Error::Transform {
-                transform: format!("{tfm:?}"),
-                item: dataset.name(item),
-                source: Box::new(e),
-            })?;
+            let presized = tfm
+                .presize(&sample.image, split)
+                .map_err(Error::transform(tfm, dataset.name(item)))?;
             sample.image = presized.unwrap_or(sample.image);
         }
         self.store.put(&key, &sample.image);

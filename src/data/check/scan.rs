@@ -1,7 +1,15 @@
 //! `check`: looks through a data set once, before training does.
 
 use super::report::{CheckReport, ClassCount, Duplicates, Finding};
-use crate::{data::{block::DataBlock, dataset::Dataset, loading::loader::Data, loaders::DataLoaders, target::category::TargetBlock}, error::{Error, Result}, image::{Facts, inspect, promised_format}, sample::{Split, Target, Task}};
+use crate::{
+    data::{
+        block::DataBlock, dataset::Dataset, loaders::DataLoaders, loading::loader::Data,
+        target::category::TargetBlock,
+    },
+    error::{Error, Result},
+    image::{Facts, inspect, promised_format},
+    sample::{Split, Target, Task},
+};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -54,7 +62,7 @@ impl DataLoaders {
     /// [`Error::Config`] if these are arrays, and whatever keeps a target from being read.
     pub fn check(&self) -> Result<CheckReport> {
         if matches!(self.train().data(), Data::Arrays(_)) {
-            return Err(Error::config("check", "these are arrays, not images"));
+            return Err(Error::unsupported("check", "these are arrays, not images"));
         }
         let dataset = self.train().dataset();
         let (train, valid) = (self.train().items(), self.valid().items());

@@ -1,7 +1,10 @@
 //! What the columns of a table say: inputs, labels and splits.
 
 use super::table::{Column, Row};
-use crate::{data::split::splitter::{Splits, Splitter}, error::{Error, Result}};
+use crate::{
+    data::split::splitter::{Splits, Splitter},
+    error::{Error, Result},
+};
 use std::{collections::HashSet, path::PathBuf};
 
 /// Reads inputs and labels from the columns of a [`Row`]: fastai's

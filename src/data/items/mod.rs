@@ -3,6 +3,7 @@
 pub(in crate::data) mod columns;
 pub(in crate::data) mod files;
 pub(in crate::data) mod label;
+pub(in crate::data) mod labeled;
 pub(in crate::data) mod source;
 pub(in crate::data) mod table;
 pub(in crate::data) mod test_items;

@@ -1,6 +1,9 @@
 //! Where the image of an item is, and what kind of image a block wants.
 
-use crate::{error::Result, image::{Decode, Image}};
+use crate::{
+    error::Result,
+    image::{Decode, Image},
+};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

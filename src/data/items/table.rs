@@ -89,8 +89,8 @@ impl Row {
     ///
     /// # Errors
     /// [`Error::Config`] if a value is no flat record.
-    pub fn of<T: Serialize>(records: impl IntoIterator<Item = T>) -> Result<Vec<Self>> {
-        let wrong = |why: &dyn fmt::Display| Error::config("Row::of", why.to_string());
+    pub fn from_records<T: Serialize>(records: impl IntoIterator<Item = T>) -> Result<Vec<Self>> {
+        let wrong = |why: &dyn fmt::Display| Error::config("Row::from_records", why.to_string());
         let mut text = Writer::from_writer(vec![]);
         for record in records {
             text.serialize(record).map_err(|e| wrong(&e))?;
@@ -103,7 +103,7 @@ impl Row {
         if cells.len() != columns.len() {
             let why =
                 format!("row {number} has {} cells for {} columns", cells.len(), columns.len());
-            return Err(Error::config("columns", why));
+            return Err(Error::mismatch("columns", why));
         }
         Ok(Self { columns: columns.clone(), number, cells })
     }
@@ -294,7 +294,7 @@ mod tests {
             file: &'static str,
             age: f32,
         }
-        let rows = Row::of([Face { file: "a.jpg", age: 3.5 }]).unwrap();
+        let rows = Row::from_records([Face { file: "a.jpg", age: 3.5 }]).unwrap();
         assert_eq!(rows, Row::table(["file", "age"], [["a.jpg", "3.5"]]).unwrap());
     }
 }

@@ -1,7 +1,19 @@
 //! Loaders of items from outside the data set.
 
-use super::source::{ImageBlock, ImageSource};
-use crate::{data::{block::label_of, dataset::{Get, Items, name_of}, loading::loader::{Data, DataLoader, Images}, loaders::DataLoaders, target::category::TargetBlock}, error::{Error, Result}, image::Decode, sample::{Split, Target, Task}};
+use super::{
+    labeled::{Get, Items, encode, label_of, name_of},
+    source::{ImageBlock, ImageSource},
+};
+use crate::{
+    data::{
+        loaders::DataLoaders,
+        loading::loader::{Data, DataLoader, Images},
+        target::category::TargetBlock,
+    },
+    error::{Error, Result},
+    image::Decode,
+    sample::{Split, Target, Task},
+};
 use std::{
     any::{Any, type_name},
     sync::Arc,
@@ -53,18 +65,6 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> TestItems for Pipeline<Y, I> {
         let (input, get_x) = (self.input, self.get_x.clone());
         Ok(images(Items { input, items, get_x, targets, task }))
     }
-}
-
-/// The target of a label, with the item's name in the error.
-pub(in crate::data) fn encode<Y: TargetBlock>(
-    target: &Y,
-    label: &Y::Label,
-    name: impl FnOnce() -> String,
-) -> Result<Target> {
-    target.encode(label).map_err(|e| match e {
-        Error::Label { why, .. } => Error::Label { item: name(), why },
-        e => e,
-    })
 }
 
 fn images<I: Send + Sync + 'static>(items: Items<I>) -> Data {
@@ -126,7 +126,10 @@ impl DataLoaders {
     /// A loader of `data` with the transforms and settings of validation.
     fn test(&self, data: Data) -> Result<DataLoader> {
         let (Data::Images(new), Data::Images(own)) = (data, self.valid().data()) else {
-            return Err(Error::config("test_dl", "these loaders are of arrays, not of images"));
+            return Err(Error::unsupported(
+                "test_dl",
+                "these loaders are of arrays, not of images",
+            ));
         };
         if new.dataset.is_empty() {
             return Err(Error::config("test_dl", "there are no items"));

@@ -1,7 +1,11 @@
 //! Data that is no images: numbers in memory, of any shape.
 
 use super::targets::Column;
-use crate::{data::dataset::Dataset, error::{Error, Result}, sample::{Batch, Sample, Target, Task}};
+use crate::{
+    data::dataset::Dataset,
+    error::{Error, Result},
+    sample::{Batch, Sample, Target, Task},
+};
 use ndarray::{ArrayD, Axis};
 use std::fmt;
 use tch::{Device, Kind, Tensor};
@@ -32,7 +36,7 @@ impl Arrays {
     /// [`Error::Config`] if `x` has no axis, a row has no numbers, there are not as many targets as
     /// rows, or a target does not fit `task`.
     pub fn new(x: ArrayD<f32>, targets: Vec<Target>, task: Task) -> Result<Self> {
-        let invalid = |why| Err(Error::config("from_arrays", why));
+        let invalid = |why| Err(Error::mismatch("from_arrays", why));
         if x.ndim() == 0 || x.is_empty() {
             return invalid(format!("inputs of shape {:?} have no rows", x.shape()));
         }
@@ -54,7 +58,7 @@ impl Arrays {
     /// As [`new`](Self::new).
     pub fn from_tensors(x: &Tensor, y: &Tensor, task: Task) -> Result<Self> {
         let shape: Vec<usize> = x.size().iter().map(|&s| s as usize).collect();
-        let invalid = |why: String| Error::config("from_arrays", why);
+        let invalid = |why: String| Error::mismatch("from_arrays", why);
         let flat = x.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
         let x = ArrayD::from_shape_vec(shape, Vec::<f32>::try_from(&flat)?)
             .map_err(|e| invalid(e.to_string()))?;
@@ -85,7 +89,7 @@ impl Arrays {
     pub(in crate::data) fn join(mut self, other: Self) -> Result<Self> {
         if self.row != other.row || self.task != other.task {
             let why = format!("rows of {:?} and of {:?}, or other tasks", self.row, other.row);
-            return Err(Error::config("from_arrays", why));
+            return Err(Error::mismatch("from_arrays", why));
         }
         self.x.extend(other.x);
         self.targets.extend(other.targets);
@@ -112,7 +116,7 @@ impl Dataset for Arrays {
 
     fn get(&self, index: usize) -> Result<Sample> {
         let why = format!("{} is a row of numbers, not an image", self.name(index));
-        Err(Error::config("from_arrays", why))
+        Err(Error::mismatch("from_arrays", why))
     }
 
     fn name(&self, index: usize) -> String {

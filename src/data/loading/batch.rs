@@ -1,59 +1,24 @@
 //! How the items of one batch become tensors.
 
-use super::{buffers::Buffers, targets::Column, prefetch::Job, skip::{OnError, Skipped}};
-use crate::{data::{cache::presized::Presized, dataset::Dataset}, error::{Error, Result}, image::Image, sample::{Batch, Sample, Split, Target, Task}, seed::{Seed, Stream}, sys::{Slots, self}, transform::{BatchTransform, ItemTransform, Plan, self}};
+use super::{
+    buffers::Buffers,
+    device::bytes_on,
+    pass::{Draw, Pass},
+    prefetch::Job,
+    skip::OnError,
+    targets::Column,
+};
+use crate::{
+    data::{cache::presized::Presized, dataset::Dataset},
+    error::{Error, Result},
+    image::Image,
+    sample::{Batch, Sample, Split, Target, Task},
+    seed::{Seed, Stream},
+    sys::{self, Slots},
+    transform::{self, BatchTransform, ItemTransform, Plan},
+};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tch::{Device, Tensor};
-
-/// What all batches of a pass share.
-pub(in crate::data) struct Pass {
-    pub(in crate::data) dataset: Arc<dyn Dataset>,
-    pub(in crate::data) item_tfms: Arc<[Arc<dyn ItemTransform>]>,
-    pub(in crate::data) batch_tfms: Arc<[Arc<dyn BatchTransform>]>,
-    pub(in crate::data) presized: Option<Presized>,
-    pub(in crate::data) split: Split,
-    pub(in crate::data) seed: Seed,
-    pub(in crate::data) pass: u64,
-    pub(in crate::data) task: Task,
-    pub(in crate::data) on_error: OnError,
-    pub(in crate::data) skipped: Arc<Skipped>,
-    /// Whether the batch transforms are carried out on the workers, not on a device.
-    pub(in crate::data) on_workers: bool,
-    pub(in crate::data) buffers: Arc<Buffers>,
-}
-
-/// One use of an item.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::data) struct Draw {
-    pub(in crate::data) item: usize,
-    /// 0 where an item comes first in a pass; counts where it is drawn again, so that it is
-    /// transformed differently each time.
-    pub(in crate::data) again: u32,
-}
-
-impl Pass {
-    /// The sample of an item, transformed.
-    pub(in crate::data) fn sample(&self, draw: Draw) -> Result<Sample> {
-        let sample = match &self.presized {
-            Some(presized) => presized.get(&*self.dataset, draw.item, self.split)?,
-            None => self.dataset.get(draw.item)?,
-        };
-        self.transform(sample, draw)
-    }
-
-    fn transform(&self, mut sample: Sample, draw: Draw) -> Result<Sample> {
-        let pass = self.pass | u64::from(draw.again) << 40;
-        let mut rng = self.seed.rng(Stream::Item { pass, index: draw.item as u64 });
-        for tfm in &*self.item_tfms {
-            sample = tfm.apply(sample, self.split, &mut rng).map_err(|e| Error::Transform {
-                transform: format!("{tfm:?}"),
-                item: self.dataset.name(draw.item),
-                source: Box::new(e),
-            })?;
-        }
-        Ok(sample)
-    }
-}
 
 /// A batch to be loaded. Its memory is laid out when its first item is there, and each item is written
 /// to its place in it by the thread that loads it.
@@ -219,7 +184,7 @@ fn all_alike(placed: &[Placed], name: impl Fn(usize) -> String) -> Result<()> {
         }
         if other.channels != first.channels {
             let why = format!("has {} channels, others have {}", other.channels, first.channels);
-            return Err(Error::Image { item: name(k), source: why.into() });
+            return Err(Error::Image { item: name(k), cause: why.into() });
         }
     }
     Ok(())
@@ -304,27 +269,4 @@ fn lent(
             buffers.give_floats(used);
         }
     })
-}
-
-/// Bytes on `device`, copied without waiting where that is possible.
-fn bytes_on(bytes: &[u8], shape: &[i64], device: Device) -> Result<Tensor> {
-    match device {
-        Device::Cuda(_) => {
-            let pinned = sys::pinned_bytes(bytes, shape, device)?;
-            Ok(pinned.f_to_device_(device, pinned.kind(), true, false)?)
-        }
-        device => Ok(Tensor::f_from_slice(bytes)?.f_view(shape)?.f_to_device(device)?),
-    }
-}
-
-/// A tensor on `device`, copied without waiting where that is possible.
-pub(in crate::data) fn move_to(x: Tensor, device: Device) -> Result<Tensor> {
-    match device {
-        Device::Cpu => Ok(x),
-        Device::Cuda(_) => {
-            let kind = x.kind();
-            Ok(x.f_pin_memory(device)?.f_to_device_(device, kind, true, false)?)
-        }
-        device => Ok(x.f_to_device(device)?),
-    }
 }

@@ -1,7 +1,22 @@
 //! One list of items as batches, pass after pass.
 
-use super::{order, arrays::Arrays, batch::{BatchJob, Draw, Pass}, options::{LoaderOptions, Settings}, pool::Pool, prefetch::Prefetch, skip::Skipped};
-use crate::{data::{cache::presized::Presized, dataset::Dataset}, error::{Error, Result}, sample::{Batch, Sample, Split, Task}, seed::Stream, transform::{BatchTransform, ItemTransform}};
+use super::{
+    arrays::Arrays,
+    batch::BatchJob,
+    options::{LoaderOptions, Settings},
+    order,
+    pass::{Draw, Pass},
+    pool::Pool,
+    prefetch::Prefetch,
+    skip::Skipped,
+};
+use crate::{
+    data::{cache::presized::Presized, dataset::Dataset},
+    error::{Error, Result},
+    sample::{Batch, Sample, Split, Task},
+    seed::Stream,
+    transform::{BatchTransform, ItemTransform},
+};
 use std::{fmt, sync::Arc};
 use tch::Device;
 
@@ -152,7 +167,7 @@ impl DataLoader {
 
     /// The number of items in a full batch.
     #[must_use]
-    pub fn batch_size(&self) -> usize {
+    pub fn bs(&self) -> usize {
         self.settings.bs
     }
 

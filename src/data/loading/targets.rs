@@ -1,7 +1,10 @@
 //! Targets as tensors.
 
-use super::batch::move_to;
-use crate::{error::{Error, Result}, sample::{Target, Task}};
+use super::device::move_to;
+use crate::{
+    error::{Error, Result},
+    sample::{Target, Task},
+};
 use tch::{Device, Kind, Tensor};
 
 /// The targets of a batch as numbers.

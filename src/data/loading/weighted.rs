@@ -1,6 +1,10 @@
 //! Items drawn by weight, for classes of unequal size.
 
-use crate::{data::{DataLoader, DataLoaders}, error::{Error, Result}, sample::Target};
+use crate::{
+    data::{DataLoader, DataLoaders},
+    error::{Error, Result},
+    sample::Target,
+};
 
 impl DataLoader {
     /// The same items, drawn with replacement: in each pass as many as there are, each as often as its

@@ -1,7 +1,10 @@
 //! Which items are for training and which for validation: by position, name, folder or content.
 
 use super::splitter::part;
-use crate::{data::{Splits, Splitter}, error::{Error, Result}};
+use crate::{
+    data::{Splits, Splitter},
+    error::{Error, Result},
+};
 use std::{
     collections::HashSet,
     fmt, fs,

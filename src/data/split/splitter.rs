@@ -1,6 +1,9 @@
 //! Which items are for training and which for validation: at random.
 
-use crate::{data::TorchRng, error::{Error, Result}};
+use crate::{
+    data::TorchRng,
+    error::{Error, Result},
+};
 use std::sync::{Mutex, PoisonError};
 
 /// The positions of the training and of the validation items, in the order in which they are used.

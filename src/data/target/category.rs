@@ -1,6 +1,9 @@
 //! How a label becomes a target: categories.
 
-use crate::{error::{Error, Result}, sample::{Target, Task}};
+use crate::{
+    error::{Error, Result},
+    sample::{Target, Task},
+};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fmt::Debug,

@@ -1,7 +1,13 @@
 //! A training on disk, in the middle of an epoch: all that a fit needs to go on bit for bit.
 
 use super::weights;
-use crate::{learner::{History, Position, EpochRow, Training, record::history::Smooth, training::stage::Stage}, error::{Error, Result}, optim::Hypers};
+use crate::{
+    error::{Error, Result},
+    learner::{
+        EpochRow, History, Position, Training, record::history::Smooth, training::stage::Stage,
+    },
+    optim::Hypers,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -140,7 +146,10 @@ impl Training {
     }
 
     /// Puts a checkpoint into place. Returns the fits to do, and the batch to begin with.
-    pub(in crate::learner) fn read_checkpoint(&mut self, path: &Path) -> Result<(Vec<Stage>, usize)> {
+    pub(in crate::learner) fn read_checkpoint(
+        &mut self,
+        path: &Path,
+    ) -> Result<(Vec<Stage>, usize)> {
         let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
         let (tensors, about) = weights::read(path)?;
         let Some(saved) = about.get("training") else {

@@ -2,7 +2,13 @@
 //! [`Learner.save`](https://docs.fast.ai/learner.html#learner.save) writes and its `load` reads.
 
 use super::weights;
-use crate::{learner::Training, error::{Error, Result}, format::{StateDict, Value, read_pth, state_dict, write_pth}, model::{Param, ParamKind, fastai_name}, optim::Hyper};
+use crate::{
+    error::{Error, Result},
+    format::{StateDict, Value, read_pth, state_dict, write_pth},
+    learner::Training,
+    model::{Param, ParamKind, fastai_name},
+    optim::Hyper,
+};
 use std::{collections::BTreeMap, path::Path};
 use tch::Tensor;
 
@@ -99,7 +105,7 @@ fn optimizer(t: &Training) -> Value {
     let params = ordered(t);
     let state = params.iter().map(|p| {
         let mut entries = vec![];
-        if p.kind != ParamKind::Weight && !t.opt.decays_all() {
+        if p.kind != ParamKind::Weight && !t.opt.decays_bn_bias() {
             entries.push((text("do_wd"), Value::Bool(false)));
         }
         if p.kind == ParamKind::Norm {

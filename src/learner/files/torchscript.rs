@@ -1,7 +1,10 @@
 //! A trained model for PyTorch and whatever else runs libtorch.
 
 use super::weights;
-use crate::{learner::Learner, error::{Error, Result}};
+use crate::{
+    error::{Error, Result},
+    learner::Learner,
+};
 use std::path::Path;
 use tch::Kind;
 

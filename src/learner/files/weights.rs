@@ -1,7 +1,11 @@
 //! Weights and optimizer state on disk, so that a fit goes on as if it had never stopped.
 
 use super::fastai;
-use crate::{learner::Training, error::{Error, Result}, format::{StateDict, read_safetensors, write_safetensors}};
+use crate::{
+    error::{Error, Result},
+    format::{StateDict, read_safetensors, write_safetensors},
+    learner::Training,
+};
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -14,7 +18,12 @@ pub(in crate::learner) const VERSION: &str = "1";
 
 /// Writes the weights, and the optimizer's state if wanted; a name that ends in `.pth` is written in
 /// fastai's form.
-pub(in crate::learner) fn save(t: &Training, folder: &Path, name: &str, with_opt: bool) -> Result<PathBuf> {
+pub(in crate::learner) fn save(
+    t: &Training,
+    folder: &Path,
+    name: &str,
+    with_opt: bool,
+) -> Result<PathBuf> {
     if name.ends_with(".pth") {
         let path = below(folder, name)?;
         fastai::save(t, &path, with_opt)?;
@@ -54,7 +63,12 @@ pub(in crate::learner) fn transforms(t: &Training) -> serde_json::Result<Transfo
     Ok(Transforms { item: serde_json::to_value(item)?, batch: serde_json::to_value(batch)? })
 }
 
-pub(in crate::learner) fn load(t: &mut Training, folder: &Path, name: &str, with_opt: bool) -> Result<()> {
+pub(in crate::learner) fn load(
+    t: &mut Training,
+    folder: &Path,
+    name: &str,
+    with_opt: bool,
+) -> Result<()> {
     if name.ends_with(".pth") {
         return fastai::load(t, &below(folder, name)?, with_opt);
     }
@@ -62,16 +76,13 @@ pub(in crate::learner) fn load(t: &mut Training, folder: &Path, name: &str, with
     let (state, _) = read(&weights)?;
     let optimizer = if with_opt && opt.exists() { Some(read(&opt)?) } else { None };
     let position = optimizer.as_ref().map(|(_, about)| position(&opt, about)).transpose()?;
-    install(t, &state, optimizer.as_ref().map(|(state, _)| state)).map_err(|e| {
-        Error::Checkpoint {
-            path: if matches!(&e, Error::Config { option, .. } if option.starts_with("optimizer")) {
-                opt
-            } else {
-                weights
-            },
-            why: e.to_string(),
-        }
-    })?;
+    // Weights first: what is wrong with them says most, and nothing is changed by the look.
+    let broken = |path: PathBuf| move |e: Error| Error::Checkpoint { path, why: e.to_string() };
+    t.model.check_state(&state).map_err(broken(weights.clone()))?;
+    if let Some((state, _)) = &optimizer {
+        t.opt.load_state(state).map_err(broken(opt))?;
+    }
+    t.model.load_state_dict(&state).map_err(broken(weights))?;
     if let Some((pass, step)) = position {
         (t.at.pass, t.at.step) = (pass, step);
     }

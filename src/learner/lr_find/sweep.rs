@@ -1,6 +1,15 @@
 //! The learning-rate finder.
 
-use crate::{learner::{Callback, Course, Learner, LrCurve, Outcome, Scope, Step, Training, order, training::{fit::Doing, stage::Stage}, record::progress::Shown}, error::{Error, Result}, optim::{Anneal, Hyper}, sample::Batch};
+use crate::{
+    error::{Error, Result},
+    learner::{
+        Callback, Course, Learner, LrCurve, Outcome, Scope, Step, Training, order,
+        record::progress::Shown,
+        training::{fit::Doing, stage::Stage},
+    },
+    optim::{Anneal, Hyper},
+    sample::Batch,
+};
 use std::panic::{self, AssertUnwindSafe};
 
 /// How a learning rate is looked for: fastai's arguments of `lr_find`.
@@ -49,7 +58,11 @@ impl LrFinder {
         self
     }
 
-    pub(in crate::learner) fn finder(self, batches: usize, groups: usize) -> Result<(Finder, Course)> {
+    pub(in crate::learner) fn finder(
+        self,
+        batches: usize,
+        groups: usize,
+    ) -> Result<(Finder, Course)> {
         let rate = |lr: f64| lr.is_finite() && lr > 0.0;
         if !rate(self.start_lr) || !rate(self.end_lr) {
             return Err(Error::config("lr_find", "both rates must be positive numbers"));

@@ -1,6 +1,18 @@
 //! Predictions for many items, kept on the host.
 
-use crate::{transform, learner::{Callback, Learner, Outcome, Prediction, Step, Training, record::{progress::Shown, recorder::Recorder}, training::run}, data::{DataLoader, ImageSource, LoaderOptions}, error::{Error, Result}, image::Image, loss::Loss, sample::{Batch, Target, Task}};
+use crate::{
+    data::{DataLoader, ImageSource, LoaderOptions},
+    error::{Error, Result},
+    image::Image,
+    learner::{
+        Callback, Learner, Outcome, Prediction, Step, Training,
+        record::{progress::Shown, recorder::Recorder},
+        training::run,
+    },
+    loss::Loss,
+    sample::{Batch, Target, Task},
+    transform,
+};
 use ndarray::{Array2, ArrayD, IxDyn};
 use tch::{Device, Kind, Tensor};
 
@@ -157,7 +169,11 @@ impl Learner {
     }
 
     /// [`Learner::get_preds_with`] with the draws of the given pass, where the loader augments.
-    pub(in crate::learner) fn gather(&mut self, what: &PredictOptions, pass: u64) -> Result<Predictions> {
+    pub(in crate::learner) fn gather(
+        &mut self,
+        what: &PredictOptions,
+        pass: u64,
+    ) -> Result<Predictions> {
         let loader = what.loader.as_ref().unwrap_or_else(|| self.training.dls.valid());
         let every = LoaderOptions::new().shuffle(false).drop_last(false);
         let loader = loader.subset(loader.items())?.with(every)?;
@@ -329,7 +345,11 @@ pub(in crate::learner) fn decode(decoded: &Tensor, task: &Task) -> Result<Vec<Ta
 }
 
 /// What the activated outputs of one item say.
-pub(in crate::learner) fn one(preds: &Tensor, loss: &dyn Loss, task: &Task) -> Result<Vec<Prediction>> {
+pub(in crate::learner) fn one(
+    preds: &Tensor,
+    loss: &dyn Loss,
+    task: &Task,
+) -> Result<Vec<Prediction>> {
     let decoded = decode(&loss.decode(preds), task)?;
     let all = rows(preds)?;
     Ok(all

@@ -1,7 +1,18 @@
 //! A trained model in one file, and what serves it.
 
 use super::evaluate;
-use crate::{learner::{Prediction, Training, files::weights}, data::{ImageBlock, ImageSource}, error::{Error, Result}, format::{Metadata, StateDict, read_safetensors, read_safetensors_bytes}, image::{Decode, Image}, loss::{Loss, LossSpec}, model::{ArchSpec, Model}, sample::{Sample, Split, Target, Task}, seed::{Seed, Stream}, transform::{BatchSpec, BatchTransform, ItemSpec, ItemTransform, self}};
+use crate::{
+    data::{ImageBlock, ImageSource},
+    error::{Error, Result},
+    format::{Metadata, StateDict, read_safetensors, read_safetensors_bytes},
+    image::{Decode, Image},
+    learner::{Prediction, Training, files::weights},
+    loss::{Loss, LossSpec},
+    model::{ArchSpec, Model},
+    sample::{Sample, Split, Target, Task},
+    seed::{Seed, Stream},
+    transform::{self, BatchSpec, BatchTransform, ItemSpec, ItemTransform},
+};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::{panic, path::Path, sync::Arc};
@@ -22,10 +33,10 @@ pub(in crate::learner) fn export(t: &Training, path: &Path) -> Result<()> {
     let arch = t.model.spec().ok_or_else(|| {
         let why = "only architectures of this crate can be described in a file: use `save`, and \
                    build your model before `load`";
-        Error::config("export", why)
+        Error::unsupported("export", why)
     })?;
     let opaque = |what: &dyn std::fmt::Debug| {
-        Error::config("export", format!("{what:?} is code, which a file cannot hold"))
+        Error::unsupported("export", format!("{what:?} is code, which a file cannot hold"))
     };
     let item_tfms = t.dls.item_tfms();
     let item_tfms =
@@ -39,7 +50,7 @@ pub(in crate::learner) fn export(t: &Training, path: &Path) -> Result<()> {
              crate that decodes as it does",
             t.loss.name()
         );
-        Error::config("export", why)
+        Error::unsupported("export", why)
     })?;
     let export = Export {
         arch: arch.clone(),

@@ -1,7 +1,12 @@
 //! Test-time augmentation.
 
 use super::evaluate;
-use crate::{learner::{Learner, PredictOptions, Predictions}, data::DataLoader, error::{Error, Result}, sample::Split};
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    learner::{Learner, PredictOptions, Predictions},
+    sample::Split,
+};
 use ndarray::Array2;
 use tch::Tensor;
 

@@ -5,6 +5,6 @@ pub(in crate::learner) mod progress;
 pub(in crate::learner) mod recorder;
 
 pub use {
-    history::{History, EpochRow},
+    history::{EpochRow, History},
     progress::{Progress, Steps},
 };

@@ -1,6 +1,10 @@
 //! Progress bars and the table of epochs.
 
-use crate::{learner::{Callback, Outcome, Step, Training, order}, error::{Error, Result}, sample::Batch};
+use crate::{
+    error::{Error, Result},
+    learner::{Callback, Outcome, Step, Training, order},
+    sample::Batch,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -198,7 +202,7 @@ impl Progress {
 
     /// What would help a training that waits for data; once.
     fn hint(&mut self, t: &mut Training) {
-        let waits = t.waiting();
+        let waits = t.data_wait_fraction();
         if self.hinted || waits < TOO_LONG || t.at.batches < 10 {
             return;
         }
@@ -234,7 +238,7 @@ impl Part {
         if new > 0 {
             parts.push(format!("{new} images into the cache"));
         }
-        parts.extend(waits(t.waiting()));
+        parts.extend(waits(t.data_wait_fraction()));
         parts.join(", ")
     }
 }

@@ -1,7 +1,12 @@
 //! Writes the history of a fit.
 
 use super::progress::Shown;
-use crate::{learner::{Callback, History, Outcome, EpochRow, Scope, Step, Training, order}, error::Result, metric::Metric, sample::Batch};
+use crate::{
+    error::Result,
+    learner::{Callback, EpochRow, History, Outcome, Scope, Step, Training, order},
+    metric::Metric,
+    sample::Batch,
+};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
@@ -97,7 +102,7 @@ impl Callback for Recorder {
     fn before_fit(&mut self, t: &mut Training) -> Step {
         t.unread.clear();
         let names = names(self.train_metrics, &t.metrics);
-        if !t.resumed() || t.history.names != names {
+        if !t.is_resumed() || t.history.names != names {
             t.history = History { names, ..History::default() };
         }
         Ok(())

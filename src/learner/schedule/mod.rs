@@ -2,4 +2,6 @@
 
 pub(in crate::learner) mod policy;
 
-pub use policy::{Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr};
+pub use policy::{
+    Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr,
+};

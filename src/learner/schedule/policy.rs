@@ -1,6 +1,11 @@
 //! How long to train, and what the hyper-parameters do meanwhile.
 
-use crate::{learner::{Callback, Step, Training, order}, error::{Error, Result}, optim::{Anneal, Hyper, Lr, Schedule}, sample::Batch};
+use crate::{
+    error::{Error, Result},
+    learner::{Callback, Step, Training, order},
+    optim::{Anneal, Hyper, Lr, Schedule},
+    sample::Batch,
+};
 
 /// What a fit is to do, for a given number of parameter groups.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -423,7 +428,7 @@ impl Callback for ParamScheduler {
 
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
         if t.at.is_training() {
-            let done = t.at.done();
+            let done = t.at.progress();
             for (hyper, each) in &self.schedules {
                 t.opt.set(*hyper, &each.iter().map(|s| s.at(done)).collect::<Vec<_>>());
             }

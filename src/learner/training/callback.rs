@@ -1,6 +1,6 @@
 //! What takes part in a fit, and how it ends one.
 
-use crate::{learner::Training, error::Error, sample::Batch};
+use crate::{error::Error, learner::Training, sample::Batch};
 use std::fmt::Debug;
 use tch::Tensor;
 

@@ -1,6 +1,10 @@
 //! Ends a fit whose loss is no longer a number.
 
-use crate::{learner::{Callback, Outcome, Step, Training, order, record::recorder::number}, error::Error, sample::Batch};
+use crate::{
+    error::Error,
+    learner::{Callback, Outcome, Step, Training, order, record::recorder::number},
+    sample::Batch,
+};
 use tch::Device;
 
 /// Ends a fit with an error where the training loss is no longer a number, before it is recorded.

@@ -1,7 +1,14 @@
 //! The fits of a learner. All go through one door.
 
-use super::{run, finite::Finite, stage::Stage};
-use crate::{learner::{Callback, Course, FineTune, Flat, FlatCos, Learner, OneCycle, ParamScheduler, Policy, Sgdr, record::progress::Shown}, error::{Error, Result}, optim::Lr};
+use super::{finite::Finite, run, stage::Stage};
+use crate::{
+    error::{Error, Result},
+    learner::{
+        Callback, Course, FineTune, Flat, FlatCos, Learner, OneCycle, ParamScheduler, Policy, Sgdr,
+        record::progress::Shown,
+    },
+    optim::Lr,
+};
 
 /// Callbacks for one fit only: the caller has them back afterwards.
 type Lent<'a, 'b> = &'a mut [&'b mut dyn Callback];
@@ -154,7 +161,7 @@ impl Learner {
             let why = format!(
                 "{} training items make no batch of {}: choose a smaller `bs`",
                 train.len(),
-                train.batch_size()
+                train.bs()
             );
             return Err(Error::config("bs", why));
         }

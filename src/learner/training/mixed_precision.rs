@@ -1,6 +1,11 @@
 //! The scaled loss of 16-bit floats.
 
-use crate::{learner::{Callback, Precision, Scope, Step, Training, order}, error::{Error, Result}, optim::{GradScaler, ScalerState}, sample::Batch};
+use crate::{
+    error::{Error, Result},
+    learner::{Callback, Precision, Scope, Step, Training, order},
+    optim::{GradScaler, ScalerState},
+    sample::Batch,
+};
 use tch::{Device, Tensor};
 
 /// Scales the loss before the backward pass, unscales the gradients before anybody sees them, and
@@ -68,11 +73,11 @@ impl Callback for MixedPrecision {
                 "16-bit floats need a CUDA device and the model is on {:?}: use `to_bf16`",
                 t.model.device()
             );
-            return Err(Error::config("to_fp16", why).into());
+            return Err(Error::unsupported("to_fp16", why).into());
         }
         self.scaler = self.begin.clone();
         self.unscaled = false;
-        if let (true, Some(state)) = (t.resumed(), t.notes.get(NOTE)) {
+        if let (true, Some(state)) = (t.is_resumed(), t.notes.get(NOTE)) {
             let state: ScalerState = serde_json::from_value(state.clone()).map_err(Error::other)?;
             self.scaler.load_state(state)?;
         }

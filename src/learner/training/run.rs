@@ -1,6 +1,13 @@
 //! The loop. Reads top down: fit, epoch, part, batch, backward and step.
 
-use crate::{learner::{Callback, Outcome, Scope, Step, Stop, Training}, data::DataLoader, error::{Error, Result}, sample::{Batch, Split}, seed::Stream, sys::KeptMemory};
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    learner::{Callback, Outcome, Scope, Step, Stop, Training},
+    sample::{Batch, Split},
+    seed::Stream,
+    sys::KeptMemory,
+};
 use rand::Rng as _;
 use std::{ops::Range, time::Instant};
 use tch::{Device, Tensor};
@@ -20,7 +27,7 @@ pub(in crate::learner) fn fit<'a>(
     let _kept = kept_memory(t)?;
     let mut run = Run::new(t, callbacks);
     run.first = batch;
-    run.fit(epochs).map_err(outside)
+    run.fit(epochs).map_err(into_error)
 }
 
 /// Goes through `loader` once without training, with the events of one epoch that only validates.
@@ -34,7 +41,7 @@ pub(in crate::learner) fn evaluate<'a>(
     let _kept = kept_memory(t)?;
     let mut run = Run::new(t, callbacks);
     run.loader = Some(loader.clone());
-    run.validation_only().map_err(outside)
+    run.validation_only().map_err(into_error)
 }
 
 /// Keeps the memory of one batch for the next, where the system would hand it out: for a GPU libtorch does
@@ -44,7 +51,7 @@ fn kept_memory(t: &Training) -> Result<Option<KeptMemory>> {
 }
 
 /// What a stop that left the loop is to the caller.
-fn outside(stop: Stop) -> Error {
+fn into_error(stop: Stop) -> Error {
     match stop {
         Stop::Failed(e) => e,
         Stop::Cancel(scope) => {
@@ -71,7 +78,7 @@ impl<'a> Run<'a> {
 
     fn fit(&mut self, epochs: Range<usize>) -> Step {
         let done = self.epochs(epochs);
-        self.finished(done)
+        self.finish(done)
     }
 
     fn epochs(&mut self, epochs: Range<usize>) -> Step {
@@ -83,7 +90,7 @@ impl<'a> Run<'a> {
             self.t.at.epoch = epoch;
             self.first = if epoch == epochs.start { first } else { 0 };
             let done = self.epoch();
-            self.ended(Scope::Epoch, done)?;
+            self.absorb_cancel(Scope::Epoch, done)?;
             self.each("after_epoch", |cb, t| cb.after_epoch(t))?;
         }
         Ok(())
@@ -93,46 +100,46 @@ impl<'a> Run<'a> {
         self.each("before_epoch", |cb, t| cb.before_epoch(t))?;
         let done = self.train();
         self.t.at.pass += 1;
-        self.ended(Scope::Train, done)?;
+        self.absorb_cancel(Scope::Train, done)?;
         self.each("after_train", |cb, t| cb.after_train(t))?;
-        self.validated()
+        self.run_validation()
     }
 
     fn validation_only(&mut self) -> Step {
         let done = self.each("before_fit", |cb, t| cb.before_fit(t)).and_then(|()| {
             self.each("before_epoch", |cb, t| cb.before_epoch(t))?;
-            let done = self.validated();
-            self.ended(Scope::Epoch, done)?;
+            let done = self.run_validation();
+            self.absorb_cancel(Scope::Epoch, done)?;
             self.each("after_epoch", |cb, t| cb.after_epoch(t))
         });
-        self.finished(done)
+        self.finish(done)
     }
 
     /// The end of a fit. On every ending each callback has its `after_fit`, whatever another one's
     /// does: there bars are closed and weights put back.
-    fn finished(&mut self, done: Step) -> Step {
-        let mut done = self.ended(Scope::Fit, done);
+    fn finish(&mut self, done: Step) -> Step {
+        let mut done = self.absorb_cancel(Scope::Fit, done);
         for cb in &mut self.callbacks {
-            let after = cb.after_fit(self.t).map_err(|stop| named(&**cb, "after_fit", stop));
+            let after = cb.after_fit(self.t).map_err(|stop| with_context(&**cb, "after_fit", stop));
             done = done.and(after);
         }
         done
     }
 
-    fn validated(&mut self) -> Step {
+    fn run_validation(&mut self) -> Step {
         let done = self.validate();
-        self.ended(Scope::Validate, done)?;
+        self.absorb_cancel(Scope::Validate, done)?;
         self.each("after_validate", |cb, t| cb.after_validate(t))
     }
 
     fn train(&mut self) -> Step {
-        let loader = self.enter(Split::Train);
+        let loader = self.begin_part(Split::Train);
         self.each("before_train", |cb, t| cb.before_train(t))?;
         self.batches(&loader)
     }
 
     fn validate(&mut self) -> Step {
-        let loader = self.enter(Split::Valid);
+        let loader = self.begin_part(Split::Valid);
         let _guard = tch::no_grad_guard();
         self.each("before_validate", |cb, t| cb.before_validate(t))?;
         self.batches(&loader)
@@ -140,10 +147,10 @@ impl<'a> Run<'a> {
 
     /// Begins a part. The loader is a second handle: the batches borrow it while the callbacks have
     /// the whole training.
-    fn enter(&mut self, split: Split) -> DataLoader {
+    fn begin_part(&mut self, split: Split) -> DataLoader {
         let loader = match (&self.loader, split) {
             (Some(loader), Split::Valid) => loader.clone(),
-            _ => self.t.dls.of(split).clone(),
+            _ => self.t.dls.loader(split).clone(),
         };
         self.t.at.split = split;
         self.t.at.batch = if split == Split::Train { self.first } else { 0 };
@@ -156,7 +163,7 @@ impl<'a> Run<'a> {
         let first = self.t.at.batch;
         let mut batches = loader.batches_from(self.t.at.pass, first);
         for i in first.. {
-            if self.loader.is_none() && self.t.stop.requested() {
+            if self.loader.is_none() && self.t.stop.is_requested() {
                 self.t.say("stopped on request");
                 return Scope::Fit.cancel();
             }
@@ -175,7 +182,7 @@ impl<'a> Run<'a> {
         if self.t.at.is_training() {
             self.t.at.step += 1;
         }
-        self.ended(Scope::Batch, done)?;
+        self.absorb_cancel(Scope::Batch, done)?;
         if self.t.at.is_training() {
             self.t.at.fit_batches += 1;
         }
@@ -198,10 +205,10 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let done = self.backward(batch, loss);
-        self.ended(Scope::Backward, done)?;
+        self.absorb_cancel(Scope::Backward, done)?;
         self.each("after_backward", |cb, t| cb.after_backward(t))?;
         let done = self.step();
-        self.ended(Scope::Step, done)?;
+        self.absorb_cancel(Scope::Step, done)?;
         self.each("after_step", |cb, t| cb.after_step(t))?;
         self.t.opt.zero_grad();
         Ok(())
@@ -221,7 +228,7 @@ impl<'a> Run<'a> {
     }
 
     /// Where `scope` ends: a cancel of it stops here.
-    fn ended(&mut self, scope: Scope, done: Step) -> Step {
+    fn absorb_cancel(&mut self, scope: Scope, done: Step) -> Step {
         match done {
             Err(Stop::Cancel(s)) if s == scope => {
                 self.each("after_cancel", |cb, t| cb.after_cancel(t, scope))
@@ -236,20 +243,20 @@ impl<'a> Run<'a> {
         mut call: impl FnMut(&mut dyn Callback, &mut Training) -> Step,
     ) -> Step {
         for cb in &mut self.callbacks {
-            call(&mut **cb, self.t).map_err(|stop| named(&**cb, event, stop))?;
+            call(&mut **cb, self.t).map_err(|stop| with_context(&**cb, event, stop))?;
         }
         Ok(())
     }
 }
 
 /// A failure with the callback and the event; a cancel as it is.
-fn named(callback: &dyn Callback, event: &'static str, stop: Stop) -> Stop {
+fn with_context(callback: &dyn Callback, event: &'static str, stop: Stop) -> Stop {
     match stop {
         Stop::Failed(e @ Error::NonFiniteLoss { .. }) => Stop::Failed(e),
-        Stop::Failed(source) => Stop::Failed(Error::Callback {
+        Stop::Failed(cause) => Stop::Failed(Error::Callback {
             callback: callback.name().to_owned(),
             event,
-            source: Box::new(source),
+            cause: Box::new(cause),
         }),
         cancel @ Stop::Cancel(_) => cancel,
     }

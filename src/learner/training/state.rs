@@ -1,7 +1,22 @@
 //! The state of a training: all that a callback may read or change.
 
 use super::stage::Stage;
-use crate::{sys, learner::{History, StopHandle, files::weights, record::{progress::Shown, recorder::number}}, data::DataLoaders, error::{Error, Result}, loss::Loss, metric::Metric, model::Model, optim::Optimizer, sample::Split, seed::Seed};
+use crate::{
+    data::DataLoaders,
+    error::{Error, Result},
+    learner::{
+        History, StopHandle,
+        files::weights,
+        record::{progress::Shown, recorder::number},
+    },
+    loss::Loss,
+    metric::Metric,
+    model::Model,
+    optim::Optimizer,
+    sample::Split,
+    seed::Seed,
+    sys,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
@@ -101,14 +116,14 @@ impl Position {
 
     /// How much of the fit is done, from 0 to 1: what schedules are a function of.
     #[must_use]
-    pub fn done(&self) -> f64 {
+    pub fn progress(&self) -> f64 {
         let batches = self.batches.max(1) as f64;
         (self.epoch as f64 + self.batch as f64 / batches) / self.epochs.max(1) as f64
     }
 
     /// Whether this is training, not validation.
     #[must_use]
-    pub fn training(&self) -> bool {
+    pub fn is_training(&self) -> bool {
         self.split == Split::Train
     }
 }
@@ -198,14 +213,14 @@ impl Training {
     /// Whether this fit goes on from a checkpoint; for `before_fit`, where a callback would otherwise
     /// begin anew.
     #[must_use]
-    pub fn resumed(&self) -> bool {
+    pub fn is_resumed(&self) -> bool {
         self.resumed
     }
 
     /// The share of the time of this part of the epoch so far, from 0 to 1, in which the training
     /// waited for data.
     #[must_use]
-    pub fn waiting(&self) -> f64 {
+    pub fn data_wait_fraction(&self) -> f64 {
         let all = self.clock.began.elapsed().as_secs_f64();
         if all > 0.0 { (self.clock.waited.as_secs_f64() / all).min(1.0) } else { 0.0 }
     }

@@ -21,7 +21,7 @@ use std::sync::{
 ///     watcher.stop(); // Enter ends the training
 /// });
 /// learn.fine_tune(10)?;
-/// if stop.requested() {
+/// if stop.is_requested() {
 ///     learn.save("stopped")?;
 /// }
 /// # Ok(()) }
@@ -37,7 +37,7 @@ impl StopHandle {
 
     /// Whether a stop was requested.
     #[must_use]
-    pub fn requested(&self) -> bool {
+    pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 

@@ -1,6 +1,6 @@
 //! With what a model was trained, and where.
 
-use crate::{sys, data::DataLoader, learner::Learner, sample::Task};
+use crate::{data::DataLoader, learner::Learner, sample::Task, sys};
 use std::{
     env::consts::{ARCH, OS},
     fmt::Debug,
@@ -35,7 +35,7 @@ pub(super) fn configuration(learn: &mut Learner) -> Vec<(String, String)> {
         some.map(|p| p.tensor.numel()).sum()
     };
     let side = |loader: &DataLoader| {
-        format!("{} items, batches of {}", grouped(loader.len()), loader.batch_size())
+        format!("{} items, batches of {}", grouped(loader.len()), loader.bs())
     };
     let task = match dls.task() {
         Task::Category { vocab } => format!("one of {} categories", vocab.len()),

@@ -1,7 +1,17 @@
 //! The worst mistakes with their pictures.
 
-use super::super::{figure::photo_url, grid::fitted, html::escaped, seen::{seen, words}};
-use crate::{data::DataLoader, error::Result, interpret::Interpretation, sample::{Target, Task}};
+use super::super::{
+    figure::photo_url,
+    grid::fitted,
+    html::escaped,
+    seen::{seen, words},
+};
+use crate::{
+    data::DataLoader,
+    error::Result,
+    interpret::Interpretation,
+    sample::{Target, Task},
+};
 
 /// The larger side of a picture, in pixels.
 const SIDE: u32 = 224;

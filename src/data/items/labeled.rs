@@ -1,0 +1,98 @@
+//! Items with their images and targets: the data set of a `DataBlock`.
+
+use super::source::{ImageBlock, ImageSource};
+use crate::{
+    data::{dataset::Dataset, target::category::TargetBlock},
+    error::{Error, Result},
+    sample::{Sample, Target, Task},
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// Reads something from an item.
+pub(in crate::data) type Get<I, T> = Arc<dyn Fn(&I) -> Result<T> + Send + Sync>;
+
+/// The data set of a [`DataBlock`](crate::data::DataBlock): items of any type, their targets, and how to
+/// find their images.
+pub(in crate::data) struct Items<I> {
+    pub(in crate::data) input: ImageBlock,
+    pub(in crate::data) items: Vec<I>,
+    pub(in crate::data) get_x: Get<I, ImageSource>,
+    /// One for each item.
+    pub(in crate::data) targets: Vec<Target>,
+    pub(in crate::data) task: Task,
+}
+
+/// What item `index` is called.
+pub(in crate::data) fn name_of<I>(
+    items: &[I],
+    get_x: &Get<I, ImageSource>,
+    index: usize,
+) -> String {
+    match get_x(&items[index]) {
+        Ok(ImageSource::File(path)) => path.display().to_string(),
+        _ => format!("item {index}"),
+    }
+}
+
+impl<I: Send + Sync> Dataset for Items<I> {
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample> {
+        let source = (self.get_x)(&self.items[index])?;
+        let image = match &source {
+            ImageSource::File(_) => self.input.open(&source, ""),
+            source => self.input.open(source, &self.name(index)),
+        }?;
+        Ok(Sample { image, target: self.targets[index].clone() })
+    }
+
+    fn name(&self, index: usize) -> String {
+        name_of(&self.items, &self.get_x, index)
+    }
+
+    fn task(&self) -> Task {
+        self.task.clone()
+    }
+
+    fn target(&self, index: usize) -> Result<Target> {
+        Ok(self.targets[index].clone())
+    }
+
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        match (self.get_x)(&self.items[index]) {
+            Ok(ImageSource::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    fn decoding(&self) -> String {
+        format!("{:?}", self.input)
+    }
+}
+
+/// The label of an item. An error of the caller's own gets the item's name.
+pub(in crate::data) fn label_of<I, L>(
+    items: &[I],
+    get_x: &Get<I, ImageSource>,
+    get_y: &Get<I, L>,
+    i: usize,
+) -> Result<L> {
+    get_y(&items[i]).map_err(|e| match e {
+        e @ Error::Label { .. } => e,
+        e => Error::transform(&format_args!("get_y"), name_of(items, get_x, i))(e),
+    })
+}
+
+/// The target of a label, with the item's name in the error.
+pub(in crate::data) fn encode<Y: TargetBlock>(
+    target: &Y,
+    label: &Y::Label,
+    name: impl FnOnce() -> String,
+) -> Result<Target> {
+    target.encode(label).map_err(|e| match e {
+        Error::Label { why, .. } => Error::Label { item: name(), why },
+        e => e,
+    })
+}

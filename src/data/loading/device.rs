@@ -1,0 +1,27 @@
+//! Copies to the device.
+
+use crate::{error::Result, sys};
+use tch::{Device, Tensor};
+
+/// Bytes on `device`, copied without waiting where that is possible.
+pub(super) fn bytes_on(bytes: &[u8], shape: &[i64], device: Device) -> Result<Tensor> {
+    match device {
+        Device::Cuda(_) => {
+            let pinned = sys::pinned_bytes(bytes, shape, device)?;
+            Ok(pinned.f_to_device_(device, pinned.kind(), true, false)?)
+        }
+        device => Ok(Tensor::f_from_slice(bytes)?.f_view(shape)?.f_to_device(device)?),
+    }
+}
+
+/// A tensor on `device`, copied without waiting where that is possible.
+pub(super) fn move_to(x: Tensor, device: Device) -> Result<Tensor> {
+    match device {
+        Device::Cpu => Ok(x),
+        Device::Cuda(_) => {
+            let kind = x.kind();
+            Ok(x.f_pin_memory(device)?.f_to_device_(device, kind, true, false)?)
+        }
+        device => Ok(x.f_to_device(device)?),
+    }
+}

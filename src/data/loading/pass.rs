@@ -1,0 +1,62 @@
+//! One pass over a data set: what all its batches share.
+
+use super::{
+    buffers::Buffers,
+    skip::{OnError, Skipped},
+};
+use crate::{
+    data::{cache::presized::Presized, dataset::Dataset},
+    error::{Error, Result},
+    sample::{Sample, Split, Task},
+    seed::{Seed, Stream},
+    transform::{BatchTransform, ItemTransform},
+};
+use std::sync::Arc;
+
+/// What all batches of a pass share.
+pub(in crate::data) struct Pass {
+    pub(in crate::data) dataset: Arc<dyn Dataset>,
+    pub(in crate::data) item_tfms: Arc<[Arc<dyn ItemTransform>]>,
+    pub(in crate::data) batch_tfms: Arc<[Arc<dyn BatchTransform>]>,
+    pub(in crate::data) presized: Option<Presized>,
+    pub(in crate::data) split: Split,
+    pub(in crate::data) seed: Seed,
+    pub(in crate::data) pass: u64,
+    pub(in crate::data) task: Task,
+    pub(in crate::data) on_error: OnError,
+    pub(in crate::data) skipped: Arc<Skipped>,
+    /// Whether the batch transforms are carried out on the workers, not on a device.
+    pub(in crate::data) on_workers: bool,
+    pub(in crate::data) buffers: Arc<Buffers>,
+}
+
+/// One use of an item.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::data) struct Draw {
+    pub(in crate::data) item: usize,
+    /// 0 where an item comes first in a pass; counts where it is drawn again, so that it is
+    /// transformed differently each time.
+    pub(in crate::data) again: u32,
+}
+
+impl Pass {
+    /// The sample of an item, transformed.
+    pub(in crate::data) fn sample(&self, draw: Draw) -> Result<Sample> {
+        let sample = match &self.presized {
+            Some(presized) => presized.get(&*self.dataset, draw.item, self.split)?,
+            None => self.dataset.get(draw.item)?,
+        };
+        self.transform(sample, draw)
+    }
+
+    fn transform(&self, mut sample: Sample, draw: Draw) -> Result<Sample> {
+        let pass = self.pass | u64::from(draw.again) << 40;
+        let mut rng = self.seed.rng(Stream::Item { pass, index: draw.item as u64 });
+        for tfm in &*self.item_tfms {
+            sample = tfm
+                .apply(sample, self.split, &mut rng)
+                .map_err(Error::transform(tfm, self.dataset.name(draw.item)))?;
+        }
+        Ok(sample)
+    }
+}

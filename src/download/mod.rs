@@ -1,0 +1,16 @@
+//! Files from the network, and the data sets and archives among them.
+
+mod datasets;
+mod exchange;
+mod fastai_home;
+mod file;
+mod part;
+mod unpack;
+mod untar;
+
+pub use {
+    datasets::URLs,
+    fastai_home::fastai_path,
+    file::{Download, hash_in_name, offline_by_environment, sha256_of},
+    untar::{UntarData, untar_data},
+};

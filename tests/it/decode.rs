@@ -1,0 +1,122 @@
+//! Pictures of all kinds, written and read by Pillow 13: the pixels are those of its `convert`.
+
+use finetune::{
+    Error,
+    image::{Decode, inspect, promised_format},
+};
+use std::{fs, path::Path};
+
+fn file(name: &str) -> Vec<u8> {
+    fs::read(Path::new("tests/pillow").join(name)).unwrap()
+}
+
+/// The first pixels of a file in RGB, every `step`th of a row.
+fn pixels(name: &str, row: usize, step: usize) -> Vec<[u8; 3]> {
+    let image = Decode::new().read(&file(name), name).unwrap();
+    let row = &image.pixels()[row * image.width() as usize * 3..][..image.width() as usize * 3];
+    row.chunks_exact(3).step_by(step).map(|p| [p[0], p[1], p[2]]).collect()
+}
+
+fn gray(name: &str) -> Vec<u8> {
+    pixels(name, 0, 1).iter().map(|p| p[0]).collect()
+}
+
+#[test]
+fn alpha_is_dropped_and_palettes_are_looked_up() {
+    assert_eq!(pixels("rgba.png", 0, 1), [[200, 100, 50], [200, 100, 50], [10, 20, 30]]);
+    assert_eq!(pixels("la.png", 0, 1), [[200; 3], [100; 3]]);
+    let palette = [[255, 0, 0], [0, 255, 0], [0, 0, 255]];
+    assert_eq!(pixels("pt.png", 0, 1), palette);
+    assert_eq!(pixels("pt.gif", 0, 1), palette);
+    assert_eq!(gray("b1.png"), [0, 255, 255, 0]);
+}
+
+#[test]
+fn the_upper_eight_of_sixteen_bits_are_taken() {
+    // The values are 0 1 127 128 255 256 257 511 32767 32768 65280 65535.
+    let upper = [0, 0, 0, 0, 0, 1, 1, 1, 127, 128, 255, 255];
+    for name in ["rgb16.png", "rgba16.png", "la16.png"] {
+        assert_eq!(gray(name), upper, "{name}");
+    }
+    // Pillow cuts plain gray off at 255: 0 1 127 128 255 255 255 ... We treat all alike.
+    assert_eq!(gray("g16.png"), upper);
+    assert_eq!(gray("g16.tif"), upper);
+}
+
+#[test]
+fn gray_is_weighted_as_pillow_weights_it() {
+    let image = Decode::new().channels(1).read(&file("rgb.png"), "rgb.png").unwrap();
+    assert_eq!(image.pixels(), [76, 150, 29, 130, 255, 2]);
+    let image = Decode::new().channels(1).read(&file("g16.png"), "g16.png").unwrap();
+    assert_eq!(image.pixels().len(), 12);
+}
+
+#[test]
+fn the_colors_of_printing_become_rgb() {
+    let wanted = [
+        [255, 255, 255],
+        [0, 255, 255],
+        [255, 0, 255],
+        [255, 255, 0],
+        [0, 0, 0],
+        [149, 197, 221],
+        [159, 36, 146],
+        [63, 63, 63],
+    ];
+    for name in ["cmyk.jpg", "cmyk.tif"] {
+        let found: Vec<_> = pixels(name, 8, 16);
+        let far = found.iter().flatten().zip(wanted.iter().flatten());
+        let far = far.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(far <= 2, "{name}: {found:?}");
+        assert!(inspect(&file(name), 1 << 20).unwrap().cmyk, "{name}");
+    }
+}
+
+#[test]
+fn exif_turns_a_picture_unless_told_not_to() {
+    let bytes = file("turned.jpg");
+    let upright = Decode::new().read(&bytes, "").unwrap();
+    assert_eq!((upright.width(), upright.height()), (16, 24));
+    let pixel = |x: usize, y: usize| upright.pixels()[(y * 16 + x) * 3..][..3].to_vec();
+    assert!(pixel(13, 2)[0] > 200 && pixel(2, 21)[2] > 200, "turned the wrong way");
+    let as_stored = Decode::new().orient(false).read(&bytes, "").unwrap();
+    assert_eq!((as_stored.width(), as_stored.height()), (24, 16));
+}
+
+#[test]
+fn the_first_frame_counts_and_files_say_what_they_are() {
+    for name in ["moves.gif", "moves.png", "moves.webp"] {
+        assert_eq!(pixels(name, 20, 40), [[0; 3]], "{name}");
+        assert!(inspect(&file(name), 1 << 20).unwrap().animated, "{name}");
+    }
+    for (name, format) in [("pt.gif", "gif"), ("pt.png", "png"), ("cmyk.jpg", "jpeg")] {
+        let facts = inspect(&file(name), 1 << 20).unwrap();
+        assert_eq!((facts.format, facts.animated), (format, false), "{name}");
+        assert_eq!(promised_format(Path::new(name)), Some(format));
+    }
+    assert!(inspect(&file("turned.jpg"), 1 << 20).unwrap().turned);
+    assert!(inspect(&file("g16.tif"), 1 << 20).unwrap().deep);
+    assert!(!inspect(&file("b1.png"), 1 << 20).unwrap().deep);
+    assert_eq!(promised_format(Path::new("a.JPG")), promised_format(Path::new("a.jfif")));
+    assert_eq!(promised_format(Path::new("notes.txt")), None);
+    assert!(inspect(b"no picture", 1 << 20).is_err());
+}
+
+#[test]
+fn a_jpeg_that_is_broken_off_is_an_error_wherever_it_breaks() {
+    let bytes = file("turned.jpg");
+    for keep in 0..bytes.len() {
+        let e = Decode::new().read(&bytes[..keep], "photo.jpg").unwrap_err();
+        assert!(matches!(&e, Error::Image { item, .. } if item == "photo.jpg"), "{keep}: {e}");
+    }
+    // What follows the end does not matter.
+    Decode::new().read(&[&bytes[..], b"a remark"].concat(), "").unwrap();
+}
+
+#[test]
+fn too_many_pixels_are_refused_before_memory_is_taken() {
+    let bytes = file("cmyk.jpg"); // 128x16
+    Decode::new().max_pixels(128 * 16).read(&bytes, "").unwrap();
+    let e = Decode::new().max_pixels(128 * 16 - 1).read(&bytes, "").unwrap_err();
+    assert!(e.to_string().contains("limit of 2047"), "{e}");
+}

@@ -1,0 +1,33 @@
+//! The tests that go the way of a user, one module for each subject.
+//!
+//! One program, so that libtorch is linked once. Tests that need a process of their own are started by the module that
+//! they belong to; those that compare whole trainings bit for bit are in `tests/exact`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+
+mod bad_files;
+mod blocks;
+mod cache;
+mod check;
+mod decode;
+mod download;
+mod fit;
+#[cfg(feature = "show")]
+mod guide;
+mod hostile;
+mod interpret;
+mod loader;
+mod pets;
+#[cfg(feature = "show")]
+mod pictures;
+mod plan;
+mod pretrained;
+mod pth;
+mod served;
+mod server;
+#[cfg(feature = "show")]
+mod show;
+mod structure;
+mod texts;
+mod untar;
+mod walkthrough;

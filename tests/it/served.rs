@@ -1,0 +1,316 @@
+//! Exported models and checkpoints: what is served is what was trained, and what does not fit is
+//! refused whole.
+
+use super::pets::{BREEDS, first_of, photos};
+use finetune::{
+    data::ImageSource,
+    format::{read_safetensors, write_safetensors},
+    learner::Learner,
+    model::resnet34,
+    prelude::*,
+    sample::Sample,
+    seed::Rng,
+    transform::{ItemTransform, Normalize},
+};
+use serde_json::{Value, json};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+use tch::Kind;
+
+fn block(breeds: &'static [&'static str]) -> DataBlock<CategoryBlock> {
+    DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(first_of(breeds, 6))
+        .splitter(RandomSplitter::new(0.3).seed(1))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$").unwrap()))
+        .item_tfms(Resize::new(72))
+        .batch_tfms(aug_transforms().size(64))
+        .bs(4)
+        .num_workers(0)
+        .device(Device::Cpu)
+}
+
+fn learner(
+    breeds: &'static [&'static str],
+    arch: finetune::model::Arch,
+    folder: &Path,
+) -> Result<Learner> {
+    let dls = block(breeds).dataloaders(photos())?;
+    Ok(vision_learner(dls, arch).pretrained(false).build()?.quiet().model_dir(folder))
+}
+
+#[test]
+fn a_predictor_can_be_sent_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Predictor>();
+}
+
+/// How many threads this process has.
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+#[ignore = "the other half of the next test, in a process of its own"]
+#[cfg(target_os = "linux")]
+fn server_of_one() {
+    tch::set_num_threads(1); // libtorch's own
+    let before = threads();
+    let served = Predictor::load(env::var("SERVED").unwrap(), Device::Cpu).unwrap();
+    let answer = served.predict(first_of(&BREEDS, 6)(&photos()).unwrap().remove(0)).unwrap();
+    assert_eq!(answer.probs.len(), 3);
+    assert_eq!(threads(), before);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn serving_starts_no_threads() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pets.safetensors");
+    learner(&BREEDS, resnet18(), folder.path())?.export(&file)?;
+    let out = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "served::server_of_one", "--ignored"])
+        .env("SERVED", &file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_is_served_is_what_was_trained() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut learn = learner(&BREEDS, resnet18(), folder.path())?;
+    learn.fit_one_cycle(1, 1e-3)?;
+    let file = folder.path().join("pets.safetensors");
+    learn.export(&file)?;
+    let served = Predictor::load(&file, Device::Cpu)?.batch_size(4);
+    let some = first_of(&BREEDS, 6)(&photos())?;
+    let expected: Vec<_> = some.iter().map(|p| learn.predict(p)).collect::<Result<_>>()?;
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+
+    // Paths, bytes, decoded images and tensors are the same pictures.
+    let batch = served.predict_batch(&some)?;
+    assert_eq!(batch.len(), 18);
+    for (a, b) in batch.iter().zip(&expected) {
+        assert!(close(&a.probs, &b.probs), "{a:?} {b:?}");
+        assert_eq!(a.label, b.label);
+    }
+    let bytes = fs::read(&some[0]).unwrap();
+    let image = ImageBlock::rgb().open(&bytes.clone().into(), "bytes")?;
+    let mixed: [ImageSource; 3] = [(&some[0]).into(), bytes.into(), image.clone().into()];
+    for answer in served.predict_batch(mixed)? {
+        assert!(close(&answer.probs, &expected[0].probs));
+    }
+    let (w, h) = (i64::from(image.width()), i64::from(image.height()));
+    let tensor = Tensor::from_slice(&image.into_pixels()).view([1, h, w, 3]).permute([0, 3, 1, 2]);
+    assert!(close(&served.predict_tensor(&tensor)?[0].probs, &expected[0].probs));
+    let ready = learn.dls().valid().one_batch()?.x;
+    let ready = served.predict_tensor(&ready)?;
+    assert!(close(&ready[0].probs, &learn.get_preds()?.preds.row(0).to_vec()));
+
+    let top = batch[0].top_k(2);
+    assert_eq!(top.len(), 2);
+    assert_eq!(top[0], (batch[0].label.clone(), batch[0].probs[batch[0].index]));
+    assert!(top[0].1 >= top[1].1);
+    assert_eq!(batch[0].top_k(9).len(), 3);
+
+    // Whoever may read new files may read this one.
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    let permissions = |file: &Path| fs::metadata(file).unwrap().permissions();
+    assert_eq!(permissions(&file), permissions(&plain));
+
+    // From memory and on another thread.
+    let served = Predictor::from_bytes(&fs::read(&file).unwrap(), Device::Cpu)?;
+    let photo = some[0].clone();
+    let answer = thread::spawn(move || served.predict(photo).unwrap()).join().unwrap();
+    assert!(close(&answer.probs, &expected[0].probs));
+    let served = Predictor::load(&file, Device::Cpu)?;
+    assert!(served.predict_batch(Vec::<PathBuf>::new())?.is_empty());
+    let e = served.predict("absent.jpg").unwrap_err().to_string();
+    assert!(e.contains("absent.jpg"), "{e}");
+    let e = served.predict(b"no image".to_vec()).unwrap_err().to_string();
+    assert!(e.contains("image 0"), "{e}");
+    let flat = Tensor::zeros([1, 5, 64, 64], (Kind::Float, Device::Cpu));
+    let e = served.predict_tensor(&flat).unwrap_err().to_string();
+    assert!(e.contains("[1, 5, 64, 64]"), "{e}");
+    Ok(())
+}
+
+/// Everything that a model can be asked for.
+fn weights(learn: &Learner) -> Vec<f64> {
+    let sum = |t: &Tensor| f64::try_from(t.to_kind(Kind::Double).abs().sum(None)).unwrap();
+    learn.model().state_dict().iter().map(|(_, t)| sum(t)).collect()
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut learn = learner(&BREEDS, resnet18(), folder.path())?;
+    learn.fit(1, 1e-3)?;
+    for name in ["small", "small.pth"] {
+        learn.save(name)?;
+        let mut deep = learner(&BREEDS, resnet34(), folder.path())?;
+        let before = weights(&deep);
+        let e = deep.load(name).unwrap_err().to_string();
+        assert!(e.contains(name) && e.contains("missing: layer1.2.bn1.bias"), "{e}");
+        assert_eq!(weights(&deep), before);
+
+        let mut two = learner(&["Abyssinian", "Bengal"], resnet18(), folder.path())?;
+        let before = weights(&two);
+        let e = two.load(name).unwrap_err().to_string();
+        assert!(e.contains("of another shape: head.8.weight is [3, 512] and not [2, 512]"), "{e}");
+        assert_eq!(weights(&two), before);
+        assert!(two.training_mut().opt.state().is_empty(), "nor is the optimizer's state");
+    }
+    // Weights alone name all that is wrong.
+    fs::remove_file(folder.path().join("small.opt.safetensors")).unwrap();
+    let e = learner(&BREEDS, resnet34(), folder.path())?.load("small").unwrap_err().to_string();
+    let first_and_last = ["missing: layer1.2.bn1.bias, ", ", layer4.2.conv2.weight"];
+    assert!(first_and_last.iter().all(|name| e.contains(name)), "{e}");
+    assert_eq!(e.matches(".running_var").count(), 16, "every name: {e}");
+    let mut small = learner(&BREEDS, resnet18(), folder.path())?;
+    learner(&BREEDS, resnet34(), folder.path())?.save("deep")?;
+    fs::remove_file(folder.path().join("deep.opt.safetensors")).unwrap();
+    let e = small.load("deep").unwrap_err().to_string();
+    assert!(e.contains("unexpected: layer1.2.bn1.bias"), "{e}");
+    // All three at once.
+    learn.save("small")?;
+    let file = folder.path().join("small.safetensors");
+    let (mut state, about) = read_safetensors(&file)?;
+    state.retain(|(name, _)| name != "conv1.weight");
+    state.push(("conv9.weight".into(), Tensor::from(1_f32)));
+    write_safetensors(&file, &state, Some(about))?;
+    let mut two = learner(&["Abyssinian", "Bengal"], resnet18(), folder.path())?;
+    let before = weights(&two);
+    let e = two.load("small").unwrap_err().to_string();
+    let said = "missing: conv1.weight; unexpected: conv9.weight; of another shape: head.8.weight is \
+                [3, 512] and not [2, 512]";
+    assert!(e.contains(said), "{e}");
+    assert_eq!(weights(&two), before);
+    // Where only the optimizer's state does not fit, the weights stay too.
+    learn.save("small")?;
+    let file = folder.path().join("small.opt.safetensors");
+    let (mut state, about) = read_safetensors(&file)?;
+    state.pop();
+    write_safetensors(&file, &state, Some(about))?;
+    let before = weights(&small);
+    let e = small.load("small").unwrap_err().to_string();
+    assert!(e.contains("small.opt.safetensors"), "{e}");
+    assert_eq!(weights(&small), before);
+    assert!(small.training_mut().opt.state().is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_file_of_another_version_or_with_a_strange_transform_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let learn = learner(&BREEDS, resnet18(), folder.path())?;
+    let file = folder.path().join("pets.safetensors");
+    learn.export(&file)?;
+    let (state, about) = read_safetensors(&file)?;
+    let rewritten = |change: &dyn Fn(&mut finetune::format::Metadata)| {
+        let mut about = about.clone();
+        change(&mut about);
+        write_safetensors(&file, &state, Some(about)).unwrap();
+        Predictor::load(&file, Device::Cpu).unwrap_err().to_string()
+    };
+    let edit = |from: &'static str, to: &'static str| {
+        move |about: &mut finetune::format::Metadata| {
+            let export = about.get_mut("export").unwrap();
+            assert!(export.contains(from), "{export}");
+            *export = export.replacen(from, to, 1);
+        }
+    };
+    let e = rewritten(&|about| drop(about.insert("finetune".into(), "99".into())));
+    assert!(e.contains("version 99"), "{e}");
+    let e = rewritten(&|about| drop(about.remove("export")));
+    assert!(e.contains("not written by `export`"), "{e}");
+    let e = rewritten(&edit("\"transform\":\"resize\"", "\"transform\":\"sparkle\""));
+    assert!(e.contains("sparkle"), "{e}");
+    let e = rewritten(&edit("resnet18", "resnet9000"));
+    assert!(e.contains("resnet9000"), "{e}");
+    let e = rewritten(&edit("resnet18", "resnet34"));
+    assert!(e.contains("missing: layer"), "{e}");
+    let e = rewritten(&edit("\"n_out\":3", "\"n_out\":4"));
+    assert!(e.contains("head.8.weight is [3, 512] and not [4, 512]"), "{e}");
+    let e = rewritten(&edit("\"n_out\":3", "\"n_out\":9000000000000"));
+    assert!(e.contains("larger model"), "{e}");
+    // Described in another form of JSON, by many small layers, with pictures beyond any memory.
+    let set = |at: &'static str, to: Value| {
+        move |about: &mut finetune::format::Metadata| {
+            let export = about.get_mut("export").unwrap();
+            let mut all: Value = serde_json::from_str(export).unwrap();
+            *all.pointer_mut(at).unwrap() = to.clone();
+            *export = all.to_string();
+        }
+    };
+    let e = rewritten(&set("/arch/head", json!([[9_000_000_000_i64]])));
+    assert!(e.contains("larger model"), "{e}");
+    let e = rewritten(&set("/arch/head/lin_ftrs", json!(vec![1; 100_000])));
+    assert!(e.contains("larger model"), "{e}");
+    let e = rewritten(&set("/arch/head", json!(null)));
+    assert!(e.contains("missing: fc.bias, fc.weight"), "{e}");
+    let e = rewritten(&set("/arch/n_in", json!(1_i64 << 40)));
+    assert!(e.contains("larger model"), "{e}");
+    let e = rewritten(&set("/item_tfms/0/width", json!(u32::MAX)));
+    assert!(e.contains("too large"), "{e}");
+    let e = rewritten(&edit("\"Bengal\",", ""));
+    assert!(e.contains("3 outputs for a vocabulary of 2"), "{e}");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(Predictor::load(&file, Device::Cpu).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_says_what_it_is_of_and_another_version_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let dls = block(&BREEDS).batch_tfms(Normalize::imagenet()).dataloaders(photos())?;
+    let learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();
+    let mut learn = learn.model_dir(folder.path());
+    learn.save("stage")?;
+    let file = folder.path().join("stage.safetensors");
+    let (state, mut about) = read_safetensors(&file)?;
+    let said = |key: &str| serde_json::from_str::<Value>(&about[key]).unwrap();
+    assert_eq!(said("arch")["arch"], "resnet18");
+    assert_eq!(said("task")["vocab"], json!(&BREEDS));
+    assert_eq!(said("item_tfms")[0]["transform"], "resize");
+    let batch = said("batch_tfms").to_string();
+    assert!(batch.contains("normalize") && batch.contains("0.485"), "{batch}");
+    about.insert("finetune".into(), "99".into());
+    write_safetensors(&file, &state, Some(about))?;
+    let before = weights(&learn);
+    let e = learn.load("stage").unwrap_err().to_string();
+    assert!(e.contains("stage.safetensors") && e.contains("version 99"), "{e}");
+    assert_eq!(weights(&learn), before);
+    Ok(())
+}
+
+/// A transform that is code.
+#[derive(Debug)]
+struct Sparkle;
+
+impl ItemTransform for Sparkle {
+    fn apply(&self, sample: Sample, _: finetune::sample::Split, _: &mut Rng) -> Result<Sample> {
+        Ok(sample)
+    }
+}
+
+#[test]
+fn a_transform_of_the_users_is_named_when_it_cannot_be_exported() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let dls = block(&BREEDS).item_tfms(Sparkle).dataloaders(photos())?;
+    let learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();
+    let file = folder.path().join("pets.safetensors");
+    let e = learn.export(&file).unwrap_err().to_string();
+    assert!(e.contains("Sparkle"), "{e}");
+    assert!(!file.exists());
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! Text that people read, kept as it is: what changes here should change on purpose.
+//! `INSTA_UPDATE=always cargo test --test it texts` takes the new text.
+
+use super::pets::photos;
+use finetune::{
+    Error,
+    data::{Cache, LoaderOptions},
+    learner::{LrFinder, Predictions, Progress, Steps},
+    prelude::*,
+    sample::{Target, Task},
+};
+use ndarray::Array2;
+use regex::Regex;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+fn unsized_pets() -> Result<DataBlock<CategoryBlock>> {
+    Ok(DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(|folder: &std::path::Path| {
+            Ok(get_image_files(folder)?.into_iter().step_by(6).collect())
+        })
+        .splitter(RandomSplitter::new(0.2).seed(42))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
+        .bs(8)
+        .num_workers(0)
+        .device(Device::Cpu))
+}
+
+fn pets() -> Result<DataBlock<CategoryBlock>> {
+    Ok(unsized_pets()?.item_tfms(Resize::new(48)).batch_tfms(aug_transforms().size(32)))
+}
+
+/// Without the place of this copy.
+fn placeless(text: &str) -> String {
+    text.replace(&format!("{}/", env!("CARGO_MANIFEST_DIR")), "")
+}
+
+#[test]
+fn summary() -> Result<()> {
+    insta::assert_snapshot!(placeless(&pets()?.summary(photos())?));
+    Ok(())
+}
+
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn table_of_epochs() -> Result<()> {
+    let written = Written::default();
+    let dls = pets()?.dataloaders(photos())?;
+    let learner = vision_learner(dls, resnet18()).pretrained(false).metric(accuracy()).build()?;
+    let mut learn = learner.progress(Progress::to_writer(written.clone()));
+    learn.fit_one_cycle(2, 1e-4)?;
+    // Values differ from processor to processor; columns do not.
+    let numbers = written.text().replace(|c: char| c.is_ascii_digit(), "0");
+    insta::assert_snapshot!(numbers);
+    Ok(())
+}
+
+/// What a log shows within a fit, a validation and a sweep. The cache fills in the first epoch.
+#[test]
+fn lines_of_a_log() -> Result<()> {
+    let (table, log) = (Written::default(), Written::default());
+    let lines = Progress::to_writer(table.clone()).steps(Steps::Lines(Duration::ZERO));
+    let dls = pets()?.cache(Cache::memory(64 << 20)).dataloaders(photos())?;
+    let dls = dls.with(LoaderOptions::new().val_bs(3))?;
+    let learner = vision_learner(dls, resnet18()).pretrained(false).build()?;
+    let mut learn = learner.progress(lines.log_to(log.clone()));
+    learn.fit_one_cycle(2, 1e-4)?;
+    learn.validate()?;
+    let _curve = learn.lr_find_with(LrFinder::new().steps(4))?;
+    // Losses and times differ from processor to processor, and so does whether data is waited for.
+    let text = [
+        (r"loss (\d+\.\d+|NaN)", "loss 0.0000"),
+        (r"\d+\.\d+/s", "0.00/s"),
+        (r"\d\d:\d\d left", "00:00 left"),
+        (r", waits \d+ % for data", ""),
+    ]
+    .iter()
+    .fold(log.text(), |text, (number, zero)| {
+        Regex::new(number).unwrap().replace_all(&text, *zero).into_owned()
+    });
+    insta::assert_snapshot!(text);
+    assert_eq!(table.text().lines().filter(|l| l.starts_with(['0', '1'])).count(), 2);
+    Ok(())
+}
+
+/// `Steps::Hidden` leaves the table alone, and a quiet learner not even that.
+#[test]
+fn quiet() -> Result<()> {
+    let (table, log) = (Written::default(), Written::default());
+    let hidden = Progress::to_writer(table.clone()).steps(Steps::Hidden).log_to(log.clone());
+    let dls = pets()?.dataloaders(photos())?;
+    let learner = vision_learner(dls, resnet18()).pretrained(false).build()?;
+    let mut learn = learner.progress(hidden);
+    learn.fit_one_cycle(1, 1e-4)?;
+    assert_eq!((table.text().lines().count(), log.text()), (2, String::new()));
+    let shown = table.text();
+    let mut learn = learn.quiet();
+    learn.fit_one_cycle(1, 1e-4)?;
+    assert_eq!((table.text(), log.text()), (shown, String::new()));
+    Ok(())
+}
+
+fn interpreted() -> Result<ClassificationInterpretation> {
+    let vocab: Vec<String> = ["Abyssinian", "Bengal", "beagle", "unseen"].map(str::to_owned).into();
+    let pairs = [(0, 0), (0, 0), (0, 1), (0, 1), (1, 1), (1, 1), (1, 0), (2, 2), (2, 2), (2, 2)];
+    let (targets, decoded) =
+        pairs.map(|(t, d)| (Target::Category(t), Target::Category(d))).into_iter().unzip();
+    let mut preds = Array2::from_elem((10, 4), 0.05);
+    for (i, (_, d)) in pairs.iter().enumerate() {
+        preds[(i, *d)] = 0.85 - i as f32 / 30.0;
+    }
+    let losses = (0..10).map(|i| (i * 7 % 10) as f32 / 3.0).collect();
+    let task = Task::Category { vocab: vocab.into() };
+    let items = (0..10).map(|i| i + 100).collect();
+    let p = Predictions::new(items, preds, targets, decoded, losses, task);
+    ClassificationInterpretation::from_predictions(p)
+}
+
+#[test]
+fn interpretation() -> Result<()> {
+    let interp = interpreted()?;
+    insta::assert_snapshot!("accuracy", interp.accuracy().to_string());
+    insta::assert_snapshot!("classification_report", interp.classification_report().to_string());
+    Ok(())
+}
+
+#[cfg(feature = "show")]
+#[test]
+fn tables() -> Result<()> {
+    let interp = interpreted()?;
+    let top = interp.as_ref().top_losses_table(3, |item| format!("photo_{item}.jpg"));
+    use finetune::learner::{EpochRow, History};
+    let row = |epoch, values: [f64; 3]| EpochRow {
+        epoch,
+        values: values.map(Some).to_vec(),
+        seconds: 61.2,
+    };
+    let names = ["train_loss", "valid_loss", "accuracy"].map(str::to_owned).to_vec();
+    let rows = vec![row(0, [1.25, 0.98, 0.61]), row(1, [0.75, 0.5, 0.8125])];
+    let mut history = History::default();
+    (history.names, history.rows) = (names, rows);
+    let all = [
+        ("per category", interp.table()),
+        ("most confused", interp.most_confused_table(1)),
+        ("calibration", interp.calibration(10).table()),
+        ("top losses", top),
+        ("report", interp.classification_report().table()),
+        ("epochs", history.table()),
+    ];
+    let text: String = all.iter().map(|(name, table)| format!("{name}\n{table}\n")).collect();
+    insta::assert_snapshot!(text);
+    insta::assert_snapshot!("table_html", interp.most_confused_table(1).html());
+    Ok(())
+}
+
+#[test]
+fn errors() -> Result<()> {
+    let said = |r: Result<()>| placeless(&r.unwrap_err().to_string());
+    let interp = interpreted()?;
+    let mut learn = {
+        let dls = pets()?.dataloaders(photos())?;
+        vision_learner(dls, resnet18()).pretrained(false).build()?.quiet()
+    };
+    let values = Predictions::new(
+        vec![0],
+        Array2::zeros((1, 1)),
+        vec![Target::Values(vec![1.0])],
+        vec![Target::Values(vec![1.0])],
+        vec![],
+        Task::Values { n: 1 },
+    );
+    let sizes = unsized_pets()?.dataloaders(photos())?.train().one_batch();
+    let diverged = Error::NonFiniteLoss { loss: f64::NAN, epoch: 2, batch: 17 };
+    let text = [
+        said(interp.roc("cow").map(drop)),
+        said(ClassificationInterpretation::from_predictions(values).map(drop)),
+        said(Err(diverged)),
+        said(learn.load("nowhere")),
+        said(learn.predict("nowhere.jpg").map(drop)),
+        said(pets()?.bs(500).dataloaders(photos()).map(drop)),
+        said(RegexLabeller::new("(").map(drop)),
+        said(sizes.map(drop)),
+    ]
+    .join("\n");
+    insta::assert_snapshot!(text);
+    Ok(())
+}
