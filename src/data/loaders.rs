@@ -1,7 +1,7 @@
 //! The two sides of a data set: training and validation.
 
 use super::{
-    cache::presized::{Presized, Store},
+    cache::{presized::Presized, store::Store},
     dataset::Dataset,
     items::test_items::TestItems,
     loading::{

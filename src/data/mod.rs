@@ -10,6 +10,7 @@ mod loading;
 mod split;
 mod summary;
 mod target;
+mod test_dl;
 
 pub use {
     block::DataBlock,

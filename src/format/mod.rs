@@ -19,5 +19,8 @@ pub use {
     value::Value,
 };
 
+/// What keeps a pickle from being read, for an error that names the file.
+type Why = String;
+
 /// Tensors by name.
 pub type StateDict = Vec<(String, tch::Tensor)>;

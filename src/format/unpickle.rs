@@ -8,9 +8,6 @@
 use super::globals::Global;
 use std::{collections::HashMap, rc::Rc};
 
-/// What keeps a pickle from being read, for an error that names the file.
-pub(super) type Why = String;
-
 /// More than any checkpoint needs, and what bounds the memory for one: some 300 MB.
 const MAX_STEPS: usize = 4_000_000;
 const MAX_NODES: usize = 1_000_000;

@@ -2,7 +2,6 @@
 
 use super::{
     Defaults, History, MixedPrecision, Position, Precision, Progress, StopHandle, Training,
-    predict::predictor,
     record::{progress, recorder::Recorder},
     training::{callback::Callback, state},
 };
@@ -66,7 +65,7 @@ impl Learner {
             model_dir: PathBuf::from("models"),
             notes: BTreeMap::new(),
             resumed: false,
-            shown: progress::Shown::Fit,
+            run: state::Run::Fit,
             plan: VecDeque::new(),
             unread: vec![],
             clock: state::Clock::new(),
@@ -241,17 +240,6 @@ impl Learner {
     /// then.
     pub fn load(&mut self, name: &str) -> Result<()> {
         self.training.load(name, true)
-    }
-
-    /// Writes one file that [`Predictor::load`] reads: weights, vocabulary and preparation of images, as
-    /// data.
-    ///
-    /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if the model or a transform cannot be described as data;
-    /// [`Error::Io`](crate::Error::Io) naming
-    /// the file.
-    pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
-        predictor::export(&self.training, path.as_ref())
     }
 
     pub(crate) fn set_seed(&mut self, seed: Seed) {

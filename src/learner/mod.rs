@@ -24,5 +24,5 @@ pub use {
 };
 
 #[cfg(feature = "dashboard")]
-pub(crate) use record::progress::{time, waits};
-pub(crate) use record::recorder::number as recorder_number;
+pub(crate) use record::{duration::time, progress::waits};
+pub(crate) use record::history::number as recorder_number;

@@ -8,6 +8,7 @@ mod lr;
 mod optimizer;
 mod qhadam;
 mod radam;
+mod ranger;
 mod rms_prop;
 mod rule;
 mod scaler;
@@ -19,11 +20,11 @@ pub use {
     adam::Adam,
     lamb::Lamb,
     larc::Larc,
-    lookahead::ranger,
     lr::Lr,
     optimizer::Optimizer,
     qhadam::QhAdam,
     radam::RAdam,
+    ranger::ranger,
     rms_prop::RmsProp,
     rule::{Rule, StepGroup},
     scaler::{GradScaler, ScalerState},

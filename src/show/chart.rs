@@ -1,7 +1,6 @@
 //! Charts of lines, points and bars.
 
 use super::{
-    Figure,
     axis::{Axis, short},
     font::{
         BLACK, LARGE, PALETTE, Rgb, SMALL, UNITS, at, drawing, fit, font, px, rgb, text, width,
@@ -188,12 +187,6 @@ impl Chart {
         let points = points.into_iter().collect();
         self.series.push(Series { name: name.into(), points, kind });
         self
-    }
-
-    /// The chart as a figure.
-    #[must_use]
-    pub fn figure(self) -> Figure {
-        self.into()
     }
 
     fn shown(&self, (x, y): (f64, f64)) -> bool {
@@ -405,22 +398,4 @@ fn key<B: DrawingBackend>(
 /// A thin line around marks.
 fn ring() -> ShapeStyle {
     rgb(BLACK).stroke_width(UNITS)
-}
-
-/// The graph of a function, drawn at 400 points.
-///
-/// ```
-/// use finetune::show::plot_function;
-/// let figure = plot_function("-log(x)", |x| -x.ln(), 0.01..=1.0);
-/// assert_eq!(figure.dimensions(), (800, 480));
-/// ```
-#[must_use]
-pub fn plot_function(
-    title: impl Into<String>,
-    f: impl Fn(f64) -> f64,
-    range: RangeInclusive<f64>,
-) -> Figure {
-    let (a, b) = range.into_inner();
-    let points = (0..400).map(|i| a + (b - a) * f64::from(i) / 399.0).map(|x| (x, f(x)));
-    Chart::new(title).x("x").line("", points).figure()
 }

@@ -1,6 +1,7 @@
 //! A picture that can be saved as PNG or SVG, or shown in a notebook.
 
 use super::{
+    canvas::{LARGEST, Placed},
     chart::Chart,
     font::{Rgb, UNITS, drawing, px, rgb},
     grid::Grid,
@@ -49,18 +50,6 @@ enum Content {
     Grid(Grid),
     Matrix(Matrix),
 }
-
-/// A picture at a place of a figure, in pixels: added after all else is drawn, as pixels or as an
-/// embedded PNG.
-#[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) x: u32,
-    pub(super) y: u32,
-    pub(super) picture: Image,
-}
-
-/// The largest side of a figure in pixels.
-pub(super) const LARGEST: u32 = 4096;
 
 impl Figure {
     /// Charts side by side, `columns` in a row.
@@ -303,4 +292,20 @@ pub(super) fn photo_url(picture: &Image) -> Result<String> {
 /// A picture as the address of itself, for SVG and HTML.
 pub(super) fn data_url(picture: &Image) -> Result<String> {
     Ok(format!("data:image/png;base64,{}", BASE64.encode(encode(picture)?)))
+}
+
+impl Chart {
+    /// The chart as a figure.
+    #[must_use]
+    pub fn figure(self) -> Figure {
+        self.into()
+    }
+}
+
+impl Grid {
+    /// The grid as a figure.
+    #[must_use]
+    pub fn figure(self) -> Figure {
+        self.into()
+    }
 }

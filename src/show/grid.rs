@@ -1,8 +1,7 @@
 //! Pictures in rows, each with lines of text above it.
 
 use super::{
-    Figure,
-    figure::{LARGEST, Placed},
+    canvas::{LARGEST, Placed},
     font::{
         BLACK, LARGE, NORMAL, RIGHT, Rgb, SMALL, UNITS, WRONG, drawing, fit, px, text,
         width as text_width,
@@ -102,12 +101,6 @@ impl Grid {
     pub fn side(mut self, side: u32) -> Self {
         self.side = side;
         self
-    }
-
-    /// The grid as a figure.
-    #[must_use]
-    pub fn figure(self) -> Figure {
-        self.into()
     }
 
     fn shape(&self) -> (u32, u32) {

@@ -2,6 +2,7 @@
 
 mod axis;
 mod batch;
+mod canvas;
 mod chart;
 mod figure;
 mod font;
@@ -12,6 +13,7 @@ mod interpret;
 mod lr_find;
 mod matrix;
 mod notebook;
+mod plot_function;
 mod recorder;
 mod report;
 mod results;
@@ -22,11 +24,12 @@ mod tables;
 mod terminal;
 
 pub use batch::{ShowBatch, show_images};
-pub use chart::{Chart, plot_function};
+pub use chart::Chart;
 pub use figure::Figure;
 pub use graph::ShowGraph;
 pub use grid::{Cell, Grid};
 pub use interpret::ConfusionPlot;
+pub use plot_function::plot_function;
 pub use recorder::plot_policy;
 pub use report::Report;
 pub use table::Table;

@@ -2,7 +2,7 @@
 
 use super::{
     BatchSpec, BatchTransform, Crop, Draw, Mode, Plan,
-    crop::sides,
+    size::sides,
     resized_crop::{Parts, parts},
 };
 use crate::{

@@ -23,9 +23,6 @@ pub(super) struct Levels {
     pub(super) shift: [f32; 3],
 }
 
-/// Pixels are worked on by this many at a time.
-pub(super) const LANES: usize = 32;
-
 /// Where some pixels of a row are, and then what they are.
 struct Block<const C: usize> {
     px: [f32; LANES],

@@ -11,6 +11,7 @@ mod draw;
 mod erase;
 mod execute;
 mod flip_item;
+mod geometry;
 mod item_fn;
 mod kernel;
 mod lighting;
@@ -18,29 +19,34 @@ mod matrix;
 mod normalize;
 mod pixels;
 mod plan;
+mod region;
+mod resampling;
 mod resize;
 mod resized_crop;
 mod sampling;
+mod size;
 mod spec;
 mod tensor;
 mod tone;
 mod warp;
 
 pub use {
-    affine::{Dihedral, Flip, Mode, Resampling, Rotate, Zoom},
+    affine::{Dihedral, Flip, Rotate, Zoom},
     augment::{Augment, aug_transforms},
     batch_crop::RandomResizedCropGpu,
     batch_fn::BatchFn,
     color::Color,
-    crop::{Crop, CropPad, RandomCrop},
+    crop::{CropPad, RandomCrop},
     draw::{Draw, DrawnValues},
-    erase::{Erased, Noise, RandomErasing},
+    erase::RandomErasing,
     flip_item::{DihedralItem, FlipItem},
     item_fn::ItemFn,
     lighting::{Brightness, Contrast, Hue, Saturation},
     matrix::Matrix,
     normalize::Normalize,
     plan::{ImagePlan, Plan},
+    region::{Crop, Erased, Noise},
+    resampling::{Mode, Resampling},
     resize::{Method, RatioResize, Resize},
     resized_crop::RandomResizedCrop,
     spec::{BatchSpec, ItemSpec},

@@ -1,6 +1,6 @@
 //! Images of any shape at one size.
 
-use super::{Draw, ItemSpec, ItemTransform, crop::sides};
+use super::{Draw, ItemSpec, ItemTransform, size::sides};
 use crate::{
     error::Result,
     image::{Filter, Image, PadMode},

@@ -1,6 +1,6 @@
 //! Random parts of an image, of random size and shape.
 
-use super::{Crop, Draw, ItemSpec, ItemTransform, crop::sides};
+use super::{Crop, Draw, ItemSpec, ItemTransform, size::sides};
 use crate::{
     error::{Error, Result},
     image::{Filter, Image, PadMode},

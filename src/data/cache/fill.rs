@@ -1,8 +1,9 @@
 //! A cache filled before the first epoch.
 
+use super::{presized::Presized, store::CacheStatus};
 use crate::{
     data::{
-        CacheStatus, DataLoader, DataLoaders,
+        Cache, DataLoader, DataLoaders,
         loading::{
             loader::Data,
             skip::{OnError, Skipped},
@@ -14,6 +15,21 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
 impl DataLoaders {
+    /// The same data with decoded images kept for later epochs: see [`Cache`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] if these are arrays, which need no decoding, and [`Error::Io`] if the folder
+    /// of the cache's file is not there.
+    pub fn cached(&self, cache: &Cache) -> Result<Self> {
+        self.with_store(&cache.open()?)
+    }
+
+    /// What the cache holds, if there is one.
+    #[must_use]
+    pub fn cache_status(&self) -> Option<CacheStatus> {
+        self.train().presized().map(Presized::status)
+    }
+
     /// Puts all training and validation images into the [`Cache`](crate::data::Cache) that these loaders
     /// have, on their threads, with a progress bar on standard error if that is a terminal. The first
     /// epoch is then as fast as later ones; without this it fills the cache by itself. What is there

@@ -140,20 +140,3 @@ impl Presized {
         Some(Key { path, id, version })
     }
 }
-
-impl DataLoaders {
-    /// The same data with decoded images kept for later epochs: see [`Cache`].
-    ///
-    /// # Errors
-    /// [`Error::Config`] if these are arrays, which need no decoding, and [`Error::Io`] if the folder
-    /// of the cache's file is not there.
-    pub fn cached(&self, cache: &Cache) -> Result<Self> {
-        self.with_store(&cache.open()?)
-    }
-
-    /// What the cache holds, if there is one.
-    #[must_use]
-    pub fn cache_status(&self) -> Option<CacheStatus> {
-        self.train().presized().map(Presized::status)
-    }
-}

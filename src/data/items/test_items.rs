@@ -1,4 +1,4 @@
-//! Loaders of items from outside the data set.
+//! How later items take the way of a `DataBlock`.
 
 use super::{
     labeled::{Get, Items, encode, label_of, name_of},
@@ -67,7 +67,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> TestItems for Pipeline<Y, I> {
     }
 }
 
-fn images<I: Send + Sync + 'static>(items: Items<I>) -> Data {
+pub(in crate::data) fn images<I: Send + Sync + 'static>(items: Items<I>) -> Data {
     Data::Images(Images {
         dataset: Arc::new(items),
         item_tfms: Arc::new([]),
@@ -75,69 +75,4 @@ fn images<I: Send + Sync + 'static>(items: Items<I>) -> Data {
         skipped: Arc::default(),
         presized: None,
     })
-}
-
-impl DataLoaders {
-    /// Images that are to be predicted, prepared as for validation, in the given order. Each is a
-    /// path, the bytes of a file or an [`Image`](crate::image::Image). Their batches have no targets.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if there are none, or these loaders are of arrays.
-    ///
-    /// ```no_run
-    /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
-    /// let new = dls.test_dl(["a.jpg", "b.jpg"])?;
-    /// assert!(new.one_batch()?.y.is_none());
-    /// # Ok(()) }
-    /// ```
-    pub fn test_dl<X: Into<ImageSource>>(
-        &self,
-        images: impl IntoIterator<Item = X>,
-    ) -> Result<DataLoader> {
-        let items: Vec<ImageSource> = images.into_iter().map(Into::into).collect();
-        let targets = vec![Target::None; items.len()];
-        let input = self.input();
-        let get_x: Get<ImageSource, _> = Arc::new(|source: &ImageSource| Ok(source.clone()));
-        self.test(self::images(Items { input, items, get_x, targets, task: self.task() }))
-    }
-
-    /// Items that are not in the data set, of the type that `get_items` returns, with their targets by
-    /// `get_y`: for a test set whose labels are known.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if there are none, they are of another type, or these loaders are not those
-    /// of a [`DataBlock`](crate::data::DataBlock); [`Error::Label`] for an item whose label is not known.
-    pub fn test_dl_labelled<I: 'static>(&self, items: Vec<I>) -> Result<DataLoader> {
-        let why = "these loaders are not of a `DataBlock` and know no `get_y`";
-        let made = self.test_items.as_ref().ok_or_else(|| Error::config("test_dl", why))?;
-        self.test(made.items(Box::new(items), true, self.task())?)
-    }
-
-    /// How files become images, for an exported model: what a block said, else color images.
-    #[must_use]
-    pub fn decode_options(&self) -> Decode {
-        self.input().decode_options()
-    }
-
-    fn input(&self) -> ImageBlock {
-        self.test_items.as_ref().map_or_else(ImageBlock::rgb, |made| made.input())
-    }
-
-    /// A loader of `data` with the transforms and settings of validation.
-    fn test(&self, data: Data) -> Result<DataLoader> {
-        let (Data::Images(new), Data::Images(own)) = (data, self.valid().data()) else {
-            return Err(Error::unsupported(
-                "test_dl",
-                "these loaders are of arrays, not of images",
-            ));
-        };
-        if new.dataset.is_empty() {
-            return Err(Error::config("test_dl", "there are no items"));
-        }
-        let items = (0..new.dataset.len()).collect();
-        let images = Images { dataset: new.dataset, presized: None, ..own.clone() };
-        let mut settings = self.valid().settings().clone();
-        (settings.split, settings.shuffle) = (Split::Valid, false);
-        DataLoader::new(Data::Images(images), items, settings, Some(self.valid().pool().clone()))
-    }
 }

@@ -2,5 +2,6 @@
 
 pub(in crate::learner) mod checkpoint;
 pub(in crate::learner) mod fastai;
+mod save;
 pub(in crate::learner) mod torchscript;
 pub(crate) mod weights;

@@ -1,6 +1,5 @@
 //! Weights and optimizer state on disk, so that a fit goes on as if it had never stopped.
 
-use super::fastai;
 use crate::{
     error::{Error, Result},
     format::{StateDict, read_safetensors, write_safetensors},
@@ -16,19 +15,13 @@ use tch::Tensor;
 /// The version of the files that this crate writes, in their metadata.
 pub(in crate::learner) const VERSION: &str = "1";
 
-/// Writes the weights, and the optimizer's state if wanted; a name that ends in `.pth` is written in
-/// fastai's form.
+/// Writes the weights, and the optimizer's state if wanted.
 pub(in crate::learner) fn save(
     t: &Training,
     folder: &Path,
     name: &str,
     with_opt: bool,
 ) -> Result<PathBuf> {
-    if name.ends_with(".pth") {
-        let path = below(folder, name)?;
-        fastai::save(t, &path, with_opt)?;
-        return Ok(path);
-    }
     let (weights, opt) = paths(folder, name)?;
     let task = serde_json::to_string(&t.dls.task()).map_err(Error::other)?;
     let arch = serde_json::to_string(&t.model.spec()).map_err(Error::other)?;
@@ -69,9 +62,6 @@ pub(in crate::learner) fn load(
     name: &str,
     with_opt: bool,
 ) -> Result<()> {
-    if name.ends_with(".pth") {
-        return fastai::load(t, &below(folder, name)?, with_opt);
-    }
     let (weights, opt) = paths(folder, name)?;
     let (state, _) = read(&weights)?;
     let optimizer = if with_opt && opt.exists() { Some(read(&opt)?) } else { None };
@@ -103,7 +93,7 @@ pub(in crate::learner) fn install(
     t.model.load_state_dict(weights)
 }
 
-fn below(folder: &Path, name: &str) -> Result<PathBuf> {
+pub(super) fn below(folder: &Path, name: &str) -> Result<PathBuf> {
     if name.is_empty() || Path::new(name).is_absolute() || name.contains("..") {
         let why = format!("`{name}` is no file name below {}", folder.display());
         return Err(Error::config("name", why));

@@ -146,7 +146,7 @@ impl Learner {
         // libtorch reports some failures by a panic; the weights must survive that too.
         let (stage, steps) = (Stage::only(course), finder.sweep.steps);
         let swept = panic::catch_unwind(AssertUnwindSafe(|| {
-            let done = self.one(stage, vec![&mut finder], Doing::Sweep { steps });
+            let done = self.one(stage, vec![&mut finder], Run::Sweep(steps), None);
             done.map(|()| finder.found(&self.training))
         }));
 
@@ -156,7 +156,7 @@ impl Learner {
         t.opt.load_state(&state)?;
         t.opt.set_hypers(&hypers);
         (t.at, t.history, t.notes) = (at, history, notes);
-        (t.shown, t.resumed) = (Shown::Fit, false);
+        (t.run, t.resumed) = (Run::Fit, false);
         t.unread.clear();
         swept.unwrap_or_else(|payload| panic::resume_unwind(payload))
     }

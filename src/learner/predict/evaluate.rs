@@ -196,9 +196,9 @@ impl Learner {
         all.extend(kept.map(|c| &mut **c as &mut dyn Callback));
         all.extend(lent.into_iter().map(|c| c as &mut dyn Callback));
         all.extend(progress.as_mut().map(|p| p as &mut dyn Callback));
-        training.shown = Shown::Evaluation;
-        let done = run::evaluate(training, all, loader, pass);
-        (training.at, training.shown) = (at, Shown::Fit);
+        training.run = Run::Evaluation;
+        let done = epochs::evaluate(training, all, loader, pass);
+        (training.at, training.run) = (at, Run::Fit);
         done
     }
 

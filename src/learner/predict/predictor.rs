@@ -301,3 +301,16 @@ fn checked(export: &Export) -> Result<(Vec<Arc<dyn ItemTransform>>, Vec<Arc<dyn 
     batches.iter().try_for_each(|tfm| tfm.check())?;
     Ok((items, batches))
 }
+
+impl Learner {
+    /// Writes one file that [`Predictor::load`] reads: weights, vocabulary and preparation of images, as
+    /// data.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if the model or a transform cannot be described as data;
+    /// [`Error::Io`](crate::Error::Io) naming
+    /// the file.
+    pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
+        export(&self.training, path.as_ref())
+    }
+}

@@ -1,8 +1,9 @@
 //! What was recorded of the last fit.
 
-use super::progress::time;
-use crate::optim::Hypers;
+use super::duration::time;
+use crate::{error::Result, optim::Hypers};
 use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
 
 /// How much of the old average stays in the smoothed loss.
 const BETA: f64 = 0.98;
@@ -93,4 +94,9 @@ impl History {
         let Some(i) = self.names.iter().position(|n| n == name) else { return vec![] };
         self.rows.iter().map(|row| row.values.get(i).copied().flatten()).collect()
     }
+}
+
+/// A loss as a number; this waits for the device.
+pub(crate) fn number(loss: &Tensor) -> Result<f32> {
+    Ok(f32::try_from(loss.detach().mean(Kind::Float))?)
 }

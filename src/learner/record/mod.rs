@@ -1,5 +1,6 @@
 //! What a fit records and how it shows its progress.
 
+pub(in crate::learner) mod duration;
 pub(in crate::learner) mod history;
 pub(in crate::learner) mod progress;
 pub(in crate::learner) mod recorder;

@@ -58,18 +58,6 @@ struct Part {
     bar: Option<ProgressBar>,
 }
 
-/// What is run, as far as the reader should see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::learner) enum Shown {
-    /// A training: the table and its parts.
-    #[default]
-    Fit,
-    /// A sweep of the learning rate with so many steps.
-    Sweep(usize),
-    /// A validation or prediction.
-    Evaluation,
-}
-
 impl Default for Progress {
     fn default() -> Self {
         Self::new()
@@ -253,34 +241,25 @@ pub(crate) fn waits(share: f64) -> Option<String> {
     (share >= WORTH_A_WORD).then(|| format!("waits {:.0} % for data", share * 100.0))
 }
 
-/// Minutes and seconds, with hours where there are any.
-pub(crate) fn time(seconds: f64) -> String {
-    let s = seconds.max(0.0) as u64;
-    match s / 3600 {
-        0 => format!("{:02}:{:02}", s / 60, s % 60),
-        h => format!("{h}:{:02}:{:02}", s / 60 % 60, s % 60),
-    }
-}
-
 impl Callback for Progress {
     fn order(&self) -> i32 {
         order::SCHEDULER
     }
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        match t.shown {
-            Shown::Fit => {
+        match t.run {
+            Run::Fit => {
                 self.told = t.history.messages.len();
                 self.head(t)?;
             }
-            Shown::Sweep(steps) => self.open(t, "lr_find".to_owned(), steps),
-            Shown::Evaluation => {}
+            Run::Sweep(steps) => self.open(t, "lr_find".to_owned(), steps),
+            Run::Evaluation => {}
         }
         Ok(())
     }
 
     fn before_train(&mut self, t: &mut Training) -> Step {
-        if t.shown == Shown::Fit {
+        if t.run == Run::Fit {
             self.open(t, format!("epoch {} train", t.at.epoch), t.at.batches);
             if let Some(part) = &mut self.part {
                 part.done = t.at.batch;
@@ -290,15 +269,15 @@ impl Callback for Progress {
     }
 
     fn before_validate(&mut self, t: &mut Training) -> Step {
-        match t.shown {
-            Shown::Fit => {
+        match t.run {
+            Run::Fit => {
                 self.open(t, format!("epoch {} valid", t.at.epoch), t.at.batches);
             }
             // A bar for a single image would only flicker.
-            Shown::Evaluation if t.at.batches > 1 => {
+            Run::Evaluation if t.at.batches > 1 => {
                 self.open(t, "valid".to_owned(), t.at.batches);
             }
-            Shown::Evaluation | Shown::Sweep(_) => {}
+            Run::Evaluation | Run::Sweep(_) => {}
         }
         Ok(())
     }
@@ -308,7 +287,7 @@ impl Callback for Progress {
     }
 
     fn after_train(&mut self, t: &mut Training) -> Step {
-        if t.shown == Shown::Fit {
+        if t.run == Run::Fit {
             self.hint(t);
             self.close();
         }
@@ -316,21 +295,21 @@ impl Callback for Progress {
     }
 
     fn after_validate(&mut self, t: &mut Training) -> Step {
-        if !matches!(t.shown, Shown::Sweep(_)) {
+        if !matches!(t.run, Run::Sweep(_)) {
             self.close();
         }
         Ok(())
     }
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
-        let (Shown::Fit, Some(row)) = (t.shown, t.history.rows.last()) else { return Ok(()) };
+        let (Run::Fit, Some(row)) = (t.run, t.history.rows.last()) else { return Ok(()) };
         self.line(&row.cells())?;
         Ok(self.tell(t)?)
     }
 
     fn after_fit(&mut self, t: &mut Training) -> Step {
         self.close();
-        if t.shown == Shown::Fit {
+        if t.run == Run::Fit {
             self.tell(t)?;
         }
         Ok(())

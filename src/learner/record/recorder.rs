@@ -1,6 +1,6 @@
 //! Writes the history of a fit.
 
-use super::progress::Shown;
+use super::history::number;
 use crate::{
     error::Result,
     learner::{Callback, EpochRow, History, Outcome, Scope, Step, Training, order},
@@ -85,11 +85,6 @@ fn update(metrics: &mut [Box<dyn Metric>], pred: &Tensor, y: &Tensor) -> Result<
     metrics.iter_mut().try_for_each(|m| m.update(&pred, y))
 }
 
-/// A loss as a number; this waits for the device.
-pub(crate) fn number(loss: &Tensor) -> Result<f32> {
-    Ok(f32::try_from(loss.detach().mean(Kind::Float))?)
-}
-
 impl Callback for Recorder {
     fn name(&self) -> &str {
         "Recorder"
@@ -138,7 +133,7 @@ impl Callback for Recorder {
             t.history.moms.push(hypers.map_or(0.0, |h| h.mom));
             t.history.hypers.push(t.opt.hypers().to_vec());
             t.unread.push((t.at.batch, loss.detach()));
-            let at_once = loss.device() == Device::Cpu || t.shown != Shown::Fit;
+            let at_once = loss.device() == Device::Cpu || !matches!(t.run, Run::Fit);
             if at_once || t.unread.len() >= READ_EVERY {
                 t.read_losses()?;
             }

@@ -1,7 +1,19 @@
 //! Policies: schedules of the hyperparameters over a fit.
 
-pub(in crate::learner) mod policy;
+mod fine_tune;
+mod flat;
+mod flat_cos;
+mod one_cycle;
+mod policy;
+mod scheduler;
+mod sgdr;
 
-pub use policy::{
-    Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr,
+pub use {
+    fine_tune::FineTune,
+    flat::Flat,
+    flat_cos::FlatCos,
+    one_cycle::OneCycle,
+    policy::{Course, Defaults, Policy},
+    scheduler::ParamScheduler,
+    sgdr::Sgdr,
 };

@@ -139,7 +139,7 @@ impl Learner {
             let mut finite = Finite;
             let mut lent: Vec<&mut dyn Callback> = vec![&mut finite];
             lent.extend(callbacks.iter_mut().map(|c| &mut **c as &mut dyn Callback));
-            let done = self.one(stage, lent, Doing::Fit { from });
+            let done = self.one(stage, lent, Run::Fit, from);
             self.training.plan.pop_front();
             if done.is_err() {
                 self.training.plan.clear();
@@ -149,12 +149,13 @@ impl Learner {
         Ok(())
     }
 
-    /// One fit.
+    /// One fit or sweep, in the first epoch from batch `from` on if it is resumed.
     pub(in crate::learner) fn one(
         &mut self,
         stage: Stage,
         lent: Vec<&mut dyn Callback>,
-        doing: Doing,
+        run: Run,
+        from: Option<usize>,
     ) -> Result<()> {
         let train = self.training.dls.train();
         if train.num_batches() == 0 {
@@ -166,10 +167,6 @@ impl Learner {
             return Err(Error::config("bs", why));
         }
         let Stage { freeze_to, course } = stage;
-        let (from, whole) = match doing {
-            Doing::Fit { from } => (from, true),
-            Doing::Sweep { .. } => (None, false),
-        };
         if from.is_none() {
             if let Some(first) = freeze_to {
                 self.freeze_to(first);
@@ -191,16 +188,13 @@ impl Learner {
         let mut all: Vec<&mut dyn Callback> = vec![recorder, &mut scheduler];
         all.extend(mixed.as_mut().map(|m| m as &mut dyn Callback));
         all.extend(progress.as_mut().map(|p| p as &mut dyn Callback));
-        let kept = kept.iter_mut().filter(|c| whole || !c.skip_evaluation());
+        let kept = kept.iter_mut().filter(|c| run == Run::Fit || !c.skip_evaluation());
         all.extend(kept.map(|c| &mut **c as &mut dyn Callback));
         all.extend(lent.into_iter().map(|c| c as &mut dyn Callback));
         training.resumed = from.is_some();
-        training.shown = match doing {
-            Doing::Fit { .. } => Shown::Fit,
-            Doing::Sweep { steps } => Shown::Sweep(steps),
-        };
-        let done = run::fit(training, all, epochs, from.unwrap_or(0));
-        (training.resumed, training.shown) = (false, Shown::Fit);
+        training.run = run;
+        let done = epochs::fit(training, all, epochs, from.unwrap_or(0));
+        (training.resumed, training.run) = (false, Run::Fit);
         // Whatever a cancelled batch left behind is not carried into the next fit.
         training.opt.zero_grad();
         done
@@ -222,15 +216,6 @@ impl Learner {
     pub fn unfreeze(&mut self) {
         self.freeze_to(0);
     }
-}
-
-/// What a fit is for.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::learner) enum Doing {
-    /// To train: from the given batch on if it is resumed.
-    Fit { from: Option<usize> },
-    /// To find a learning rate in so many steps.
-    Sweep { steps: usize },
 }
 
 impl Stage {

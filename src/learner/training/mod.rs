@@ -1,10 +1,10 @@
 //! The training loop, its state, and the events that callbacks handle.
 
 pub(in crate::learner) mod callback;
+pub(in crate::learner) mod epochs;
 pub(in crate::learner) mod finite;
 pub(in crate::learner) mod fit;
 pub(in crate::learner) mod mixed_precision;
-pub(in crate::learner) mod run;
 pub(in crate::learner) mod stage;
 pub(in crate::learner) mod state;
 pub(in crate::learner) mod stop;

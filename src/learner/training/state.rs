@@ -52,13 +52,25 @@ pub struct Training {
     /// the start of a fit; in a resumed one, what was there when the checkpoint was written.
     pub notes: BTreeMap<String, serde_json::Value>,
     pub(in crate::learner) resumed: bool,
-    pub(in crate::learner) shown: Shown,
+    pub(in crate::learner) run: Run,
     /// What is being fitted, and what comes after it.
     pub(in crate::learner) plan: VecDeque<Stage>,
     /// Training losses that are not yet in the history, with the batch they are of.
     pub(in crate::learner) unread: Vec<(usize, Tensor)>,
     pub(in crate::learner) clock: Clock,
     pub(in crate::learner) stop: StopHandle,
+}
+
+/// What the loop is running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::learner) enum Run {
+    /// A training: a loss that is NaN or infinite is an error.
+    #[default]
+    Fit,
+    /// A sweep of the learning rate with this many steps. The loss may diverge.
+    Sweep(usize),
+    /// A validation or prediction.
+    Evaluation,
 }
 
 /// How the time of a part of an epoch is spent.
@@ -168,7 +180,7 @@ impl Training {
         for (batch, loss) in std::mem::take(&mut self.unread) {
             let loss = number(&loss)?;
             // On a CPU a guard has looked at each loss before; `lr_find` is to go on.
-            let must = self.model.device() != Device::Cpu && self.shown == Shown::Fit;
+            let must = self.model.device() != Device::Cpu && matches!(self.run, Run::Fit);
             if must && !loss.is_finite() {
                 let (loss, epoch) = (f64::from(loss), self.at.epoch);
                 return Err(Error::NonFiniteLoss { loss, epoch, batch });
@@ -178,24 +190,6 @@ impl Training {
             self.history.losses.push(smoothed);
         }
         Ok(())
-    }
-
-    /// Writes the weights, and the optimizer's state if wanted, under a name for
-    /// [`Learner::load`](crate::learner::Learner::load). Returns the path of the weights.
-    ///
-    /// # Errors
-    /// [`Error::Io`] naming the file.
-    pub fn save(&self, name: &str, with_opt: bool) -> Result<PathBuf> {
-        weights::save(self, &self.model_dir, name, with_opt)
-    }
-
-    /// Reads what [`Training::save`] or [`Learner::save`](crate::learner::Learner::save) wrote.
-    ///
-    /// # Errors
-    /// As [`Learner::load`](crate::learner::Learner::load).
-    pub fn load(&mut self, name: &str, with_opt: bool) -> Result<()> {
-        let folder = self.model_dir.clone();
-        weights::load(self, &folder, name, with_opt)
     }
 
     /// Tells the user something at the end of the epoch: under the table of epochs, and in

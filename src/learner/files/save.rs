@@ -1,0 +1,33 @@
+//! Saving and loading by name, in this crate's form or fastai's.
+
+use super::{fastai, weights};
+use crate::{error::Result, learner::Training};
+use std::path::PathBuf;
+
+impl Training {
+    /// Writes the weights, and the optimizer's state if wanted, under a name for
+    /// [`Learner::load`](crate::learner::Learner::load). Returns the path of the weights.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, name: &str, with_opt: bool) -> Result<PathBuf> {
+        if name.ends_with(".pth") {
+            let path = weights::below(&self.model_dir, name)?;
+            fastai::save(self, &path, with_opt)?;
+            return Ok(path);
+        }
+        weights::save(self, &self.model_dir, name, with_opt)
+    }
+
+    /// Reads what [`Training::save`] or [`Learner::save`](crate::learner::Learner::save) wrote.
+    ///
+    /// # Errors
+    /// As [`Learner::load`](crate::learner::Learner::load).
+    pub fn load(&mut self, name: &str, with_opt: bool) -> Result<()> {
+        let folder = self.model_dir.clone();
+        if name.ends_with(".pth") {
+            return fastai::load(self, &weights::below(&folder, name)?, with_opt);
+        }
+        weights::load(self, &folder, name, with_opt)
+    }
+}

@@ -1,0 +1,26 @@
+//! The policy of a constant learning rate.
+
+use super::policy::{Common, Course, Defaults, Policy, common_setters, lr_setter};
+use crate::{error::Result, optim::Lr};
+
+/// The same learning rate throughout: fastai's `fit`.
+#[derive(Debug, Clone)]
+pub struct Flat {
+    common: Common,
+}
+
+impl Flat {
+    /// Trains for `epochs`.
+    #[must_use]
+    pub fn new(epochs: usize) -> Self {
+        Self { common: Common::new(epochs) }
+    }
+    lr_setter!();
+    common_setters!();
+}
+
+impl Policy for Flat {
+    fn course(&self, groups: usize, defaults: &Defaults) -> Result<Course> {
+        Ok(self.common.course(groups, defaults)?.0)
+    }
+}

@@ -1,0 +1,39 @@
+//! The callback that sets scheduled hyperparameters.
+
+use crate::{
+    learner::{Callback, Step, Training, order},
+    optim::{Hyper, Schedule},
+    sample::Batch,
+};
+
+/// Sets hyper-parameters by schedule before every training batch: what carries out a policy.
+///
+/// Lend one of your own to a fit to drive a hyper-parameter that its policy leaves alone.
+#[derive(Debug)]
+pub struct ParamScheduler {
+    schedules: Vec<(Hyper, Vec<Schedule>)>,
+}
+
+impl ParamScheduler {
+    /// One schedule for each group and hyper-parameter.
+    #[must_use]
+    pub fn new(schedules: Vec<(Hyper, Vec<Schedule>)>) -> Self {
+        Self { schedules }
+    }
+}
+
+impl Callback for ParamScheduler {
+    fn order(&self) -> i32 {
+        order::SCHEDULER
+    }
+
+    fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
+        if t.at.is_training() {
+            let done = t.at.progress();
+            for (hyper, each) in &self.schedules {
+                t.opt.set(*hyper, &each.iter().map(|s| s.at(done)).collect::<Vec<_>>());
+            }
+        }
+        Ok(())
+    }
+}
