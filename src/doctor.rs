@@ -1,7 +1,6 @@
 //! What this crate finds on a machine, for bug reports and for first steps.
 
 use crate::{
-    download::fastai_path,
     model::checkpoints,
     sys::{self, CudaStatus},
 };
@@ -56,12 +55,19 @@ pub fn doctor() -> Diagnosis {
         threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
         capability: sys::capability(),
         features: features(),
-        folders: vec![
-            ("pretrained weights", checkpoints()),
-            ("data sets", fastai_path("data")),
-            ("archives of data sets", fastai_path("archive")),
-        ],
+        folders: folders(),
     }
+}
+
+/// The folders of what is downloaded.
+fn folders() -> Vec<(&'static str, PathBuf)> {
+    let mut folders = vec![("pretrained weights", checkpoints())];
+    #[cfg(feature = "download")]
+    folders.extend([
+        ("data sets", crate::download::fastai_path("data")),
+        ("archives of data sets", crate::download::fastai_path("archive")),
+    ]);
+    folders
 }
 
 /// The driver's own words.

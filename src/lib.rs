@@ -1,3 +1,18 @@
+//! # The way of the data
+//!
+//! 1. [`DataBlock`](data::DataBlock) lists the items of a source, labels them, and splits them into training and
+//!    validation.
+//! 2. [`DataLoaders`](data::DataLoaders) decode each image on a pool of threads, apply the item transforms, and
+//!    collect batches.
+//! 3. Batch transforms write a [`Plan`](transform::Plan): crops, warps and colors of a whole batch. One pass over the
+//!    pixels carries it out.
+//! 4. A [`Learner`](learner::Learner) sends each batch through its [`Model`](model::Model) and [`Loss`](loss::Loss),
+//!    and an [`Optimizer`](optim::Optimizer) updates the parameters. [Callbacks](callback) see every step.
+//! 5. [`History`](learner::History) records losses and metrics, and an [interpretation](interpret) shows what the model
+//!    confuses.
+//! 6. [`Learner::export`](learner::Learner::export) writes one file. A [`Predictor`](learner::Predictor) loads it and
+//!    prepares images by the code that validation ran.
+//!
 // Links of the README lead to files of the repository. Here they lead to pages of the guide: of two
 // definitions of a link the first counts, so these stand before the README's own.
 #![doc = include_str!("../docs/readme.links")]
@@ -6,6 +21,7 @@
 pub mod callback;
 pub mod data;
 mod doctor;
+#[cfg(feature = "download")]
 pub mod download;
 mod error;
 pub mod format;
@@ -28,14 +44,5 @@ pub mod transform;
 pub use doctor::{Diagnosis, doctor};
 pub use error::{BoxError, Error, Result};
 pub use ndarray;
-pub use sys::{CudaStatus, cuda};
+pub use sys::{CudaStatus, cuda, default_device};
 pub use tch;
-
-/// The first GPU where there is one, else the CPU. Loads libtorch's CUDA half if it is there.
-#[must_use]
-pub fn default_device() -> tch::Device {
-    match sys::cuda() {
-        sys::CudaStatus::Available(_) => tch::Device::Cuda(0),
-        _ => tch::Device::Cpu,
-    }
-}

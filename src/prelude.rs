@@ -1,26 +1,27 @@
-//! All that a program usually needs.
+//! The names that most programs need: `use finetune::prelude::*`.
 
+#[cfg(feature = "csv")]
+pub use crate::callback::CsvLogger;
+#[cfg(feature = "download")]
+pub use crate::download::{URLs, untar_data};
 pub use crate::{
     Error, Result,
     callback::{
-        CsvLogger, CutMix, EarlyStopping, GradientAccumulation, GradientClip, MixUp,
-        ReduceLrOnPlateau, SaveBest,
+        CutMix, EarlyStopping, GradientAccumulation, GradientClip, MixUp, ReduceLrOnPlateau,
+        SaveBest,
     },
     data::{
         CategoryBlock, DataBlock, DataLoaders, ImageBlock, MultiCategoryBlock, RandomSplitter,
-        RegexLabeller, RegressionBlock, URLs, get_image_files, parent_label, untar_data,
-        using_name, verify_images,
+        RegexLabeller, RegressionBlock, get_image_files, parent_label, using_name, verify_images,
     },
     interpret::ClassificationInterpretation,
     learner::{
-        Callback, FineTune, FlatCos, Learner, OneCycle, Predictor, Progress, Scope, Step, Training,
-        vision_learner,
+        Callback, FineTune, FlatCos, Learner, OneCycle, Outcome, Predictor, Progress, Scope, Step,
+        Training, vision_learner,
     },
     metric::{accuracy, error_rate},
-    model::{
-        efficientnet_b0, mobilenet_v3_large, mobilenet_v3_small, resnet18, resnet34, resnet50,
-        resnet101, resnet152,
-    },
+    model::{efficientnet_b0, mobilenet_v3_large, resnet18, resnet34, resnet50},
+    sample::Batch,
     transform::{Resize, aug_transforms},
 };
 pub use tch::{Device, Tensor};

@@ -76,6 +76,30 @@ impl Task {
             Self::Values { .. } => &[],
         }
     }
+
+    /// Returns a target as text: category names, or numbers, separated by `; `. No target and an
+    /// empty set of categories are `none`. A position beyond the vocabulary is given as a number.
+    ///
+    /// ```
+    /// use finetune::sample::{Target, Task};
+    ///
+    /// let task = Task::Categories { vocab: ["boat".to_owned(), "sea".to_owned()].into() };
+    /// assert_eq!(task.words(&Target::Categories(vec![1, 0])), "sea; boat");
+    /// assert_eq!(task.words(&Target::Categories(vec![])), "none");
+    /// assert_eq!(Task::Values { n: 2 }.words(&Target::Values(vec![0.5, -1.0])), "0.5; -1");
+    /// ```
+    #[must_use]
+    pub fn words(&self, target: &Target) -> String {
+        let name = |i: &usize| self.vocab().get(*i).cloned().unwrap_or_else(|| i.to_string());
+        match target {
+            Target::Category(i) => name(i),
+            Target::Categories(all) if !all.is_empty() => {
+                all.iter().map(name).collect::<Vec<_>>().join("; ")
+            }
+            Target::Values(v) => v.iter().map(f32::to_string).collect::<Vec<_>>().join("; "),
+            Target::Categories(_) | Target::None => "none".to_owned(),
+        }
+    }
 }
 
 /// A batch on its device.

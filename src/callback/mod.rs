@@ -4,6 +4,7 @@ mod accumulate;
 mod bn_freeze;
 mod checkpoint;
 mod clip;
+#[cfg(feature = "csv")]
 mod csv_log;
 #[cfg(feature = "dashboard")]
 mod dashboard;
@@ -17,6 +18,8 @@ mod save_best;
 mod short_epoch;
 mod tensorboard;
 
+#[cfg(feature = "csv")]
+pub use csv_log::CsvLogger;
 #[cfg(feature = "dashboard")]
 pub use dashboard::Dashboard;
 pub use {
@@ -24,7 +27,6 @@ pub use {
     bn_freeze::BnFreeze,
     checkpoint::Checkpoint,
     clip::GradientClip,
-    csv_log::CsvLogger,
     early_stop::EarlyStopping,
     mixup::{Cut, CutMix, MixUp, Pairs},
     monitor::{Better, Monitor},

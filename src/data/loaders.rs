@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     sample::{Split, Task},
     seed::Seed,
-    sys::{self, CudaStatus},
+    sys::default_device,
     transform::{BatchTransform, ItemTransform},
 };
 use std::sync::Arc;
@@ -29,15 +29,6 @@ pub struct DataLoaders {
     train: DataLoader,
     valid: DataLoader,
     pub(super) test_items: Option<Arc<dyn TestItems>>,
-}
-
-/// The device that is used where none is named: the first CUDA device, else the CPU.
-fn default_device() -> Device {
-    // Without this the linker may have left libtorch's CUDA half out.
-    match sys::cuda() {
-        CudaStatus::Available(_) => Device::Cuda(0),
-        _ => Device::Cpu,
-    }
 }
 
 impl DataLoaders {

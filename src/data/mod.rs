@@ -12,15 +12,16 @@ mod summary;
 mod target;
 mod test_dl;
 
+#[cfg(feature = "csv")]
+pub use items::{ColReader, ColSplitter, Column, Csv, Row, read_csv};
 pub use {
     block::DataBlock,
     cache::{Cache, CacheStatus},
     check::{CheckReport, ClassCount, Duplicates, Finding, verify_images},
     dataset::Dataset,
     items::{
-        ColReader, ColSplitter, Column, Csv, IMAGE_EXTENSIONS, ImageBlock, ImageFiles, ImageSource,
-        Labeller, RegexLabeller, Row, get_image_files, parent_label, read_csv, using_name,
-        using_path,
+        IMAGE_EXTENSIONS, ImageBlock, ImageFiles, ImageSource, Labeller, RegexLabeller,
+        get_image_files, parent_label, using_name, using_path,
     },
     loaders::DataLoaders,
     loading::{Arrays, Batches, DataLoader, LoaderOptions, OnError, SkippedItem},

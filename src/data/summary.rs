@@ -2,7 +2,7 @@
 
 use super::{DataBlock, DataLoaders, TargetBlock};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     sample::{Split, Target, Task},
     seed::Stream,
     transform,
@@ -52,16 +52,18 @@ impl DataLoaders {
     fn write_sample(&self, text: &mut String) -> Result<()> {
         let loader = self.train();
         let item = loader.items()[0];
-        let mut sample = loader.dataset().get(item)?;
+        let sample = loader.dataset().get(item)?;
         line(text, &format!("\nsample: {}", loader.dataset().name(item)));
         line(text, &format!("  decoded: {:?}", sample.image));
         let mut rng = self.seed().rng(Stream::Item { pass: 0, index: item as u64 });
-        for tfm in loader.item_tfms() {
-            sample = tfm
-                .apply(sample, Split::Train, &mut rng)
-                .map_err(Error::transform(tfm, loader.dataset().name(item)))?;
-            line(text, &format!("  {tfm:?}: {:?}", sample.image));
-        }
+        let sample = transform::apply_item_tfms(
+            loader.item_tfms(),
+            sample,
+            Split::Train,
+            &mut rng,
+            || loader.dataset().name(item),
+            |tfm, sample| line(text, &format!("  {tfm:?}: {:?}", sample.image)),
+        )?;
         line(text, &format!("  target: {}", target(&sample.target, &self.task())));
         Ok(())
     }
@@ -76,13 +78,12 @@ impl DataLoaders {
             text,
             &format!("\nbatch: {n} samples of one size make {n}x{}x{}x{c} bytes", size.1, size.0),
         );
-        let mut plan = transform::Plan::new(n, size, c);
         let mut rng = self.seed().rng(Stream::Batch { pass: 0, index: 0 });
-        for tfm in loader.batch_tfms() {
-            tfm.plan(&mut plan, Split::Train, &mut rng)?;
-            let (w, h) = plan.output_size();
+        let plan = transform::Plan::new(n, size, c);
+        transform::plan_visited(loader.batch_tfms(), plan, Split::Train, &mut rng, |tfm, plan| {
+            let (w, h) = plan.size_so_far();
             line(text, &format!("  {tfm:?}: {n}x{c}x{h}x{w}"));
-        }
+        })?;
         line(
             text,
             &format!("  x: {:?} {:?} on {:?}", batch.x.size(), batch.x.kind(), batch.x.device()),
@@ -113,11 +114,8 @@ fn task(task: &Task) -> String {
 }
 
 fn target(target: &Target, task: &Task) -> String {
-    let name = |&c: &usize| task.vocab().get(c).cloned().unwrap_or_default();
     match target {
-        Target::None => "none".into(),
-        Target::Category(c) => format!("{} ({c})", name(c)),
-        Target::Categories(found) => found.iter().map(name).collect::<Vec<_>>().join(", "),
-        Target::Values(values) => format!("{values:?}"),
+        Target::Category(c) => format!("{} ({c})", task.words(target)),
+        target => task.words(target),
     }
 }

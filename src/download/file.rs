@@ -293,21 +293,6 @@ pub fn offline_by_environment() -> bool {
     std::env::var_os("FINETUNE_OFFLINE").is_some_and(|v| !v.is_empty() && v != "0")
 }
 
-/// The digits of the SHA-256 in a file name of PyTorch's form.
-///
-/// ```
-/// use finetune::download::hash_in_name;
-///
-/// assert_eq!(hash_in_name("resnet34-b627a593.pth"), Some("b627a593"));
-/// assert_eq!(hash_in_name("my-best-model.pth"), None);
-/// ```
-#[must_use]
-pub fn hash_in_name(name: &str) -> Option<&str> {
-    let digits = name.rsplit_once('.')?.0.rsplit_once('-')?.1;
-    let is_hash = digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    (is_hash && digits.len() <= 64).then_some(digits)
-}
-
 /// The SHA-256 of a file in 64 hexadecimal digits.
 ///
 /// # Errors

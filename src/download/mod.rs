@@ -11,6 +11,6 @@ mod untar;
 pub use {
     datasets::URLs,
     fastai_home::fastai_path,
-    file::{Download, hash_in_name, offline_by_environment, sha256_of},
+    file::{Download, offline_by_environment, sha256_of},
     untar::{UntarData, untar_data},
 };

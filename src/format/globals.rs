@@ -1,6 +1,6 @@
 //! The names that a pickle of tensors may use. Every other one is refused, by name.
 
-use super::{storage::Dtype, unpickle::Why};
+use super::{Why, storage::Dtype};
 
 /// A known name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 //! and `torch/serialization.py`.
 
 use super::{
-    StateDict,
+    StateDict, Why,
     pickle::pickle,
     replace::replace,
     resolve::{Storages, resolve},
-    unpickle::{Item, Node, Pickle, Why, items, unpickle},
+    unpickle::{Item, Node, Pickle, items, unpickle},
     value::Value,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! Data types, and the bytes of storages as flat tensors.
 
-use super::unpickle::Why;
+use super::Why;
 use tch::{Kind, Tensor};
 
 /// The type of a storage's elements. Those that tch does not know are widened where they are read.

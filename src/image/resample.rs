@@ -6,10 +6,6 @@ use super::{
     spare,
 };
 use crate::error::{Error, Result};
-use fast_image_resize::{
-    PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{CroppedImage, Image as Resized, ImageRef},
-};
 use serde::{Deserialize, Serialize};
 
 /// How pixels are weighed when the size changes: Pillow's filters, which smooth when they shrink.
@@ -146,14 +142,21 @@ impl Image {
         width: u32,
         height: u32,
     ) -> Result<Self> {
-        let kind = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let wrong = |e: &dyn std::error::Error| Error::config("resize", e.to_string());
-        let from =
-            ImageRef::new(self.width, self.height, &self.pixels, kind).map_err(|e| wrong(&e))?;
-        let part = CroppedImage::new(&from, left, top, w, h).map_err(|e| wrong(&e))?;
-        let mut to = Resized::new(width, height, kind);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Nearest);
-        Resizer::new().resize(&part, &mut to, &options).map_err(|e| wrong(&e))?;
-        Self::new(width, height, self.channels, to.into_vec())
+        // Pillow adds the step up from pixel to pixel, which decides ties.
+        let sources = |from: u32, to: u32| {
+            let step = f64::from(from) / f64::from(to);
+            let places = std::iter::successors(Some(step * 0.5), move |at| Some(at + step));
+            places.take(to as usize).map(move |at| (at as u32).min(from - 1) as usize)
+        };
+        let channels = usize::from(self.channels);
+        let columns: Vec<usize> =
+            sources(w, width).map(|x| (left as usize + x) * channels).collect();
+        let mut pixels = spare::take(width as usize * height as usize * channels);
+        pixels.clear();
+        for y in sources(h, height) {
+            let row = &self.pixels[(top as usize + y) * self.width as usize * channels..];
+            columns.iter().for_each(|x| pixels.extend_from_slice(&row[*x..*x + channels]));
+        }
+        Self::new(width, height, self.channels, pixels)
     }
 }

@@ -23,6 +23,6 @@ pub use {
     vision::{VisionLearner, vision_learner},
 };
 
+pub(crate) use record::history::number as recorder_number;
 #[cfg(feature = "dashboard")]
 pub(crate) use record::{duration::time, progress::waits};
-pub(crate) use record::history::number as recorder_number;

@@ -1,7 +1,6 @@
 //! Where pretrained weights come from: the place of a file on this computer, fetched if need be.
 
 use crate::{
-    download::{Download, hash_in_name, offline_by_environment},
     error::{Error, Result},
     format::{StateDict, read_pth, read_safetensors, state_dict},
 };
@@ -178,12 +177,38 @@ fn checkpoint(url: &str, name: &str) -> Result<PathBuf> {
     if !path.exists() && converted.exists() {
         return Ok(converted); // the same weights, written by hand
     }
-    let mut download = Download::new(url);
-    if let Some(digits) = hash_in_name(name) {
+    ensure(url, &path, hash_in_name(name), false)?;
+    Ok(path)
+}
+
+/// The digits of the SHA-256 in a file name of PyTorch's form, `NAME-DIGITS.EXTENSION`.
+fn hash_in_name(name: &str) -> Option<&str> {
+    let digits = name.rsplit_once('.')?.0.rsplit_once('-')?.1;
+    let is_hash = digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_hash && digits.len() <= 64).then_some(digits)
+}
+
+/// Downloads the file to `path` unless it is there.
+#[cfg(feature = "download")]
+fn ensure(url: &str, path: &Path, sha256: Option<&str>, offline: bool) -> Result<()> {
+    use crate::download::{Download, offline_by_environment};
+
+    let mut download = Download::new(url).offline(offline || offline_by_environment());
+    if let Some(digits) = sha256 {
         download = download.sha256(digits);
     }
-    download.fetch_to(&path)?;
-    Ok(path)
+    download.fetch_to(path)
+}
+
+/// Checks that the file is at `path`: this build has no network.
+#[cfg(not(feature = "download"))]
+fn ensure(url: &str, path: &Path, _: Option<&str>, _: bool) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let place = path.display();
+    let why = format!("this build has no feature `download`: place the file of {url} at {place}");
+    Err(Error::unsupported("download", why))
 }
 
 /// A file of a hub's repository: from Python's cache, our own, or the network.
@@ -202,10 +227,8 @@ fn hub(repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
     let path = cache().join("finetune").join("hub").join(repo).join(revision).join(file);
     let endpoint = env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
     let endpoint = endpoint.as_deref().unwrap_or(HUB).trim_end_matches('/');
-    let offline = set("HF_HUB_OFFLINE").is_some_and(|v| v != "0") || offline_by_environment();
-    Download::new(format!("{endpoint}/{repo}/resolve/{revision}/{file}"))
-        .offline(offline)
-        .fetch_to(&path)?;
+    let offline = set("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
+    ensure(&format!("{endpoint}/{repo}/resolve/{revision}/{file}"), &path, None, offline)?;
     Ok(path)
 }
 

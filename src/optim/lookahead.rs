@@ -1,9 +1,7 @@
 //! Weights that follow slowly.
 
-use super::{Optimizer, RAdam};
 use crate::{
     error::{Error, Result},
-    model::Param,
     sys::TensorList,
 };
 use tch::Tensor;

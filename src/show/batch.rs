@@ -1,9 +1,6 @@
 //! Pictures of what goes into a network.
 
-use super::{
-    Cell, Figure, Grid,
-    seen::{pictures, words},
-};
+use super::{Cell, Figure, Grid, seen::pictures};
 use crate::{
     data::{DataLoader, DataLoaders, LoaderOptions},
     error::{Error, Result},
@@ -94,7 +91,7 @@ impl DataLoader {
         let cells = shown
             .into_iter()
             .map(|(picture, item)| {
-                let label = words(&self.dataset().target(item)?, &task);
+                let label = task.words(&self.dataset().target(item)?);
                 let cell = Cell::new(picture);
                 Ok(if label.is_empty() { cell } else { cell.line(label) })
             })

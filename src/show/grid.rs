@@ -9,9 +9,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    image::Image,
+    image::{Filter, Image},
 };
-use fast_image_resize::{PixelType, Resizer, images::Image as Pixels};
 use plotters::{
     coord::Shift,
     prelude::*,
@@ -186,11 +185,5 @@ pub(super) fn fitted(picture: &Image, room: (u32, u32)) -> Result<Image> {
     if (width, height) == (picture.width(), picture.height()) {
         return Ok(picture.clone());
     }
-    let kind = if picture.channels() == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let bytes = picture.pixels().to_vec();
-    let from = Pixels::from_vec_u8(picture.width(), picture.height(), bytes, kind);
-    let from = from.map_err(drawing)?;
-    let mut to = Pixels::new(width, height, kind);
-    Resizer::new().resize(&from, &mut to, None).map_err(drawing)?;
-    Image::new(width, height, picture.channels(), to.into_vec())
+    picture.resize(width, height, Filter::Bilinear)
 }

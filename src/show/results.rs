@@ -1,9 +1,6 @@
 //! Pictures with what is true of them and what a model says.
 
-use super::{
-    Cell, Figure, Grid,
-    seen::{seen, words},
-};
+use super::{Cell, Figure, Grid, seen::seen};
 use crate::{
     data::{DataLoader, LoaderOptions},
     error::{Error, Result},
@@ -19,8 +16,8 @@ use crate::{
 /// neither: they are never quite the same.
 fn compared(cell: Cell, kept: &Predictions, at: usize) -> Cell {
     let (is, said) = (&kept.targets[at], &kept.decoded[at]);
-    let said_words = words(said, &kept.task);
-    let cell = if *is == Target::None { cell } else { cell.line(words(is, &kept.task)) };
+    let said_words = kept.task.words(said);
+    let cell = if *is == Target::None { cell } else { cell.line(kept.task.words(is)) };
     match (is, &kept.task) {
         (Target::None, _) | (_, Task::Values { .. }) => cell.line(said_words),
         _ if is == said => cell.right(said_words),

@@ -4,22 +4,10 @@ use crate::{
     data::{DataLoader, LoaderOptions},
     error::{Error, Result},
     image::Image,
-    sample::{Batch, Split, Target, Task},
+    sample::{Batch, Split},
     transform,
 };
 use tch::{Device, Kind, Tensor};
-
-/// What a target says, in the words of the task.
-pub(super) fn words(target: &Target, task: &Task) -> String {
-    let name = |i: &usize| task.vocab().get(*i).cloned().unwrap_or_else(|| i.to_string());
-    match target {
-        Target::Category(i) => name(i),
-        Target::Categories(all) if all.is_empty() => "none".into(),
-        Target::Categories(all) => all.iter().map(name).collect::<Vec<_>>().join("; "),
-        Target::Values(v) => v.iter().map(|v| format!("{v:.3}")).collect::<Vec<_>>().join(", "),
-        Target::None => String::new(),
-    }
-}
 
 /// The first `n` pictures of a batch, without its normalization.
 pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<Vec<Image>> {

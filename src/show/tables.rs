@@ -1,6 +1,6 @@
 //! Tables of a training and of what a model gets wrong.
 
-use super::{Table, seen::words};
+use super::Table;
 use crate::{
     interpret::{
         Calibration, ClassificationInterpretation, ClassificationReport, Interpretation,
@@ -68,8 +68,8 @@ impl Interpretation {
         self.top_losses(k).into_iter().fold(
             Table::new(["item", "actual", "predicted", "loss"]),
             |t, top| {
-                let is = words(&kept.targets[top.index], &kept.task);
-                let said = words(&kept.decoded[top.index], &kept.task);
+                let is = kept.task.words(&kept.targets[top.index]);
+                let said = kept.task.words(&kept.decoded[top.index]);
                 t.row([name(top.item), is, said, format!("{:.4}", top.loss)])
             },
         )

@@ -20,7 +20,7 @@ mod trace;
 mod weigh;
 
 pub(crate) use cuda::folder;
-pub use cuda::{CudaStatus, cuda};
+pub use cuda::{CudaStatus, cuda, default_device};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;

@@ -1,9 +1,11 @@
 //! Flips, turns and zooms of batches.
 
-use super::{BatchSpec, BatchTransform, Draw, DrawnValues, Matrix, Plan, draw::Chance};
+use super::{
+    BatchSpec, BatchTransform, Draw, DrawnValues, Matrix, Plan,
+    geometry::{Geometry, geometry},
+};
 use crate::{
     error::{Error, Result},
-    image::PadMode,
     sample::Split,
     seed::Rng,
 };

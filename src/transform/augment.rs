@@ -2,7 +2,7 @@
 
 use super::{
     BatchSpec, BatchTransform, Brightness, Contrast, Dihedral, Flip, Mode, Plan,
-    RandomResizedCropGpu, Resampling, Rotate, Warp, Zoom, affine::Geometry,
+    RandomResizedCropGpu, Resampling, Rotate, Warp, Zoom, geometry::Geometry,
 };
 use crate::{
     error::{Error, Result},

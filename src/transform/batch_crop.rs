@@ -2,8 +2,8 @@
 
 use super::{
     BatchSpec, BatchTransform, Crop, Draw, Mode, Plan,
-    size::sides,
     resized_crop::{Parts, parts},
+    size::sides,
 };
 use crate::{
     error::{Error, Result},

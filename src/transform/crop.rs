@@ -1,6 +1,6 @@
 //! Parts of images at a fixed size, without a change of scale.
 
-use super::{Draw, ItemSpec, ItemTransform};
+use super::{Crop, Draw, ItemSpec, ItemTransform, size::sides};
 use crate::{
     error::{Error, Result},
     image::{Image, PadMode},

@@ -1,18 +1,16 @@
 //! Rectangles of noise in batches.
 
 use super::{
-    BatchSpec, BatchTransform, Draw, Plan,
+    BatchSpec, BatchTransform, Draw, Erased, Noise, Plan,
     draw::{Chance, happens},
 };
 use crate::{
     error::{Error, Result},
     sample::Split,
-    seed::{Rng, Seed, Stream},
+    seed::Rng,
 };
 use rand::Rng as _;
-use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, ops::Range};
 
 /// Writes noise over random rectangles, the same for all images of a batch: fastai's
 /// [`RandomErasing`](https://docs.fast.ai/vision.augment.html#randomerasing). The noise of each image

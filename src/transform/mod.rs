@@ -54,7 +54,7 @@ pub use {
 };
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     image::Image,
     sample::{Sample, Split},
     seed::Rng,
@@ -129,7 +129,26 @@ pub trait BatchTransform: Debug + Send + Sync {
     }
 }
 
-/// What `tfms` want for a batch of `n` images of `size` (width, height).
+/// Applies item transforms one after the other. `visit` sees the sample after each of them.
+///
+/// # Errors
+/// [`Error::Transform`](crate::Error::Transform) that names the transform and, by `item`, the item.
+pub(crate) fn apply_item_tfms(
+    tfms: &[Arc<dyn ItemTransform>],
+    mut sample: Sample,
+    split: Split,
+    rng: &mut Rng,
+    item: impl Fn() -> String,
+    mut visit: impl FnMut(&dyn ItemTransform, &Sample),
+) -> Result<Sample> {
+    for tfm in tfms {
+        sample = tfm.apply(sample, split, rng).map_err(|e| Error::transform(tfm, item())(e))?;
+        visit(&**tfm, &sample);
+    }
+    Ok(sample)
+}
+
+/// Returns the plan of `tfms` for a batch of `n` images of `size` (width, height).
 ///
 /// # Errors
 /// As [`BatchTransform::plan`].
@@ -141,12 +160,24 @@ pub fn plan(
     split: Split,
     rng: &mut Rng,
 ) -> Result<Plan> {
-    let mut plan = Plan::new(n, size, channels);
+    plan_visited(tfms, Plan::new(n, size, channels), split, rng, |_, _| {})
+}
+
+/// [`plan`] from an empty plan. `visit` sees the plan after each transform; one that stands for several is visited
+/// part by part.
+pub(crate) fn plan_visited(
+    tfms: &[Arc<dyn BatchTransform>],
+    mut plan: Plan,
+    split: Split,
+    rng: &mut Rng,
+    mut visit: impl FnMut(&dyn BatchTransform, &Plan),
+) -> Result<Plan> {
     let one = |tfm: &Arc<dyn BatchTransform>| tfm.parts().unwrap_or_else(|| vec![tfm.clone()]);
     let mut sorted: Vec<_> = tfms.iter().flat_map(one).collect();
     sorted.sort_by_key(|t| t.order());
     for tfm in sorted {
         tfm.plan(&mut plan, split, rng)?;
+        visit(&*tfm, &plan);
     }
     Ok(plan)
 }

@@ -206,7 +206,7 @@ impl Plan {
     }
 
     fn geometry(&mut self, resampling: Resampling, size: Option<(u32, u32)>) -> Result<&mut Self> {
-        size.map_or(Ok(()), |size| super::crop::sides("size", size))?;
+        size.map_or(Ok(()), |size| super::size::sides("size", size))?;
         let pass = self.pass(Phase::Geometry);
         pass.resampling.get_or_insert(resampling);
         pass.size = pass.size.or(size);
@@ -218,8 +218,8 @@ impl Plan {
     /// # Errors
     /// [`Error::Config`] if a side is 0 or the part is not within the images.
     pub fn crop(&mut self, part: Crop, size: (u32, u32), mode: super::Mode) -> Result<()> {
-        super::crop::sides("size", size)?;
-        super::crop::sides("crop", (part.width, part.height))?;
+        super::size::sides("size", size)?;
+        super::size::sides("crop", (part.width, part.height))?;
         let pass = self.pass(Phase::Crop);
         let (w, h) = pass.size.unwrap_or(pass.input);
         let fits = |start: u32, n: u32, all: u32| u64::from(start) + u64::from(n) <= u64::from(all);

@@ -1,6 +1,9 @@
 //! Regions of images that a plan names: a crop, a rectangle of noise.
 
-use crate::{error::{Error, Result}, seed::{Seed, Stream}};
+use crate::{
+    error::{Error, Result},
+    seed::{Seed, Stream},
+};
 use rand_distr::{Distribution as _, StandardNormal};
 use std::{borrow::Cow, ops::Range};
 

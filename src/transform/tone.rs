@@ -5,7 +5,6 @@ use super::{Color, color::LUMA};
 /// Pixels are worked on by this many at a time.
 pub(super) const LANES: usize = 32;
 
-
 /// The weights of a gray value.
 const W: [f32; 3] = [LUMA[0] as f32, LUMA[1] as f32, LUMA[2] as f32];
 

@@ -2,7 +2,7 @@
 
 use super::{
     BatchSpec, BatchTransform, Draw, DrawnValues, Matrix, Plan,
-    affine::{Geometry, geometry},
+    geometry::{Geometry, geometry},
 };
 use crate::{
     error::{Error, Result},

@@ -6,7 +6,7 @@ use super::{
     store::{CacheStatus, Key, Store, Version},
 };
 use crate::{
-    data::{DataLoaders, dataset::Dataset},
+    data::dataset::Dataset,
     error::{Error, Result},
     image::Image,
     sample::{Sample, Split},

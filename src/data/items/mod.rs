@@ -1,17 +1,22 @@
 //! Items and labels: where they come from and what is read of them.
 
+#[cfg(feature = "csv")]
 pub(in crate::data) mod columns;
 pub(in crate::data) mod files;
 pub(in crate::data) mod label;
 pub(in crate::data) mod labeled;
 pub(in crate::data) mod source;
+#[cfg(feature = "csv")]
 pub(in crate::data) mod table;
 pub(in crate::data) mod test_items;
 
+#[cfg(feature = "csv")]
 pub use {
     columns::{ColReader, ColSplitter},
+    table::{Column, Csv, Row, read_csv},
+};
+pub use {
     files::{IMAGE_EXTENSIONS, ImageFiles, get_image_files},
     label::{Labeller, RegexLabeller, parent_label, using_name, using_path},
     source::{ImageBlock, ImageSource},
-    table::{Column, Csv, Row, read_csv},
 };

@@ -2,17 +2,15 @@
 
 use super::{
     labeled::{Get, Items, encode, label_of, name_of},
-    source::{ImageBlock, ImageSource},
+    source::ImageBlock,
 };
 use crate::{
     data::{
-        loaders::DataLoaders,
-        loading::loader::{Data, DataLoader, Images},
+        loading::loader::{Data, Images},
         target::category::TargetBlock,
     },
     error::{Error, Result},
-    image::Decode,
-    sample::{Split, Target, Task},
+    sample::{Target, Task},
 };
 use std::{
     any::{Any, type_name},

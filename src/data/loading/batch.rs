@@ -9,7 +9,6 @@ use super::{
     targets::Column,
 };
 use crate::{
-    data::{cache::presized::Presized, dataset::Dataset},
     error::{Error, Result},
     image::Image,
     sample::{Batch, Sample, Split, Target, Task},

@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     data::{cache::presized::Presized, dataset::Dataset},
-    error::{Error, Result},
+    error::Result,
     sample::{Sample, Split, Task},
     seed::{Seed, Stream},
-    transform::{BatchTransform, ItemTransform},
+    transform::{BatchTransform, ItemTransform, apply_item_tfms},
 };
 use std::sync::Arc;
 
@@ -46,17 +46,9 @@ impl Pass {
             Some(presized) => presized.get(&*self.dataset, draw.item, self.split)?,
             None => self.dataset.get(draw.item)?,
         };
-        self.transform(sample, draw)
-    }
-
-    fn transform(&self, mut sample: Sample, draw: Draw) -> Result<Sample> {
         let pass = self.pass | u64::from(draw.again) << 40;
         let mut rng = self.seed.rng(Stream::Item { pass, index: draw.item as u64 });
-        for tfm in &*self.item_tfms {
-            sample = tfm
-                .apply(sample, self.split, &mut rng)
-                .map_err(Error::transform(tfm, self.dataset.name(draw.item)))?;
-        }
-        Ok(sample)
+        let name = || self.dataset.name(draw.item);
+        apply_item_tfms(&self.item_tfms, sample, self.split, &mut rng, name, |_, _| {})
     }
 }

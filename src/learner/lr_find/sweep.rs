@@ -4,8 +4,7 @@ use crate::{
     error::{Error, Result},
     learner::{
         Callback, Course, Learner, LrCurve, Outcome, Scope, Step, Training, order,
-        record::progress::Shown,
-        training::{fit::Doing, stage::Stage},
+        training::{stage::Stage, state::Run},
     },
     optim::{Anneal, Hyper},
     sample::Batch,

@@ -6,8 +6,8 @@ use crate::{
     image::Image,
     learner::{
         Callback, Learner, Outcome, Prediction, Step, Training,
-        record::{progress::Shown, recorder::Recorder},
-        training::run,
+        record::recorder::Recorder,
+        training::{epochs, state::Run},
     },
     loss::Loss,
     sample::{Batch, Target, Task},

@@ -6,7 +6,7 @@ use crate::sample::{Target, Task};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Prediction {
-    /// The most probable category; several joined by `;` where the task has several, numbers where it
+    /// The most probable category; several joined by `; ` where the task has several, `none` without one, numbers where it
     /// has numbers.
     pub label: String,
     /// The position of the largest output.
@@ -32,13 +32,7 @@ impl Prediction {
 
     pub(in crate::learner) fn new(probs: Vec<f32>, target: Target, task: &Task) -> Self {
         let index = (0..probs.len()).fold(0, |b, i| if probs[i] > probs[b] { i } else { b });
-        let name = |i: &usize| task.vocab().get(*i).cloned().unwrap_or_else(|| i.to_string());
-        let label = match &target {
-            Target::Category(i) => name(i),
-            Target::Categories(all) => all.iter().map(name).collect::<Vec<_>>().join(";"),
-            Target::Values(v) => v.iter().map(f32::to_string).collect::<Vec<_>>().join(";"),
-            Target::None => String::new(),
-        };
+        let label = task.words(&target);
         Self { label, index, probs, target, task: task.clone() }
     }
 }

@@ -103,10 +103,11 @@ impl Preparation {
     fn of(&self, image: &ImageSource, number: usize) -> Result<Image> {
         let image = self.images.open(image, &format!("image {number}"))?;
         let mut rng = Seed(0).rng(Stream::Split); // validation does not depend on draws
-        let mut sample = Sample { image, target: Target::None };
-        for tfm in &self.item_tfms {
-            sample = tfm.apply(sample, Split::Valid, &mut rng)?;
-        }
+        let sample = Sample { image, target: Target::None };
+        let name = || format!("image {number}");
+        let split = Split::Valid;
+        let sample =
+            transform::apply_item_tfms(&self.item_tfms, sample, split, &mut rng, name, |_, _| {})?;
         Ok(sample.image)
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::{
     error::{Error, Result},
-    learner::{Callback, Outcome, Step, Training, order},
+    learner::{
+        Callback, Outcome, Step, Training, order, record::duration::time, training::state::Run,
+    },
     sample::Batch,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -3,7 +3,9 @@
 use super::history::number;
 use crate::{
     error::Result,
-    learner::{Callback, EpochRow, History, Outcome, Scope, Step, Training, order},
+    learner::{
+        Callback, EpochRow, History, Outcome, Scope, Step, Training, order, training::state::Run,
+    },
     metric::Metric,
     sample::Batch,
 };

@@ -1,11 +1,10 @@
 //! The fits of a learner. All go through one door.
 
-use super::{finite::Finite, run, stage::Stage};
+use super::{epochs, finite::Finite, stage::Stage, state::Run};
 use crate::{
     error::{Error, Result},
     learner::{
         Callback, Course, FineTune, Flat, FlatCos, Learner, OneCycle, ParamScheduler, Policy, Sgdr,
-        record::progress::Shown,
     },
     optim::Lr,
 };

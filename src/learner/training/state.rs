@@ -4,11 +4,7 @@ use super::stage::Stage;
 use crate::{
     data::DataLoaders,
     error::{Error, Result},
-    learner::{
-        History, StopHandle,
-        files::weights,
-        record::{progress::Shown, recorder::number},
-    },
+    learner::{History, StopHandle, record::history::number},
     loss::Loss,
     metric::Metric,
     model::Model,

@@ -1,11 +1,6 @@
 //! The worst mistakes with their pictures.
 
-use super::super::{
-    figure::photo_url,
-    grid::fitted,
-    html::escaped,
-    seen::{seen, words},
-};
+use super::super::{figure::photo_url, grid::fitted, html::escaped, seen::seen};
 use crate::{
     data::DataLoader,
     error::Result,
@@ -49,8 +44,8 @@ pub(super) fn worst(interp: &Interpretation, loader: &DataLoader, k: usize) -> R
         html.push_str(&format!(
             "<figure>\n{image}<figcaption>{}<br><span class=\"{class}\">predicted {}</span>\
              {probability}<br><span class=\"muted\">loss {:.2} · {}</span></figcaption>\n</figure>\n",
-            escaped(&words(is, &kept.task)),
-            escaped(&words(said, &kept.task)),
+            escaped(&kept.task.words(is)),
+            escaped(&kept.task.words(said)),
             top.loss,
             escaped(name),
         ));
