@@ -4,7 +4,7 @@ use super::{
     items::{
         labeled::{Get, Items},
         source::{ImageBlock, ImageSource},
-        test_items::images,
+        test_items::as_data,
     },
     loaders::DataLoaders,
     loading::loader::{Data, DataLoader, Images},
@@ -37,7 +37,7 @@ impl DataLoaders {
         let targets = vec![Target::None; items.len()];
         let input = self.input();
         let get_x: Get<ImageSource, _> = Arc::new(|source: &ImageSource| Ok(source.clone()));
-        self.test(images(Items { input, items, get_x, targets, task: self.task() }))
+        self.test(as_data(Items { input, items, get_x, targets, task: self.task() }))
     }
 
     /// Items that are not in the data set, of the type that `get_items` returns, with their targets by

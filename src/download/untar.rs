@@ -173,13 +173,13 @@ impl UntarData {
         if place.exists() && !self.force {
             return Ok(place);
         }
-        self.fetch(&archive)?;
+        self.download_to(&archive)?;
         self.unpack(&archive, &data, &place)?;
         Ok(place)
     }
 
     /// Sees to it that the archive is there.
-    fn fetch(&self, archive: &Path) -> Result<()> {
+    fn download_to(&self, archive: &Path) -> Result<()> {
         let record = record(&self.url).filter(|_| self.sha256.is_none());
         let mut download = match &self.download {
             Some(how) => how.clone().url(&self.url),

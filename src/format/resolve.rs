@@ -1,9 +1,10 @@
 //! What the calls of a pickle stand for: tensors over storages, numbers, texts.
 
 use super::{
+    Why,
     globals::Global,
     storage::Dtype,
-    unpickle::{Item, Node, Pickle, Why, items},
+    unpickle::{Item, Node, Pickle, items},
     value::Value,
 };
 use std::{collections::HashMap, rc::Rc};

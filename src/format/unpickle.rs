@@ -5,6 +5,7 @@
 //! Written from the description of the opcodes in Python's
 //! [`pickletools`](https://github.com/python/cpython/blob/main/Lib/pickletools.py).
 
+use super::Why;
 use super::globals::Global;
 use std::{collections::HashMap, rc::Rc};
 

@@ -2,7 +2,7 @@
 
 use super::{
     Defaults, History, MixedPrecision, Position, Precision, Progress, StopHandle, Training,
-    record::{progress, recorder::Recorder},
+    record::recorder::Recorder,
     training::{callback::Callback, state},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// Makes an optimizer for the parameters of a model.

@@ -7,14 +7,6 @@ fn absent<T>() -> Result<T> {
     Err(Error::unsupported("doc-only", "this build is for documentation and has no libtorch"))
 }
 
-/// A float tensor over the vector's own memory.
-///
-/// # Errors
-/// Always in this build.
-pub fn tensor_from_vec(_: Vec<f32>, _: &[i64], _: &[i64]) -> Result<Tensor> {
-    absent()
-}
-
 pub(crate) fn tensor_lent(
     data: Vec<f32>,
     _: &[i64],
@@ -27,27 +19,27 @@ pub(crate) fn tensor_lent(
 
 /// Automatic casts, from `enter` to the end of the value's life.
 #[derive(Debug)]
-pub struct Autocast(());
+pub(crate) struct Autocast(());
 
 impl Autocast {
     /// Begins to cast on `device` to `kind`.
     ///
     /// # Errors
     /// Always in this build.
-    pub fn enter(_: Device, _: Kind) -> Result<Self> {
+    pub(crate) fn enter(_: Device, _: Kind) -> Result<Self> {
         absent()
     }
 }
 
 /// The version of the libtorch that this program was compiled against.
 #[must_use]
-pub fn version() -> String {
+pub(crate) fn version() -> String {
     String::new()
 }
 
 /// The processor instructions that libtorch uses.
 #[must_use]
-pub fn capability() -> String {
+pub(crate) fn capability() -> String {
     String::new()
 }
 

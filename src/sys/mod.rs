@@ -26,7 +26,7 @@ pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;
 pub(crate) use memory::KeptMemory;
 pub(crate) use native::tensor_lent;
-pub use native::{Autocast, capability, tensor_from_vec, version};
+pub(crate) use native::{Autocast, capability, version};
 #[cfg(feature = "doc-only")]
 pub(crate) use native::{TraceOptions, trace};
 pub(crate) use pinned::pinned_bytes;

@@ -21,17 +21,11 @@ unsafe extern "C" {
     fn finetune_capability() -> *mut c_char;
 }
 
-/// A float tensor over the vector's own memory: nothing is copied, and the memory is freed when the
-/// last use of the tensor ends. Strides are in elements.
+/// Returns a float tensor over the vector's own memory: nothing is copied. Strides are in elements. `give_back` gets the
+/// vector when the last use of the tensor ends, on the thread that ends it. It must not panic.
 ///
 /// # Errors
-/// [`Error::Config`] if sizes and strides reach beyond the vector.
-pub fn tensor_from_vec(data: Vec<f32>, sizes: &[i64], strides: &[i64]) -> Result<Tensor> {
-    tensor_lent(data, sizes, strides, drop)
-}
-
-/// The same for a vector that `give_back` gets again when the last use of the tensor ends, on the
-/// thread that ends it. It must not panic.
+/// [`Error::Mismatch`] if sizes and strides reach beyond the vector.
 pub(crate) fn tensor_lent(
     data: Vec<f32>,
     sizes: &[i64],
@@ -45,7 +39,7 @@ pub(crate) fn tensor_lent(
     let last: i64 = sizes.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum();
     if !fits || (!empty && last as usize >= data.len()) {
         let why = format!("{sizes:?} by {strides:?} does not fit {} numbers", data.len());
-        return Err(Error::mismatch("tensor_from_vec", why));
+        return Err(Error::mismatch("tensor_lent", why));
     }
     extern "C" fn end(context: *mut c_void) {
         // SAFETY: the context is the box made below, and libtorch calls this once.
@@ -85,7 +79,7 @@ const BFLOAT16: i32 = 15;
 /// the operations that it holds to be safe in it. Restored on unwinding too.
 #[derive(Debug)]
 #[must_use = "the casts end with this value"]
-pub struct Autocast {
+pub(crate) struct Autocast {
     cuda: bool,
     before: i32,
 }
@@ -95,7 +89,7 @@ impl Autocast {
     ///
     /// # Errors
     /// [`Error::Config`] for another type or device, or for 16-bit floats on a CPU.
-    pub fn enter(device: Device, kind: Kind) -> Result<Self> {
+    pub(crate) fn enter(device: Device, kind: Kind) -> Result<Self> {
         let (cuda, code) = match (device, kind) {
             (Device::Cpu, Kind::BFloat16) => (false, BFLOAT16),
             (Device::Cuda(_), Kind::BFloat16) => (true, BFLOAT16),
@@ -125,14 +119,14 @@ impl Drop for Autocast {
 
 /// The version of the libtorch that this program was compiled against, such as `2.11.0`.
 #[must_use]
-pub fn version() -> String {
+pub(crate) fn version() -> String {
     // SAFETY: a zero-terminated text that lives as long as the program.
     unsafe { CStr::from_ptr(finetune_version()) }.to_string_lossy().into_owned()
 }
 
 /// The processor instructions that libtorch uses: `DEFAULT`, `AVX2`, `AVX512` and so on.
 #[must_use]
-pub fn capability() -> String {
+pub(crate) fn capability() -> String {
     // SAFETY: returns text that it allocated for the caller.
     take(unsafe { finetune_capability() })
 }

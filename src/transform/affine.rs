@@ -2,6 +2,7 @@
 
 use super::{
     BatchSpec, BatchTransform, Draw, DrawnValues, Matrix, Plan,
+    draw::Chance,
     geometry::{Geometry, geometry},
 };
 use crate::{

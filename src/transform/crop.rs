@@ -1,8 +1,8 @@
 //! Parts of images at a fixed size, without a change of scale.
 
-use super::{Crop, Draw, ItemSpec, ItemTransform, size::sides};
+use super::{Draw, ItemSpec, ItemTransform, size::sides};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     image::{Image, PadMode},
     sample::{Sample, Split},
     seed::Rng,

@@ -11,6 +11,7 @@ use crate::{
 };
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Writes noise over random rectangles, the same for all images of a batch: fastai's
 /// [`RandomErasing`](https://docs.fast.ai/vision.augment.html#randomerasing). The noise of each image

@@ -12,7 +12,7 @@
 use super::{
     Color, Matrix, Mode, Resampling,
     pixels::{Pixels, Texel},
-    tone,
+    tone::{self, LANES},
 };
 use crate::image::PadMode;
 

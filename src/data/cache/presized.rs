@@ -8,13 +8,12 @@ use super::{
 use crate::{
     data::dataset::Dataset,
     error::{Error, Result},
-    image::Image,
     sample::{Sample, Split},
     transform::ItemTransform,
 };
 use sha2::{Digest as _, Sha256};
 use std::{
-    path::{PathBuf, absolute},
+    path::{Path, PathBuf, absolute},
     sync::Arc,
 };
 
@@ -67,7 +66,7 @@ impl Cache {
         Self { file: Some(path.into()), limit }
     }
 
-    fn open(&self) -> Result<Arc<dyn Store>> {
+    pub(super) fn open(&self) -> Result<Arc<dyn Store>> {
         Ok(match &self.file {
             Some(path) => Arc::new(FileStore::open(path, self.limit)?),
             None => Arc::new(MemoryStore::new(self.limit)),

@@ -2,7 +2,7 @@
 
 use super::{
     labeled::{Get, Items, encode, label_of, name_of},
-    source::ImageBlock,
+    source::{ImageBlock, ImageSource},
 };
 use crate::{
     data::{
@@ -61,11 +61,11 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> TestItems for Pipeline<Y, I> {
             false => vec![Target::None; items.len()],
         };
         let (input, get_x) = (self.input, self.get_x.clone());
-        Ok(images(Items { input, items, get_x, targets, task }))
+        Ok(as_data(Items { input, items, get_x, targets, task }))
     }
 }
 
-pub(in crate::data) fn images<I: Send + Sync + 'static>(items: Items<I>) -> Data {
+pub(in crate::data) fn as_data<I: Send + Sync + 'static>(items: Items<I>) -> Data {
     Data::Images(Images {
         dataset: Arc::new(items),
         item_tfms: Arc::new([]),

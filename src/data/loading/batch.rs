@@ -2,19 +2,19 @@
 
 use super::{
     buffers::Buffers,
-    device::bytes_on,
+    device::{bytes_on, move_to},
     pass::{Draw, Pass},
     prefetch::Job,
-    skip::OnError,
+    skip::{OnError, Skipped},
     targets::Column,
 };
 use crate::{
     error::{Error, Result},
     image::Image,
-    sample::{Batch, Sample, Split, Target, Task},
-    seed::{Seed, Stream},
+    sample::{Batch, Sample, Target},
+    seed::Stream,
     sys::{self, Slots},
-    transform::{self, BatchTransform, ItemTransform, Plan},
+    transform::{self, Plan},
 };
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tch::{Device, Tensor};

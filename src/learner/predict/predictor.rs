@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     format::{Metadata, StateDict, read_safetensors, read_safetensors_bytes},
     image::{Decode, Image},
-    learner::{Prediction, Training, files::weights},
+    learner::{Learner, Prediction, Training, files::weights},
     loss::{Loss, LossSpec},
     model::{ArchSpec, Model},
     sample::{Sample, Split, Target, Task},

@@ -1,6 +1,5 @@
 //! Writes the history of a fit.
 
-use super::history::number;
 use crate::{
     error::Result,
     learner::{

@@ -14,9 +14,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct OneCycle {
     pub(super) common: Common,
-    div: f64,
-    div_final: f64,
-    pct_start: f64,
+    pub(super) div: f64,
+    pub(super) div_final: f64,
+    pub(super) pct_start: f64,
     pub(super) moms: Option<(f64, f64, f64)>,
 }
 

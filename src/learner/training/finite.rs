@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    learner::{Callback, Outcome, Step, Training, order, record::recorder::number},
+    learner::{Callback, Outcome, Step, Training, order, record::history::number},
     sample::Batch,
 };
 use tch::Device;
