@@ -6,7 +6,7 @@
 
 use clap::{Parser, ValueEnum};
 use finetune::{
-    data::{URLs, untar_data},
+    download::{URLs, untar_data},
     prelude::*,
 };
 use std::{error::Error as _, fs, path::PathBuf};

@@ -218,6 +218,16 @@ impl Error {
         Self::Unsupported { what, why: why.into() }
     }
 
+    /// Returns an [`Image`](Self::Image): a file or byte string that cannot be decoded, for a data set of your own.
+    pub fn image(item: impl Into<String>, cause: impl Into<BoxError>) -> Self {
+        Self::Image { item: item.into(), cause: cause.into() }
+    }
+
+    /// Returns a [`Label`](Self::Label): an item without a valid label, for a labeller or target block of your own.
+    pub fn label(item: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Label { item: item.into(), why: why.into() }
+    }
+
     /// Returns a function that turns an I/O error into an [`Io`](Self::Io) that names the file or folder.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -1,9 +1,6 @@
 //! The same seed gives the same run, bit for bit, also when it is stopped and resumed.
 
-use crate::{
-    alone,
-    pets::{block, learner, photos},
-};
+use crate::{alone, pets::learner};
 use finetune::prelude::*;
 
 #[test]

@@ -13,7 +13,7 @@ use finetune::{
     sample::Batch,
     tch::{self, nn},
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn learner(workers: usize, folder: &Path) -> Result<Learner> {
     let dls = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())

@@ -52,7 +52,7 @@ fn one_category() {
     assert_eq!(dls.task().vocab(), ["c", "b", "a"]);
     let other = |i: &usize| Ok(if *i == 3 { "tiger" } else { "a" }.to_owned());
     let e = block(given).get_y(other).dataloaders_from(items()).unwrap_err();
-    let Error::Label { item, why } = &e else { panic!("{e}") };
+    let Error::Label { item, why, .. } = &e else { panic!("{e}") };
     assert_eq!(item, "item 3");
     assert!(why.contains("`tiger`") && why.contains("vocab"), "{why}");
 

@@ -437,7 +437,7 @@ fn the_environment_names_the_proxy_and_the_offline_switch() {
     let proxy = Server::start(move |_, request, stream| {
         assert_eq!(request.target, "weights.invalid:80");
         stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
-        let request = server::read(stream).unwrap();
+        let request = super::server::read(stream).unwrap();
         serve(stream, &request, &content);
     });
     let path = place.path();

@@ -14,7 +14,7 @@ use finetune::{
 };
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -75,9 +75,7 @@ impl Dataset for Squares {
     fn get(&self, index: usize) -> Result<Sample> {
         self.loaded.fetch_add(1, Ordering::Relaxed);
         match index {
-            5 if self.bad => {
-                Err(Error::Image { item: self.name(5), source: "it is damaged".into() })
-            }
+            5 if self.bad => Err(Error::image(self.name(5), "it is damaged")),
             7 if self.bad => panic!("nobody expects this"),
             _ => {
                 let image = Image::new(4, 4, 3, vec![index as u8; 48])?;

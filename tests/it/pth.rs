@@ -25,7 +25,7 @@ fn doubles(t: &Tensor) -> Vec<f64> {
 
 fn refusal(name: &str) -> String {
     match read_pth(file(name)) {
-        Err(Error::Checkpoint { path, why }) => {
+        Err(Error::Checkpoint { path, why, .. }) => {
             assert!(path.ends_with(name), "{path:?}");
             why
         }

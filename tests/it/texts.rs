@@ -13,7 +13,6 @@ use ndarray::Array2;
 use regex::Regex;
 use std::{
     io::{self, Write},
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -191,11 +190,9 @@ fn errors() -> Result<()> {
         Task::Values { n: 1 },
     );
     let sizes = unsized_pets()?.dataloaders(photos())?.train().one_batch();
-    let diverged = Error::NonFiniteLoss { loss: f64::NAN, epoch: 2, batch: 17 };
     let text = [
         said(interp.roc("cow").map(drop)),
         said(ClassificationInterpretation::from_predictions(values).map(drop)),
-        said(Err(diverged)),
         said(learn.load("nowhere")),
         said(learn.predict("nowhere.jpg").map(drop)),
         said(pets()?.bs(500).dataloaders(photos()).map(drop)),

@@ -79,3 +79,21 @@ pub(super) fn by_key<I>(items: &[I], key: &Key<I>) -> Result<BTreeMap<String, Ve
     }
     Ok(members)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panics")]
+    use super::*;
+
+    #[test]
+    fn groups_stay_together() {
+        let items: Vec<String> = (0..40).map(|i| format!("{}-{i}", i % 7)).collect();
+        let group = |item: &String| Ok(item[..1].to_owned());
+        for seed in 0..20 {
+            let splits = GroupSplitter::new(0.3, group).seed(seed).split(&items).unwrap();
+            let has = |list: &[usize], g: usize| list.iter().any(|i| i % 7 == g);
+            assert!((0..7).all(|g| has(&splits.train, g) != has(&splits.valid, g)));
+            assert!(splits.valid.len() >= 12);
+        }
+    }
+}
