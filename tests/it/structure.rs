@@ -106,7 +106,9 @@ impl<'ast> Visit<'ast> for Collector<'_> {
 
     fn visit_path(&mut self, p: &'ast syn::Path) {
         let names: Vec<String> = p.segments.iter().map(|s| s.ident.to_string()).collect();
-        if matches!(names[0].as_str(), "crate" | "super")
+        // A single `crate` or `super` is that of `pub(crate)`.
+        if names.len() > 1
+            && matches!(names[0].as_str(), "crate" | "super")
             && let Some(absolute) = self.absolute(&names)
         {
             self.imports.paths.push((absolute, false));

@@ -3,7 +3,6 @@
 
 use super::pets::photos;
 use finetune::{
-    Error,
     data::{Cache, LoaderOptions},
     learner::{LrFinder, Predictions, Progress, Steps},
     prelude::*,
