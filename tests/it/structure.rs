@@ -135,7 +135,7 @@ impl Crate {
     fn file_of(&self, path: &[String], depth: usize) -> Module {
         let mut module: Module = vec![];
         for (i, segment) in path.iter().enumerate() {
-            let below = [module.as_slice(), &[segment.clone()]].concat();
+            let below = [module.as_slice(), std::slice::from_ref(segment)].concat();
             if self.0.contains_key(&below) {
                 module = below;
                 continue;
@@ -156,7 +156,7 @@ impl Crate {
         let edges = self.0.iter().map(|(from, imports)| {
             let to = imports.paths.iter().filter_map(|(path, public)| {
                 let to = self.file_of(path, 0);
-                let within = to.first().is_some() && to.first() == from.first() && to != *from;
+                let within = !to.is_empty() && to.first() == from.first() && to != *from;
                 (within && !(*public && to.starts_with(from))).then_some(to)
             });
             (from, to.collect())
