@@ -147,7 +147,7 @@ impl<'a> Set<'a> {
         let defaults = &self.g.json["dataloaders_defaults"];
         for (name, loader) in [("train", learn.dls().train()), ("valid", learn.dls().valid())] {
             let theirs = |what: &str| defaults[name][what].as_u64().unwrap() as usize;
-            r.exact(format!("{name} batches"), &loader.num_batches(), &theirs("num_batches"));
+            r.exact(format!("{name} batches"), &loader.num_batches(), &theirs("n_batches"));
             r.exact(format!("{name} bs"), &loader.bs(), &theirs("bs"));
         }
     }
@@ -229,7 +229,7 @@ impl<'a> Set<'a> {
         r.exact(
             "test_dl batches",
             &(loader.num_batches() as u64),
-            &theirs["num_batches"].as_u64().unwrap(),
+            &theirs["n_batches"].as_u64().unwrap(),
         );
         r.exact("test_dl bs", &(loader.bs() as u64), &theirs["bs"].as_u64().unwrap());
         let preds = learn.get_preds_on(&loader).unwrap();
@@ -366,7 +366,10 @@ impl<'a> Set<'a> {
             r.exact(
                 format!("{key}.labels"),
                 &said.label,
-                &texts(&case["predict_labels"]).join(";"),
+                &match &texts(&case["predict_labels"])[..] {
+                    [] => "none".to_owned(),
+                    labels => labels.join("; "),
+                },
             );
             let ours: Vec<f64> = learn.validate().unwrap().iter().filter_map(|(_, v)| *v).collect();
             r.close(format!("{key}.validate"), &ours, &numbers(&case["validate"]), PREDS);
