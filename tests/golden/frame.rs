@@ -10,7 +10,12 @@ use std::{
 };
 use tch::{Kind, Tensor};
 
-/// Where the golden files are.
+/// Whether the values are those that the project carries.
+pub(crate) fn is_carried() -> bool {
+    env::var_os("FINETUNE_GOLDEN_DIR").is_none()
+}
+
+/// The folder of the golden files.
 pub(crate) fn folder() -> PathBuf {
     env::var_os("FINETUNE_GOLDEN_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fastai"),
@@ -88,6 +93,7 @@ pub(crate) struct Tol {
 #[derive(Default)]
 pub(crate) struct Report {
     cases: usize,
+    comparisons: usize,
     /// The comparison nearest to, or furthest beyond, its tolerance: error and tolerance.
     worst: Option<(f64, f64)>,
     failures: Vec<String>,
@@ -107,6 +113,7 @@ impl Report {
 
     /// Must hold.
     pub(crate) fn holds(&mut self, what: impl Display, yes: bool) {
+        self.comparisons += 1;
         if !yes {
             self.fail(format!("{what} does not hold"));
         }
@@ -119,6 +126,7 @@ impl Report {
         ours: &T,
         theirs: &T,
     ) {
+        self.comparisons += 1;
         if ours != theirs {
             self.fail(format!("{what}: {ours:?} instead of {theirs:?}"));
         }
@@ -126,6 +134,7 @@ impl Report {
 
     /// Must be within the tolerance, number by number. NaN equals NaN.
     pub(crate) fn close(&mut self, what: impl Display, ours: &[f64], theirs: &[f64], tol: Tol) {
+        self.comparisons += 1;
         if ours.len() != theirs.len() {
             self.fail(format!("{what}: {} numbers instead of {}", ours.len(), theirs.len()));
             return;
@@ -159,7 +168,7 @@ impl Report {
         self.close(what, &flat(ours), &flat(theirs), tol);
     }
 
-    /// A case where this crate does something else on purpose; the caller has asserted what.
+    /// Notes a case where this crate differs on purpose. The caller has compared with what is right instead.
     pub(crate) fn differs(&mut self, case: impl Display, why: impl Display) {
         self.differences.push(format!("{case}: {why}"));
     }
@@ -182,18 +191,26 @@ pub(crate) fn run(
     topic: &str,
     golden: Option<Golden>,
     check: fn(&Golden, &mut Report),
+    expected: usize,
 ) -> Result<(), libtest_mimic::Failed> {
-    let golden = golden.ok_or("its files are missing")?;
+    let golden = golden.ok_or_else(|| format!("no {topic}.json in {}", folder().display()))?;
     let mut report = Report::default();
     check(&golden, &mut report);
-    if report.cases == 0 {
+    if report.cases == 0 || report.comparisons == 0 {
         report.fail("nothing was compared");
+    }
+    // A comparison that is skipped would pass unseen.
+    if is_carried() && report.comparisons != expected {
+        let n = report.comparisons;
+        report
+            .fail(format!("{n} comparisons instead of {expected}: see TOPICS in tests/golden.rs"));
     }
     let (error, limit) = report.worst.unwrap_or((0.0, 0.0));
     let verdict = if report.failures.is_empty() { "ok" } else { "NOT OK" };
     let mut lines = vec![format!(
-        "{topic:10} {:4} cases  largest error {error:8.1e}  tolerance {limit:8.1e}  {verdict}",
-        report.cases
+        "{topic:10} {:4} cases {:5} comparisons  largest error {error:8.1e}  tolerance {limit:8.1e}  \
+         {verdict}",
+        report.cases, report.comparisons
     )];
     lines.extend(report.differences.iter().map(|d| format!("    on purpose: {d}")));
     println!("{}", lines.join("\n"));

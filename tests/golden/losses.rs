@@ -2,7 +2,7 @@
 use crate::frame::{Golden, Report, Tol, flat, ints, number};
 use finetune::loss::{Bce, BceWithLogits, CrossEntropy, Focal, L1, LabelSmoothing, Loss, Mse};
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, kind::FLOAT_CPU};
 
 const CLOSE: Tol = Tol { rtol: 1e-5, atol: 1e-6 };
 
@@ -15,6 +15,12 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
     report.case();
     let refused = &golden.json["bce_pos_weight_flatten_true"];
     if refused.get("raises").is_some() {
+        let (pred, y) = (Tensor::randn([4, 3], FLOAT_CPU), Tensor::zeros([4, 3], FLOAT_CPU));
+        let loss = BceWithLogits::new().pos_weight(vec![1.0, 2.0, 3.0]);
+        let with_weight = loss.elements(&pred, &y);
+        // Without positives the weights of positives change nothing.
+        let without = BceWithLogits::new().elements(&pred, &y);
+        report.tensor("pos_weight without flatten", &with_weight, &without, CLOSE);
         report.differs(
             "BCEWithLogitsLossFlat(pos_weight, flatten=True)",
             "`pos_weight` needs no other shape, so there is no `flatten` to refuse",
