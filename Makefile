@@ -18,9 +18,11 @@ OPTIONAL := dashboard,terminal
 pets:
 	$(WITH) cargo run --release --example pets -- $(ARGS)
 
-## Every test.
+## Every test; the comparison with fastai's values with libtorch's kernels for older processors too.
 test:
 	$(WITH) cargo test
+	ATEN_CPU_CAPABILITY=default $(WITH) cargo test --test golden
+	ATEN_CPU_CAPABILITY=avx2 $(WITH) cargo test --test golden
 
 ## The comparison with fastai's values alone, one line per topic; FINETUNE_GOLDEN_DIR=DIR for other values.
 golden:
