@@ -5,7 +5,7 @@ use crate::{
 };
 use std::path::PathBuf;
 
-/// Writes losses, hyper-parameters and metrics for [TensorBoard](https://www.tensorflow.org/tensorboard):
+/// Writes losses, hyperparameters and metrics for [TensorBoard](https://www.tensorflow.org/tensorboard):
 /// fastai's `TensorBoardCallback`. Each fit is a file in the folder, which
 /// `tensorboard --logdir FOLDER` shows, also while it grows.
 ///

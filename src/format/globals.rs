@@ -7,7 +7,7 @@ use super::{Why, storage::Dtype};
 pub(super) enum Global {
     /// `collections.OrderedDict`.
     OrderedDict,
-    /// fastcore's list, which fastai keeps hyper-parameters in.
+    /// fastcore's list, which fastai keeps hyperparameters in.
     L,
     /// A tensor over a typed storage.
     Tensor,

@@ -2,14 +2,14 @@ use super::{Hypers, Rule, StepGroup, setters};
 use crate::{error::Result, sys::TensorList};
 use tch::{Kind, Tensor};
 
-/// The largest factor by which a layer's step is made longer.
+/// Upper limit of the factor that scales a layer's step.
 const MOST: f64 = 10.0;
 
 /// Adam whose step is scaled, layer by layer, to the size of the weights: fastai's `Lamb`.
 ///
-/// As there, sizes are root mean squares, the factor is at most 10, and it is 1 where the weights or the
-/// step are all zeros. You and others,
-/// [Large Batch Optimization for Deep Learning](https://arxiv.org/abs/1904.00962).
+/// As in fastai, sizes are root mean squares. The factor is at most 10; it is 1 if the weights or
+/// the step are all zeros. You and others, [Large Batch Optimization for Deep
+/// Learning](https://arxiv.org/abs/1904.00962).
 #[derive(Debug, Clone)]
 pub struct Lamb {
     mom: f64,
@@ -54,7 +54,8 @@ impl Rule for Lamb {
         let denominator = group.denominator(1, by_squares, group.hypers.eps)?;
         let steps = group.state(0).zeros_like()?;
         steps.addcdiv(group.state(0), &denominator, 1.0 / by)?;
-        // The ratio of root mean squares is that of norms: both are of as many numbers.
+        // The ratio of root mean squares equals the ratio of norms: both have the same number of
+        // elements.
         let weights = Tensor::f_stack(&group.params.norms()?.tensors()?, 0)?;
         let lengths = Tensor::f_stack(&steps.norms()?.tensors()?, 0)?;
         let zero = weights.eq(0.0).logical_or(&lengths.eq(0.0));

@@ -5,9 +5,9 @@ use tch::Tensor;
 /// Momentum with a learning rate for each layer, from the norms of its weights and gradients: fastai's
 /// `Larc`.
 ///
-/// As there, the denominator of that rate counts the group's decay also where the decay is decoupled or
-/// does not apply, and a parameter that is all zeros does not move. You and others,
-/// [Large Batch Training of Convolutional Networks](https://arxiv.org/abs/1708.03888).
+/// As in fastai, the denominator of that rate includes the group's decay even if the decay is
+/// decoupled or does not apply, and a parameter of zeros does not move. You and others, [Large
+/// Batch Training of Convolutional Networks](https://arxiv.org/abs/1708.03888).
 #[derive(Debug, Clone)]
 pub struct Larc {
     mom: f64,
@@ -26,14 +26,14 @@ impl Larc {
         Self { mom, eps, wd: 0.0, trust_coeff: 0.02, clip: true, decouple_wd: true }
     }
     setters!(mom, eps, wd, decouple_wd);
-    /// How large a step is beside the weights, where the layer's own rate is used. Default: 0.02.
+    /// The ratio of a step to the weights for the layer's own rate. Default: 0.02.
     #[must_use]
     pub fn trust_coeff(mut self, coefficient: f64) -> Self {
         self.trust_coeff = coefficient;
         self
     }
-    /// Whether the learning rate is a limit of the layer's own (LARC), or else is multiplied by what the
-    /// norms say without one (LARS). Default: true.
+    /// If true, the learning rate limits the layer's own rate (LARC); otherwise the two are
+    /// multiplied (LARS). Default: true.
     #[must_use]
     pub fn clip(mut self, yes: bool) -> Self {
         self.clip = yes;

@@ -1,4 +1,4 @@
-//! Weights that follow slowly.
+//! Slow weights: lookahead.
 
 use crate::{
     error::{Error, Result},
@@ -6,8 +6,8 @@ use crate::{
 };
 use tch::Tensor;
 
-/// Weights that follow the trained ones: after every `k` steps they go a part of the way, and the trained
-/// ones begin anew from there.
+/// Slow weights. After every `k` steps they move a fraction of the way to the trained weights,
+/// which then restart from there.
 #[derive(Debug)]
 pub(super) struct Lookahead {
     k: u64,
@@ -20,7 +20,7 @@ pub(super) struct Lookahead {
 impl Lookahead {
     pub(super) fn new(k: usize, alpha: f64) -> Result<Self> {
         if k == 0 || !(0.0..=1.0).contains(&alpha) {
-            let why = "needs `k` of 1 or more and `alpha` between 0 and 1";
+            let why = "`k` must be 1 or more and `alpha` between 0 and 1";
             return Err(Error::config("lookahead", why));
         }
         Ok(Self { k: k as u64, alpha, count: 0, slow: None })

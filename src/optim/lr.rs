@@ -6,7 +6,7 @@ use std::ops::{RangeInclusive, RangeToInclusive};
 /// A learning rate for each group of parameters: fastai's `slice`, as Rust's ranges.
 ///
 /// - `1e-3` is for every group;
-/// - `1e-6..=1e-4` goes from the first group to the last by equal factors;
+/// - `1e-6..=1e-4` rises from the first group to the last by equal factors;
 /// - `..=1e-3` is for the last group, and a tenth of it for the others;
 /// - a `Vec` has a rate for each group, or one for all.
 ///
@@ -56,11 +56,11 @@ impl From<Vec<f64>> for Lr {
 }
 
 impl Lr {
-    /// The rate of each of `n` groups. With one group, a range gives its end; a range that begins at 0
-    /// is an open one, as in fastai.
+    /// Returns the rate of each of `n` groups. With one group, a range gives its end. A range that
+    /// begins at 0 counts as an open one, as in fastai.
     ///
     /// # Errors
-    /// [`Error::Config`] if a list has another length than `n`.
+    /// [`Error::Config`] if the length of a list is neither 1 nor `n`.
     pub fn for_groups(&self, n: usize) -> Result<Vec<f64>> {
         let last = |v: f64| (0..n).map(|i| if i + 1 == n { v } else { v / 10.0 }).collect();
         Ok(match *self {

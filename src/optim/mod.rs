@@ -1,4 +1,4 @@
-//! Optimizers over groups of parameters, and schedules of their hyper-parameters.
+//! Optimizers over groups of parameters, and schedules of their hyperparameters.
 
 mod adam;
 mod lamb;
@@ -34,15 +34,15 @@ pub use {
 
 use std::fmt;
 
-/// The hyper-parameters of one group.
+/// The hyperparameters of one group.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Hypers {
     /// The learning rate.
     pub lr: f64,
-    /// The momentum: how much of the average of gradients stays.
+    /// Momentum β₁: the decay of the running mean of gradients.
     pub mom: f64,
-    /// How much of the average of squared gradients stays.
+    /// β₂: the decay of the running mean of squared gradients.
     pub sqr_mom: f64,
     /// Added to a denominator.
     pub eps: f64,
@@ -51,14 +51,14 @@ pub struct Hypers {
 }
 
 impl Hypers {
-    /// This learning rate, and nothing else: no momentum, no decay.
+    /// Returns hyperparameters with this learning rate, without momentum and decay.
     #[must_use]
     pub fn new(lr: f64) -> Self {
         Self { lr, mom: 0.0, sqr_mom: 0.0, eps: 0.0, wd: 0.0 }
     }
 }
 
-/// A hyper-parameter that can be scheduled.
+/// A hyperparameter that can be scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Hyper {
@@ -90,7 +90,7 @@ impl fmt::Display for Hyper {
 macro_rules! setters {
     ($($name:ident),*) => { $(setters!(@ $name);)* };
     (@ mom) => {
-        /// How much of the average of gradients stays: β₁.
+        /// Momentum β₁: the decay of the running mean of gradients.
         #[must_use]
         pub fn mom(mut self, mom: f64) -> Self {
             self.mom = mom;
@@ -98,7 +98,7 @@ macro_rules! setters {
         }
     };
     (@ sqr_mom) => {
-        /// How much of the average of squared gradients stays: β₂.
+        /// β₂: the decay of the running mean of squared gradients.
         #[must_use]
         pub fn sqr_mom(mut self, mom: f64) -> Self {
             self.sqr_mom = mom;
@@ -122,8 +122,8 @@ macro_rules! setters {
         }
     };
     (@ decouple_wd) => {
-        /// Whether the decay multiplies the weights by `1 - lr * wd`, or else is added to the gradients
-        /// as L2 regularization. Default: true.
+        /// If true, the decay multiplies the weights by `1 - lr * wd`; otherwise it is added to the
+        /// gradients as L2 regularization. Default: true.
         #[must_use]
         pub fn decouple_wd(mut self, yes: bool) -> Self {
             self.decouple_wd = yes;

@@ -1,4 +1,4 @@
-//! What changes the weights.
+//! Updates parameters from gradients.
 
 use super::{Hyper, Hypers, Rule, StepGroup, lookahead::Lookahead};
 use crate::{
@@ -9,11 +9,11 @@ use crate::{
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// What changes the weights: a rule, hyper-parameters for each group, and what the rule keeps of each
-/// parameter.
+/// Updates parameters from gradients: a rule, hyperparameters for each group, and the rule's state
+/// for each parameter.
 ///
-/// A step takes the parameters of one group and decay class together, by a few calls of libtorch's fused
-/// kernels: their number does not depend on how many parameters there are.
+/// A step updates all parameters of one group and decay class by a few calls of libtorch's fused
+/// kernels. Their number does not depend on the number of parameters.
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Box<dyn Rule>,
@@ -24,18 +24,18 @@ pub struct Optimizer {
     wd_bn_bias: bool,
     lookahead: Option<Lookahead>,
     together: Vec<Together>,
-    /// Which parameters had a gradient when `together` was made.
+    /// Which parameters had a gradient when `together` was built.
     had: Vec<bool>,
 }
 
-/// What is kept of one parameter.
+/// The state of one parameter.
 #[derive(Debug)]
 struct Kept {
     state: Vec<Tensor>,
     steps: u64,
 }
 
-/// Parameters that take their steps together as long as the same ones have gradients.
+/// Parameters that are updated together as long as the same ones have gradients.
 #[derive(Debug)]
 struct Together {
     which: Vec<usize>,
@@ -45,7 +45,7 @@ struct Together {
 }
 
 impl Optimizer {
-    /// An optimizer for `params`, with as many groups as they name.
+    /// Returns an optimizer for `params`, with as many groups as they name.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no parameters.
@@ -75,9 +75,9 @@ impl Optimizer {
         self
     }
 
-    /// Keeps slow weights beside the trained ones: after every `k` steps they go the part `alpha` of the
-    /// way to the trained ones, which begin anew from there: fastai's `Lookahead`, with defaults 6 and
-    /// 0.5. Zhang and others, [Lookahead Optimizer](https://arxiv.org/abs/1907.08610).
+    /// Adds slow weights. After every `k` steps they move the fraction `alpha` of the way to the
+    /// trained weights, which then restart from there: fastai's `Lookahead`, whose defaults are 6
+    /// and 0.5. Zhang and others, [Lookahead Optimizer](https://arxiv.org/abs/1907.08610).
     ///
     /// # Errors
     /// [`Error::Config`] if `k` is 0 or `alpha` is not between 0 and 1.
@@ -92,20 +92,20 @@ impl Optimizer {
         self.wd_bn_bias
     }
 
-    /// The hyper-parameters of each group.
+    /// The hyperparameters of each group.
     #[must_use]
     pub fn hypers(&self) -> &[Hypers] {
         &self.hypers
     }
 
-    /// Sets all hyper-parameters, a set for each group.
+    /// Sets all hyperparameters, a set for each group.
     pub fn set_hypers(&mut self, hypers: &[Hypers]) {
         for (old, new) in self.hypers.iter_mut().zip(hypers) {
             *old = *new;
         }
     }
 
-    /// Sets one hyper-parameter, a value for each group.
+    /// Sets one hyperparameter, a value for each group.
     pub fn set(&mut self, hyper: Hyper, values: &[f64]) {
         for (h, &v) in self.hypers.iter_mut().zip(values) {
             *match hyper {
@@ -118,7 +118,7 @@ impl Optimizer {
         }
     }
 
-    /// The gradients of the parameters that learn and have one.
+    /// Returns the gradients of the trainable parameters that have one.
     ///
     /// # Errors
     /// What libtorch reports.
@@ -126,7 +126,8 @@ impl Optimizer {
         Ok(sys::grads(&self.all)?.0)
     }
 
-    /// One step. Parameters that do not learn or have no gradient are left alone: no decay, no count.
+    /// Does one step. Parameters that are frozen or have no gradient do not change: no decay, no
+    /// step count.
     ///
     /// # Errors
     /// What libtorch reports.
@@ -139,7 +140,7 @@ impl Optimizer {
             together.iter_mut().try_for_each(|lot| lot.step(&**rule, &hypers[lot.group], kept))
         });
         if let Err(e) = done {
-            // The counts of those that did and did not step are apart now.
+            // Some parameters have stepped and others have not: their counts differ now.
             self.forget_together();
             return Err(e);
         }
@@ -149,7 +150,7 @@ impl Optimizer {
         }
     }
 
-    /// Brings together what steps together, unless it is as in the last step.
+    /// Rebuilds the lists of parameters that step together, unless they are those of the last step.
     fn together(&mut self) -> Result<()> {
         let (_, has) = sys::grads(&self.all)?;
         let mut as_before = has == self.had;
@@ -188,13 +189,13 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Forgets all gradients. Their memory is free until the next ones are there.
+    /// Drops all gradients, so that their memory is free until the next backward pass.
     pub fn zero_grad(&mut self) {
-        // Only a list that is not alive could fail.
+        // Only a list that was dropped could fail.
         let _ = sys::clear_grads(&self.all);
     }
 
-    /// Forgets all that the rule keeps: moments, counts, slow weights.
+    /// Drops the state: moments, counts, slow weights.
     pub fn clear_state(&mut self) {
         self.kept.iter_mut().for_each(|k| *k = None);
         self.lookahead.iter_mut().for_each(Lookahead::clear);
@@ -206,8 +207,9 @@ impl Optimizer {
         self.had.clear();
     }
 
-    /// What the rule keeps, as `parameter.name`, for the parameters that have taken a step; the tensors
-    /// are those in use. With slow weights also `parameter.slow`, and `lookahead.count`.
+    /// Returns the state as `parameter.name`, for the parameters that have taken a step. The
+    /// tensors are handles to those in use. With slow weights also `parameter.slow` and
+    /// `lookahead.count`.
     #[must_use]
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut all = vec![];
@@ -230,11 +232,12 @@ impl Optimizer {
         all
     }
 
-    /// Puts back what [`Optimizer::state`] gave. Parameters that are not named begin anew.
+    /// Restores what [`Optimizer::state`] returned. Parameters that are not named start without
+    /// state.
     ///
     /// # Errors
-    /// [`Error::Config`] naming what is unexpected, missing or of another shape; nothing is changed
-    /// then.
+    /// [`Error::Mismatch`] naming what is unexpected, missing or of another shape. Nothing is
+    /// changed then.
     pub fn load_state(&mut self, saved: &[(String, Tensor)]) -> Result<()> {
         let mut saved = Saved(saved.iter().map(|(n, t)| (n.as_str(), t)).collect());
         let mut all_kept = Vec::with_capacity(self.params.len());
@@ -278,7 +281,7 @@ impl Optimizer {
     }
 }
 
-/// The names of what is kept beside the rule's own tensors.
+/// The names of the state beside the rule's own tensors.
 const STEP: &str = "step";
 const SLOW: &str = "slow";
 const COUNT: &str = "lookahead.count";
@@ -293,13 +296,13 @@ fn count(n: u64) -> Tensor {
 }
 
 impl Kept {
-    /// What a rule keeps of a parameter before its first step.
+    /// The state of a parameter before its first step.
     fn new(rule: &dyn Rule, param: &Tensor) -> Self {
         let zeros = || param.detach().zeros_like();
         Self { state: rule.state_names().iter().map(|_| zeros()).collect(), steps: 0 }
     }
 
-    /// Gives the state the parameter's memory layout, which may have changed.
+    /// Converts the state to the parameter's memory layout, which may have changed.
     fn lay_out_as(&mut self, param: &Tensor) {
         for state in self.state.iter_mut().filter(|s| s.stride() != param.stride()) {
             let mut laid_out = param.detach().empty_like();
@@ -327,7 +330,7 @@ impl Together {
         steps.hypers = *hypers;
         steps.decay = if self.decays { hypers.wd } else { 0.0 };
         rule.step(steps)?;
-        // The gradients belong to the parameters: nothing is kept of them.
+        // The gradients belong to the parameters and are not state.
         steps.grads = TensorList::new(&[])?;
         for i in &self.which {
             kept[*i].iter_mut().for_each(|k| k.steps += 1);
@@ -336,7 +339,7 @@ impl Together {
     }
 }
 
-/// Saved tensors by name, from which each is taken once.
+/// Saved tensors by name. Each is taken once.
 struct Saved<'a>(BTreeMap<&'a str, &'a Tensor>);
 
 impl<'a> Saved<'a> {

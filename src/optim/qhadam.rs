@@ -1,7 +1,7 @@
 use super::{Hypers, Rule, StepGroup, setters};
 use crate::error::Result;
 
-/// Adam that mixes the gradient itself back into both averages: fastai's `QHAdam`.
+/// Adam that mixes the current gradient into both running means: fastai's `QHAdam`.
 ///
 /// Ma, Yarats, [Quasi-hyperbolic momentum and Adam](https://arxiv.org/abs/1810.06801).
 #[derive(Debug, Clone)]
@@ -23,14 +23,15 @@ impl QhAdam {
         Self { mom, sqr_mom, eps: 1e-8, wd: 0.0, nu_1: 0.7, nu_2: 1.0, decouple_wd: true }
     }
     setters!(mom, sqr_mom, eps, wd, decouple_wd);
-    /// The part of the average of gradients in the step; the rest is the gradient. Default: 0.7.
+    /// The weight of the running mean of gradients in the step; the rest is the gradient. Default:
+    /// 0.7.
     #[must_use]
     pub fn nu_1(mut self, nu: f64) -> Self {
         self.nu_1 = nu;
         self
     }
-    /// The part of the average of squares in the denominator; the rest is the gradient's square.
-    /// Default: 1.
+    /// The weight of the running mean of squares in the denominator; the rest is the squared
+    /// gradient. Default: 1.
     #[must_use]
     pub fn nu_2(mut self, nu: f64) -> Self {
         self.nu_2 = nu;

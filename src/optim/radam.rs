@@ -1,10 +1,11 @@
 use super::{Hypers, Rule, StepGroup, adam::fused, setters};
 use crate::error::Result;
 
-/// Adam that holds its step back until the average of squares can be relied on: fastai's `RAdam`.
+/// Adam with a rectified step, which is smaller until the running mean of squares is reliable:
+/// fastai's `RAdam`.
 ///
-/// While that average's variance has no bound, a step follows the average of gradients alone. Liu and
-/// others, [On the Variance of the Adaptive Learning Rate](https://arxiv.org/abs/1908.03265).
+/// While the variance of that mean is unbounded, a step follows the mean of gradients alone. Liu
+/// and others, [On the Variance of the Adaptive Learning Rate](https://arxiv.org/abs/1908.03265).
 #[derive(Debug, Clone)]
 pub struct RAdam {
     mom: f64,
@@ -22,8 +23,8 @@ impl RAdam {
         Self { mom: 0.9, sqr_mom: 0.99, eps: 1e-5, wd: 0.0, beta: 0.0, decouple_wd: true }
     }
     setters!(mom, sqr_mom, eps, wd, decouple_wd);
-    /// Puts the denominator through a softplus of this sharpness, which keeps it away from 0
-    /// ([SAdam](https://arxiv.org/abs/1908.00700)). Default: 0, which leaves it as it is.
+    /// Applies a softplus of this sharpness to the denominator, which keeps it above 0
+    /// ([SAdam](https://arxiv.org/abs/1908.00700)). Default: 0, no softplus.
     #[must_use]
     pub fn beta(mut self, beta: f64) -> Self {
         self.beta = beta;
@@ -37,7 +38,7 @@ impl Default for RAdam {
     }
 }
 
-/// How much of Adam's step the variance allows; none while it has no bound.
+/// The rectification factor of Adam's step; `None` while the variance is unbounded.
 fn rectified(sqr_mom: f64, debias: f64, step: f64) -> Option<f64> {
     let most = 2.0 / (1.0 - sqr_mom) - 1.0;
     let r = most - 2.0 * step * (1.0 - debias) / debias;
@@ -72,7 +73,7 @@ impl Rule for RAdam {
             return group.params.add(group.state(0), -h.lr / by);
         };
         let denominator = group.denominator(1, by_squares, h.eps)?;
-        // softplus(x) = x + ln(1 + exp(-βx)) / β, which does not overflow for an x above 0.
+        // softplus(x) = x + ln(1 + exp(-βx)) / β, which does not overflow for positive x.
         let above = denominator.copies()?;
         above.mul(-self.beta)?;
         above.exp()?;

@@ -1,10 +1,10 @@
 use super::{Hypers, Rule, StepGroup, setters};
 use crate::error::Result;
 
-/// Gradients divided by the root of the average of their squares: fastai's `RMSProp`.
+/// Gradients divided by the root of the running mean of their squares: fastai's `RMSProp`.
 ///
-/// With momentum, an undamped sum of gradients takes the place of the gradient. Without momentum at the
-/// beginning, a later schedule of it does nothing, as in fastai. Unlike there, `eps` is heeded.
+/// With momentum, an undamped sum of gradients replaces the gradient. An optimizer created without
+/// momentum ignores a later schedule of it, as in fastai. Unlike in fastai, `eps` has an effect.
 ///
 /// Hinton, [lecture 6e](https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf).
 #[derive(Debug, Clone)]

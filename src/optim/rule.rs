@@ -1,11 +1,10 @@
-//! How parameters take a step.
+//! Update rules.
 
 use super::Hypers;
 use crate::{error::Result, sys::TensorList};
 use std::fmt::Debug;
 
-/// The parameters that take a step together: those of one group of which decay applies to all or none,
-/// and which have taken as many steps.
+/// Parameters that are updated together: those of one group, decay class and step count.
 #[derive(Debug)]
 pub struct StepGroup {
     pub(super) params: TensorList,
@@ -27,17 +26,17 @@ impl StepGroup {
     pub fn grads(&self) -> &TensorList {
         &self.grads
     }
-    /// What the rule keeps of them: the `i`th of [`Rule::state_names`].
+    /// The state number `i` of the parameters, in the order of [`Rule::state_names`].
     #[must_use]
     pub fn state(&self, i: usize) -> &TensorList {
         &self.state[i]
     }
-    /// Which step of theirs this is, from 1.
+    /// The number of this step for these parameters, from 1.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.step
     }
-    /// The hyper-parameters of the group.
+    /// The hyperparameters of the group.
     #[must_use]
     pub fn hypers(&self) -> &Hypers {
         &self.hypers
@@ -48,8 +47,8 @@ impl StepGroup {
         self.decay
     }
 
-    /// Applies the decay: multiplies the weights by `1 - lr * wd` where it is decoupled, else adds
-    /// `wd` times the weights to the gradients (L2 regularization).
+    /// Applies the decay: multiplies the weights by `1 - lr * wd` if it is decoupled, otherwise
+    /// adds `wd` times the weights to the gradients (L2 regularization).
     ///
     /// # Errors
     /// What libtorch reports.
@@ -63,8 +62,8 @@ impl StepGroup {
         }
     }
 
-    /// Takes the gradients into the damped averages of the gradients and of their squares, states 0 and
-    /// 1, and returns what divides the averages to make up for their start at 0.
+    /// Updates the damped running means of the gradients (state 0) and of their squares (state 1),
+    /// and returns the two divisors that correct their bias.
     pub(super) fn average(&self) -> Result<(f64, f64)> {
         let Hypers { mom, sqr_mom, .. } = self.hypers;
         self.state(0).lerp(&self.grads, 1.0 - mom)?;
@@ -72,24 +71,24 @@ impl StepGroup {
         Ok((self.debias(mom), self.debias(sqr_mom)))
     }
 
-    /// Takes the squares of the gradients into the damped average that is state `i`.
+    /// Updates the damped running mean of squared gradients, state `i`.
     pub(super) fn average_squares(&self, i: usize) -> Result<()> {
         self.state(i).mul(self.hypers.sqr_mom)?;
         self.state(i).addcmul(&self.grads, &self.grads, 1.0 - self.hypers.sqr_mom)
     }
 
-    /// Takes the gradients into the undamped sum that is state `i`.
+    /// Adds the gradients to the undamped sum, state `i`.
     pub(super) fn sum(&self, i: usize) -> Result<()> {
         self.state(i).mul(self.hypers.mom)?;
         self.state(i).add(&self.grads, 1.0)
     }
 
-    /// How much of a damped average is filled after this step.
+    /// The divisor that corrects the bias of a damped running mean after this step.
     pub(super) fn debias(&self, mom: f64) -> f64 {
         1.0 - mom.powi(i32::try_from(self.step).unwrap_or(i32::MAX))
     }
 
-    /// `√(x / by) + eps` of what state `i` keeps.
+    /// Returns `√(x / by) + eps` for state `i`.
     pub(super) fn denominator(&self, i: usize, by: f64, eps: f64) -> Result<TensorList> {
         let denominator = self.state(i).copies()?;
         if by != 1.0 {
@@ -103,8 +102,7 @@ impl StepGroup {
     }
 }
 
-/// How parameters take a step. The rules of this crate are fastai's; a rule of your own needs a few
-/// calls on [`TensorList`]s:
+/// An update rule. The rules of this crate are fastai's. A rule of your own needs a few calls on [`TensorList`]s:
 ///
 /// ```
 /// use finetune::{Result, optim::{Hypers, Rule, StepGroup}};
@@ -124,22 +122,22 @@ impl StepGroup {
 /// }
 /// ```
 pub trait Rule: Debug {
-    /// The hyper-parameters to begin with.
+    /// The initial hyperparameters.
     fn hypers(&self) -> Hypers;
 
-    /// The names of what is kept for each parameter; each is of the parameter's shape and begins with
-    /// zeros. Default: nothing is kept.
+    /// The names of the state tensors of each parameter. Each has the parameter's shape and starts
+    /// as zeros. Default: none.
     fn state_names(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Whether the rule depends on how many steps a parameter has taken; the count is then saved with
-    /// the state. Default: it does not.
+    /// If true, the rule depends on the number of steps of a parameter, and the count is saved with
+    /// the state. Default: false.
     fn counts(&self) -> bool {
         false
     }
 
-    /// One step of parameters that take it together.
+    /// Updates the parameters of one group.
     ///
     /// # Errors
     /// What libtorch reports.

@@ -1,4 +1,4 @@
-//! Scaling of the loss, so that small gradients survive 16-bit floats.
+//! Loss scaling for 16-bit floats.
 
 use super::Optimizer;
 use crate::{
@@ -8,13 +8,13 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Scales the loss so that small gradients survive 16-bit floats, and finds the scale by itself: torch's
-/// [`GradScaler`](https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling).
+/// Scales the loss so that small gradients do not vanish in 16-bit floats, and adapts the scale:
+/// torch's [`GradScaler`](https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling).
 ///
-/// A step whose gradients are infinite or NaN is left out and the scale falls; after
-/// `growth_interval` good steps in a row it rises. In a step, in this order: [`scale`](Self::scale) the
-/// loss and go backward, [`unscale`](Self::unscale) if somebody is to see the true gradients (a clipper
-/// does), [`step`](Self::step), [`update`](Self::update).
+/// A step whose gradients are infinite or NaN is skipped and the scale falls; after
+/// `growth_interval` good steps in a row it rises. The order of the calls of a step:
+/// [`scale`](Self::scale) the loss and call backward, [`unscale`](Self::unscale) if true gradients
+/// are needed (for clipping), [`step`](Self::step), [`update`](Self::update).
 ///
 /// ```
 /// use finetune::optim::GradScaler;
@@ -31,18 +31,18 @@ pub struct GradScaler {
     backoff_factor: f64,
     growth_interval: u32,
     good_steps: u32,
-    /// Whether this step's gradients were not finite, once they are unscaled.
+    /// Whether this step's gradients were infinite or NaN; known once they are unscaled.
     found_inf: Option<bool>,
     stepped: bool,
 }
 
-/// What a [`GradScaler`] has to keep for a fit to go on as if it had never stopped.
+/// The state of a [`GradScaler`] that a resumed fit needs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ScalerState {
-    /// What the loss is multiplied by.
+    /// The scale of the loss.
     pub scale: f32,
-    /// The good steps since the scale last changed.
+    /// The number of good steps since the scale last changed.
     pub growth_tracker: u32,
 }
 
@@ -61,53 +61,53 @@ impl GradScaler {
             stepped: false,
         }
     }
-    /// What the loss is multiplied by at first. Default: 65,536.
+    /// The initial scale. Default: 65,536.
     #[must_use]
     pub fn init_scale(mut self, scale: f64) -> Self {
         self.scale = scale as f32;
         self
     }
-    /// What the scale is multiplied by after `growth_interval` good steps. Default: 2.
+    /// The factor of the scale after `growth_interval` good steps. Default: 2.
     #[must_use]
     pub fn growth_factor(mut self, factor: f64) -> Self {
         self.growth_factor = factor;
         self
     }
-    /// What the scale is multiplied by after a step that was left out. Default: 0.5.
+    /// The factor of the scale after a skipped step. Default: 0.5.
     #[must_use]
     pub fn backoff_factor(mut self, factor: f64) -> Self {
         self.backoff_factor = factor;
         self
     }
-    /// The good steps in a row after which the scale grows. Default: 2,000.
+    /// The number of good steps in a row after which the scale grows. Default: 2,000.
     #[must_use]
     pub fn growth_interval(mut self, steps: u32) -> Self {
         self.growth_interval = steps;
         self
     }
 
-    /// What the loss is multiplied by now.
+    /// Returns the current scale.
     #[must_use]
     pub fn get_scale(&self) -> f64 {
         f64::from(self.scale)
     }
 
-    /// The good steps since the scale last changed.
+    /// The number of good steps since the scale last changed.
     #[must_use]
     pub fn growth_tracker(&self) -> u32 {
         self.good_steps
     }
 
-    /// The loss, scaled: what to go backward from.
+    /// Returns the scaled loss, on which to call backward.
     pub fn scale(&self, loss: &Tensor) -> Tensor {
         loss * f64::from(self.scale)
     }
 
-    /// Divides the optimizer's gradients by the scale, and tells whether one of them is infinite or NaN.
-    /// Optional: a step does it where it has not been done. This waits for the device.
+    /// Divides the optimizer's gradients by the scale, and returns whether one of them is infinite
+    /// or NaN. Optional: a step does it if it was not done. This waits for the device.
     ///
     /// # Errors
-    /// [`Error::Config`] if it was done already since the last update, or a factor cannot be used.
+    /// [`Error::Config`] if it was called already since the last update, or a factor is invalid.
     pub fn unscale(&mut self, opt: &Optimizer) -> Result<bool> {
         self.check()?;
         if self.found_inf.is_some() {
@@ -120,8 +120,8 @@ impl GradScaler {
         Ok(found)
     }
 
-    /// One step of the optimizer, left out where a gradient is infinite or NaN; tells whether it was
-    /// taken.
+    /// Does one step of the optimizer, unless a gradient is infinite or NaN. Returns whether the
+    /// step was done.
     ///
     /// # Errors
     /// [`Error::Config`] if it was called already since the last update; what the optimizer reports.
@@ -141,7 +141,7 @@ impl GradScaler {
         Ok(!found)
     }
 
-    /// Lowers the scale after a step that was left out, raises it after enough good ones.
+    /// Lowers the scale after a skipped step and raises it after enough good ones.
     ///
     /// # Errors
     /// [`Error::Config`] if no gradients were unscaled since the last update.
@@ -159,7 +159,7 @@ impl GradScaler {
         self.good_steps += 1;
         if self.good_steps == self.growth_interval {
             let grown = (f64::from(self.scale) * self.growth_factor) as f32;
-            // As torch: a scale beyond 32 bits is not taken.
+            // As in torch, a scale beyond 32 bits is not used.
             if grown.is_finite() {
                 self.scale = grown;
             }
@@ -168,13 +168,13 @@ impl GradScaler {
         Ok(())
     }
 
-    /// What must be kept for a fit to go on as if it had never stopped.
+    /// Returns the state that a resumed fit needs.
     #[must_use]
     pub fn state(&self) -> ScalerState {
         ScalerState { scale: self.scale, growth_tracker: self.good_steps }
     }
 
-    /// Puts back what [`GradScaler::state`] gave.
+    /// Restores what [`GradScaler::state`] returned.
     ///
     /// # Errors
     /// [`Error::Config`] if the scale is not finite and above 0.
@@ -256,7 +256,7 @@ mod tests {
         assert!(step(&mut scaler, &mut opt, &p, false));
         assert_eq!((scaler.get_scale(), scaler.growth_tracker()), (8.0, 0));
 
-        // A bad step in between begins the count anew.
+        // A bad step in between resets the count.
         step(&mut scaler, &mut opt, &p, false);
         step(&mut scaler, &mut opt, &p, true);
         assert_eq!((scaler.get_scale(), scaler.growth_tracker()), (4.0, 0));

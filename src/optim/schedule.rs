@@ -1,26 +1,26 @@
-//! Functions of the part of a fit that is done.
+//! Schedules: values as functions of the progress of a fit.
 
 use crate::error::{Error, Result};
 use std::f64::consts::PI;
 
-/// A way from one value to another: fastai's `SchedLin`, `SchedCos` and so on.
+/// The shape of the change from one value to another: fastai's `SchedLin`, `SchedCos` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Anneal {
     /// Stays at the start.
     Const,
-    /// By equal differences.
+    /// Linear.
     Linear,
-    /// By half a cosine.
+    /// Half a cosine.
     Cos,
-    /// By equal factors.
+    /// Exponential.
     Exp,
-    /// By this power of the part done.
+    /// Polynomial of this degree.
     Poly(f64),
 }
 
 impl Anneal {
-    /// The value where `pos` of the way, between 0 and 1, is done.
+    /// Returns the value at `pos`, from 0 (start) to 1 (end).
     #[must_use]
     pub fn at(self, start: f64, end: f64, pos: f64) -> f64 {
         match self {
@@ -33,27 +33,29 @@ impl Anneal {
     }
 }
 
-/// Ways one after another, each for its part: fastai's `combine_scheds` and `combined_cos`.
+/// Several changes one after another, each for a fraction of the whole: fastai's `combine_scheds`
+/// and `combined_cos`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Schedule {
     parts: Vec<(f64, Anneal, f64, f64)>,
 }
 
 impl Schedule {
-    /// One way from the beginning to the end.
+    /// Returns a schedule of one change.
     #[must_use]
     pub fn single(anneal: Anneal, start: f64, end: f64) -> Self {
         Self { parts: vec![(1.0, anneal, start, end)] }
     }
 
-    /// A cosine from `start` to `middle` for `pct`, and one from there to `end`.
+    /// Returns a cosine from `start` to `middle` over the fraction `pct`, then one from `middle` to
+    /// `end`.
     #[must_use]
     pub fn cos_cos(pct: f64, start: f64, middle: f64, end: f64) -> Self {
         let parts = vec![(pct, Anneal::Cos, start, middle), (1.0 - pct, Anneal::Cos, middle, end)];
         Self { parts }
     }
 
-    /// Ways one after another; each is its part of the whole, the way, its start and its end.
+    /// Combines changes, each given by its fraction of the whole, its shape, its start and its end.
     ///
     /// # Errors
     /// [`Error::Config`] if the parts do not add up to 1, or one is negative.
@@ -66,10 +68,11 @@ impl Schedule {
         Ok(Self { parts })
     }
 
-    /// The value where `pos` of the whole, between 0 and 1, is done.
+    /// Returns the value at `pos`, from 0 to 1, of the whole.
     #[must_use]
     pub fn at(&self, pos: f64) -> f64 {
-        // fastai keeps the boundaries in 32 bits: at a boundary the rounding decides which part it is.
+        // fastai keeps the boundaries in 32 bits: at a boundary the rounding decides which part
+        // applies.
         let mut from = 0.0_f32;
         for (i, &(part, anneal, start, end)) in self.parts.iter().enumerate() {
             let to = from + part as f32;

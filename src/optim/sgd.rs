@@ -1,10 +1,10 @@
 use super::{Hypers, Rule, StepGroup, setters};
 use crate::{error::Result, sys};
 
-/// Stochastic gradient descent, with undamped momentum where some is given: fastai's `SGD`.
+/// Stochastic gradient descent, optionally with undamped momentum: fastai's `SGD`.
 ///
-/// Without momentum at the beginning nothing is kept, and a later schedule of it does nothing, as in
-/// fastai.
+/// An optimizer created without momentum keeps no state and ignores a later schedule of momentum,
+/// as in fastai.
 #[derive(Debug, Clone)]
 pub struct Sgd {
     mom: f64,

@@ -32,7 +32,7 @@ fn by_group(chart: Chart, groups: Vec<Vec<(f64, f64)>>) -> Chart {
     })
 }
 
-/// What a policy will do to the hyper-parameters of `groups` groups of parameters over the part of the
+/// What a policy will do to the hyperparameters of `groups` groups of parameters over the part of the
 /// fit that is done, before anything is trained.
 ///
 /// ```
@@ -44,7 +44,7 @@ fn by_group(chart: Chart, groups: Vec<Vec<(f64, f64)>>) -> Chart {
 ///
 /// # Errors
 /// [`Error::Config`] for an option of the policy that cannot be used, and if it leaves every
-/// hyper-parameter as it is.
+/// hyperparameter as it is.
 pub fn plot_policy(policy: &dyn Policy, groups: usize) -> Result<Figure> {
     let course = policy.course(groups, &Defaults::default())?;
     if course.schedules.is_empty() {
@@ -80,7 +80,7 @@ impl History {
         Ok(chart.figure())
     }
 
-    /// The learning rate, the momentum and every other hyper-parameter of the optimizer at each step,
+    /// The learning rate, the momentum and every other hyperparameter of the optimizer at each step,
     /// a chart each with a line for each group of parameters that differs: fastai's
     /// [`plot_sched`](https://docs.fast.ai/callback.schedule.html#recorder.plot_sched), which shows the
     /// last group, and only what a schedule sets. One that is 0 throughout is left out, except for

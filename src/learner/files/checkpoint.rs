@@ -71,7 +71,7 @@ fn inexact(value: Value) -> Value {
     }
 }
 
-/// The hyper-parameters of every step and group as numbers: steps × groups × 5.
+/// The hyperparameters of every step and group as numbers: steps × groups × 5.
 fn hypers_tensor(steps: &[Vec<Hypers>]) -> Tensor {
     let five = |h: &Hypers| [h.lr, h.mom, h.sqr_mom, h.eps, h.wd];
     let flat: Vec<f64> = steps.iter().flatten().flat_map(five).collect();

@@ -12,7 +12,7 @@ use crate::{
 use std::{collections::BTreeMap, path::Path};
 use tch::Tensor;
 
-/// The hyper-parameters, under the names that fastai has for them.
+/// The hyperparameters, under the names that fastai has for them.
 const HYPERS: [(Hyper, &str); 5] = [
     (Hyper::Wd, "wd"),
     (Hyper::SqrMom, "sqr_mom"),
@@ -81,7 +81,7 @@ fn ordered(t: &Training) -> Vec<&Param> {
 const COUNT: &str = "lookahead.count";
 const SLOW: &str = "slow";
 
-/// What fastai's optimizer keeps: a dictionary for each parameter, and one of hyper-parameters for each
+/// What fastai's optimizer keeps: a dictionary for each parameter, and one of hyperparameters for each
 /// group; with lookahead a count of steps and the slow weights of each group.
 fn optimizer(t: &Training) -> Value {
     let mut kept: BTreeMap<String, Vec<(Value, Value)>> = BTreeMap::new();
@@ -137,7 +137,7 @@ fn optimizer(t: &Training) -> Value {
 
 type Hypers = Vec<(Hyper, Vec<f64>)>;
 
-/// What fastai's optimizer kept, under the names of this crate's, and its hyper-parameters.
+/// What fastai's optimizer kept, under the names of this crate's, and its hyperparameters.
 fn state_and_hypers(t: &Training, opt: &Value) -> Result<(StateDict, Hypers), String> {
     let state = opt.get("state").and_then(Value::as_list).ok_or("its optimizer has no state")?;
     let params = ordered(t);

@@ -64,7 +64,7 @@ pub struct History {
     pub lrs: Vec<f64>,
     /// The momentum of the last group at each step.
     pub moms: Vec<f64>,
-    /// All hyper-parameters of each group at each step.
+    /// All hyperparameters of each group at each step.
     pub hypers: Vec<Vec<Hypers>>,
     /// The number of steps done at the end of each epoch.
     pub iters: Vec<usize>,

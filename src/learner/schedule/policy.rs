@@ -1,4 +1,4 @@
-//! How long to train, and what the hyper-parameters do meanwhile.
+//! How long to train, and what the hyperparameters do meanwhile.
 
 use crate::{
     error::{Error, Result},
@@ -39,7 +39,7 @@ impl Default for Defaults {
     }
 }
 
-/// How long to train, and what the hyper-parameters do meanwhile. [`Flat`], [`OneCycle`], [`FlatCos`]
+/// How long to train, and what the hyperparameters do meanwhile. [`Flat`], [`OneCycle`], [`FlatCos`]
 /// and [`Sgdr`] are the policies of this crate; yours need this one method.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no training policy",

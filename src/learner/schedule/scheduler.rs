@@ -6,16 +6,16 @@ use crate::{
     sample::Batch,
 };
 
-/// Sets hyper-parameters by schedule before every training batch: what carries out a policy.
+/// Sets hyperparameters by schedule before every training batch: what carries out a policy.
 ///
-/// Lend one of your own to a fit to drive a hyper-parameter that its policy leaves alone.
+/// Lend one of your own to a fit to drive a hyperparameter that its policy leaves alone.
 #[derive(Debug)]
 pub struct ParamScheduler {
     schedules: Vec<(Hyper, Vec<Schedule>)>,
 }
 
 impl ParamScheduler {
-    /// One schedule for each group and hyper-parameter.
+    /// One schedule for each group and hyperparameter.
     #[must_use]
     pub fn new(schedules: Vec<(Hyper, Vec<Schedule>)>) -> Self {
         Self { schedules }

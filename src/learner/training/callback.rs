@@ -20,7 +20,7 @@ pub mod order {
     pub const GRADIENT_CLIP: i32 = 11;
     /// Writes the history.
     pub const RECORDER: i32 = 50;
-    /// Sets hyper-parameters, draws progress, finds a learning rate.
+    /// Sets hyperparameters, draws progress, finds a learning rate.
     pub const SCHEDULER: i32 = 60;
     /// Saves the best model.
     pub const SAVE_BEST: i32 = 61;
