@@ -1,10 +1,10 @@
-//! What flows: a sample with its target, a batch, and what the targets of a data set are.
+//! Samples, targets, batches, and the task of a data set.
 
 use crate::image::Image;
 use std::sync::Arc;
 use tch::Tensor;
 
-/// Whether something is for training or for validation.
+/// Training or validation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Split {
     /// Random crops, augmentation, shuffled order.
@@ -22,21 +22,21 @@ pub struct Sample {
     pub target: Target,
 }
 
-/// What a model is to predict for one image.
+/// The target of one image.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Target {
-    /// Nothing is known: an item to predict.
+    /// No target: an item to predict.
     None,
-    /// One of the vocabulary, by position.
+    /// A category, as a position in the vocabulary.
     Category(usize),
-    /// Any number of the vocabulary, by position.
+    /// Any number of categories, as positions in the vocabulary.
     Categories(Vec<usize>),
     /// Numbers.
     Values(Vec<f32>),
 }
 
-/// What the targets of a data set are, as far as a model, a loss and an export need to know.
+/// The kind of targets of a data set: what a model, a loss and an export need to know.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -53,7 +53,7 @@ pub enum Task {
     },
     /// Numbers for each image.
     Values {
-        /// How many.
+        /// The number of values for each image.
         n: usize,
     },
 }

@@ -1,20 +1,20 @@
-//! Random streams that are addressed, never shared.
+//! Random streams that are addressed by their use instead of shared.
 //!
-//! Each use of chance has its own generator, made from the seed and the *address* of the use: item 7
-//! of pass 2, batch 3 of pass 0. What is drawn therefore depends neither on the number of workers, nor
-//! on the order of work, nor on what was drawn before, and a run continues from any batch without
-//! saved generators.
+//! Each use of random numbers has its own generator, made from the seed and the *address* of the
+//! use: item 7 of pass 2, batch 3 of pass 0. What is drawn therefore depends neither on the number
+//! of workers, nor on the order of work, nor on what was drawn before, and a run continues from any
+//! batch without saved generators.
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 /// The generator of every stream: ChaCha with 8 rounds, the same numbers on every platform.
 pub type Rng = ChaCha8Rng;
 
-/// A seed, and the one way to a generator.
+/// A seed: the only source of random generators in this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seed(pub u64);
 
-/// What a stream of random numbers is for. Two streams share numbers only if they are the same stream.
+/// The use of a stream of random numbers. Two streams give the same numbers only if they are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stream {
@@ -54,7 +54,8 @@ pub enum Stream {
 }
 
 impl Seed {
-    /// The generator of `stream`. The address is the key, so nothing is hashed and nothing collides.
+    /// Returns the generator of `stream`. The address is the key of the generator, so that streams
+    /// cannot collide.
     ///
     /// ```
     /// use finetune::seed::{Seed, Stream};

@@ -3,8 +3,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 /// Cross-entropy for one category each: the negative logarithm of the softmax's probability for the
-/// target. Predictions N×C, targets N; or more dimensions, see [`CrossEntropy::axis`]. A target of -100
-/// is passed over. fastai's `CrossEntropyLossFlat`.
+/// target. Predictions N×C, targets N; or more dimensions, see [`CrossEntropy::axis`]. Targets of
+/// -100 are ignored. fastai's `CrossEntropyLossFlat`.
 ///
 /// ```
 /// use finetune::{loss::{CrossEntropy, Loss}, tch::{Kind, Tensor, Device}};
@@ -35,7 +35,8 @@ impl CrossEntropy {
         self.weight = Some(weight);
         self
     }
-    /// How much of the target is spread over all classes, as torch's `label_smoothing`. Default: 0.
+    /// The fraction of the target that is spread over all classes, as torch's `label_smoothing`.
+    /// Default: 0.
     #[must_use]
     pub fn label_smoothing(mut self, eps: f64) -> Self {
         self.label_smoothing = eps;

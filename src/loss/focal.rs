@@ -8,8 +8,8 @@ const LEAST: f64 = 1e-12;
 /// Cross-entropy in which easy items count less, by `(1 - p)` to the power `gamma`: fastai's
 /// `FocalLossFlat`.
 ///
-/// As there, with weights for classes `p` is from the weighted cross-entropy, and the mean is the plain
-/// one. Lin and others, [Focal Loss](https://arxiv.org/abs/1708.02002).
+/// As in fastai, `p` comes from the weighted cross-entropy if classes have weights, and the mean is
+/// unweighted. Lin and others, [Focal Loss](https://arxiv.org/abs/1708.02002).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Focal {
     gamma: f64,
@@ -23,7 +23,7 @@ impl Focal {
     pub fn new() -> Self {
         Self { gamma: 2.0, weight: None, axis: -1 }
     }
-    /// How strongly easy items are held back; 0 is cross-entropy. Default: 2.
+    /// The exponent that reduces the weight of easy items; 0 gives cross-entropy. Default: 2.
     #[must_use]
     pub fn gamma(mut self, gamma: f64) -> Self {
         self.gamma = gamma;

@@ -2,12 +2,12 @@ use super::{IGNORED, Loss, LossSpec, by_class, items, per_item, weights};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-/// Cross-entropy in which a part of the target is spread over all classes: fastai's
+/// Cross-entropy in which a fraction of the target is spread over all classes: fastai's
 /// `LabelSmoothingCrossEntropyFlat`.
 ///
 /// With weights for classes it is not torch's `label_smoothing` (which is
-/// [`CrossEntropy::label_smoothing`](super::CrossEntropy::label_smoothing)): as in fastai, they affect
-/// the target's own part, whose mean is the weighted one, and not what is spread.
+/// [`CrossEntropy::label_smoothing`](super::CrossEntropy::label_smoothing)): as in fastai, they
+/// apply to the target's own fraction, with a weighted mean, and not to the spread fraction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelSmoothing {
     eps: f64,

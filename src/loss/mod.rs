@@ -1,4 +1,4 @@
-//! Losses, and what a model's output means under them.
+//! Losses, and how they turn a model's output into predictions.
 
 mod binary;
 mod cross_entropy;
@@ -20,7 +20,7 @@ use crate::sample::Task;
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
-/// What is minimized, and what a model's output means under it.
+/// A loss: what training minimizes, and how a model's output becomes probabilities and predictions.
 ///
 /// fastai's `reduction` is a method here: [`elements`](Loss::elements) is `none`, and
 /// [`mean`](Loss::mean) and [`sum`](Loss::sum) are what they say.
@@ -79,7 +79,7 @@ pub trait Loss: Debug {
     }
 }
 
-/// The target that is passed over.
+/// The target that is ignored.
 const IGNORED: i64 = -100;
 
 /// The mean over what belongs to one item, of `items`; a flat or higher tensor of losses.

@@ -1,4 +1,4 @@
-//! Shares of items that are right.
+//! Accuracies and error rates.
 
 use super::{Mean, flat};
 use crate::error::{Error, Result};
@@ -9,26 +9,26 @@ fn right(pred: &Tensor, y: &Tensor, axis: i64) -> Result<Tensor> {
     Ok(pred.f_eq_tensor(&y)?.f_to_kind(Kind::Float)?.mean(Kind::Float))
 }
 
-/// The part of the items whose highest output is the target's: fastai's `accuracy`.
+/// Returns the fraction of items whose highest output is the target's: fastai's `accuracy`.
 #[must_use]
 pub fn accuracy() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     accuracy_along(-1)
 }
 
-/// [`accuracy`] where the classes stand along another dimension than the last: 1 for masks.
+/// [`accuracy`] with the classes along another dimension than the last: 1 for masks.
 #[must_use]
 pub fn accuracy_along(axis: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("accuracy", move |pred: &Tensor, y: &Tensor| right(pred, y, axis))
 }
 
-/// One minus the accuracy: fastai's `error_rate`.
+/// Returns one minus the accuracy: fastai's `error_rate`.
 #[must_use]
 pub fn error_rate() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("error_rate", |pred: &Tensor, y: &Tensor| Ok(1.0 - right(pred, y, -1)?))
 }
 
-/// The part of the items whose target is among the `k` highest outputs: fastai's `top_k_accuracy`, whose
-/// default is 5.
+/// Returns the fraction of items whose target is among the `k` highest outputs: fastai's
+/// `top_k_accuracy`, whose default is 5.
 #[must_use]
 pub fn top_k_accuracy(k: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("top_k_accuracy", move |pred: &Tensor, y: &Tensor| {
@@ -43,8 +43,9 @@ pub fn top_k_accuracy(k: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor
     })
 }
 
-/// The part of the decisions, one for each item and category, that are right: fastai's `accuracy_multi`,
-/// whose default `thresh` is 0.5. A category is predicted if its probability is above it.
+/// Returns the fraction of correct decisions, one for each item and category: fastai's
+/// `accuracy_multi`, whose default `thresh` is 0.5. A category is predicted if its probability is
+/// above it.
 #[must_use]
 pub fn accuracy_multi(
     thresh: f64,
@@ -58,15 +59,15 @@ pub fn accuracy_multi(
     })
 }
 
-/// The part of the items that are wrong: fastai's `HammingLoss`.
+/// Returns the fraction of wrong items: fastai's `HammingLoss`.
 #[must_use]
 pub fn hamming_loss() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("hamming_loss", |pred: &Tensor, y: &Tensor| Ok(1.0 - right(pred, y, -1)?))
 }
 
-/// The part of the decisions, one for each item and category, that are wrong: fastai's
-/// `HammingLossMulti`, whose default `thresh` is 0.5. A category is predicted if its probability is at
-/// least that.
+/// Returns the fraction of wrong decisions, one for each item and category: fastai's
+/// `HammingLossMulti`, whose default `thresh` is 0.5. A category is predicted if its probability is
+/// at least that.
 #[must_use]
 pub fn hamming_loss_multi(
     thresh: f64,
@@ -80,11 +81,12 @@ pub fn hamming_loss_multi(
     })
 }
 
-/// The mean squared difference between the probabilities and what is so; for two classes that of the
-/// second, for more the sum over the classes.
+/// Returns the mean squared difference between predicted probabilities and true labels: of the
+/// second class for two classes, summed over the classes for more.
 ///
-/// fastai's `BrierScore` computes it of the predicted class as if that were a probability, which is the
-/// error rate. Brier, [Verification of Forecasts](https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2).
+/// fastai's `BrierScore` uses the predicted class as if it were a probability, which gives the
+/// error rate. Brier, [Verification of
+/// Forecasts](https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2).
 #[must_use]
 pub fn brier_score() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("brier_score_loss", |pred: &Tensor, y: &Tensor| {
@@ -96,9 +98,9 @@ pub fn brier_score() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     })
 }
 
-/// The part of the pixels of the target's foreground that are right, where the background is class
-/// `background`: fastai's `foreground_acc`, with default 0. Predictions N×C×H×W, targets N×H×W. As there,
-/// the mean over the batches by their items.
+/// Returns the fraction of correct pixels of the target's foreground. The background is class
+/// `background`: fastai's `foreground_acc`, with default 0. Predictions N×C×H×W, targets N×H×W. As
+/// there, the mean over the batches by their items.
 #[must_use]
 pub fn foreground_acc(background: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("foreground_acc", move |pred: &Tensor, y: &Tensor| {

@@ -1,4 +1,4 @@
-//! Precision, recall and what is made of them, of one category each.
+//! Precision, recall and scores derived from them, for one category per item.
 
 use super::{
     Metric,
@@ -8,19 +8,20 @@ use crate::error::{Error, Result};
 use ndarray::Array2;
 use tch::Tensor;
 
-/// How the scores of the classes become one.
+/// How the scores of the classes are averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Average {
-    /// That of one class, of two.
+    /// The score of one class, for two classes.
     Binary,
-    /// Their mean.
+    /// The unweighted mean over the classes.
     Macro,
-    /// One score of all counts together.
+    /// One score of the counts of all classes together.
     Micro,
-    /// Their mean by how often each class is true.
+    /// The mean over the classes, weighted by their number of true items.
     Weighted,
-    /// The mean of the scores of the items, each over its categories. For several categories only.
+    /// The mean of the scores of the items, each over its categories. Only for several categories
+    /// per item.
     Samples,
 }
 
@@ -45,7 +46,7 @@ impl Score {
     pub(super) const JACCARD: Self =
         Self { name: "jaccard_score", own: 1.0, false_alarm: 1.0, miss: 1.0 };
 
-    /// 0 where there is nothing to divide by, as scikit-learn has it.
+    /// 0 if the denominator is 0, as in scikit-learn.
     fn of(&self, counts: [f64; 3]) -> f64 {
         let [found, false_alarms, missed] = counts;
         let all = self.own * found + self.false_alarm * false_alarms + self.miss * missed;
@@ -72,7 +73,8 @@ impl Score {
     }
 }
 
-/// A score of the classes, each against all others, averaged. Made by [`f1_score`] and its neighbours.
+/// An averaged score of the classes, each against all others. Returned by [`f1_score`] and similar
+/// functions.
 #[derive(Debug)]
 pub struct ClassScore {
     score: Score,
@@ -85,14 +87,14 @@ impl ClassScore {
     fn new(score: Score) -> Self {
         Self { score, average: Average::Binary, pos_label: 1, counts: Counts::default() }
     }
-    /// How the scores of the classes become one. Default: [`Average::Binary`], which fails where more
-    /// than two classes occur, as in fastai.
+    /// How the scores of the classes are averaged. Default: [`Average::Binary`], which fails if
+    /// more than two classes occur, as in fastai.
     #[must_use]
     pub fn average(mut self, average: Average) -> Self {
         self.average = average;
         self
     }
-    /// The class whose score [`Average::Binary`] is. Default: 1.
+    /// The positive class of [`Average::Binary`]. Default: 1.
     #[must_use]
     pub fn pos_label(mut self, class: usize) -> Self {
         self.pos_label = class;
@@ -163,19 +165,20 @@ pub fn fbeta_score(beta: f64) -> ClassScore {
     ClassScore::new(Score::fbeta("fbeta_score", beta))
 }
 
-/// The part of what is taken for a class that is of it: fastai's `Precision`.
+/// The fraction of items predicted as a class that belong to it: fastai's `Precision`.
 #[must_use]
 pub fn precision_score() -> ClassScore {
     ClassScore::new(Score::PRECISION)
 }
 
-/// The part of a class that is found: fastai's `Recall`.
+/// The fraction of items of a class that are predicted as it: fastai's `Recall`.
 #[must_use]
 pub fn recall_score() -> ClassScore {
     ClassScore::new(Score::RECALL)
 }
 
-/// The intersection of what is of a class and what is taken for it, over their union: fastai's `Jaccard`.
+/// The intersection of the true and the predicted items of a class over their union: fastai's
+/// `Jaccard`.
 #[must_use]
 pub fn jaccard_score() -> ClassScore {
     ClassScore::new(Score::JACCARD)

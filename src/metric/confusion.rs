@@ -1,11 +1,11 @@
-//! Scores that follow from how often each class was taken for each.
+//! Metrics of the confusion matrix.
 
 use super::{Metric, flat};
 use crate::error::{Error, Result};
 use ndarray::{Array2, Axis};
 use tch::{Kind, Tensor};
 
-/// How often each class was taken for each, counted on the device.
+/// The confusion matrix, counted on the device.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     classes: i64,
@@ -27,8 +27,8 @@ impl Counts {
         Ok(())
     }
 
-    /// Rows are true classes, columns predicted ones; none if nothing was counted. This waits for the
-    /// device.
+    /// Returns the matrix: rows are true classes, columns predicted ones. `None` if nothing was
+    /// counted. This waits for the device.
     pub(super) fn matrix(&self) -> Result<Option<Array2<f64>>> {
         let Some(counts) = &self.counts else { return Ok(None) };
         let n = self.classes as usize;
@@ -37,7 +37,7 @@ impl Counts {
     }
 }
 
-/// How often each class is true, and how often it is predicted.
+/// The number of true and of predicted items of each class.
 pub(super) fn sums(matrix: &Array2<f64>) -> (Vec<f64>, Vec<f64>) {
     (matrix.sum_axis(Axis(1)).to_vec(), matrix.sum_axis(Axis(0)).to_vec())
 }
@@ -51,8 +51,7 @@ pub(super) fn present(matrix: &Array2<f64>) -> Vec<usize> {
 /// The classes of a batch, as they are counted: predicted ones, true ones, how many there may be.
 type Decide = fn(&Tensor, &Tensor) -> Result<(Tensor, i64)>;
 
-/// A score that follows from how often each class was taken for each. The counts are of the whole epoch
-/// and stay on the device until its end.
+/// A metric of the confusion matrix of a whole epoch. The counts stay on the device until its end.
 #[derive(derive_more::Debug)]
 pub struct ConfusionMetric<F> {
     name: &'static str,
@@ -95,7 +94,7 @@ pub(super) fn highest_of_pixels(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i6
     Ok((pred.f_argmax(1, false)?, pred.size().get(1).copied().unwrap_or(0)))
 }
 
-/// Each category for itself, yes from a probability of a half on.
+/// Each category by itself: predicted if its probability is at least 0.5.
 fn each_category(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
     Ok((pred.f_sigmoid()?.ge(0.5), 2))
 }
@@ -135,7 +134,8 @@ pub fn balanced_accuracy() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f6
     ConfusionMetric::new("balanced_accuracy_score", highest, |m| Some(mean_recall(m).0))
 }
 
-/// [`balanced_accuracy`] on a scale where guessing is 0: fastai's `BalancedAccuracy(adjusted=True)`.
+/// [`balanced_accuracy`] scaled so that guessing gives 0: fastai's
+/// `BalancedAccuracy(adjusted=True)`.
 #[must_use]
 pub fn balanced_accuracy_adjusted() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
     ConfusionMetric::new("balanced_accuracy_score", highest, |m| {
@@ -144,20 +144,20 @@ pub fn balanced_accuracy_adjusted() -> ConfusionMetric<impl Fn(&Array2<f64>) -> 
     })
 }
 
-/// How much a mistake counts in [`cohen_kappa`].
+/// The weight of a mistake in [`cohen_kappa`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KappaWeights {
-    /// As much as any other.
+    /// The same for all mistakes.
     #[default]
     Same,
-    /// By how far the classes are apart.
+    /// The distance between the classes.
     Linear,
-    /// By the square of how far the classes are apart.
+    /// The squared distance between the classes.
     Quadratic,
 }
 
-/// How much predictions and targets agree beyond chance: fastai's `CohenKappa`. Classes that do not
-/// occur are left out before distances are counted.
+/// The agreement of predictions and targets beyond chance: fastai's `CohenKappa`. Classes that do
+/// not occur are dropped before distances are counted, as in scikit-learn.
 #[must_use]
 pub fn cohen_kappa(weights: KappaWeights) -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
     ConfusionMetric::new("cohen_kappa_score", highest, move |m| {

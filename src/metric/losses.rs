@@ -4,7 +4,7 @@ use super::{Metric, mean::Total};
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// The mean of the loss over the items, put through a function. Made by [`avg_loss`] and [`perplexity`].
+/// A function of the mean loss over the items. Returned by [`avg_loss`] and [`perplexity`].
 #[derive(Debug)]
 pub struct AvgLoss {
     name: &'static str,

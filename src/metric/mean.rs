@@ -2,13 +2,13 @@ use super::Metric;
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
 
-/// A number of a batch, which may still be on the device.
+/// The value of a metric for one batch, which may still be on the device.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MetricValue {
-    /// A number at hand.
+    /// A number on the host.
     Plain(f64),
-    /// A tensor of one number, for which nobody has waited yet.
+    /// A tensor of one number, not yet read from the device.
     Tensor(Tensor),
 }
 
@@ -24,7 +24,7 @@ impl From<Tensor> for MetricValue {
     }
 }
 
-/// A sum whose parts on the device stay there.
+/// A sum that stays on the device.
 #[derive(Debug, Default)]
 pub(super) struct Total {
     plain: f64,
@@ -50,7 +50,7 @@ impl Total {
         Ok(())
     }
 
-    /// The mean over the items; none if there were none. This waits for the device.
+    /// Returns the mean over the items; `None` without items. This waits for the device.
     pub(super) fn mean(&self) -> Result<Option<f64>> {
         if self.count == 0 {
             return Ok(None);
@@ -60,8 +60,9 @@ impl Total {
     }
 }
 
-/// The mean of a function over the items of an epoch: fastai's `AvgMetric`. The function gives the mean
-/// of a batch, as a number, or better as a tensor of one number, for which no batch has to wait.
+/// The mean of a function over the items of an epoch: fastai's `AvgMetric`. The function returns
+/// the mean of a batch, as a number or, so that no batch waits for the device, as a tensor of one
+/// number.
 ///
 /// ```
 /// use finetune::{metric::{Mean, Metric}, tch::{Kind, Tensor}};
@@ -76,7 +77,7 @@ pub struct Mean<F> {
     name: String,
     #[debug(skip)]
     f: F,
-    /// What the mean is put through at the end.
+    /// The function of the mean at the end.
     #[debug(skip)]
     finish: fn(f64) -> f64,
     total: Total,
@@ -87,12 +88,13 @@ where
     F: Fn(&Tensor, &Tensor) -> Result<R>,
     R: Into<MetricValue>,
 {
-    /// A metric from a function of predictions and targets that gives a batch's mean.
+    /// Returns a metric from a function of predictions and targets that returns the mean of a
+    /// batch.
     pub fn new(name: impl Into<String>, f: F) -> Self {
         Self { name: name.into(), f, finish: |mean| mean, total: Total::default() }
     }
 
-    /// Puts the mean of the epoch through a function, such as a root. Default: it stays as it is.
+    /// Applies a function to the mean of the epoch, such as a root. Default: none.
     #[must_use]
     pub fn finish(mut self, f: fn(f64) -> f64) -> Self {
         self.finish = f;

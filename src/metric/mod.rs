@@ -1,8 +1,9 @@
-//! What is reported of a validation.
+//! Metrics.
 //!
-//! A metric takes in the batches of an epoch and gives one number at its end, as fastai computes it:
-//! plain functions are means over the items ([`Mean`]), the scores of scikit-learn are those of the whole
-//! epoch. Sums and counts stay on the device; nothing waits for it before the end of the epoch.
+//! A metric accumulates the batches of an epoch and returns one number at its end, as in fastai:
+//! plain functions are means over the items ([`Mean`]), the scores of scikit-learn are computed
+//! over the whole epoch. Sums and counts stay on the device, which is not waited for before the end
+//! of the epoch.
 //!
 //! | what | metrics |
 //! |---|---|
@@ -59,20 +60,20 @@ use crate::error::{Error, Result};
 use std::fmt::Debug;
 use tch::Tensor;
 
-/// A number about the predictions of a whole epoch.
+/// A number computed from the predictions of a whole epoch.
 ///
-/// For the mean of a function over the items, [`Mean::new`] with a closure is all that is needed.
+/// For the mean of a function over the items, use [`Mean::new`] with a closure.
 pub trait Metric: Debug {
-    /// Its column in the table of epochs.
+    /// Returns the name of its column in the table of epochs.
     fn name(&self) -> &str;
-    /// Forgets all batches.
+    /// Resets the metric before an epoch.
     fn reset(&mut self);
-    /// Takes in a batch: the model's output before any activation, and the targets.
+    /// Adds a batch: the model's output before any activation, and the targets.
     ///
     /// # Errors
-    /// If the metric cannot be had of such predictions.
+    /// If the metric is not defined for predictions of this shape.
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()>;
-    /// Takes in the loss of a batch of `items`. Default: does nothing.
+    /// Adds the loss of a batch of `items`. Default: does nothing.
     ///
     /// # Errors
     /// What libtorch reports.
@@ -80,14 +81,14 @@ pub trait Metric: Debug {
         let _ = (loss, items);
         Ok(())
     }
-    /// The number for the batches since the last reset; none if there were none.
+    /// Returns the value for the batches since the last reset; `None` without batches.
     ///
     /// # Errors
-    /// If the metric cannot be had of such predictions.
+    /// If the metric is not defined for predictions of this shape.
     fn value(&self) -> Result<Option<f64>>;
 }
 
-/// Predictions and targets, flat; they must be equally many.
+/// Returns predictions and targets flat. Their number of elements must be equal.
 fn flat(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
     if pred.numel() != y.numel() {
         let why = format!(

@@ -1,4 +1,4 @@
-//! Precision, recall and what is made of them, of several categories each.
+//! Precision, recall and scores derived from them, for several categories per item.
 
 use super::{
     Metric,
@@ -8,7 +8,8 @@ use super::{
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// A score of several categories each, averaged. Made by [`f1_score_multi`] and its neighbours.
+/// An averaged score for several categories per item. Returned by [`f1_score_multi`] and similar
+/// functions.
 ///
 /// A category is predicted if its probability is at least the threshold.
 #[derive(Debug)]
@@ -33,13 +34,13 @@ impl MultiScore {
         self.average = average;
         self
     }
-    /// The probability from which on a category is predicted. Default: 0.5.
+    /// The probability at or above which a category is predicted. Default: 0.5.
     #[must_use]
     pub fn thresh(mut self, thresh: f64) -> Self {
         self.thresh = thresh;
         self
     }
-    /// Whether the outputs go through a sigmoid first. Default: true.
+    /// If true, a sigmoid is applied to the outputs first. Default: true.
     #[must_use]
     pub fn sigmoid(mut self, yes: bool) -> Self {
         self.sigmoid = yes;
@@ -79,7 +80,7 @@ impl Metric for MultiScore {
             let Score { own, false_alarm, miss, .. } = self.score;
             let found = sums.get(0) * own;
             let all = &found + sums.get(1) * false_alarm + sums.get(2) * miss;
-            // Where there is nothing to divide by, nothing was found either.
+            // If the denominator is 0, the numerator is 0 too.
             let scores = &found / all.clamp_min(f64::MIN_POSITIVE);
             return self.samples.add(scores.mean(Kind::Double), pred.size()[0]);
         }
@@ -113,19 +114,19 @@ pub fn fbeta_score_multi(beta: f64) -> MultiScore {
     MultiScore::new(Score::fbeta("fbeta_score", beta))
 }
 
-/// The part of the predicted that is so: fastai's `PrecisionMulti`.
+/// The fraction of predicted categories that are true: fastai's `PrecisionMulti`.
 #[must_use]
 pub fn precision_score_multi() -> MultiScore {
     MultiScore::new(Score::PRECISION)
 }
 
-/// The part of what is so that is predicted: fastai's `RecallMulti`.
+/// The fraction of true categories that are predicted: fastai's `RecallMulti`.
 #[must_use]
 pub fn recall_score_multi() -> MultiScore {
     MultiScore::new(Score::RECALL)
 }
 
-/// The intersection of the predicted and what is so, over their union: fastai's `JaccardMulti`.
+/// The intersection of predicted and true categories over their union: fastai's `JaccardMulti`.
 #[must_use]
 pub fn jaccard_score_multi() -> MultiScore {
     MultiScore::new(Score::JACCARD)

@@ -26,8 +26,8 @@ pub struct OverEpoch<F> {
 }
 
 impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> OverEpoch<F> {
-    /// A metric from a function of all predictions and all targets, which it gets on the CPU, one batch
-    /// below the other.
+    /// Returns a metric from a function of all predictions and all targets of an epoch,
+    /// concatenated and on the CPU.
     pub fn new(name: impl Into<String>, f: F) -> Self {
         Self { name: name.into(), f, preds: vec![], targets: vec![] }
     }

@@ -1,18 +1,18 @@
-//! How well scores put what is so before what is not.
+//! How well scores rank positives above negatives.
 
 use super::{Average, Metric, OverEpoch, Roc, over_epoch::numbers};
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// The area under the curve of the scores of one kind of items against the others.
+/// The area under the ROC curve of the scores of positive against negative items.
 type Area = fn(&[(f64, bool)]) -> f64;
 
-/// NaN where only one kind occurs.
+/// NaN if only one kind occurs.
 fn roc_area(scores: &[(f64, bool)]) -> f64 {
     Roc::new(scores.iter().copied()).auc.unwrap_or(f64::NAN)
 }
 
-/// The mean of the precisions at each recall; 0 where nothing is to be found.
+/// The mean of the precisions at each recall; 0 without positives.
 fn average_precision(scores: &[(f64, bool)]) -> f64 {
     let mut all = scores.to_vec();
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -36,7 +36,7 @@ fn weighted(values: &[f64], weights: &[f64]) -> f64 {
     sum / weights.iter().sum::<f64>()
 }
 
-/// Rows of scores and whether each is so, averaged over the columns.
+/// The average over the columns of a score of (scores, labels).
 fn over_columns(
     rows: &[Vec<(f64, bool)>],
     average: Average,
@@ -58,7 +58,7 @@ fn over_columns(
     })
 }
 
-/// Each item's scores, and whether each is so.
+/// The scores and the binary labels of each item.
 fn pairs(scores: &Tensor, so: &Tensor) -> Result<Vec<Vec<(f64, bool)>>> {
     let columns = scores.size().last().copied().unwrap_or(1).max(1) as usize;
     let all: Vec<(f64, bool)> =
@@ -69,16 +69,16 @@ fn pairs(scores: &Tensor, so: &Tensor) -> Result<Vec<Vec<(f64, bool)>>> {
 /// Which classes are compared in [`roc_auc`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MultiClass {
-    /// Each with all others together.
+    /// Each class against all others together.
     OneVsRest,
-    /// Each with each other.
+    /// Each class against each other class.
     OneVsOne,
 }
 
 /// A score of all predictions and targets.
 type OfAll = Box<dyn Fn(&Tensor, &Tensor) -> Result<f64>>;
 
-/// The area under a curve of all scores of an epoch. Made by [`roc_auc`] and its neighbours.
+/// The area under a curve of all scores of an epoch. Returned by [`roc_auc`] and similar functions.
 #[derive(derive_more::Debug)]
 pub struct Ranking {
     #[debug(skip)]
@@ -107,8 +107,8 @@ impl Metric for Ranking {
 }
 
 /// The area under the receiver operating characteristic of more than two classes: fastai's `RocAuc`,
-/// with [`Average::Macro`] and [`MultiClass::OneVsRest`] by default there. Fails where a class does not
-/// occur among the targets, and for two classes, as in fastai: see [`roc_auc_binary`].
+/// with [`Average::Macro`] and [`MultiClass::OneVsRest`] by default there. Fails if a class does
+/// not occur among the targets, and for two classes, as in fastai: see [`roc_auc_binary`].
 #[must_use]
 pub fn roc_auc(average: Average, multi_class: MultiClass) -> Ranking {
     Ranking::new("roc_auc_score", move |pred, y| {
@@ -129,7 +129,7 @@ pub fn roc_auc(average: Average, multi_class: MultiClass) -> Ranking {
     })
 }
 
-/// The mean over the pairs of classes of how well each tells itself from the other.
+/// The mean over the pairs of classes of the area that separates one from the other.
 fn one_vs_one(rows: &[Vec<(f64, bool)>], average: Average) -> Result<f64> {
     let classes = rows.first().map_or(0, Vec::len);
     let (mut areas, mut shares) = (vec![], vec![]);
@@ -151,7 +151,7 @@ fn one_vs_one(rows: &[Vec<(f64, bool)>], average: Average) -> Result<f64> {
     }
 }
 
-/// The score of the second of two classes, and whether it is so.
+/// The score of the second of two classes, and the binary label.
 fn second_of_two(pred: &Tensor, y: &Tensor) -> Result<Vec<(f64, bool)>> {
     if pred.size().last() != Some(&2) {
         let why = format!("{:?} predictions are not of two classes", pred.size());
@@ -163,7 +163,7 @@ fn second_of_two(pred: &Tensor, y: &Tensor) -> Result<Vec<(f64, bool)>> {
 
 /// The area under the receiver operating characteristic of two classes: fastai's `RocAucBinary`. With
 /// `max_fpr`, up to that false-positive rate, scaled so that chance is a half ([`Roc::partial_auc`]). NaN
-/// where only one class occurs.
+/// if only one class occurs.
 #[must_use]
 pub fn roc_auc_binary(max_fpr: Option<f64>) -> Ranking {
     Ranking::new("roc_auc_score", move |pred, y| {

@@ -1,4 +1,4 @@
-//! Distances between numbers, and how well they go together.
+//! Errors and correlations of numbers.
 
 use super::{Mean, OverEpoch, flat, over_epoch::numbers};
 use crate::error::Result;
@@ -62,13 +62,14 @@ fn mean(x: &[f64]) -> f64 {
     x.iter().sum::<f64>() / x.len() as f64
 }
 
-/// The sum of squares of what is left of `x` without its mean.
+/// The sum of squared deviations from the mean.
 fn spread(x: &[f64]) -> f64 {
     let mean = mean(x);
     x.iter().map(|v| (v - mean).powi(2)).sum()
 }
 
-/// How much of the targets' spread is explained: 1 where there is nothing to explain and nothing left.
+/// The fraction of the targets' variance that is explained; 1 if both the variance and the
+/// remainder are 0.
 fn explained(left: f64, all: f64) -> f64 {
     match (left == 0.0, all == 0.0) {
         (_, false) => 1.0 - left / all,
@@ -77,7 +78,7 @@ fn explained(left: f64, all: f64) -> f64 {
     }
 }
 
-/// The part of the targets' spread that the predictions explain: fastai's `R2Score`.
+/// The fraction of the targets' variance that the predictions explain: fastai's `R2Score`.
 #[must_use]
 pub fn r2_score() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("r2_score", |pred, y| {
@@ -101,21 +102,21 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
     both / (spread(a) * spread(b)).sqrt()
 }
 
-/// The linear correlation of predictions and targets: fastai's `PearsonCorrCoef`. NaN where either is
+/// The linear correlation of predictions and targets: fastai's `PearsonCorrCoef`. NaN if either is
 /// constant.
 #[must_use]
 pub fn pearson_corrcoef() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("pearsonr", correlation)
 }
 
-/// The correlation of the ranks of predictions and targets: fastai's `SpearmanCorrCoef`. NaN where either
-/// is constant.
+/// The correlation of the ranks of predictions and targets: fastai's `SpearmanCorrCoef`. NaN if
+/// either is constant.
 #[must_use]
 pub fn spearman_corrcoef() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("spearmanr", |pred, y| correlation(&ranks(pred), &ranks(y)))
 }
 
-/// The place of each number in their order; equal ones share the mean of their places.
+/// The ranks of the numbers; equal numbers share their mean rank.
 fn ranks(x: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..x.len()).collect();
     order.sort_by(|&a, &b| x[a].total_cmp(&x[b]));

@@ -1,22 +1,23 @@
-//! How well one score tells two kinds of items apart.
+//! The receiver operating characteristic.
 
-/// The receiver operating characteristic of one category against all others: as the threshold falls,
-/// the share of the others that are taken for it, and the share of its own that are found.
+/// The receiver operating characteristic of one category against all others: the false-positive and
+/// the true-positive rate as the threshold falls.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Roc {
-    /// False-positive rate and true-positive rate, from (0, 0) to (1, 1), a point for each score that
-    /// occurs.
+    /// (false-positive rate, true-positive rate), from (0, 0) to (1, 1), a point for each score
+    /// that occurs.
     pub points: Vec<(f64, f64)>,
-    /// The threshold of each point: what has at least this score counts as found. Infinity at first.
+    /// The threshold of each point: items with at least this score count as positive. The first is
+    /// infinity.
     pub thresholds: Vec<f64>,
-    /// The area under the curve: the chance that an item of the category has a higher score than one
-    /// of the others. None where either does not occur.
+    /// Returns the area under the curve: the probability that an item of the category has a higher
+    /// score than another item. `None` if either kind does not occur.
     pub auc: Option<f64>,
 }
 
 impl Roc {
-    /// From the score of each item and whether it belongs to the category.
+    /// Computes the curve from the score of each item and whether it belongs to the category.
     #[must_use]
     pub fn new(scores: impl Iterator<Item = (f64, bool)>) -> Self {
         let mut all: Vec<_> = scores.collect();
@@ -39,8 +40,8 @@ impl Roc {
         Self { points, thresholds, auc }
     }
 
-    /// The area under the curve up to a false-positive rate, on a scale where chance is a half and the
-    /// best is 1. None where there is no curve.
+    /// Returns the area under the curve up to a false-positive rate, scaled so that chance gives
+    /// 0.5 and the best is 1. `None` without a curve.
     ///
     /// McClish, [Analyzing a portion of the ROC curve](https://doi.org/10.1177/0272989X8900900307).
     #[must_use]

@@ -1,4 +1,4 @@
-//! How well masks cover each other. Predictions N×C×H×W, targets N×H×W.
+//! Metrics of masks. Predictions `[N, C, H, W]`, targets `[N, H, W]`.
 
 use super::confusion::{ConfusionMetric, highest_of_pixels, sums};
 use ndarray::{Array2, s};
@@ -26,11 +26,11 @@ fn jaccard_of(both: f64, sizes: f64) -> f64 {
     both / (sizes - both)
 }
 
-/// Twice the intersection of both foregrounds over the sum of their sizes: fastai's `Dice`. None where
-/// neither has any.
+/// Twice the intersection of both foregrounds over the sum of their sizes: fastai's `Dice`. `None`
+/// if neither has a foreground.
 ///
 /// The foreground is every class but the first. fastai multiplies and adds the numbers of the classes,
-/// which is the same for two of them, and nonsense for more: see [`dice_multi`].
+/// which is the same for two classes and wrong for more: see [`dice_multi`].
 #[must_use]
 pub fn dice() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
     ConfusionMetric::new("dice", highest_of_pixels, |m| {
