@@ -1,6 +1,6 @@
-//! The addresses of fastai's image data sets, and what it knows of them.
+//! The addresses of fastai's image data sets, with the lengths and checksums that fastai records.
 
-/// What fastai records of an archive: its length in bytes, and the MD5 of its first 2²⁰ bytes.
+/// fastai's record of an archive: its length in bytes, and the MD5 of its first 2²⁰ bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) bytes: u64,
@@ -10,7 +10,7 @@ pub(super) struct Record {
 macro_rules! urls {
     ($($(#[doc = $doc:literal])* $name:ident = $place:literal, $bytes:literal, $md5:literal;)*) => {
         /// The addresses of fastai's image data sets, by fastai's names
-        /// (<https://docs.fast.ai/data.external.html>), for [`untar_data`](crate::data::untar_data).
+        /// (<https://docs.fast.ai/data.external.html>), for [`untar_data`](crate::download::untar_data).
         #[derive(Debug)]
         pub struct URLs;
 
@@ -22,7 +22,7 @@ macro_rules! urls {
             )*
         }
 
-        /// What fastai records of the archive at `url`, if it does.
+        /// Returns fastai's record of the archive at `url`, if there is one.
         pub(super) fn record(url: &str) -> Option<Record> {
             match url {
                 $(URLs::$name => Some(Record { bytes: $bytes, md5: $md5 }),)*
@@ -83,7 +83,7 @@ urls! {
     PLANET_SAMPLE = "sample/planet_sample.tgz", 15523994, "8bfb174b3162f07fbde09b54555bdb00";
     /// Satellite pictures with several labels each, 200 of them.
     PLANET_TINY = "sample/planet_tiny.tgz", 997569, "490873c5683454d4b2611fb1f00a68a9";
-    /// Pictures with several labels each: Pascal VOC 2007.
+    /// Photos with several labels each: Pascal VOC 2007.
     PASCAL_2007 = "imagelocal/pascal_2007.tgz", 1637796771, "433b4706eb7c42bd74e7f784e3fdf244";
     /// Pictures with several labels each: Pascal VOC 2012.
     PASCAL_2012 = "imagelocal/pascal_2012.tgz", 2618908000, "d90e29e54a4c76c0c6fba8355dcbaca5";

@@ -1,4 +1,4 @@
-//! One request and what comes of it.
+//! One HTTP request and its response.
 
 use super::part::{Origin, Part};
 use crate::error::Error;
@@ -9,14 +9,14 @@ use ureq::{
     http::{Response, StatusCode, header},
 };
 
-/// Why an exchange did not finish the file.
+/// Why a request did not complete the file.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The file cannot be written here.
     Local(Error),
-    /// Asking again would not help.
+    /// A retry would not help.
     Final(String),
-    /// Asking again may help, after the time that the server named.
+    /// A retry may help, after the time that the server named.
     Passing { why: String, wait: Option<Duration> },
 }
 
@@ -30,7 +30,7 @@ fn passing(why: impl Into<String>) -> Failure {
     Failure::Passing { why: why.into(), wait: None }
 }
 
-/// How a file is asked for.
+/// The request for a file.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     agent: Agent,
@@ -52,15 +52,15 @@ impl<'a> Exchange<'a> {
         Self { agent, url, max_bytes }
     }
 
-    /// Asks for what the part lacks and appends it. `checked` says that a checksum will tell whether
-    /// old and new bytes belong together.
+    /// Requests the missing bytes of the partial file and appends them. `checked`: a checksum will
+    /// detect bytes of different versions.
     pub(super) fn run(
         &self,
         part: &mut Part,
         checked: bool,
         bar: &ProgressBar,
     ) -> Result<(), Failure> {
-        // Bytes of which nobody knows what they are from cannot be gone on with.
+        // A partial file of unknown origin cannot be resumed.
         let origin = part.origin().filter(|o| o.url == self.url);
         let version = origin.as_ref().and_then(|o| o.version.clone());
         if origin.is_none() || (version.is_none() && !checked) {
@@ -87,7 +87,8 @@ impl<'a> Exchange<'a> {
         self.receive(part, response, total, bar)
     }
 
-    /// Makes the part ready for the bytes that the answer brings, and tells how long the whole is.
+    /// Prepares the partial file for the bytes of the response, and returns the length of the whole
+    /// file.
     fn begin(
         &self,
         part: &mut Part,
@@ -180,8 +181,8 @@ fn too_large(bytes: u64, limit: u64) -> Failure {
     Failure::Final(format!("{bytes} bytes are more than the limit of {limit}"))
 }
 
-/// Whether to try again where there was no answer at all. A host that nobody knows is taken for one if
-/// it was never reached: without a network, the answer should not take long.
+/// Whether to retry without a response. An unknown host is not retried if it was never reached, so
+/// that the error comes quickly without a network.
 fn no_answer(e: ureq::Error, never: bool) -> Failure {
     use ureq::Error as E;
     match e {

@@ -1,4 +1,4 @@
-//! Where fastai keeps data: its folder and the settings in it.
+//! fastai's folder for data, and its settings.
 
 use std::{
     collections::HashMap,
@@ -6,14 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where fastai keeps things of a kind: `data`, `archive`, `model` or `storage`.
+/// Returns fastai's folder of a kind: `data`, `archive`, `model` or `storage`.
 ///
 /// As fastai has it: what `config.ini` in the folder that `FASTAI_HOME` names (else `~/.fastai`) says
 /// of the kind, relative to that folder; without such a file or entry the folders `data`, `archive`,
 /// `models` and `tmp`. fastai writes the file if it is missing; this reads it only.
 ///
 /// ```
-/// println!("data sets are in {}", finetune::data::fastai_path("data").display());
+/// println!("data sets are in {}", finetune::download::fastai_path("data").display());
 /// ```
 #[must_use]
 pub fn fastai_path(kind: &str) -> PathBuf {

@@ -25,10 +25,10 @@ const PROGRESS: u64 = 256 << 10;
 /// A file to be downloaded.
 ///
 /// Bytes go into `NAME.part` beside the place of the file, with a progress bar on standard error if
-/// that is a terminal. A connection that breaks is resumed where it broke, also by a later process;
-/// errors that pass are met by further attempts with growing waits. The whole is checked and then
-/// renamed, so a file of the wanted name is a complete one. Two processes that want the same file
-/// wait for each other. Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
+/// that is a terminal. A broken connection is resumed where it broke, also by a later process.
+/// Transient errors are retried with exponential backoff. The file is checked and then renamed, so
+/// that a file of the final name is complete. Two processes that want the same file wait for each
+/// other. Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
 ///
 /// ```no_run
 /// use finetune::download::Download;
@@ -53,7 +53,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// The file at an `http` or `https` address.
+    /// Returns a download of an `http` or `https` address.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -71,58 +71,58 @@ impl Download {
     }
 
     /// The SHA-256 of the file in hexadecimal: all 64 digits, or the first 8 and more, as PyTorch puts
-    /// them into file names (see [`hash_in_name`]). Default: the file is not checked.
+    /// them into file names . Default: the file is not checked.
     #[must_use]
     pub fn sha256(mut self, digits: impl Into<String>) -> Self {
         self.sha256 = Some(digits.into().to_ascii_lowercase());
         self
     }
 
-    /// A larger file is refused. Default: no limit.
+    /// The maximum size in bytes; a larger file is an error. Default: no limit.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
         self
     }
 
-    /// How many attempts may follow the first without progress. Default: 5.
+    /// The maximum number of retries without progress. Default: 5.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// The wait before the second attempt. It doubles with each further one, to at most a minute. A
-    /// server's `Retry-After` is honoured within the same bound. Default: half a second.
+    /// The wait before the first retry. It doubles with each further retry, up to one minute. A
+    /// server's `Retry-After` is respected within the same bound. Default: half a second.
     #[must_use]
     pub fn backoff(mut self, wait: Duration) -> Self {
         self.backoff = wait;
         self
     }
 
-    /// A connection on which nothing comes for this long counts as broken. Default: one minute.
+    /// The time without data after which a connection counts as broken. Default: one minute.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Whether a file that is already in its place is checked against the SHA-256, and downloaded
-    /// again if it is another. Default: true.
+    /// If true, an existing file is checked against the SHA-256, and downloaded again if it
+    /// differs. Default: true.
     #[must_use]
     pub fn recheck(mut self, yes: bool) -> Self {
         self.recheck = yes;
         self
     }
 
-    /// Another address, with the same choices.
+    /// Sets another address, with the same options.
     #[must_use]
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
     }
 
-    /// Whether to download even if there is a file in place. It stays until the new one is complete.
+    /// If true, an existing file is downloaded again. It stays until the new one is complete.
     /// Default: false.
     #[must_use]
     pub fn force(mut self, yes: bool) -> Self {
@@ -130,27 +130,27 @@ impl Download {
         self
     }
 
-    /// Whether to show no progress bar. It is shown on terminals only in any case. Default: false.
+    /// If true, no progress bar is shown. Without a terminal there is none either. Default: false.
     #[must_use]
     pub fn quiet(mut self, yes: bool) -> Self {
         self.quiet = yes;
         self
     }
 
-    /// Whether to use what is in place and never the network. Default: what
-    /// [`offline_by_environment`] says.
+    /// If true, only an existing file is used, never the network. Default:
+    /// [`offline_by_environment`].
     #[must_use]
     pub fn offline(mut self, yes: bool) -> Self {
         self.offline = yes;
         self
     }
 
-    /// Sees to it that the file is at `path`. Missing folders are made.
+    /// Downloads the file to `path` unless it is there. Missing folders are created.
     ///
     /// # Errors
-    /// [`Error::Download`] if the file cannot be had, is too large, has another checksum or may not be
-    /// fetched because this is offline; it says where to place the file by hand. [`Error::Io`] if it
-    /// cannot be written, [`Error::Config`] if the SHA-256 is not one.
+    /// [`Error::Download`] if the download fails, the file is too large or has another checksum, or
+    /// the download is offline; the error says where to place the file by hand. [`Error::Io`] if it
+    /// cannot be written, [`Error::Config`] if the SHA-256 is invalid.
     pub fn fetch_to(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.check_options()?;
@@ -171,7 +171,7 @@ impl Download {
         }
         let bar = self.bar(path);
         let mut part = Part::open(path, || bar.set_message("another process is downloading"))?;
-        // It may have come while this process waited for the other.
+        // Another process may have completed it meanwhile.
         let new = !self.force || version(path) != before;
         let outcome = match self.is_there(path).map(|there| there && new) {
             Ok(true) => part.remove(),
@@ -195,7 +195,7 @@ impl Download {
         Err(Error::config("sha256", why))
     }
 
-    /// Whether there is a file in place that will do.
+    /// Whether an existing file can be used.
     fn is_there(&self, path: &Path) -> Result<bool> {
         if !path.is_file() {
             return Ok(false);
@@ -206,7 +206,7 @@ impl Download {
         }
     }
 
-    /// Fills the part by as many exchanges as are needed, and checks it.
+    /// Completes the partial file by as many requests as needed, and checks it.
     fn fill(&self, part: &mut Part, path: &Path, bar: &ProgressBar) -> Result<()> {
         let exchange = Exchange::new(&self.url, self.max_bytes, self.patience);
         let (mut failures, mut furthest, mut afresh) = (0, part.len(), part.is_empty());
@@ -214,7 +214,7 @@ impl Download {
             let why = match exchange.run(part, self.sha256.is_some(), bar) {
                 Ok(()) => match self.wrong_hash(part)? {
                     None => return Ok(()),
-                    // What was there from before may be the culprit: begin once more.
+                    // The bytes of an earlier process may be wrong: start again from scratch.
                     Some(_) if !afresh => {
                         afresh = true;
                         part.clear()?;
@@ -256,7 +256,7 @@ impl Download {
         }
     }
 
-    /// The SHA-256 of the part, if it is not the one that was promised.
+    /// Returns the SHA-256 of the partial file if it differs from the expected one.
     fn wrong_hash(&self, part: &Part) -> Result<Option<String>> {
         let Some(digits) = &self.sha256 else { return Ok(None) };
         let found = sha256_of(part.path())?;
@@ -281,19 +281,19 @@ impl Download {
     }
 }
 
-/// What tells whether a file was replaced: its time and length.
+/// Identifies a version of a file: its modification time and length.
 fn version(path: &Path) -> Option<(SystemTime, u64)> {
     let data = fs::metadata(path).ok()?;
     Some((data.modified().ok()?, data.len()))
 }
 
-/// Whether `FINETUNE_OFFLINE` is set to anything but nothing or `0`.
+/// Returns whether `FINETUNE_OFFLINE` is set to a value other than the empty string or `0`.
 #[must_use]
 pub fn offline_by_environment() -> bool {
     std::env::var_os("FINETUNE_OFFLINE").is_some_and(|v| !v.is_empty() && v != "0")
 }
 
-/// The SHA-256 of a file in 64 hexadecimal digits.
+/// Returns the SHA-256 of a file in 64 hexadecimal digits.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be read.

@@ -1,4 +1,4 @@
-//! Files from the network, and the data sets and archives among them.
+//! Downloads: files, and fastai's data sets with their archives.
 
 mod datasets;
 mod exchange;

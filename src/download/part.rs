@@ -1,4 +1,4 @@
-//! The unfinished file beside its place.
+//! The partial file of a download.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the bytes of a part are from, kept beside it so that a later process goes on with the same
-/// version of the same file.
+/// The origin of a partial file, stored beside it so that a later process resumes the same version
+/// of the same file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Origin {
     pub(super) url: String,
@@ -17,7 +17,7 @@ pub(super) struct Origin {
     pub(super) version: Option<String>,
 }
 
-/// The unfinished file, which no other process writes for as long as this lives.
+/// The partial file, locked against other processes for the lifetime of this value.
 #[derive(Debug)]
 pub(super) struct Part {
     file: File,
@@ -28,8 +28,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Opens or makes the part of the file that is to be at `place`. Calls `waiting` if another process
-    /// has it, and waits.
+    /// Opens or creates the partial file of `place`. If another process holds it, calls `waiting`
+    /// and waits.
     pub(super) fn open(place: &Path, waiting: impl Fn()) -> Result<Self> {
         let beside = |ending: &str| {
             let mut name = place.file_name().unwrap_or_default().to_owned();
@@ -67,7 +67,7 @@ impl Part {
         self.len == 0
     }
 
-    /// Where its bytes are from, if that is known.
+    /// Returns the origin of its bytes, if known.
     pub(super) fn origin(&self) -> Option<Origin> {
         serde_json::from_slice(&fs::read(&self.note).ok()?).ok()
     }
@@ -78,7 +78,7 @@ impl Part {
         self.file.set_len(0).map_err(Error::io(&self.path))
     }
 
-    /// Empties the part and writes down where the bytes to come are from.
+    /// Empties the partial file and stores the origin of the bytes to come.
     pub(super) fn begin(&mut self, origin: &Origin) -> Result<()> {
         self.clear()?;
         let text = serde_json::to_vec(origin).map_err(Error::other)?;
@@ -129,7 +129,7 @@ fn lock(file: &File, waiting: impl Fn()) -> io::Result<()> {
             waiting();
             file.lock()
         }
-        // Some network file systems have no locks. A checksum still finds what two writers do.
+        // Some network file systems have no locks. A checksum still detects two writers.
         Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
         Err(TryLockError::Error(e)) => Err(e),
     }

@@ -1,7 +1,7 @@
-//! Archives to folders, from strangers.
+//! Unpacks untrusted archives.
 //!
-//! Nothing is written outside the target: paths that lead out of it are refused, and links are made
-//! last, so that nothing is written through one, and only if they end inside.
+//! Nothing is written outside the target folder. Paths that lead out of it are refused. Links are
+//! created last, so that nothing is written through one, and only if they end inside.
 
 use indicatif::ProgressBar;
 use std::{
@@ -13,18 +13,18 @@ use std::{
     rc::Rc,
 };
 
-/// The most that the names and attributes of one entry of a tar file may take.
+/// The maximum size of the names and attributes of one entry of a tar file.
 const HEADER_BYTES: u64 = 4 << 20;
 
-/// How much an archive may unpack to.
+/// The limits of an archive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) bytes: u64,
     pub(super) files: u64,
 }
 
-/// Unpacks a tar file, plain or gzipped, or a zip file into an empty folder, and tells where its content
-/// is: in its only entry, if there is only one.
+/// Unpacks a tar file, plain or gzipped, or a zip file into an empty folder, and returns the path
+/// of its content: its only entry, if there is only one.
 pub(super) fn unpack(
     archive: &Path,
     folder: &Path,
@@ -62,7 +62,7 @@ fn invalid(why: impl Into<String>) -> io::Error {
 
 struct Target {
     folder: PathBuf,
-    /// Links to be made, and where they lead.
+    /// Links to create, and their targets.
     links: BTreeMap<PathBuf, PathBuf>,
     left: Limits,
 }
@@ -174,7 +174,7 @@ impl Target {
         file.flush()?;
         if let Some(seconds) = modified.filter(|s| *s < 1 << 40) {
             let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-            // A file system that cannot hold the time is no reason to stop.
+            // A file system that cannot store the time is not an error.
             let _ = file.set_modified(time);
         }
         Ok(())
@@ -204,7 +204,7 @@ impl Target {
         Ok(())
     }
 
-    /// Makes the symbolic links, now that all else is there, and sees where they lead.
+    /// Creates the symbolic links after everything else, and checks where they lead.
     fn make_links(&self, root: &Path) -> io::Result<()> {
         for (path, to) in &self.links {
             link(to, path)?;
@@ -224,7 +224,7 @@ fn leads_out(path: &Path, to: &Path) -> io::Error {
     invalid(format!("{name} is a link to `{to}`, which is not in the archive"))
 }
 
-/// Makes the folder of a path, and removes what an earlier entry of the same name left.
+/// Creates the folder of a path, and removes an earlier entry of the same name.
 fn make_room(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -249,7 +249,7 @@ fn link(to: &Path, path: &Path) -> io::Result<()> {
     )))
 }
 
-/// A reader that refuses to give more than the budget: names of entries are read into memory.
+/// A reader with a budget, since names of entries are read into memory.
 struct Budgeted<R> {
     reader: R,
     budget: Rc<Cell<u64>>,

@@ -15,11 +15,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Downloads a data set and unpacks it, unless that was done before, and tells where it is: fastai's
-/// `untar_data` (<https://docs.fast.ai/data.external.html#untar_data>).
+/// Downloads and unpacks a data set if needed, and returns its path: fastai's `untar_data`
+/// (<https://docs.fast.ai/data.external.html#untar_data>).
 ///
-/// fastai's folders and settings are used (see [`fastai_path`]), so what Python has downloaded is found
-/// and the other way round. See [`UntarData`] for choices.
+/// fastai's folders and settings are used (see [`fastai_path`]), so that Python and this crate
+/// share their downloads. See [`UntarData`] for options.
 ///
 /// # Errors
 /// As [`UntarData::fetch`].
@@ -35,11 +35,11 @@ pub fn untar_data(what: impl Into<UntarData>) -> Result<PathBuf> {
     what.into().fetch()
 }
 
-/// A data set that is to be downloaded and unpacked: what [`untar_data`] does, with choices.
+/// [`untar_data`] with options.
 ///
-/// The archive may be a tar file, plain or gzipped, or a zip file. It is unpacked beside its place and
-/// renamed, so a folder of the wanted name is complete. What an archive may do is limited: no path and
-/// no link may lead out of it, there may be no devices, and what it unpacks to has a limit.
+/// The archive may be a tar file, plain or gzipped, or a zip file. It is unpacked beside its place
+/// and renamed, so that a folder of the final name is complete. Archives are not trusted: paths and
+/// links that lead out of the folder and devices are refused, and the unpacked size is limited.
 ///
 /// ```no_run
 /// use finetune::download::{URLs, UntarData, untar_data};
@@ -66,7 +66,7 @@ impl From<&str> for UntarData {
 }
 
 impl UntarData {
-    /// The data set at `url`, such as one of [`URLs`](crate::data::URLs).
+    /// The data set at `url`, such as one of [`URLs`](crate::download::URLs).
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl UntarData {
     }
 
     /// The SHA-256 of the archive in hexadecimal, or its first 8 digits and more. Default: none; for
-    /// [`URLs`](crate::data::URLs), the length and the MD5 of the first mebibyte are compared with what
+    /// [`URLs`](crate::download::URLs), the length and the MD5 of the first mebibyte are compared with what
     /// fastai records.
     #[must_use]
     pub fn sha256(mut self, digits: impl Into<String>) -> Self {
@@ -106,36 +106,37 @@ impl UntarData {
         self
     }
 
-    /// Whether to download and unpack anew what is there. The old data stay until the new are complete.
-    /// Default: false.
+    /// If true, existing data are downloaded and unpacked again. The old data stay until the new
+    /// are complete. Default: false.
     #[must_use]
     pub fn force(mut self, yes: bool) -> Self {
         self.force = yes;
         self
     }
 
-    /// How many bytes the archive may unpack to. Default: 2³⁸ (256 GiB).
+    /// The maximum unpacked size in bytes. Default: 2³⁸ (256 GiB).
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.limits.bytes = bytes;
         self
     }
 
-    /// How many entries the archive may have. Default: ten million.
+    /// The maximum number of entries. Default: ten million.
     #[must_use]
     pub fn max_files(mut self, files: u64) -> Self {
         self.limits.files = files;
         self
     }
 
-    /// Whether to show no progress bars. They are shown on terminals only in any case. Default: false.
+    /// If true, no progress bars are shown. Without a terminal there are none either. Default:
+    /// false.
     #[must_use]
     pub fn quiet(mut self, yes: bool) -> Self {
         self.quiet = yes;
         self
     }
 
-    /// How to download: retries, limits and the like. Its address and checksum are those of this.
+    /// The download options: retries, limits and the like. Its address and checksum are replaced.
     /// Default: as [`Download::new`].
     #[must_use]
     pub fn download(mut self, how: Download) -> Self {
@@ -143,12 +144,12 @@ impl UntarData {
         self
     }
 
-    /// Sees to it that the data set is there, and tells where.
+    /// Downloads and unpacks the data set if needed and returns its path.
     ///
     /// # Errors
-    /// [`Error::Download`] if the archive cannot be had or is not what was promised; it says where to
-    /// place it by hand. [`Error::Archive`] if it cannot be unpacked, [`Error::Io`] if a file cannot be
-    /// written, [`Error::Config`] if the address names no archive.
+    /// [`Error::Download`] if the download fails or the archive is not the expected one; the error
+    /// says where to place it by hand. [`Error::Archive`] if it cannot be unpacked, [`Error::Io`]
+    /// if a file cannot be written, [`Error::Config`] if the address names no archive.
     pub fn fetch(&self) -> Result<PathBuf> {
         let name = archive_name(&self.url)?;
         let folder = |own: &Option<PathBuf>, kind| match own {
@@ -163,7 +164,7 @@ impl UntarData {
         for folder in [&archives, &data] {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        // The lock that fastai takes: two programs do not unpack the same.
+        // fastai's lock: two programs do not unpack the same archive.
         let lock = archives.join(format!("{name}.lock"));
         let held = File::create(&lock).map_err(Error::io(&lock))?;
         match held.lock() {
@@ -178,7 +179,7 @@ impl UntarData {
         Ok(place)
     }
 
-    /// Sees to it that the archive is there.
+    /// Downloads the archive if needed.
     fn download_to(&self, archive: &Path) -> Result<()> {
         let record = record(&self.url).filter(|_| self.sha256.is_none());
         let mut download = match &self.download {
@@ -252,7 +253,7 @@ fn stem(name: &str) -> &str {
     stem.strip_suffix(".tar").filter(|s| !s.is_empty()).unwrap_or(stem)
 }
 
-/// Whether an archive is the one that fastai records.
+/// Whether an archive fits fastai's record.
 fn agrees(archive: &Path, record: Option<Record>) -> Result<bool> {
     let Some(record) = record else { return Ok(true) };
     let head = || -> io::Result<(u64, Vec<u8>)> {

@@ -1,4 +1,4 @@
-//! The names that a pickle of tensors may use. Every other one is refused, by name.
+//! The global names that a pickle of tensors may use. All others are refused by name.
 
 use super::{Why, storage::Dtype};
 
@@ -7,7 +7,7 @@ use super::{Why, storage::Dtype};
 pub(super) enum Global {
     /// `collections.OrderedDict`.
     OrderedDict,
-    /// fastcore's list, which fastai keeps hyperparameters in.
+    /// fastcore's list, in which fastai stores hyperparameters.
     L,
     /// A tensor over a typed storage.
     Tensor,
@@ -34,7 +34,7 @@ pub(super) enum Global {
 }
 
 impl Global {
-    /// What a pickle means by a name.
+    /// Returns the meaning of a name in a pickle.
     pub(super) fn find(module: &str, name: &str) -> Result<Self, Why> {
         let found = match (module, name) {
             ("collections", "OrderedDict") => Some(Self::OrderedDict),
@@ -76,7 +76,7 @@ impl Global {
         }
     }
 
-    /// A word for it in messages.
+    /// Its name in messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::OrderedDict => "an ordered dictionary",

@@ -1,7 +1,7 @@
 //! Files of named tensors: what `torch.save` writes, and safetensors.
 //!
-//! Both are read from memory that is mapped, checked before anything is allocated by what they claim,
-//! and without running any code that they contain.
+//! Both are read from mapped memory. Sizes that a file claims are checked before memory is
+//! allocated, and no code in a file is run.
 
 mod globals;
 mod pickle;
@@ -19,7 +19,7 @@ pub use {
     value::Value,
 };
 
-/// What keeps a pickle from being read, for an error that names the file.
+/// Why a pickle cannot be read; the caller adds the name of the file.
 type Why = String;
 
 /// Tensors by name.

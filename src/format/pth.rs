@@ -23,7 +23,7 @@ use std::{
 };
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-/// Larger than the pickle of any checkpoint: the tensors are not in it.
+/// The maximum size of a pickle in bytes. The tensors are not in it.
 const MAX_PICKLE: u64 = 64 << 20;
 
 /// The number that the old format begins with, little-endian.
@@ -31,12 +31,12 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 
 /// Reads a file that `torch.save` wrote, in either of its formats, without running any of its code.
 ///
-/// What may be in it: tensors of every type and layout, dictionaries, lists, numbers and texts. Memory
-/// is bounded by a small multiple of the file's size.
+/// Supported content: tensors of every type and layout, dictionaries, lists, numbers and texts.
+/// Memory is bounded by a small multiple of the file's size.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is damaged, was written by a
-/// big-endian machine, or asks for anything else than the above, which is named.
+/// big-endian machine, or contains anything else, which is named.
 ///
 /// ```no_run
 /// use finetune::format::{read_pth, state_dict};
@@ -72,7 +72,7 @@ fn read(bytes: &[u8]) -> Result<Value, Why> {
 
 /// The tensors of a state dict: the dictionary itself, or what it has under `state_dict`, `model` or
 /// `model_state_dict`. The prefix `module.` of parallel training is taken off; entries that are no
-/// tensors are passed over.
+/// tensors are ignored.
 ///
 /// # Errors
 /// [`Error::Config`] if there are no tensors in any of these places.
@@ -219,8 +219,8 @@ fn appended<'a>(
     Ok(all)
 }
 
-/// Writes a file that `torch.load` reads, also with `weights_only`: PyTorch's zip format. The file is
-/// replaced by a complete one only.
+/// Writes a file that `torch.load` reads, also with `weights_only`: PyTorch's zip format. An
+/// existing file is replaced only by a complete one.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type that PyTorch has no storage

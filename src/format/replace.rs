@@ -1,4 +1,4 @@
-//! Files are replaced by complete ones only.
+//! Atomic replacement of files.
 
 use crate::error::{Error, Result};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// Writes a file beside `path`, makes sure that it is on the disk, and gives it the name.
+/// Writes a temporary file beside `path`, syncs it to the disk, and renames it.
 pub(super) fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,

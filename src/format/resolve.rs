@@ -1,4 +1,4 @@
-//! What the calls of a pickle stand for: tensors over storages, numbers, texts.
+//! Builds the values that the calls of a pickle stand for: tensors over storages, numbers, texts.
 
 use super::{
     Why,
@@ -10,9 +10,10 @@ use super::{
 use std::{collections::HashMap, rc::Rc};
 use tch::Tensor;
 
-/// Deeper than any checkpoint nests, and shallow enough for the stack of any thread.
+/// The maximum nesting: deeper than any checkpoint, and shallow enough for the stack of any thread.
 const MAX_DEPTH: usize = 64;
-/// How many values a file may hold, a shared one counted wherever it is; texts count by length.
+/// The maximum number of values in a file. A shared value counts at each place; texts count by
+/// length.
 const MAX_VALUES: usize = 4_000_000;
 const MAX_TENSORS: usize = 250_000;
 const MAX_DIMS: usize = 64;
@@ -49,7 +50,7 @@ struct Resolver<'a> {
     /// The storages read so far, flat, with the bytes of each.
     flat: HashMap<(Rc<str>, &'static str), (Tensor, usize)>,
     tensors: HashMap<usize, Tensor>,
-    /// What may still be made.
+    /// The remaining budget of values and bytes.
     values: usize,
     bytes: usize,
 }

@@ -12,13 +12,13 @@ use serde_json::json;
 use std::{collections::BTreeMap, io::Write as _, path::Path};
 use tch::{Device, Kind, Tensor};
 
-/// What the header says beside the tensors.
+/// The metadata of the header.
 pub type Metadata = BTreeMap<String, String>;
 
 /// The entry of the metadata that holds a checksum of all others and of the tensors.
 const CHECKSUM: &str = "crc32";
 
-/// More than any vocabulary needs.
+/// The maximum size of the header in bytes.
 const MAX_METADATA: usize = 16 << 20;
 
 /// Reads the named tensors of a safetensors file, sorted by name, and its metadata.
@@ -101,8 +101,7 @@ fn kind(dtype: Dtype) -> Option<Kind> {
     KINDS.iter().find(|(d, _)| *d == dtype).map(|(_, kind)| *kind)
 }
 
-/// CRC-32 of the metadata and of the tensors in the order of their names: what a flipped bit anywhere
-/// changes, at the speed of memory.
+/// CRC-32 of the metadata and of the tensors in the order of their names.
 fn checksum<'a>(
     about: &Metadata,
     tensors: impl Iterator<Item = (&'a str, Dtype, &'a [usize], &'a [u8])>,
@@ -118,12 +117,12 @@ fn checksum<'a>(
     format!("{:08x}", crc.finalize())
 }
 
-/// Writes named tensors and metadata. The file is replaced by a complete one only. Where `about` is
-/// `None` no checksum is written either: plain tensors for other programs.
+/// Writes named tensors and metadata. An existing file is replaced only by a complete one. Where
+/// `about` is `None` no checksum is written either: plain tensors for other programs.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type that the format has not, or
-/// for two of one name.
+/// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type that the format does not
+/// have, or for two tensors of one name.
 pub fn write_safetensors(
     path: impl AsRef<Path>,
     tensors: &[(String, Tensor)],

@@ -3,7 +3,7 @@
 use super::Why;
 use tch::{Kind, Tensor};
 
-/// The type of a storage's elements. Those that tch does not know are widened where they are read.
+/// The type of a storage's elements. Types that tch does not know are widened when they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dtype {
     /// One that tch knows.

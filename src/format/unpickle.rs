@@ -1,6 +1,6 @@
-//! A machine for Python's pickles that runs no code: it knows values and containers, and writes down
-//! what would be called. [`globals`](super::globals) knows a few names and refuses the others;
-//! [`resolve`](super::resolve) says what the calls stand for.
+//! An interpreter of Python's pickles that runs no code. It builds values and containers, and
+//! records the calls. [`globals`](super::globals) accepts a few names and refuses all others;
+//! [`resolve`](super::resolve) evaluates the recorded calls.
 //!
 //! Written from the description of the opcodes in Python's
 //! [`pickletools`](https://github.com/python/cpython/blob/main/Lib/pickletools.py).
@@ -9,12 +9,12 @@ use super::Why;
 use super::globals::Global;
 use std::{collections::HashMap, rc::Rc};
 
-/// More than any checkpoint needs, and what bounds the memory for one: some 300 MB.
+/// The maximum number of steps, which bounds the memory to about 300 MB.
 const MAX_STEPS: usize = 4_000_000;
 const MAX_NODES: usize = 1_000_000;
 
-/// A value on the machine's stack. Containers are numbers of nodes, so that a container may hold itself
-/// without harm.
+/// A value on the machine's stack. Containers are indices of nodes, so that a container may contain
+/// itself.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
     None,
@@ -50,7 +50,7 @@ pub(super) enum Node {
 pub(super) struct Pickle {
     pub(super) nodes: Vec<Node>,
     pub(super) root: Item,
-    /// How many bytes it took.
+    /// The number of bytes read.
     pub(super) length: usize,
 }
 
@@ -197,7 +197,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Notes a call of a known name. An ordered dictionary is made at once: entries may follow.
+    /// Records a call of a known name. An ordered dictionary is built at once, since entries may
+    /// follow.
     fn call(&mut self) -> Result<(), Why> {
         let (args, function) = (self.pop()?, self.pop()?);
         let Item::Global(by) = function else {
@@ -224,7 +225,7 @@ impl<'a> Machine<'a> {
         self.node(node)
     }
 
-    /// Notes the state that an object is given.
+    /// Records the state of an object.
     fn build(&mut self) -> Result<(), Why> {
         let given = self.pop()?;
         match self.top()? {

@@ -1,18 +1,18 @@
-//! What a pickle says, as far as this crate lets it.
+//! Values of a pickle.
 
 use tch::Tensor;
 
-/// What a file of `torch.save` holds: tensors, dictionaries and plain values, and nothing that runs.
+/// The content of a file of `torch.save`: tensors, dictionaries and plain values, without code.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Value {
     /// `None`.
     None,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// A number, also one of numpy's.
+    /// A float, also one of numpy's.
     Float(f64),
     /// A text; a data type or a device by its name.
     Str(String),
@@ -27,7 +27,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What a dictionary has under the text `key`.
+    /// Returns the value of the text `key` in a dictionary.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         let Self::Dict(entries) = self else { return None };

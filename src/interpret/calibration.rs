@@ -1,6 +1,6 @@
-//! Whether probabilities mean what they say.
+//! Calibration of predicted probabilities.
 
-/// How often the model is right, by how sure it says it is.
+/// The accuracy of the model by its predicted probability.
 ///
 /// Guo et al., [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599).
 #[derive(Debug, Clone, PartialEq)]
@@ -26,12 +26,13 @@ pub struct Bin {
     pub items: usize,
     /// The mean probability of their predicted categories; NaN without items.
     pub confidence: f64,
-    /// The share of them that are right; NaN without items.
+    /// Their accuracy; NaN without items.
     pub accuracy: f64,
 }
 
 impl Calibration {
-    /// From the probability of what was predicted, and whether it is right, for each item.
+    /// Computes it from the probability of the predicted category and whether it is correct, for
+    /// each item.
     pub(super) fn new(items: impl Iterator<Item = (f64, bool)>, bins: usize) -> Self {
         let bins = bins.max(1);
         let mut sums = vec![(0_usize, 0.0_f64, 0_usize); bins];

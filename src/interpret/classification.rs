@@ -1,4 +1,4 @@
-//! What a classifier takes for what.
+//! Interpretation of data with one category per image.
 
 use super::{
     Calibration, ClassificationReport, Interpretation, ItemLoss, Proportion, Roc,
@@ -14,10 +14,10 @@ use crate::{
 use ndarray::{Array2, Axis};
 use std::sync::Arc;
 
-/// What a classifier takes for what, for data with one category an image.
+/// Interprets a classifier, for data with one category per image.
 ///
-/// As [fastai's](https://docs.fast.ai/interpret.html#classificationinterpretation), from predictions
-/// that are made once.
+/// Like [fastai's](https://docs.fast.ai/interpret.html#classificationinterpretation), from
+/// predictions that are computed once.
 ///
 /// ```no_run
 /// # use finetune::{interpret::ClassificationInterpretation, learner::Learner};
@@ -34,12 +34,12 @@ use std::sync::Arc;
 pub struct ClassificationInterpretation {
     all: Interpretation,
     vocab: Arc<[String]>,
-    /// What is true of each item, and what was predicted.
+    /// The true and the predicted category of each item.
     pairs: Vec<(usize, usize)>,
 }
 
 impl AsRef<Interpretation> for ClassificationInterpretation {
-    /// The same predictions, for what can be asked of any task.
+    /// Returns the same predictions with the methods for any task.
     fn as_ref(&self) -> &Interpretation {
         &self.all
     }
@@ -64,11 +64,11 @@ impl ClassificationInterpretation {
         Self::from_predictions(learner.get_preds_on(loader)?)
     }
 
-    /// Takes predictions that were made before.
+    /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Config`] if the task is not one category an image, if a label is missing, or if the
-    /// parts of the predictions do not fit together.
+    /// [`Error::Mismatch`] if the task is not one category per image, if a label is missing, or if
+    /// the parts of the predictions do not fit together.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let all = Interpretation::from_predictions(predictions)?;
         let p = all.predictions();
@@ -93,7 +93,7 @@ impl ClassificationInterpretation {
         Ok(Self { all, vocab, pairs })
     }
 
-    /// What was predicted.
+    /// Returns the predictions.
     #[must_use]
     pub fn predictions(&self) -> &Predictions {
         self.all.predictions()
@@ -117,7 +117,8 @@ impl ClassificationInterpretation {
         self.all.bottom_losses(k)
     }
 
-    /// How many items of each category (rows) were taken for each category (columns).
+    /// Returns the confusion matrix: the number of items of each category (rows) that were
+    /// predicted as each category (columns).
     #[must_use]
     pub fn confusion_matrix(&self) -> Array2<usize> {
         let n = self.vocab.len();
@@ -128,8 +129,8 @@ impl ClassificationInterpretation {
         counts
     }
 
-    /// The confusion matrix with each row divided by its sum. A row of a category that never occurs is
-    /// NaN.
+    /// Returns the confusion matrix with each row divided by its sum. The row of a category that
+    /// does not occur is NaN.
     #[must_use]
     pub fn confusion_matrix_normalized(&self) -> Array2<f64> {
         let counts = self.confusion_matrix().mapv(|n| n as f64);
@@ -137,9 +138,10 @@ impl ClassificationInterpretation {
         counts / sums
     }
 
-    /// What is taken for what at least `min_val` times: actual category, predicted category, times.
-    /// The most frequent comes first; equal ones are in the order of the vocabulary, by what is true,
-    /// then by what was predicted. With a `min_val` of 0, pairs that never occur are listed too.
+    /// Returns the confusions that occur at least `min_val` times: actual category, predicted
+    /// category, count. The most frequent comes first; equal ones are in the order of the
+    /// vocabulary, by what is true, then by what was predicted. With a `min_val` of 0, pairs that
+    /// never occur are listed too.
     #[must_use]
     pub fn most_confused(&self, min_val: usize) -> Vec<(String, String, usize)> {
         let counts = self.confusion_matrix();
@@ -150,14 +152,14 @@ impl ClassificationInterpretation {
         pairs.into_iter().map(|((i, j), n)| (name(i), name(j), *n)).collect()
     }
 
-    /// The share of items that are right, with its interval.
+    /// Returns the accuracy with its confidence interval.
     #[must_use]
     pub fn accuracy(&self) -> Proportion {
         let hits = self.pairs.iter().filter(|(t, d)| t == d).count();
         Proportion { hits, of: self.pairs.len() }
     }
 
-    /// The share of each category's items that are right, in the order of the vocabulary.
+    /// Returns the accuracy of each category's items (its recall), in the order of the vocabulary.
     #[must_use]
     pub fn per_class_accuracy(&self) -> Vec<(String, Proportion)> {
         let counts = self.confusion_matrix();
@@ -184,8 +186,8 @@ impl ClassificationInterpretation {
         ClassificationReport { rows, accuracy, averages }
     }
 
-    /// How often the model is right where it is sure, in `bins` ranges of the probability of the
-    /// predicted category; at least one. Ten are usual.
+    /// Returns the accuracy by predicted probability, in `bins` ranges (at least one; ten are
+    /// usual).
     #[must_use]
     pub fn calibration(&self, bins: usize) -> Calibration {
         let preds = &self.predictions().preds;
@@ -193,7 +195,8 @@ impl ClassificationInterpretation {
         Calibration::new(self.pairs.iter().enumerate().map(item), bins)
     }
 
-    /// How well the probability of `category` tells its items from all others.
+    /// Returns the receiver operating characteristic of the probability of `category` against all
+    /// others.
     ///
     /// # Errors
     /// [`Error::Config`] if the vocabulary has no such category.

@@ -1,4 +1,4 @@
-//! Predictions for a data set, kept: the best and the worst items of any task.
+//! Predictions for a data set: the best and the worst items of any task.
 
 use crate::{
     data::DataLoader,
@@ -14,7 +14,7 @@ pub struct Interpretation {
     kept: Predictions,
 }
 
-/// An item and how wrong the model was about it.
+/// An item and its loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ItemLoss {
@@ -64,21 +64,21 @@ impl Interpretation {
         Ok(Self { kept: predictions })
     }
 
-    /// What was predicted.
+    /// Returns the predictions.
     #[must_use]
     pub fn predictions(&self) -> &Predictions {
         &self.kept
     }
 
-    /// The `k` items with the largest losses, the largest first; all of them where `k` is larger.
-    /// Equal losses keep the order of the data set, and a loss that is no number comes first. Empty
+    /// Returns the `k` items with the largest losses, the largest first, or all items if there are
+    /// fewer. Equal losses keep the order of the data set. A loss that is NaN comes first. Empty
     /// for items without labels.
     #[must_use]
     pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
         self.sorted(k, |a, b| rank(b).total_cmp(&rank(a)))
     }
 
-    /// The `k` items with the smallest losses, the smallest first: what the model finds easiest.
+    /// Returns the `k` items with the smallest losses, the smallest first.
     #[must_use]
     pub fn bottom_losses(&self, k: usize) -> Vec<ItemLoss> {
         self.sorted(k, |a, b| rank(a).total_cmp(&rank(b)))
@@ -93,7 +93,7 @@ impl Interpretation {
         all
     }
 
-    /// The items at some positions among the predictions, as predictions of their own.
+    /// Returns the predictions at some positions.
     ///
     /// # Errors
     /// [`Error::Config`] if a position is not below the number of predictions.
@@ -117,12 +117,12 @@ impl Interpretation {
     }
 }
 
-/// A loss that is no number is the worst, whatever its sign bit.
+/// A loss that is NaN is the worst, whatever its sign bit.
 fn rank(loss: f32) -> f32 {
     if loss.is_nan() { f32::NAN.abs() } else { loss }
 }
 
-/// An item whose target is not what the task says.
+/// An item whose target does not fit the task.
 pub(super) fn unlabelled(item: usize, wanted: &str) -> Error {
     let why = format!("item {item} has no label that is {wanted}: interpretation needs labels");
     Error::mismatch("predictions", why)

@@ -1,4 +1,4 @@
-//! What a model gets right and wrong, from predictions that are made once and kept.
+//! Interpretation: what a model gets right and wrong, from predictions that are computed once.
 //!
 //! | for | type |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | numbers | [`RegressionInterpretation`] |
 //! | any task: the best and worst items | [`Interpretation`] |
 //!
-//! No question costs another pass over the data: [fastai](https://docs.fast.ai/interpret.html) predicts
-//! again for most of them.
+//! No method needs another pass over the data; [fastai](https://docs.fast.ai/interpret.html)
+//! predicts again for most of them.
 
 mod calibration;
 mod classification;

@@ -1,4 +1,4 @@
-//! What is found and missed where an image has several categories.
+//! Interpretation of data with several categories per image.
 
 use super::{
     ClassificationReport, Interpretation, ItemLoss, Roc,
@@ -13,16 +13,16 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-/// What is found and missed, for data with several categories an image.
+/// Interprets a classifier, for data with several categories per image.
 #[derive(Debug, Clone)]
 pub struct MultiLabelInterpretation {
     all: Interpretation,
     vocab: Arc<[String]>,
-    /// What is true of each item, and what was predicted.
+    /// The true and the predicted categories of each item.
     sets: Vec<(BTreeSet<usize>, BTreeSet<usize>)>,
 }
 
-/// What was counted for one category.
+/// The counts of one category.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LabelCounts {
@@ -37,7 +37,7 @@ pub struct LabelCounts {
 }
 
 impl AsRef<Interpretation> for MultiLabelInterpretation {
-    /// The same predictions, for what can be asked of any task.
+    /// Returns the same predictions with the methods for any task.
     fn as_ref(&self) -> &Interpretation {
         &self.all
     }
@@ -62,11 +62,11 @@ impl MultiLabelInterpretation {
         Self::from_predictions(learner.get_preds_on(loader)?)
     }
 
-    /// Takes predictions that were made before.
+    /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Config`] if the task is not several categories an image, if a label is missing, or if
-    /// the parts of the predictions do not fit together.
+    /// [`Error::Mismatch`] if the task is not several categories per image, if a label is missing,
+    /// or if the parts of the predictions do not fit together.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let all = Interpretation::from_predictions(predictions)?;
         let p = all.predictions();
@@ -92,7 +92,7 @@ impl MultiLabelInterpretation {
         Ok(Self { all, vocab, sets })
     }
 
-    /// What was predicted.
+    /// Returns the predictions.
     #[must_use]
     pub fn predictions(&self) -> &Predictions {
         self.all.predictions()
@@ -104,8 +104,8 @@ impl MultiLabelInterpretation {
         self.all.top_losses(k)
     }
 
-    /// How often each category is found, missed and seen where it is not, in the order of the
-    /// vocabulary.
+    /// Returns the true positives, false negatives and false positives of each category, in the
+    /// order of the vocabulary.
     #[must_use]
     pub fn labels(&self) -> Vec<LabelCounts> {
         let count = |f: &dyn Fn(&BTreeSet<usize>, &BTreeSet<usize>) -> bool| {
@@ -142,7 +142,7 @@ impl MultiLabelInterpretation {
         ClassificationReport { rows, accuracy: None, averages }
     }
 
-    /// How well the probability of `category` tells images with it from those without.
+    /// Returns the receiver operating characteristic of the probability of `category`.
     ///
     /// # Errors
     /// [`Error::Config`] if the vocabulary has no such category.

@@ -1,8 +1,8 @@
-//! A share of a number of items, with its uncertainty.
+//! A proportion with its confidence interval.
 
 use std::fmt;
 
-/// How many of some items: an accuracy, a recall.
+/// A proportion of items, such as an accuracy or a recall.
 ///
 /// ```
 /// use finetune::interpret::Proportion;
@@ -13,9 +13,9 @@ use std::fmt;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proportion {
-    /// The items that count.
+    /// The number of items that count.
     pub hits: usize,
-    /// All items.
+    /// The number of all items.
     pub of: usize,
 }
 
@@ -23,15 +23,15 @@ pub struct Proportion {
 const Z: f64 = 1.959_963_984_540_054;
 
 impl Proportion {
-    /// The share; NaN where there are no items.
+    /// Returns the proportion; NaN without items.
     #[must_use]
     pub fn value(self) -> f64 {
         self.hits as f64 / self.of as f64
     }
 
     /// The 95 % interval after Wilson (1927, "Probable Inference, the Law of Succession, and
-    /// Statistical Inference"). It is never empty and stays within 0 and 1, also for no hits, for hits
-    /// alone, and for few items; for no items it is 0 to 1.
+    /// Statistical Inference"). It is never empty and stays within 0 and 1. Without items it is 0
+    /// to 1.
     #[must_use]
     pub fn interval(self) -> (f64, f64) {
         if self.of == 0 {

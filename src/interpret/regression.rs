@@ -1,4 +1,4 @@
-//! How far off predicted numbers are.
+//! Interpretation of data with numbers as targets.
 
 use super::{Interpretation, ItemLoss, kept::unlabelled};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use ndarray::{Array2, Axis};
 
-/// How far off the predictions are, for data with numbers as targets.
+/// Interprets a regression model, for data with numbers as targets.
 #[derive(Debug, Clone)]
 pub struct RegressionInterpretation {
     all: Interpretation,
@@ -18,7 +18,7 @@ pub struct RegressionInterpretation {
 }
 
 impl AsRef<Interpretation> for RegressionInterpretation {
-    /// The same predictions, for what can be asked of any task.
+    /// Returns the same predictions with the methods for any task.
     fn as_ref(&self) -> &Interpretation {
         &self.all
     }
@@ -43,11 +43,11 @@ impl RegressionInterpretation {
         Self::from_predictions(learner.get_preds_on(loader)?)
     }
 
-    /// Takes predictions that were made before.
+    /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Config`] if the task is not numbers, if a target is missing, or if the parts of the
-    /// predictions do not fit together.
+    /// [`Error::Mismatch`] if the task is not numbers, if a target is missing, or if the parts of
+    /// the predictions do not fit together.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let all = Interpretation::from_predictions(predictions)?;
         let p = all.predictions();
@@ -73,7 +73,7 @@ impl RegressionInterpretation {
         Ok(Self { all, targets, predicted })
     }
 
-    /// What was predicted.
+    /// Returns the predictions.
     #[must_use]
     pub fn predictions(&self) -> &Predictions {
         self.all.predictions()
@@ -115,9 +115,8 @@ impl RegressionInterpretation {
         self.mean(&self.residuals().mapv(|r| r * r)).into_iter().map(f64::sqrt).collect()
     }
 
-    /// The share of each number's variance that the predictions explain, the coefficient of
-    /// determination: 1 at best, 0 for the mean of the targets, below 0 for worse. NaN or negative
-    /// infinity where the targets are all equal.
+    /// Returns the coefficient of determination of each number: 1 at best, 0 for predicting the
+    /// mean of the targets, below 0 if worse. NaN or negative infinity if all targets are equal.
     #[must_use]
     pub fn r2(&self) -> Vec<f64> {
         let means = self.mean(&self.targets);

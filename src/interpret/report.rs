@@ -11,30 +11,30 @@ use std::fmt;
 pub struct ClassificationReport {
     /// A row for each category, in the order of the vocabulary.
     pub rows: Vec<ReportRow>,
-    /// The share of items that are right; none where an item has several categories.
+    /// The accuracy; `None` if an item has several categories.
     pub accuracy: Option<f64>,
     /// `macro avg` and `weighted avg`; with several categories an item also `micro avg` and
     /// `samples avg`.
     pub averages: Vec<ReportRow>,
 }
 
-/// One line of a [`ClassificationReport`].
+/// One row of a [`ClassificationReport`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ReportRow {
     /// The category, or the kind of average.
     pub name: String,
-    /// The share of what was predicted that is right.
+    /// The precision.
     pub precision: f64,
-    /// The share of what is true that was predicted.
+    /// The recall.
     pub recall: f64,
-    /// The harmonic mean of the two.
+    /// The F1 score.
     pub f1: f64,
-    /// How often it is true.
+    /// The support: the number of true items.
     pub support: usize,
 }
 
-/// What was counted for one category.
+/// The counts of one category.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     /// Predicted and true.
@@ -43,7 +43,7 @@ pub(super) struct Counts {
     pub(super) actual: usize,
 }
 
-/// A ratio; 0 where its denominator is.
+/// A ratio; 0 if its denominator is 0.
 pub(super) fn ratio(a: f64, b: f64) -> f64 {
     if b == 0.0 { 0.0 } else { a / b }
 }
@@ -62,7 +62,7 @@ impl Counts {
     }
 }
 
-/// The mean of rows, each counted `weight` times; all of 0 where no row counts.
+/// The weighted mean of rows; zeros if all weights are 0.
 pub(super) fn average(
     name: &str,
     rows: &[ReportRow],
