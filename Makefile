@@ -12,11 +12,15 @@ FUZZ_SECONDS := 600
 # a feature only adds code.
 OPTIONAL := dashboard,terminal
 
-.PHONY: pets test golden lint doc notebook versus label accuracy interop fuzz libtorch
+.PHONY: pets folder test golden lint doc notebook versus label accuracy interop fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
 	$(WITH) cargo run --release --example pets -- $(ARGS)
+
+## A folder of photos, one sub-folder per class, to a model: make folder ARGS="PHOTOS"; ARGS="--help" lists the options.
+folder:
+	$(WITH) cargo run --release --example folder -- $(ARGS)
 
 ## Every test; the comparison with fastai's values with libtorch's kernels for older processors too.
 test:
@@ -59,9 +63,9 @@ versus:
 label:
 	$(WITH) python3 scripts/label "$(IMAGES)"
 
-## Accuracy beside fastai's from the same weights; IMAGES holds train/CLASS and test/CLASS.
+## Error rates beside fastai's from the same weights. ARGS="--help" lists the data sets, weights, sizes and seeds.
 accuracy:
-	$(WITH) python3 scripts/accuracy "$(IMAGES)"
+	$(WITH) python3 scripts/accuracy $(ARGS)
 
 ## Finds libtorch, or installs it into .libtorch/.
 libtorch:

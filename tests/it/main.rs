@@ -13,9 +13,12 @@ mod decode;
 mod download;
 mod fit;
 #[cfg(feature = "show")]
+mod folder;
+#[cfg(feature = "show")]
 mod guide;
 mod hostile;
 mod interpret;
+mod layouts;
 mod loader;
 mod pets;
 #[cfg(feature = "show")]
