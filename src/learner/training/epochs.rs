@@ -6,7 +6,7 @@ use crate::{
     learner::{Callback, Outcome, Scope, Step, Stop, Training},
     sample::{Batch, Split},
     seed::Stream,
-    sys::KeptMemory,
+    sys::{KeptMemory, share_processors},
 };
 use rand::Rng as _;
 use std::{ops::Range, time::Instant};
@@ -25,6 +25,7 @@ pub(in crate::learner) fn fit<'a>(
         t.at.fit_batches = 0;
     }
     let _kept = kept_memory(t)?;
+    share_processors();
     let mut run = Run::new(t, callbacks);
     run.first = batch;
     run.fit(epochs).map_err(into_error)
@@ -39,6 +40,7 @@ pub(in crate::learner) fn evaluate<'a>(
 ) -> Result<()> {
     (t.at.epoch, t.at.epochs, t.at.fit_batches, t.at.pass) = (0, 1, 0, pass);
     let _kept = kept_memory(t)?;
+    share_processors();
     let mut run = Run::new(t, callbacks);
     run.loader = Some(loader.clone());
     run.validation_only().map_err(into_error)
