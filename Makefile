@@ -12,15 +12,14 @@ FUZZ_SECONDS := 600
 # a feature only adds code.
 OPTIONAL := dashboard,terminal
 
-.PHONY: pets folder test golden lint doc notebook versus label accuracy interop fuzz libtorch
+# How often `make kill-ranks` kills a process.
+TRIALS := 100
+
+.PHONY: kill-ranks pets test golden lint doc notebook versus label accuracy interop fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
 	$(WITH) cargo run --release --example pets -- $(ARGS)
-
-## A folder of photos, one sub-folder per class, to a model: make folder ARGS="PHOTOS"; ARGS="--help" lists the options.
-folder:
-	$(WITH) cargo run --release --example folder -- $(ARGS)
 
 ## Every test; the comparison with fastai's values with libtorch's kernels for older processors too.
 test:
@@ -59,13 +58,17 @@ notebook:
 versus:
 	$(WITH) python3 scripts/versus "$(IMAGES)" $(TASKS)
 
+## Kills a process of a training TRIALS times; the weights at the end must be those of a run without a kill.
+kill-ranks:
+	$(WITH) python3 scripts/kill-ranks $(TRIALS)
+
 ## Seconds from the start of a process to the label of a photo, beside fastai's.
 label:
 	$(WITH) python3 scripts/label "$(IMAGES)"
 
-## Error rates beside fastai's from the same weights. ARGS="--help" lists the data sets, weights, sizes and seeds.
+## Accuracy beside fastai's from the same weights; IMAGES holds train/CLASS and test/CLASS.
 accuracy:
-	$(WITH) python3 scripts/accuracy $(ARGS)
+	$(WITH) python3 scripts/accuracy "$(IMAGES)"
 
 ## Finds libtorch, or installs it into .libtorch/.
 libtorch:

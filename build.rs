@@ -7,6 +7,8 @@ fn main() {
     println!("cargo:rerun-if-changed=src/sys/shim.cpp");
     println!("cargo:rerun-if-changed=src/sys/memory.cpp");
     println!("cargo:rerun-if-changed=src/sys/trace.cpp");
+    println!("cargo:rerun-if-changed=src/sys/c10d.cpp");
+    println!("cargo:rerun-if-changed=src/sys/stand_in");
     if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         return;
     }
@@ -24,6 +26,8 @@ fn main() {
         .file("src/sys/shim.cpp")
         .file("src/sys/memory.cpp")
         .file("src/sys/trace.cpp")
+        .include("src/sys/stand_in")
+        .file("src/sys/c10d.cpp")
         .compile("finetune_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     // For a dependent's own build script, as DEP_FINETUNE_LIBTORCH_LIB.

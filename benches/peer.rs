@@ -5,8 +5,6 @@
 //! cargo bench --bench peer -- loader --images DIR [--workers N]   items, then aug_transforms(224, min_scale=0.75)
 //! cargo bench --bench peer -- train  --images DIR --phase frozen|unfrozen --arch resnet34 [--precision bf16]
 //! cargo bench --bench peer -- infer  --images DIR --arch resnet34
-//! cargo bench --bench peer -- predict --images DIR --arch resnet34        Predictor::predict, a photo per call
-//! cargo bench --bench peer -- predict-batch --images DIR --arch resnet34  Predictor::predict_batch of the same photos
 //! cargo bench --bench peer -- startup --images DIR                process start to first training batch
 //! cargo bench --bench peer -- cache --images DIR                  items with the presize cache: the epochs after the first
 //! ```
@@ -21,6 +19,7 @@ use clap::{Parser, ValueEnum};
 use finetune::{
     Result,
     data::Cache,
+    distributed::{Launched, launch, only_on_rank_0},
     learner::{Callback, Scope, Step, Training},
     prelude::*,
     sample::Batch,
@@ -62,6 +61,9 @@ struct Args {
     threads: Option<i32>,
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
+    /// Train: the processes that share each batch
+    #[arg(long, default_value_t = 1)]
+    processes: usize,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -73,8 +75,6 @@ enum Task {
     Loader,
     Train,
     Infer,
-    Predict,
-    PredictBatch,
     Startup,
     Cache,
 }
@@ -96,6 +96,9 @@ fn main() -> Result<()> {
     let threads =
         args.threads.or_else(|| std::thread::available_parallelism().ok()?.get().try_into().ok());
     tch::set_num_threads(threads.unwrap_or(1));
+    if args.processes > 1 && launch(args.processes)? == Launched::Done {
+        return Ok(());
+    }
     match args.task {
         Task::Items | Task::Loader | Task::Cache => {
             let dls = match args.task {
@@ -123,6 +126,9 @@ fn main() -> Result<()> {
         }
         Task::Train => {
             let mut learn = learner(&args)?;
+            if args.processes > 1 {
+                learn = learn.distributed()?;
+            }
             match args.phase {
                 Phase::Frozen => learn.freeze(),
                 Phase::Unfrozen => learn.unfreeze(),
@@ -143,24 +149,6 @@ fn main() -> Result<()> {
             let start = Instant::now();
             let n = learn.get_preds_on(&all)?.len();
             report(&args, Some(n), start.elapsed().as_secs_f64(), work(&learn, &args));
-        }
-        Task::Predict | Task::PredictBatch => {
-            let folder = tempfile::tempdir().map_err(Error::io("the temporary folder"))?;
-            let file = folder.path().join("model.safetensors");
-            learner(&args)?.export(&file)?;
-            let predictor = Predictor::load(&file, finetune::default_device())?;
-            let mut files = get_image_files(&args.images)?;
-            files.truncate(if args.batches > 0 { args.batches * args.bs } else { 128 });
-            predictor.predict(&files[0])?;
-            let start = Instant::now();
-            if args.task == Task::Predict {
-                for file in &files {
-                    predictor.predict(file)?;
-                }
-            } else {
-                predictor.predict_batch(&files)?;
-            }
-            report(&args, Some(files.len()), start.elapsed().as_secs_f64(), json!({}));
         }
     }
     Ok(())
@@ -220,7 +208,7 @@ impl Callback for Count {
         _: &finetune::learner::Outcome,
     ) -> Step {
         if t.at.is_training() && t.at.batch >= 1 {
-            self.images += batch.items.len();
+            self.images += t.batch_items(batch.items.len());
         }
         if t.at.is_training() && self.batches > 0 && t.at.batch >= self.batches {
             return Scope::Train.cancel();
@@ -242,7 +230,10 @@ fn work(learn: &Learner, args: &Args) -> Value {
         Precision::Fp32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
     };
+    let learning = learn.model().params().iter().filter(|p| p.tensor.requires_grad());
+    let gradients: usize = learning.map(|p| p.tensor.numel()).sum();
     json!({
+        "gradient_mb": (gradients * 4) as f64 / 1e6,
         "gflop_per_image": gflop_per_image(learn, args),
         "matmul_gflops": matmul_gflops(kind, learn.model().device()),
     })
@@ -301,13 +292,13 @@ fn report(args: &Args, images: Option<usize>, seconds: f64, more: Value) {
     let mut answer = json!({
         "task": name, "phase": phase, "images_per_s": images.map(|n| rate(n, seconds)), "images": images,
         "seconds": (seconds * 1000.0).round() / 1000.0, "peak_rss_mb": peak_rss_mb(),
-        "workers": args.workers, "precision": format!("{:?}", args.precision).to_lowercase(),
+        "workers": args.workers, "processes": args.processes, "precision": format!("{:?}", args.precision).to_lowercase(),
         "device": if Cuda::is_available() { "cuda" } else { "cpu" },
     });
     if let (Value::Object(answer), Value::Object(more)) = (&mut answer, more) {
         answer.extend(more);
     }
-    println!("{answer}");
+    only_on_rank_0(|| println!("{answer}"));
 }
 
 /// The most memory that this process had, as Linux counts it.

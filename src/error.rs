@@ -165,6 +165,15 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         why: String,
     },
+    /// A job of several processes cannot begin, or a process of it failed.
+    #[error("{why}")]
+    #[non_exhaustive]
+    Distributed {
+        /// The rank at fault, where it is known.
+        rank: Option<usize>,
+        /// What happened, and what to do.
+        why: String,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {}", torch_message(.0))]
     Torch(tch::TchError),
@@ -226,6 +235,11 @@ impl Error {
     /// Returns a [`Label`](Self::Label): an item without a valid label, for a labeller or target block of your own.
     pub fn label(item: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Label { item: item.into(), why: why.into() }
+    }
+
+    /// Returns a [`Distributed`](Self::Distributed): something that went wrong between processes.
+    pub(crate) fn distributed(rank: Option<usize>, why: impl Into<String>) -> Self {
+        Self::Distributed { rank, why: why.into() }
     }
 
     /// Returns a function that turns an I/O error into an [`Io`](Self::Io) that names the file or folder.

@@ -4,7 +4,8 @@
 //! augmentation](presizing), [the loss of a classifier](cross_entropy), [learning
 //! rates](learning_rates), [transfer learning](transfer_learning).
 //!
-//! To choose: [architectures and precision](architectures), [speed], [reproducibility].
+//! To choose: [architectures and precision](architectures), [speed],
+//! [more than one processor](distributed), [reproducibility].
 //!
 //! To use and extend: [interpretation], [inference and deployment](inference), [writing a
 //! callback](callbacks), [coming from fastai](from_fastai).
@@ -36,5 +37,6 @@ pages! {
     callbacks "../docs/callbacks.md";
     reproducibility "../docs/reproducibility.md";
     speed "../docs/speed.md";
+    distributed "../docs/distributed.md";
     from_fastai "../docs/from-fastai.md";
 }

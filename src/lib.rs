@@ -20,6 +20,7 @@
 
 pub mod callback;
 pub mod data;
+pub mod distributed;
 mod doctor;
 #[cfg(feature = "download")]
 pub mod download;
@@ -41,8 +42,9 @@ pub mod show;
 mod sys;
 pub mod transform;
 
+pub use distributed::default_device;
 pub use doctor::{Diagnosis, doctor};
 pub use error::{BoxError, Error, Result};
 pub use ndarray;
-pub use sys::{CudaStatus, cuda, default_device};
+pub use sys::{CudaStatus, cuda};
 pub use tch;

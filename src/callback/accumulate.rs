@@ -34,8 +34,8 @@ impl Callback for GradientAccumulation {
         Ok(())
     }
 
-    fn before_backward(&mut self, _: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
-        self.batch = batch.items.len();
+    fn before_backward(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
+        self.batch = t.batch_items(batch.items.len());
         *loss = &*loss * (self.batch as f64 / self.items.max(self.batch) as f64);
         Ok(())
     }

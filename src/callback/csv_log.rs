@@ -38,6 +38,10 @@ impl Callback for CsvLogger {
         order::SCHEDULER
     }
 
+    fn only_on_first_rank(&self) -> bool {
+        true
+    }
+
     fn skip_evaluation(&self) -> bool {
         true
     }

@@ -22,13 +22,15 @@ use tch::{Device, Tensor};
 #[derive(Debug)]
 pub struct NanGuard {
     path: PathBuf,
+    /// The loss of this batch if it is not a number.
+    found: Option<f64>,
 }
 
 impl NanGuard {
     /// Writes to `path`, only where it is needed.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), found: None }
     }
 
     fn write(&self, t: &Training, batch: &Batch, loss: f64) -> Result<()> {
@@ -54,6 +56,16 @@ impl NanGuard {
     }
 }
 
+impl NanGuard {
+    /// Ends the fit if a process found a loss that is not a number.
+    fn decide(&mut self, t: &Training, rank: Option<usize>) -> Step {
+        let (Some(_), loss) = (rank, self.found.take().unwrap_or(f64::NAN)) else {
+            return Ok(());
+        };
+        Err(Error::NonFiniteLoss { loss, epoch: t.at.epoch, batch: t.at.batch }.into())
+    }
+}
+
 impl Callback for NanGuard {
     fn order(&self) -> i32 {
         order::NAN_GUARD
@@ -73,7 +85,14 @@ impl Callback for NanGuard {
         }
         self.write(t, batch, loss)?;
         t.say(format!("the batch whose loss is {loss} is in {}", self.path.display()));
-        Err(Error::NonFiniteLoss { loss, epoch: t.at.epoch, batch: t.at.batch }.into())
+        self.found = Some(loss);
+        if t.is_alone() { self.decide(t, Some(0)) } else { Ok(()) }
+    }
+
+    fn before_step(&mut self, t: &mut Training) -> Step {
+        // The gradients of all processes are one: if one of them is NaN, all end.
+        let rank = t.first_rank_where(self.found.is_some())?;
+        self.decide(t, rank)
     }
 }
 

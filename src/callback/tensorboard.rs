@@ -39,6 +39,10 @@ impl Callback for TensorBoard {
         order::SCHEDULER
     }
 
+    fn only_on_first_rank(&self) -> bool {
+        true
+    }
+
     fn skip_evaluation(&self) -> bool {
         true
     }

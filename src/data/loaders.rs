@@ -13,10 +13,10 @@ use super::{
     split::splitter::Splits,
 };
 use crate::{
+    distributed::default_device,
     error::{Error, Result},
     sample::{Split, Task},
     seed::Seed,
-    sys::default_device,
     transform::{BatchTransform, ItemTransform},
 };
 use std::sync::Arc;

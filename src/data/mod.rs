@@ -14,6 +14,8 @@ mod test_dl;
 
 #[cfg(feature = "csv")]
 pub use items::{ColReader, ColSplitter, Column, Csv, Row, read_csv};
+pub(crate) use loading::{BatchPart, Share};
+
 pub use {
     block::DataBlock,
     cache::{Cache, CacheStatus},

@@ -70,6 +70,7 @@ impl Learner {
             unread: vec![],
             clock: state::Clock::new(),
             stop: StopHandle::default(),
+            parallel: None,
         };
         Ok(Self {
             training,

@@ -17,8 +17,8 @@ pub use {
     record::{EpochRow, History, Progress, Steps},
     schedule::{Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr},
     training::{
-        Callback, MixedPrecision, Outcome, Position, Precision, Scope, Step, Stop, StopHandle,
-        Training, order,
+        Callback, DistributedOptions, MixedPrecision, Outcome, Position, Precision, Scope, Step,
+        Stop, StopHandle, Training, order,
     },
     vision::{VisionLearner, vision_learner},
 };

@@ -75,6 +75,15 @@ impl Loss for CrossEntropy {
     fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         self.reduced(pred, y, Reduction::Mean)
     }
+    fn divisor(&self, pred: &Tensor, y: &Tensor) -> Option<Tensor> {
+        let (pred, y) = by_class(pred, y, self.axis);
+        let counts = y.ne(IGNORED).to_kind(Kind::Float);
+        let counts = match weights(self.weight.as_ref(), &pred) {
+            Some(weight) => counts * weight.index_select(0, &y.clamp_min(0)),
+            None => counts,
+        };
+        Some(counts.sum(Kind::Float))
+    }
     fn sum(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         self.reduced(pred, y, Reduction::Sum)
     }

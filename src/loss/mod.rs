@@ -59,6 +59,12 @@ pub trait Loss: Debug {
     fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         self.reduce(&self.each(pred, y))
     }
+    /// What [`Loss::mean`] divides the sum by, as a single number: with it, the means of parts of a batch
+    /// become that of the batch. Default: none, which is the number of items.
+    fn divisor(&self, pred: &Tensor, y: &Tensor) -> Option<Tensor> {
+        let _ = (pred, y);
+        None
+    }
     /// The sum over all elements: a single number. Default: the sum of [`Loss::elements`].
     fn sum(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         self.elements(pred, y).sum(Kind::Float)

@@ -1,8 +1,12 @@
-//! Batch normalization that can hold still while it is frozen.
+//! Batch normalization that can hold still while it is frozen, and share its statistics.
 
-use std::cell::Cell;
+use crate::{
+    error::{Error, Result},
+    sys::Group,
+};
+use std::cell::{Cell, RefCell};
 use tch::{
-    Tensor,
+    Kind, Tensor,
     nn::{self, BatchNormConfig, ModuleT, Path},
 };
 
@@ -28,27 +32,107 @@ impl Drop for Hold {
     }
 }
 
+thread_local! {
+    /// With whom the normalizations share their statistics.
+    static SYNCED: RefCell<Option<Group>> = const { RefCell::new(None) };
+    /// Why that failed.
+    static FAILED: RefCell<Option<Error>> = const { RefCell::new(None) };
+}
+
+/// Lets the normalizations on this thread share their statistics until it is dropped.
+pub(super) struct Synced {
+    before: Option<Group>,
+}
+
+impl Synced {
+    pub(super) fn new(group: Option<Group>) -> Self {
+        Self { before: SYNCED.replace(group) }
+    }
+}
+
+impl Drop for Synced {
+    fn drop(&mut self) {
+        SYNCED.set(self.before.take());
+    }
+}
+
+/// Why the statistics of the last forward pass on this thread could not be shared.
+pub(super) fn failure() -> Option<Error> {
+    FAILED.take()
+}
+
 /// `tch`'s batch normalization, which
 /// [`Model::hold_frozen_norms`](super::Model::hold_frozen_norms) can reach: while it is held and its
 /// weight does not learn, it uses its running statistics in training too, and leaves them alone.
+///
+/// Where several processes train together it can normalize by the statistics of all their items: see
+/// [`DistributedOptions::sync_bn`](crate::learner::DistributedOptions::sync_bn).
 #[derive(Debug)]
-pub struct BatchNorm(nn::BatchNorm);
+pub struct BatchNorm {
+    norm: nn::BatchNorm,
+    eps: f64,
+    momentum: f64,
+}
 
 impl ModuleT for BatchNorm {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        let learns = self.0.ws.as_ref().is_some_and(Tensor::requires_grad);
-        self.0.forward_t(x, train && (learns || !HELD.get()))
+        let learns = self.norm.ws.as_ref().is_some_and(Tensor::requires_grad);
+        let train = train && (learns || !HELD.get());
+        if train && let Some(group) = SYNCED.with_borrow(Clone::clone) {
+            match self.synced(x, &group) {
+                Ok(y) => return y,
+                Err(e) => FAILED.set(Some(e)),
+            }
+        }
+        self.norm.forward_t(x, train)
+    }
+}
+
+impl BatchNorm {
+    fn new(norm: nn::BatchNorm, config: BatchNormConfig) -> Self {
+        Self { norm, eps: config.eps, momentum: config.momentum }
+    }
+
+    /// Normalizes by mean and variance over the items of all processes. The squares are summed around the
+    /// common mean, which a second exchange costs and cancellation does not spoil.
+    fn synced(&self, x: &Tensor, group: &Group) -> Result<Tensor> {
+        let kind = x.kind();
+        let x = x.f_to_kind(Kind::Float)?;
+        let channels = x.size()[1];
+        let others: Vec<i64> = (0..x.dim() as i64).filter(|d| *d != 1).collect();
+        let sums = |t: &Tensor| t.f_sum_dim_intlist(&others[..], false, Kind::Float);
+        let mut shape = vec![1; x.dim()];
+        shape[1] = channels;
+        let along = |t: &Tensor| t.f_view(&shape[..]);
+        let own = (x.numel() as i64 / channels) as f64;
+        let own = Tensor::f_full([1], own, (Kind::Float, x.device()))?;
+        let all = group.sum(&Tensor::f_cat(&[sums(&x)?, own], 0)?)?;
+        let count = all.f_narrow(0, channels, 1)?.detach();
+        let mean = all.f_narrow(0, 0, channels)? / &count;
+        let centered = x - along(&mean)?;
+        let squares = group.sum(&sums(&centered.f_square()?)?)?;
+        let mut y = centered * along(&(&squares / &count + self.eps).f_rsqrt()?)?;
+        if let (Some(weight), Some(bias)) = (&self.norm.ws, &self.norm.bs) {
+            y = y * along(weight)? + along(bias)?;
+        }
+        let _guard = tch::no_grad_guard();
+        let unbiased = squares / (count - 1.0);
+        for (running, new) in [(&self.norm.running_mean, mean), (&self.norm.running_var, unbiased)]
+        {
+            let _ = running.shallow_clone().f_lerp_(&new.detach(), self.momentum)?;
+        }
+        Ok(y.f_to_kind(kind)?)
     }
 }
 
 /// Of N×C or N×C×L, as [`nn::batch_norm1d`].
 #[must_use]
 pub fn batch_norm1d(path: &Path<'_>, channels: i64, config: BatchNormConfig) -> BatchNorm {
-    BatchNorm(nn::batch_norm1d(path, channels, config))
+    BatchNorm::new(nn::batch_norm1d(path, channels, config), config)
 }
 
 /// Of N×C×H×W, as [`nn::batch_norm2d`].
 #[must_use]
 pub fn batch_norm2d(path: &Path<'_>, channels: i64, config: BatchNormConfig) -> BatchNorm {
-    BatchNorm(nn::batch_norm2d(path, channels, config))
+    BatchNorm::new(nn::batch_norm2d(path, channels, config), config)
 }

@@ -7,7 +7,6 @@ mod densenet;
 mod efficientnet;
 mod head;
 mod layers;
-mod layout;
 mod mobilenet;
 mod net;
 mod resnet;
@@ -21,27 +20,29 @@ mod xresnet;
 mod zoo;
 
 pub use {
-    arch::Arch,
+    arch::{Arch, fastai_name},
     batch_norm::{BatchNorm, batch_norm1d, batch_norm2d},
     body::Children,
     head::{Head, HeadInit, HeadLayer, HeadOptions, adaptive_concat_pool2d},
     layers::Activation,
-    layout::fastai_name,
     source::{WeightsFrom, read_weights},
     spec::ArchSpec,
     weights::adapt_first_layer,
     zoo::{
         Weights, alexnet, all, by_name, densenet121, densenet161, densenet169, densenet201,
-        efficientnet_b0, efficientnet_lite0, mobilenet_v3_large, mobilenet_v3_small, resnet18,
-        resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, resnext101_32x8d,
-        resnext101_64x4d, squeezenet1_0, squeezenet1_1, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn,
-        wide_resnet50_2, wide_resnet101_2, xresnet18, xresnet34, xresnet50,
+        efficientnet_b0, mobilenet_v3_large, mobilenet_v3_small, resnet18, resnet34, resnet50,
+        resnet101, resnet152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, squeezenet1_0,
+        squeezenet1_1, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn, wide_resnet50_2, wide_resnet101_2,
+        xresnet18, xresnet34, xresnet50,
     },
 };
 
 pub(crate) use source::checkpoints;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sys,
+};
 use net::Net;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{
@@ -92,6 +93,8 @@ pub struct Model {
     arch: Option<(Arch, usize)>,
     spec: Option<ArchSpec>,
     hold_frozen_norms: bool,
+    /// With whom the batch normalizations share their statistics.
+    synced: Option<sys::Group>,
 }
 
 impl Model {
@@ -133,7 +136,16 @@ impl Model {
             .filter(|(name, _)| !trained.contains(name.as_str()))
             .map(|(name, t)| (name.clone(), t.shallow_clone()))
             .collect();
-        Ok(Self { vars, net, params, buffers, arch: None, spec: None, hold_frozen_norms: false })
+        Ok(Self {
+            vars,
+            net,
+            params,
+            buffers,
+            arch: None,
+            spec: None,
+            hold_frozen_norms: false,
+            synced: None,
+        })
     }
 
     /// The network's output; with dropout and batch statistics if `train`.
@@ -163,7 +175,20 @@ impl Model {
         visit: &mut dyn FnMut(&str, &Tensor),
     ) -> Tensor {
         let _hold = batch_norm::Hold::new(self.hold_frozen_norms);
+        let _synced = batch_norm::Synced::new(self.synced.clone());
         self.net.forward_with(x, train, visit)
+    }
+
+    /// Lets the batch normalizations use the statistics of all processes' items in training.
+    ///
+    /// What goes wrong in an exchange is the error of [`Model::sync_failure`], since a module has none.
+    pub(crate) fn sync_norms(&mut self, group: Option<sys::Group>) {
+        self.synced = group;
+    }
+
+    /// Fails if a batch normalization of the last forward pass could not reach the other processes.
+    pub(crate) fn sync_failure(&self) -> Result<()> {
+        batch_norm::failure().map_or(Ok(()), Err)
     }
 
     /// Whether the batch normalizations that do not learn use their running statistics in training too,

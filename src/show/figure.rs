@@ -9,6 +9,7 @@ use super::{
     notebook,
 };
 use crate::{
+    distributed,
     error::{Error, Result},
     image::Image,
 };
@@ -105,8 +106,13 @@ impl Figure {
     /// # Errors
     /// [`Error::Config`] for another extension and for a size of 0 or above 4,096;
     /// [`Error::Io`], naming the path, if the file cannot be written.
+    ///
+    /// Where several processes train together, only rank 0 writes.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        if !distributed::writes_files() {
+            return Ok(());
+        }
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         let bytes = match extension.to_ascii_lowercase().as_str() {
             "png" => self.png()?,

@@ -23,15 +23,6 @@ pub fn cuda() -> CudaStatus {
     STATUS.get_or_init(load).clone()
 }
 
-/// Returns the first CUDA device if CUDA is available, otherwise the CPU. Loads libtorch's CUDA half if it is there.
-#[must_use]
-pub fn default_device() -> tch::Device {
-    match cuda() {
-        CudaStatus::Available(_) => tch::Device::Cuda(0),
-        _ => tch::Device::Cpu,
-    }
-}
-
 fn load() -> CudaStatus {
     let found = |n: i64| if n > 0 { CudaStatus::Available(n) } else { CudaStatus::NoGpu };
     if tch::utils::has_cuda() {

@@ -156,6 +156,11 @@ impl TensorList {
         checked(unsafe { finetune_foreach(what as c_int, self.of.as_ptr(), at(y), at(z), a) })
     }
 
+    /// The list, for a native call.
+    pub(super) fn pointer(&self) -> *mut c_void {
+        self.of.as_ptr()
+    }
+
     /// How many tensors there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -2,6 +2,11 @@
 
 #![allow(unsafe_code, reason = "this is the place for it; each use says why it is sound")]
 
+#[cfg(not(feature = "doc-only"))]
+mod c10d;
+#[cfg(feature = "doc-only")]
+#[path = "absent_c10d.rs"]
+mod c10d;
 mod cuda;
 mod list;
 mod map;
@@ -15,13 +20,13 @@ mod native;
 mod pinned;
 mod simd;
 mod slots;
-mod threads;
 #[cfg(not(feature = "doc-only"))]
 mod trace;
 mod weigh;
 
+pub(crate) use c10d::{Group, Interface, Reducer, Store, set_grads};
 pub(crate) use cuda::folder;
-pub use cuda::{CudaStatus, cuda, default_device};
+pub use cuda::{CudaStatus, cuda};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;
@@ -33,7 +38,6 @@ pub(crate) use native::{TraceOptions, trace};
 pub(crate) use pinned::pinned_bytes;
 pub(crate) use simd::{Work, fractions, vectorized};
 pub(crate) use slots::Slots;
-pub(crate) use threads::share_processors;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use trace::{TraceOptions, trace};
 pub(crate) use weigh::{Taps, WEIGHT_BITS, weigh_columns, weigh_rows};

@@ -156,7 +156,7 @@ impl Plan {
         let (size, channels) = (self.output_size(), usize::from(self.channels));
         for erased in &self.erased {
             let (rows, columns) = erased.within(size);
-            let noise = erased.noise(i, channels * rows.len() * columns.len())?;
+            let noise = erased.noise(self.place(i), channels * rows.len() * columns.len())?;
             let mut noise = noise.iter();
             for c in 0..channels {
                 for y in rows.clone() {

@@ -61,6 +61,8 @@ pub struct Plan {
     pub(super) channels: u8,
     /// What is to be done to each image in the first pass.
     pub images: Vec<ImagePlan>,
+    /// The place that each image had when the plan was made.
+    places: Vec<usize>,
     phase: Phase,
     /// How pixels are resampled, where they may move.
     pub(super) resampling: Option<Resampling>,
@@ -83,6 +85,7 @@ impl Plan {
             input: size,
             channels,
             images: vec![ImagePlan::NOTHING; n],
+            places: (0..n).collect(),
             phase: Phase::Nothing,
             resampling: None,
             size: None,
@@ -98,9 +101,15 @@ impl Plan {
     /// as a whole stays.
     pub fn keep(&mut self, kept: &[usize]) {
         self.images = kept.iter().map(|&i| self.images[i].clone()).collect();
+        self.places = kept.iter().map(|&i| self.place(i)).collect();
         if let Some(next) = &mut self.next {
             next.keep(kept);
         }
+    }
+
+    /// The place that image `i` had before [`keep`](Self::keep): what its noise is drawn for.
+    pub(super) fn place(&self, i: usize) -> usize {
+        self.places.get(i).copied().unwrap_or(i)
     }
 
     /// The number of images.
@@ -272,6 +281,7 @@ impl Plan {
         if first.resampling.is_some() && first.crop.is_some() {
             let mut second =
                 Self::new(first.len(), first.size.unwrap_or(first.input), first.channels);
+            second.places.clone_from(&first.places);
             second.phase = first.phase;
             second.crop = first.crop.take();
             second.normalize = first.normalize.take();

@@ -164,7 +164,7 @@ impl Plan {
             let each = (c * height * width) as usize;
             let mut noise = Vec::with_capacity(each * self.len());
             for i in 0..self.len() {
-                noise.extend_from_slice(&erased.noise(i, each)?);
+                noise.extend_from_slice(&erased.noise(self.place(i), each)?);
             }
             let noise = Tensor::f_from_slice(&noise)?.f_view([-1, c, height, width])?;
             x.f_narrow(2, rows.start as i64, height)?

@@ -10,15 +10,14 @@ mod blocks;
 mod cache;
 mod check;
 mod decode;
+#[cfg(unix)]
+mod distributed;
 mod download;
 mod fit;
-#[cfg(feature = "show")]
-mod folder;
 #[cfg(feature = "show")]
 mod guide;
 mod hostile;
 mod interpret;
-mod layouts;
 mod loader;
 mod pets;
 #[cfg(feature = "show")]

@@ -14,7 +14,7 @@ use syn::{
 const FLOORS: &[&[&str]] = &[
     &["error"],
     &["sys"],
-    &["seed", "image", "download"],
+    &["seed", "image", "download", "distributed"],
     &["format"],
     &["sample"],
     &["transform"],

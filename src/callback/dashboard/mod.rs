@@ -169,6 +169,10 @@ impl Callback for Dashboard {
         order::SCHEDULER
     }
 
+    fn only_on_first_rank(&self) -> bool {
+        true
+    }
+
     fn skip_evaluation(&self) -> bool {
         true
     }

@@ -5,6 +5,7 @@ use super::{
     device::{bytes_on, move_to},
     pass::{Draw, Pass},
     prefetch::Job,
+    share::BatchPart,
     skip::{OnError, Skipped},
     targets::Column,
 };
@@ -25,8 +26,24 @@ pub(in crate::data) struct BatchJob {
     pass: Arc<Pass>,
     /// The batch's number in its pass.
     index: u64,
+    /// The items that are loaded here.
     draws: Vec<Draw>,
+    /// The place of the first of them in the whole batch, and the items of the whole batch.
+    first: usize,
+    whole: usize,
+    stand_in: bool,
     frame: Mutex<Option<Arc<Frame>>>,
+}
+
+/// The items of a batch that are loaded here.
+pub(in crate::data) struct Piece {
+    pub(in crate::data) draws: Vec<Draw>,
+    /// The place of the first of them in the whole batch.
+    pub(in crate::data) first: usize,
+    /// The items of the whole batch.
+    pub(in crate::data) whole: usize,
+    /// Whether the item is one of another share.
+    pub(in crate::data) stand_in: bool,
 }
 
 /// What became of an item: its pixels are in their place if they fit there.
@@ -52,8 +69,9 @@ enum Pixels<B, F> {
 }
 
 impl BatchJob {
-    pub(in crate::data) fn new(pass: Arc<Pass>, index: u64, draws: Vec<Draw>) -> Self {
-        Self { pass, index, draws, frame: Mutex::new(None) }
+    pub(in crate::data) fn new(pass: Arc<Pass>, index: u64, piece: Piece) -> Self {
+        let Piece { draws, first, whole, stand_in } = piece;
+        Self { pass, index, draws, first, whole, stand_in, frame: Mutex::new(None) }
     }
 
     /// The frame, laid out for `image` if it is the first.
@@ -71,7 +89,13 @@ impl BatchJob {
         let (pass, n) = (&self.pass, self.draws.len());
         let (size, channels) = ((image.width(), image.height()), image.channels());
         let mut rng = pass.seed.rng(Stream::Batch { pass: pass.pass, index: self.index });
-        let plan = transform::plan(&pass.batch_tfms, n, size, channels, pass.split, &mut rng)?;
+        let all = self.whole;
+        let mut plan =
+            transform::plan(&pass.batch_tfms, all, size, channels, pass.split, &mut rng)?;
+        if n < all {
+            // What is drawn for an item is the same for any number of processes.
+            plan.keep(&(self.first..self.first + n).collect::<Vec<_>>());
+        }
         let volume = |(w, h): (u32, u32)| w as usize * h as usize * usize::from(channels);
         // Without batch transforms a batch is kept as bytes, a quarter of the memory, till it is taken.
         let pixels = if pass.on_workers && !pass.batch_tfms.is_empty() {
@@ -106,8 +130,7 @@ impl Frame {
 
 impl Job for BatchJob {
     type Part = Placed;
-    /// `None` if every item was skipped.
-    type Whole = Option<HostBatch>;
+    type Whole = HostPart;
 
     fn parts(&self) -> usize {
         self.draws.len()
@@ -126,7 +149,7 @@ impl Job for BatchJob {
         self.pass.dataset.name(self.draws[k].item)
     }
 
-    fn whole(&self, parts: Vec<Result<Placed>>) -> Result<Option<HostBatch>> {
+    fn whole(&self, parts: Vec<Result<Placed>>) -> Result<HostPart> {
         let (mut kept, mut placed) = (vec![], vec![]);
         for (k, part) in parts.into_iter().enumerate() {
             match part {
@@ -141,7 +164,8 @@ impl Job for BatchJob {
             }
         }
         if kept.is_empty() {
-            return Ok(None);
+            let Self { whole, stand_in, .. } = *self;
+            return Ok(HostPart { batch: None, places: vec![], whole, stand_in });
         }
         let items: Vec<usize> = kept.iter().map(|&k| self.draws[k].item).collect();
         let name = |k: usize| self.pass.dataset.name(items[k]);
@@ -165,7 +189,10 @@ impl Job for BatchJob {
             plan.keep(&kept);
         }
         let buffers = Arc::downgrade(&self.pass.buffers);
-        Ok(Some(HostBatch { x, size, channels, plan, y, items, buffers }))
+        let places = kept.iter().map(|k| self.first + k).collect();
+        let batch = HostBatch { x, size, channels, plan, y, items, buffers };
+        let Self { whole, stand_in, .. } = *self;
+        Ok(HostPart { batch: Some(batch), places, whole, stand_in })
     }
 }
 
@@ -199,8 +226,26 @@ fn keep<T: Copy>(mut data: Vec<T>, kept: &[usize], n: usize) -> Vec<T> {
     data
 }
 
+/// What is loaded here of a batch, before it is on its device.
+pub(in crate::data) struct HostPart {
+    /// None if there was no item, or every item was skipped.
+    batch: Option<HostBatch>,
+    places: Vec<usize>,
+    whole: usize,
+    stand_in: bool,
+}
+
+impl HostPart {
+    /// The part on `device`.
+    pub(in crate::data) fn placed_on(self, device: Device) -> Result<BatchPart> {
+        let Self { batch, places, whole, stand_in } = self;
+        let batch = batch.map(|batch| batch.placed_on(device)).transpose()?;
+        Ok(BatchPart { batch, places, whole, stand_in })
+    }
+}
+
 /// A batch before it is on its device.
-pub(in crate::data) struct HostBatch {
+struct HostBatch {
     x: Pixels<Vec<u8>, Vec<f32>>,
     size: (u32, u32),
     channels: u8,
@@ -212,7 +257,7 @@ pub(in crate::data) struct HostBatch {
 
 impl HostBatch {
     /// The batch on `device`.
-    pub(in crate::data) fn placed_on(self, device: Device) -> Result<Batch> {
+    fn placed_on(self, device: Device) -> Result<Batch> {
         let Self { x, size, channels, plan, y, items, buffers } = self;
         let n = items.len() as i64;
         let x = match x {

@@ -2,12 +2,13 @@
 
 use super::{
     arrays::Arrays,
-    batch::BatchJob,
+    batch::{BatchJob, Piece},
     options::{LoaderOptions, Settings},
     order,
     pass::{Draw, Pass},
     pool::Pool,
     prefetch::Prefetch,
+    share::{BatchPart, Share},
     skip::Skipped,
 };
 use crate::{
@@ -268,12 +269,19 @@ impl DataLoader {
     /// [`batches`](Self::batches) comes to. The earlier ones are not loaded.
     #[must_use]
     pub fn batches_from(&self, pass: u64, first: usize) -> Batches {
+        Batches(self.parts_from(pass, first, Share::WHOLE))
+    }
+
+    /// What `share` has of the batches of a pass from number `first` on. An item is transformed as in the
+    /// whole batch, whatever the share.
+    pub(crate) fn parts_from(&self, pass: u64, first: usize, share: Share) -> BatchParts {
         let device = self.settings.device;
         let chunks = Chunks {
             order: self.order(pass),
             bs: self.settings.bs,
             next: first.min(self.num_batches()),
             end: self.num_batches(),
+            share,
         };
         let kind = match (&self.data, self.pool.threads()) {
             (Data::Arrays(arrays), _) => Kind::Arrays { arrays: arrays.clone(), chunks },
@@ -284,7 +292,7 @@ impl DataLoader {
                 Kind::Images(Prefetch::new(pool, Jobs { pass, chunks }), cache)
             }
         };
-        Batches { kind, device }
+        BatchParts { kind, device }
     }
 
     /// The first batch of pass 0.
@@ -360,10 +368,11 @@ struct Chunks {
     bs: usize,
     next: usize,
     end: usize,
+    share: Share,
 }
 
 impl Iterator for Chunks {
-    type Item = (u64, Vec<Draw>);
+    type Item = (u64, Piece);
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.next;
@@ -372,7 +381,16 @@ impl Iterator for Chunks {
         }
         self.next += 1;
         let end = ((index + 1) * self.bs).min(self.order.len());
-        Some((index as u64, self.order[index * self.bs..end].to_vec()))
+        let batch = &self.order[index * self.bs..end];
+        let (mut own, whole) = (self.share.range(batch.len()), batch.len());
+        let stand_in = own.is_empty();
+        if stand_in {
+            // Every process needs a batch to go through its network.
+            let one = own.start.min(whole - 1);
+            own = one..one + 1;
+        }
+        let first = own.start;
+        Some((index as u64, Piece { draws: batch[own].to_vec(), first, whole, stand_in }))
     }
 }
 
@@ -385,13 +403,17 @@ impl Iterator for Jobs {
     type Item = BatchJob;
 
     fn next(&mut self) -> Option<BatchJob> {
-        let (index, draws) = self.chunks.next()?;
-        Some(BatchJob::new(self.pass.clone(), index, draws))
+        let (index, piece) = self.chunks.next()?;
+        Some(BatchJob::new(self.pass.clone(), index, piece))
     }
 }
 
 /// The batches of one pass, in order, on their device. An error is of one batch; the next may be well.
-pub struct Batches {
+#[derive(Debug)]
+pub struct Batches(BatchParts);
+
+/// What a share has of the batches of one pass, in order.
+pub(crate) struct BatchParts {
     kind: Kind,
     device: Device,
 }
@@ -402,9 +424,9 @@ enum Kind {
     Failed(Option<Error>),
 }
 
-impl fmt::Debug for Batches {
+impl fmt::Debug for BatchParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batches").field("device", &self.device).finish_non_exhaustive()
+        f.debug_struct("BatchParts").field("device", &self.device).finish_non_exhaustive()
     }
 }
 
@@ -412,29 +434,43 @@ impl Iterator for Batches {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.0.next()? {
+                Ok(BatchPart { batch: Some(batch), .. }) => return Some(Ok(batch)),
+                // Every item was skipped.
+                Ok(BatchPart { batch: None, .. }) => {}
+                Err(e) => return Some(Err(e)),
+            }
+        }
+    }
+}
+
+impl Iterator for BatchParts {
+    type Item = Result<BatchPart>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         match &mut self.kind {
-            Kind::Images(batches, cache) => loop {
-                match batches.next() {
-                    Some(Ok(None)) => {}
-                    Some(Ok(Some(batch))) => {
-                        let placed = batch.placed_on(self.device);
-                        // Not before: the memory of its bytes serves again.
-                        batches.run_ahead();
-                        return Some(placed);
+            Kind::Images(batches, cache) => match batches.next() {
+                Some(Ok(part)) => {
+                    let placed = part.placed_on(self.device);
+                    // Not before: the memory of its bytes serves again.
+                    batches.run_ahead();
+                    Some(placed)
+                }
+                Some(Err(e)) => Some(Err(e)),
+                None => {
+                    if let Some(cache) = cache.take() {
+                        cache.settle();
                     }
-                    Some(Err(e)) => return Some(Err(e)),
-                    None => {
-                        if let Some(cache) = cache.take() {
-                            cache.settle();
-                        }
-                        return None;
-                    }
+                    None
                 }
             },
             Kind::Arrays { arrays, chunks } => {
-                let (_, draws) = chunks.next()?;
-                let items = draws.into_iter().map(|d| d.item).collect();
-                Some(arrays.batch(items, self.device))
+                let (_, Piece { draws, first, whole, stand_in }) = chunks.next()?;
+                let items: Vec<usize> = draws.into_iter().map(|d| d.item).collect();
+                let places = (first..first + items.len()).collect();
+                let batch = arrays.batch(items, self.device);
+                Some(batch.map(|batch| BatchPart { batch: Some(batch), places, whole, stand_in }))
             }
             Kind::Failed(e) => e.take().map(Err),
         }

@@ -10,9 +10,12 @@ pub(in crate::data) mod order;
 pub(in crate::data) mod pass;
 pub(in crate::data) mod pool;
 pub(in crate::data) mod prefetch;
+pub(in crate::data) mod share;
 pub(in crate::data) mod skip;
 pub(in crate::data) mod targets;
 pub(in crate::data) mod weighted;
+
+pub(crate) use share::{BatchPart, Share};
 
 pub use {
     arrays::Arrays,

@@ -116,6 +116,12 @@ impl Training {
     pub fn write_checkpoint(&mut self, name: &str) -> Result<PathBuf> {
         let path = self.checkpoint_path(name)?;
         self.read_losses()?;
+        if let Some(p) = &self.parallel {
+            p.average_buffers(&self.model)?;
+        }
+        if !self.is_first_rank() {
+            return Ok(path);
+        }
         let named = |prefix: &str, all: Vec<(String, Tensor)>| {
             all.into_iter().map(|(n, t)| (format!("{prefix}.{n}"), t)).collect::<Vec<_>>()
         };
@@ -140,12 +146,7 @@ impl Training {
             notes: self.notes.clone(),
         };
         let saved = exact(serde_json::to_value(&saved).map_err(Error::other)?).to_string();
-        let batch_tfms = weights::transforms(self).map_err(Error::other)?.batch.to_string();
-        let about = weights::metadata(&[
-            ("kind", "checkpoint"),
-            ("training", &saved),
-            ("batch_tfms", &batch_tfms),
-        ]);
+        let about = weights::metadata(&[("kind", "checkpoint"), ("training", &saved)]);
         weights::write(&path, &tensors, about)?;
         Ok(path)
     }
@@ -155,6 +156,7 @@ impl Training {
         &mut self,
         path: &Path,
     ) -> Result<(Vec<Stage>, usize)> {
+        self.wait_for_files()?;
         let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
         let (tensors, about) = weights::read(path)?;
         let Some(saved) = about.get("training") else {

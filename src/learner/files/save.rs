@@ -13,7 +13,9 @@ impl Training {
     pub fn save(&self, name: &str, with_opt: bool) -> Result<PathBuf> {
         if name.ends_with(".pth") {
             let path = weights::below(&self.model_dir, name)?;
-            fastai::save(self, &path, with_opt)?;
+            if self.is_first_rank() {
+                fastai::save(self, &path, with_opt)?;
+            }
             return Ok(path);
         }
         weights::save(self, &self.model_dir, name, with_opt)
@@ -24,6 +26,7 @@ impl Training {
     /// # Errors
     /// As [`Learner::load`](crate::learner::Learner::load).
     pub fn load(&mut self, name: &str, with_opt: bool) -> Result<()> {
+        self.wait_for_files()?;
         let folder = self.model_dir.clone();
         if name.ends_with(".pth") {
             return fastai::load(self, &weights::below(&folder, name)?, with_opt);

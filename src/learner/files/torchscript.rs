@@ -28,6 +28,9 @@ impl Learner {
     /// [`Error::Config`] if the file cannot be written; an error of the data if no image can be read.
     pub fn export_torchscript(&self, path: impl AsRef<Path>) -> Result<()> {
         let t = &self.training;
+        if !t.is_first_rank() {
+            return Ok(());
+        }
         let batch = t.dls.valid().one_batch().or_else(|_| t.dls.train().one_batch())?;
         let example = batch.x.narrow(0, 0, 1).to_kind(Kind::Float);
         let tfms = weights::transforms(t).map_err(Error::other)?;

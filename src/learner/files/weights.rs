@@ -23,6 +23,9 @@ pub(in crate::learner) fn save(
     with_opt: bool,
 ) -> Result<PathBuf> {
     let (weights, opt) = paths(folder, name)?;
+    if !t.is_first_rank() {
+        return Ok(weights);
+    }
     let task = serde_json::to_string(&t.dls.task()).map_err(Error::other)?;
     let arch = serde_json::to_string(&t.model.spec()).map_err(Error::other)?;
     let tfms = transforms(t).map_err(Error::other)?;

@@ -135,7 +135,7 @@ impl Learner {
     pub fn validate_on(&mut self, loader: &DataLoader) -> Result<Vec<(String, Option<f64>)>> {
         let mut recorder = Recorder::new();
         let before = std::mem::take(&mut self.training.history);
-        let done = self.evaluate(vec![&mut recorder], loader, self.training.at.pass);
+        let done = self.evaluate(vec![&mut recorder], loader, self.training.at.pass, false);
         let validated = std::mem::replace(&mut self.training.history, before);
         done?;
         let values = validated.rows.into_iter().next().unwrap_or_default().values;
@@ -178,7 +178,7 @@ impl Learner {
         let every = LoaderOptions::new().shuffle(false).drop_last(false);
         let loader = loader.subset(loader.items())?.with(every)?;
         let mut gathered = Gather::new(what.inputs);
-        self.evaluate(vec![&mut gathered], &loader, pass)?;
+        self.evaluate(vec![&mut gathered], &loader, pass, what.inputs)?;
         gathered.predictions(&*self.training.loss, loader.task(), what.activation)
     }
 
@@ -188,6 +188,7 @@ impl Learner {
         lent: Vec<&mut dyn Callback>,
         loader: &DataLoader,
         pass: u64,
+        gather_inputs: bool,
     ) -> Result<()> {
         let Self { training, progress, callbacks: kept, .. } = self;
         let at = training.at;
@@ -197,7 +198,7 @@ impl Learner {
         all.extend(lent.into_iter().map(|c| c as &mut dyn Callback));
         all.extend(progress.as_mut().map(|p| p as &mut dyn Callback));
         training.run = Run::Evaluation;
-        let done = epochs::evaluate(training, all, loader, pass);
+        let done = epochs::evaluate(training, all, loader, pass, gather_inputs);
         (training.at, training.run) = (at, Run::Fit);
         done
     }
@@ -222,7 +223,11 @@ impl Learner {
     ) -> Result<(Image, Prediction)> {
         let loader = self.training.dls.test_dl([image.into()])?;
         let what = PredictOptions::new().on(&loader).inputs(true);
-        let said = self.get_preds_with(&what)?;
+        // A process may predict alone, such as one that serves.
+        let parallel = self.training.parallel.take();
+        let said = self.get_preds_with(&what);
+        self.training.parallel = parallel;
+        let said = said?;
         let none = || Error::config("predict", "the image made no batch");
         let inputs = said.inputs.as_ref().ok_or_else(none)?;
         let target = said.decoded.first().ok_or_else(none)?.clone();

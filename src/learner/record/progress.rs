@@ -248,6 +248,10 @@ impl Callback for Progress {
         order::SCHEDULER
     }
 
+    fn only_on_first_rank(&self) -> bool {
+        true
+    }
+
     fn before_fit(&mut self, t: &mut Training) -> Step {
         match t.run {
             Run::Fit => {

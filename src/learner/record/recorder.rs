@@ -139,7 +139,8 @@ impl Callback for Recorder {
                 t.read_losses()?;
             }
             if self.train_metrics {
-                update(&mut t.metrics, pred, y)?;
+                let (pred, y) = t.rows_of_all_ranks(pred, y)?;
+                update(&mut t.metrics, &pred, &y)?;
             }
         } else {
             self.valid.add(loss, y.size()[0] as usize);

@@ -125,6 +125,11 @@ pub trait Callback: Debug {
     fn skip_evaluation(&self) -> bool {
         false
     }
+    /// Whether it takes part only in the process with rank 0 where several train together: for what prints,
+    /// draws or writes files. A callback that changes the training takes part everywhere. Default: false.
+    fn only_on_first_rank(&self) -> bool {
+        false
+    }
     /// Before anything else.
     fn before_fit(&mut self, t: &mut Training) -> Step {
         Ok(())

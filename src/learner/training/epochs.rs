@@ -1,21 +1,25 @@
 //! The loop. Reads top down: fit, epoch, part, batch, backward and step.
 
+use super::{
+    parallel::{Next, Parallel},
+    shards::{Layout, SHARDS, Tree},
+};
 use crate::{
-    data::DataLoader,
+    data::{BatchPart, DataLoader, Share},
     error::{Error, Result},
     learner::{Callback, Outcome, Scope, Step, Stop, Training},
     sample::{Batch, Split},
     seed::Stream,
-    sys::{KeptMemory, share_processors},
+    sys::KeptMemory,
 };
 use rand::Rng as _;
 use std::{ops::Range, time::Instant};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Trains for `epochs`, the first of them from `batch` on, then leaves the position's epoch at the
 /// last one.
 pub(in crate::learner) fn fit<'a>(
-    t: &'a mut Training,
+    t: &mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
     epochs: Range<usize>,
     batch: usize,
@@ -25,25 +29,38 @@ pub(in crate::learner) fn fit<'a>(
         t.at.fit_batches = 0;
     }
     let _kept = kept_memory(t)?;
-    share_processors();
-    let mut run = Run::new(t, callbacks);
-    run.first = batch;
-    run.fit(epochs).map_err(into_error)
+    let agreed = t.agree_on_fit();
+    let done = agreed.and_then(|()| {
+        let mut run = Run::new(t, callbacks);
+        run.first = batch;
+        run.fit(epochs).map_err(into_error)
+    });
+    done.map_err(|e| settled(t, e))
 }
 
 /// Goes through `loader` once without training, with the events of one epoch that only validates.
 pub(in crate::learner) fn evaluate<'a>(
-    t: &'a mut Training,
+    t: &mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
     loader: &DataLoader,
     pass: u64,
+    gather_inputs: bool,
 ) -> Result<()> {
     (t.at.epoch, t.at.epochs, t.at.fit_batches, t.at.pass) = (0, 1, 0, pass);
     let _kept = kept_memory(t)?;
-    share_processors();
     let mut run = Run::new(t, callbacks);
     run.loader = Some(loader.clone());
-    run.validation_only().map_err(into_error)
+    run.gather_inputs = gather_inputs;
+    let done = run.validation_only().map_err(into_error);
+    done.map_err(|e| settled(t, e))
+}
+
+/// The error to return for `e`, once every rank has one.
+fn settled(t: &mut Training, e: Error) -> Error {
+    match &mut t.parallel {
+        Some(p) => p.settle(e),
+        None => e,
+    }
 }
 
 /// Keeps the memory of one batch for the next, where the system would hand it out: for a GPU libtorch does
@@ -63,19 +80,44 @@ fn into_error(stop: Stop) -> Error {
     }
 }
 
-struct Run<'a> {
-    t: &'a mut Training,
+struct Run<'t, 'a> {
+    t: &'t mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
     /// The training batch to begin the first epoch with.
     first: usize,
     /// What to validate on; none for the validation items.
     loader: Option<DataLoader>,
+    /// Whether the callbacks need what went into the model on all ranks.
+    gather_inputs: bool,
 }
 
-impl<'a> Run<'a> {
-    fn new(t: &'a mut Training, mut callbacks: Vec<&'a mut (dyn Callback + 'a)>) -> Self {
+/// The items of one shard of a batch; none if this rank has none of them.
+fn shard_of(batch: &Batch, part: &BatchPart, shard: usize) -> Result<Option<Batch>> {
+    let range = Share { index: shard, of: SHARDS }.range(part.whole);
+    let from = part.places.partition_point(|place| *place < range.start);
+    let to = part.places.partition_point(|place| *place < range.end);
+    if from == to || part.own_items() == 0 {
+        return Ok(None);
+    }
+    let rows = |t: &Tensor| t.f_narrow(0, from as i64, (to - from) as i64);
+    let y = batch.y.as_ref().map(rows).transpose()?;
+    Ok(Some(Batch { x: rows(&batch.x)?, y, items: batch.items[from..to].to_vec() }))
+}
+
+/// What the mean of this rank's loss was divided by.
+fn weight(t: &Training, part: &BatchPart, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let items = Tensor::from(part.own_items() as f64);
+    let own = t.loss.divisor(pred, y).filter(|_| part.own_items() > 0);
+    Ok(own.unwrap_or(items))
+}
+
+impl<'t, 'a> Run<'t, 'a> {
+    fn new(t: &'t mut Training, mut callbacks: Vec<&'a mut (dyn Callback + 'a)>) -> Self {
         callbacks.sort_by_key(|cb| cb.order());
-        Self { t, callbacks, first: 0, loader: None }
+        if !t.is_first_rank() {
+            callbacks.retain(|cb| !cb.only_on_first_rank());
+        }
+        Self { t, callbacks, first: 0, loader: None, gather_inputs: false }
     }
 
     fn fit(&mut self, epochs: Range<usize>) -> Step {
@@ -102,6 +144,9 @@ impl<'a> Run<'a> {
         self.each("before_epoch", |cb, t| cb.before_epoch(t))?;
         let done = self.train();
         self.t.at.pass += 1;
+        if let (false, Some(p)) = (matches!(done, Err(Stop::Failed(_))), &self.t.parallel) {
+            p.average_buffers(&self.t.model)?;
+        }
         self.absorb_cancel(Scope::Train, done)?;
         self.each("after_train", |cb, t| cb.after_train(t))?;
         self.run_validation()
@@ -162,25 +207,46 @@ impl<'a> Run<'a> {
     }
 
     fn batches(&mut self, loader: &DataLoader) -> Step {
-        let first = self.t.at.batch;
-        let mut batches = loader.batches_from(self.t.at.pass, first);
-        for i in first.. {
-            if self.loader.is_none() && self.t.stop.is_requested() {
-                self.t.say("stopped on request");
-                return Scope::Fit.cancel();
-            }
+        let training = self.t.at.is_training();
+        let share = self.t.parallel.as_ref().map_or(Share::WHOLE, Parallel::share);
+        let mut parts = loader.parts_from(self.t.at.pass, self.t.at.batch, share);
+        let mut next = self.t.at.batch;
+        loop {
+            let stop = self.loader.is_none() && self.t.stop.is_requested();
             let began = Instant::now();
-            let Some(batch) = batches.next() else { break };
+            let own = if stop && self.t.parallel.is_none() { None } else { parts.next() };
             self.t.clock.waited += began.elapsed();
-            self.t.at.batch = i;
-            self.batch(batch?)?;
+            let part = match (&mut self.t.parallel, own) {
+                (Some(p), own) => p.next(own, stop, training)?,
+                (None, _) if stop => Next::Stop,
+                (None, None) => Next::End,
+                (None, Some(part)) => match part? {
+                    BatchPart { batch: None, .. } => Next::Nothing,
+                    part => Next::Part(part),
+                },
+            };
+            match part {
+                Next::Part(part) => {
+                    self.t.at.batch = next;
+                    self.batch(part)?;
+                    next += 1;
+                }
+                Next::Nothing => {}
+                Next::Stop => {
+                    self.t.say("stopped on request");
+                    return Scope::Fit.cancel();
+                }
+                Next::End => return Ok(()),
+            }
         }
-        Ok(())
     }
 
-    fn batch(&mut self, mut batch: Batch) -> Step {
+    fn batch(&mut self, mut part: BatchPart) -> Step {
         let mut outcome = Outcome::default();
-        let done = self.one_batch(&mut batch, &mut outcome);
+        // Without an item of its own, this rank still sees the batch that the others make.
+        let nothing = || Batch { x: Tensor::new(), y: None, items: vec![] };
+        let mut batch = part.batch.take().unwrap_or_else(nothing);
+        let done = self.one_batch(&mut batch, &part, &mut outcome);
         if self.t.at.is_training() {
             self.t.at.step += 1;
         }
@@ -191,23 +257,19 @@ impl<'a> Run<'a> {
         self.each("after_batch", |cb, t| cb.after_batch(t, &batch, &outcome))
     }
 
-    fn one_batch(&mut self, batch: &mut Batch, outcome: &mut Outcome) -> Step {
-        if self.t.at.is_training() {
-            // Dropout continues bit for bit in a resumed run, without saved generator states.
-            let stream = Stream::Step { step: self.t.at.step };
-            tch::manual_seed(self.t.seed.rng(stream).next_u64() as i64);
-        }
-        self.each("before_batch", |cb, t| cb.before_batch(t, batch))?;
-        let pred = outcome.pred.insert(self.t.forward(&batch.x)?);
-        self.each("after_pred", |cb, t| cb.after_pred(t, batch, pred))?;
-        let Some(y) = &batch.y else { return Ok(()) };
-        let loss = outcome.loss.insert(self.t.loss.mean(pred, y));
-        self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))?;
+    fn one_batch(&mut self, batch: &mut Batch, part: &BatchPart, outcome: &mut Outcome) -> Step {
         if !self.t.at.is_training() {
+            return self.evaluate_batch(batch, part, outcome);
+        }
+        let in_shards = self.t.parallel.as_ref().is_some_and(Parallel::is_deterministic);
+        let has_loss = if in_shards {
+            self.train_in_shards(batch, part, outcome)?
+        } else {
+            self.train_batch(batch, part, outcome)?
+        };
+        if !has_loss {
             return Ok(());
         }
-        let done = self.backward(batch, loss);
-        self.absorb_cancel(Scope::Backward, done)?;
         self.each("after_backward", |cb, t| cb.after_backward(t))?;
         let done = self.step();
         self.absorb_cancel(Scope::Step, done)?;
@@ -216,11 +278,169 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn backward(&mut self, batch: &Batch, loss: &Tensor) -> Step {
+    /// Seeds libtorch's generator for part `k` of the step: dropout continues bit for bit in a resumed run,
+    /// without saved generator states.
+    fn seed_step(&self, k: usize) {
+        let mut rng = self.t.seed.rng(Stream::Step { step: self.t.at.step });
+        (0..k).for_each(|_| {
+            rng.next_u64();
+        });
+        tch::manual_seed(rng.next_u64() as i64);
+    }
+
+    /// The gradients of a batch. Returns whether it has targets.
+    fn train_batch(
+        &mut self,
+        batch: &mut Batch,
+        part: &BatchPart,
+        outcome: &mut Outcome,
+    ) -> Result<bool, Stop> {
+        self.seed_step(self.t.parallel.as_ref().map_or(0, |p| p.share().index));
+        self.each("before_batch", |cb, t| cb.before_batch(t, batch))?;
+        let Training { parallel, model, .. } = &mut *self.t;
+        parallel.as_mut().map_or(Ok(()), |p| p.before_forward(model))?;
+        let pred = outcome.pred.insert(self.t.forward(&batch.x)?);
+        self.each("after_pred", |cb, t| cb.after_pred(t, batch, pred))?;
+        let Some(y) = &batch.y else { return Ok(false) };
+        let loss = outcome.loss.insert(self.t.loss.mean(pred, y));
+        self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))?;
+        let whole = match &self.t.parallel {
+            Some(p) => Some(p.whole_loss(loss, &weight(self.t, part, pred, y)?)?),
+            None => None,
+        };
+        let factor = whole.as_ref().map(|(_, factor)| factor);
+        let done = self.backward(batch, loss, factor);
+        self.absorb_cancel(Scope::Backward, done)?;
+        if let Some((whole, _)) = whole {
+            *loss = whole;
+        }
+        Ok(true)
+    }
+
+    fn backward(&mut self, batch: &Batch, loss: &Tensor, factor: Option<&Tensor>) -> Step {
         let mut scaled = loss.shallow_clone();
         self.each("before_backward", |cb, t| cb.before_backward(t, batch, &mut scaled))?;
+        if let Some(factor) = factor {
+            scaled = scaled.f_mul(factor)?;
+        }
+        if let Some(p) = &self.t.parallel {
+            p.before_backward(&scaled)?;
+        }
         scaled.f_backward()?;
         Ok(())
+    }
+
+    /// The gradients of a batch as the sum of those of its shards, in a fixed order.
+    fn train_in_shards(
+        &mut self,
+        batch: &Batch,
+        part: &BatchPart,
+        outcome: &mut Outcome,
+    ) -> Result<bool, Stop> {
+        let layout = Layout::begin(&self.t.model)?;
+        let added = self.add_shards(&layout, batch, part, outcome);
+        match added {
+            Ok(Some(sum)) => {
+                outcome.loss = Some(layout.finish(&sum)?);
+                Ok(true)
+            }
+            Ok(None) => {
+                layout.undo()?;
+                Ok(false)
+            }
+            Err(stop) => {
+                layout.undo()?;
+                Err(stop)
+            }
+        }
+    }
+
+    fn add_shards(
+        &mut self,
+        layout: &Layout,
+        batch: &Batch,
+        part: &BatchPart,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Tensor>, Stop> {
+        let shards = self.t.parallel.as_ref().map_or(0..SHARDS, Parallel::shards);
+        let (mut tree, mut preds) = (Tree::default(), vec![]);
+        for shard in shards {
+            let Some(mut batch) = shard_of(batch, part, shard)? else {
+                tree.push(None)?;
+                continue;
+            };
+            self.seed_step(shard);
+            self.each("before_batch", |cb, t| cb.before_batch(t, &mut batch))?;
+            let mut pred = self.t.forward(&batch.x)?;
+            self.each("after_pred", |cb, t| cb.after_pred(t, &mut batch, &mut pred))?;
+            let Some(y) = &batch.y else {
+                tree.push(None)?;
+                continue;
+            };
+            let mut loss = self.t.loss.mean(&pred, y);
+            self.each("after_loss", |cb, t| cb.after_loss(t, &batch, &mut loss))?;
+            let items = Tensor::from(y.size()[0] as f64);
+            let weight = self.t.loss.divisor(&pred, y).unwrap_or(items);
+            let weight = weight.f_to_kind(Kind::Float)?.f_to_device(loss.device())?;
+            let done = self.backward(&batch, &loss, Some(&weight));
+            self.absorb_cancel(Scope::Backward, done)?;
+            tree.push(Some(layout.leaf(&loss, &weight)?))?;
+            preds.push(pred.detach());
+        }
+        outcome.pred = match preds.is_empty() {
+            true => Some(Tensor::f_zeros([0], (Kind::Float, self.t.model.device()))?),
+            false => Some(Tensor::f_cat(&preds, 0)?),
+        };
+        let own = tree.sum()?;
+        let device = self.t.model.device();
+        let whole = self.t.parallel.as_ref().map(|p| p.add_up(own, layout.numbers(), device));
+        Ok(whole.transpose()?.flatten())
+    }
+
+    fn evaluate_batch(
+        &mut self,
+        batch: &mut Batch,
+        part: &BatchPart,
+        outcome: &mut Outcome,
+    ) -> Step {
+        self.each("before_batch", |cb, t| cb.before_batch(t, batch))?;
+        let mut pred = None;
+        if self.t.parallel.is_none() || part.own_items() > 0 {
+            pred = Some(self.forward_for_evaluation(batch, part)?);
+        }
+        if let Some(p) = &self.t.parallel {
+            let own = pred.is_some();
+            pred = p.rows(pred.as_ref())?;
+            batch.y = p.rows(batch.y.as_ref().filter(|_| own))?;
+            if self.gather_inputs
+                && let Some(x) = p.rows(own.then_some(&batch.x))?
+            {
+                batch.x = x;
+            }
+            let items = if own { std::mem::take(&mut batch.items) } else { vec![] };
+            batch.items = p.world().exchange(&items)?.concat();
+        }
+        let Some(pred) = pred else { return Ok(()) };
+        let pred = outcome.pred.insert(pred);
+        self.each("after_pred", |cb, t| cb.after_pred(t, batch, pred))?;
+        let Some(y) = &batch.y else { return Ok(()) };
+        let loss = outcome.loss.insert(self.t.loss.mean(pred, y));
+        self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))
+    }
+
+    /// The model's output, in the same shards for any number of processes where that is asked for: kernels
+    /// round differently for other numbers of rows.
+    fn forward_for_evaluation(&self, batch: &Batch, part: &BatchPart) -> Result<Tensor> {
+        let Some(p) = self.t.parallel.as_ref().filter(|p| p.is_deterministic()) else {
+            return self.t.forward(&batch.x);
+        };
+        let mut preds = vec![];
+        for shard in p.shards() {
+            if let Some(batch) = shard_of(batch, part, shard)? {
+                preds.push(self.t.forward(&batch.x)?);
+            }
+        }
+        Ok(Tensor::f_cat(&preds, 0)?)
     }
 
     fn step(&mut self) -> Step {

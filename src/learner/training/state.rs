@@ -1,6 +1,6 @@
 //! The state of a training: all that a callback may read or change.
 
-use super::stage::Stage;
+use super::{parallel::Parallel, stage::Stage};
 use crate::{
     data::DataLoaders,
     error::{Error, Result},
@@ -55,6 +55,8 @@ pub struct Training {
     pub(in crate::learner) unread: Vec<(usize, Tensor)>,
     pub(in crate::learner) clock: Clock,
     pub(in crate::learner) stop: StopHandle,
+    /// The other processes, where several train together.
+    pub(in crate::learner) parallel: Option<Parallel>,
 }
 
 /// What the loop is running.
@@ -158,12 +160,18 @@ impl Training {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let train = self.at.is_training();
         let kind = match self.precision {
-            Precision::Full => return Ok(self.model.forward(x, train)),
+            Precision::Full => {
+                let pred = self.model.forward(x, train);
+                self.model.sync_failure()?;
+                return Ok(pred);
+            }
             Precision::Half => Kind::Half,
             Precision::BFloat16 => Kind::BFloat16,
         };
         let _cast = sys::Autocast::enter(self.model.device(), kind)?;
-        Ok(self.model.forward(x, train).to_kind(Kind::Float))
+        let pred = self.model.forward(x, train).to_kind(Kind::Float);
+        self.model.sync_failure()?;
+        Ok(pred)
     }
 
     /// Takes the losses that are still on the device into the history, which waits for it. The loop

@@ -1,0 +1,172 @@
+//! A learner that trains together with other processes.
+
+use super::parallel::{DistributedOptions, Parallel};
+use crate::{
+    data::DataLoader,
+    distributed::World,
+    error::{Error, Result},
+    learner::{Learner, Training},
+};
+use tch::{Device, Kind, Tensor};
+
+impl Training {
+    /// Whether this process prints and writes files: true for rank 0, and without other processes.
+    #[must_use]
+    pub fn is_first_rank(&self) -> bool {
+        self.parallel.as_ref().is_none_or(|p| p.world().is_first())
+    }
+
+    /// Whether no other process takes part in this training.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.parallel.is_none()
+    }
+
+    /// The number of items of a batch on all ranks. In a callback, `batch` holds this rank's share.
+    #[must_use]
+    pub fn batch_items(&self, own: usize) -> usize {
+        match &self.parallel {
+            Some(p) if self.at.is_training() => p.batch_items,
+            _ => own,
+        }
+    }
+
+    /// Predictions and targets of a training batch on all ranks.
+    pub(in crate::learner) fn rows_of_all_ranks(
+        &self,
+        pred: &Tensor,
+        y: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        let own = || (pred.shallow_clone(), y.shallow_clone());
+        let Some(p) = &self.parallel else { return Ok(own()) };
+        // A stand-in for an item has been counted on its own rank.
+        let counts = p.has_items();
+        let pred = p.rows(counts.then_some(pred))?;
+        let y = p.rows(counts.then_some(y))?;
+        Ok(pred.zip(y).unwrap_or_else(own))
+    }
+
+    /// Fails on every rank if the fits that are to begin differ, or the weights that they begin with.
+    pub(super) fn agree_on_fit(&self) -> Result<()> {
+        let Some(p) = &self.parallel else { return Ok(()) };
+        let mut sum = crc32fast::Hasher::new();
+        for param in self.model.params() {
+            let flat = param.tensor.detach().f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
+            let numbers: Vec<f32> = Vec::try_from(&flat.f_reshape([-1])?)?;
+            numbers.iter().for_each(|n| sum.update(&n.to_le_bytes()));
+        }
+        let plan = serde_json::to_string(&self.plan).map_err(Error::other)?;
+        p.world().must_agree(&[
+            ("the fit".to_owned(), plan),
+            ("the position".to_owned(), format!("{:?}", self.at)),
+            ("the optimizer's hyper-parameters".to_owned(), format!("{:?}", self.opt.hypers())),
+            ("the weights' checksum".to_owned(), format!("{:08x}", sum.finalize())),
+        ])
+    }
+
+    /// Waits until rank 0 has written the files that it was told to write before.
+    pub(in crate::learner) fn wait_for_files(&self) -> Result<()> {
+        self.parallel.as_ref().map_or(Ok(()), |p| p.world().barrier())
+    }
+
+    /// The first rank on which `yes` is true. Every rank must call it at the same place.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`] if a rank does not answer.
+    pub fn first_rank_where(&self, yes: bool) -> Result<Option<usize>> {
+        let Some(p) = &self.parallel else { return Ok(yes.then_some(0)) };
+        let all = p.world().exchange_numbers([f64::from(u8::from(yes))])?;
+        Ok(all.iter().position(|[yes]| *yes > 0.0))
+    }
+}
+
+impl Learner {
+    /// Trains together with the other processes of the job that a launcher started: fastai's
+    /// `distrib_ctx`. Nothing else changes in the program.
+    ///
+    /// - `bs` is the size of the whole batch, of which each process loads and computes an equal share.
+    ///   Batches, shuffling and augmentation are the same for any number of processes.
+    /// - Gradients are averaged over the processes, with the weight of their items.
+    /// - Losses, metrics and predictions are those of all items, in every process.
+    /// - Only rank 0 prints and writes files.
+    ///
+    /// Without a launcher it changes nothing. Every process must build the same learner and call the same
+    /// methods in the same order; [`predict`](Learner::predict) is the one that a process may call alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for variables of a launcher, or an option, that cannot be used;
+    /// [`Error::Distributed`] if the processes do not meet, or their learners differ.
+    ///
+    /// ```no_run
+    /// # use finetune::prelude::*;
+    /// # fn f(dls: DataLoaders) -> finetune::Result<()> {
+    /// let mut learn = vision_learner(dls, resnet18()).build()?.distributed()?;
+    /// learn.fine_tune(4)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn distributed(self) -> Result<Self> {
+        self.distributed_with(DistributedOptions::new())
+    }
+
+    /// [`Learner::distributed`] with other options.
+    ///
+    /// # Errors
+    /// As [`Learner::distributed`].
+    pub fn distributed_with(mut self, options: DistributedOptions) -> Result<Self> {
+        let world = World::get()?;
+        options.check(&world)?;
+        if world.size() == 1 && !options.deterministic {
+            return Ok(self);
+        }
+        let t = &mut self.training;
+        world.use_device(t.model.device())?;
+        world.must_agree(&described(t, &options))?;
+        let groups = if options.sync_bn { world.group()? } else { None };
+        t.model.sync_norms(groups);
+        let params = t.model.params().iter().map(|p| &p.tensor);
+        for tensor in params.chain(t.model.buffers().iter().map(|(_, buffer)| buffer)) {
+            world.broadcast(&tensor.detach())?;
+        }
+        t.parallel = Some(Parallel::new(world, options));
+        Ok(self)
+    }
+}
+
+/// What must be the same on every rank.
+fn described(t: &Training, options: &DistributedOptions) -> Vec<(String, String)> {
+    let params = t.model.params().iter().map(|p| (&p.name, &p.tensor));
+    let all = params.chain(t.model.buffers().iter().map(|(n, t)| (n, t)));
+    let shapes: Vec<String> =
+        all.map(|(name, t)| format!("{name} {:?} {:?}", t.kind(), t.size())).collect();
+    let metrics: Vec<&str> = t.metrics.iter().map(|m| m.name()).collect();
+    let mut found = vec![
+        ("the model".to_owned(), shapes.join(", ")),
+        ("the loss".to_owned(), format!("{} {:?}", t.loss.name(), t.loss)),
+        ("the optimizer".to_owned(), format!("{:?}", t.opt.hypers())),
+        ("the metrics".to_owned(), format!("{metrics:?}")),
+        ("the precision".to_owned(), format!("{:?}", t.precision)),
+        ("the seed".to_owned(), t.seed.0.to_string()),
+        ("the options of `distributed_with`".to_owned(), format!("{options:?}")),
+        ("the task".to_owned(), format!("{:?}", t.dls.task())),
+        ("the item transforms".to_owned(), format!("{:?}", t.dls.item_tfms())),
+        ("the batch transforms".to_owned(), format!("{:?}", t.dls.batch_tfms())),
+    ];
+    found.extend(items("training", t.dls.train()));
+    found.extend(items("validation", t.dls.valid()));
+    found
+}
+
+fn items(side: &str, loader: &DataLoader) -> [(String, String); 3] {
+    let data = loader.dataset();
+    let mut sum = crc32fast::Hasher::new();
+    for &item in loader.items() {
+        sum.update(data.name(item).as_bytes());
+        sum.update(&[0]);
+    }
+    let (bs, batches) = (loader.bs(), loader.num_batches());
+    [
+        (format!("the number of {side} items"), loader.len().to_string()),
+        (format!("the names or order of the {side} items"), format!("{:08x}", sum.finalize())),
+        (format!("the {side} batches"), format!("{batches} of {bs}")),
+    ]
+}

@@ -1,0 +1,546 @@
+//! Several processes that train one model. The processes are this program itself, told by variables which case to run;
+//! they meet on the loopback address.
+
+use finetune::{
+    Error, Result,
+    callback::{Checkpoint, EarlyStopping, GradientAccumulation, GradientClip, MixUp},
+    data::{Arrays, DataLoaders, LoaderOptions},
+    distributed::{self, Launched, launch},
+    learner::{Callback, DistributedOptions, Flat, Learner, OneCycle, Scope, Step, Training},
+    loss::CrossEntropy,
+    metric::{OverEpoch, accuracy},
+    model::{BatchNorm, Model, batch_norm1d},
+    sample::{Batch, Task},
+};
+use serde_json::{Value, json};
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tch::{Device, Kind, Tensor, nn};
+
+const CASE: &str = "FINETUNE_TEST_CASE";
+const OUT: &str = "FINETUNE_TEST_OUT";
+
+// ---- What runs in the processes -----------------------------------------------------------------------------------
+
+fn rows(n: i64, salt: f64) -> Arrays {
+    let at = Tensor::arange(n * 4, (Kind::Float, Device::Cpu));
+    let x = (at * 12.9898 + salt).sin().view([n, 4]) * 2.0;
+    let y = x.sum_dim_intlist([1_i64].as_slice(), false, Kind::Float).gt(0.0);
+    let task = Task::Category { vocab: ["negative".into(), "positive".into()].into() };
+    Arrays::from_tensors(&x, &y.to_kind(Kind::Int64), task).unwrap()
+}
+
+fn linear(path: &nn::Path<'_>, group: usize, i: i64, o: i64) -> nn::Linear {
+    let at = Tensor::arange(i * o, (Kind::Float, Device::Cpu)).view([o, i]);
+    let config = nn::LinearConfig { bs_init: Some(nn::Init::Const(0.0)), ..Default::default() };
+    let mut linear = nn::linear(path.set_group(group) / group.to_string(), i, o, config);
+    tch::no_grad(|| linear.ws.copy_(&((at * 78.233).sin() * 0.5)));
+    linear
+}
+
+/// tch's own begins with random weights.
+fn norm(root: &nn::Path<'_>, channels: i64) -> BatchNorm {
+    let config = nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), ..Default::default() };
+    batch_norm1d(&(root / "norm"), channels, config)
+}
+
+/// With batch normalization and dropout, or without.
+fn model(with_norm: bool, hidden: i64) -> Model {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let root = vs.root();
+    let mut net = nn::seq_t().add(linear(&root, 0, 4, hidden));
+    if with_norm {
+        let norm = norm(&root, hidden);
+        net = net.add(norm).add_fn_t(|x, train| x.dropout(0.2, train));
+    }
+    let net = net.add_fn(Tensor::relu).add(linear(&root, 1, hidden, 2));
+    Model::from_module(vs, net).unwrap()
+}
+
+/// 64 items to train on in batches of 16, 37 to validate on, which no number of processes divides.
+fn learner(norm: bool) -> Learner {
+    let options = LoaderOptions::new().bs(16).device(Device::Cpu).num_workers(0);
+    let dls = DataLoaders::from_arrays(rows(70, 1.0), rows(37, 2.0), options).unwrap();
+    let weights = CrossEntropy::new().weight(vec![1.0, 3.0]);
+    Learner::new(dls, model(norm, 8), weights)
+        .unwrap()
+        .metric(accuracy())
+        .metric(OverEpoch::new("spread", |pred: &Tensor, _: &Tensor| {
+            Ok(pred.std(true).double_value(&[]))
+        }))
+        .quiet()
+}
+
+fn flat(all: impl Iterator<Item = Tensor>) -> Vec<f64> {
+    let all: Vec<Tensor> = all.map(|t| t.reshape([-1]).to_kind(Kind::Double)).collect();
+    Vec::try_from(&Tensor::cat(&all, 0)).unwrap()
+}
+
+fn weights(learn: &Learner) -> Vec<f64> {
+    flat(learn.model().state_dict().into_iter().map(|(_, t)| t))
+}
+
+/// Keeps the gradients of the first step.
+#[derive(Debug, Default)]
+struct FirstGrads(Vec<f64>);
+
+impl Callback for FirstGrads {
+    fn before_step(&mut self, t: &mut Training) -> Step {
+        if self.0.is_empty() {
+            self.0 = flat(t.model.params().iter().map(|p| p.tensor.grad()));
+        }
+        Ok(())
+    }
+}
+
+/// Does something before a batch of training.
+#[derive(derive_more::Debug)]
+struct AtBatch(usize, #[debug(skip)] Box<dyn FnMut(&mut Training) -> Step>);
+
+impl Callback for AtBatch {
+    fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
+        if t.at.is_training() && t.at.fit_batches == self.0 { (self.1)(t) } else { Ok(()) }
+    }
+}
+
+/// Makes the loss of a batch NaN.
+#[derive(Debug)]
+struct Spoil;
+
+impl Callback for Spoil {
+    fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
+        if t.at.is_training() && t.at.fit_batches == 1 {
+            *loss = &*loss * f64::NAN;
+        }
+        Ok(())
+    }
+}
+
+fn said(done: &Result<()>) -> String {
+    done.as_ref().map_or_else(ToString::to_string, |()| "ended well".to_owned())
+}
+
+/// Two epochs, and all that can be seen of them.
+fn train(mut learn: Learner) -> Value {
+    let mut grads = FirstGrads::default();
+    learn.fit_with(&OneCycle::new(2).lr(0.05), &mut [&mut grads]).unwrap();
+    let losses = learn.recorder().losses.clone();
+    let values: Vec<Vec<Option<f64>>> =
+        learn.recorder().rows.iter().map(|row| row.values.clone()).collect();
+    let preds = learn.get_preds().unwrap();
+    json!({
+        "grads": grads.0,
+        "losses": losses,
+        "rows": values,
+        "weights": weights(&learn),
+        "items": preds.items,
+        "preds": preds.preds.iter().copied().collect::<Vec<f32>>(),
+        "item_losses": preds.losses,
+        "rank": distributed::rank(),
+    })
+}
+
+fn run(case: &str, out: &Path) -> Result<Value> {
+    let rank = distributed::rank();
+    let exact = || DistributedOptions::new().deterministic_reduction();
+    Ok(match case {
+        "average" => train(learner(false).distributed()?),
+        "sync_bn" => {
+            let dls = learner(true).dls().clone();
+            let vs = nn::VarStore::new(Device::Cpu);
+            let root = vs.root();
+            let norm = norm(&root, 8);
+            let net = nn::seq_t().add(linear(&root, 0, 4, 8)).add(norm).add(linear(&root, 1, 8, 2));
+            let model = Model::from_module(vs, net).unwrap();
+            let learn = Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet();
+            train(learn.distributed_with(DistributedOptions::new().sync_bn(true))?)
+        }
+        "exact" => {
+            let learn = learner(true)
+                .callback(MixUp::new(0.4))
+                .callback(GradientAccumulation::new(32))
+                .callback(GradientClip::new(0.5));
+            train(learn.distributed_with(exact())?)
+        }
+        "interrupted" | "resumed" => {
+            let mut learn = learner(true).model_dir(out).distributed_with(exact())?;
+            let mut every = Checkpoint::new("last").every(1);
+            let mut stop = AtBatch(3, Box::new(|_| Scope::Fit.cancel()));
+            if case == "interrupted" {
+                learn.fit_with(&OneCycle::new(2).lr(0.05), &mut [&mut every, &mut stop])?;
+            } else {
+                learn.resume("last", &mut [&mut every])?;
+            }
+            json!({ "weights": weights(&learn) })
+        }
+        "alike" => {
+            // One rank asks for the stop; all stop.
+            let mut learn = learner(false).distributed()?;
+            let handle = learn.stop_handle();
+            let mut ask = AtBatch(
+                2,
+                Box::new(move |_| {
+                    if distributed::rank() == 1 {
+                        handle.stop();
+                    }
+                    Ok(())
+                }),
+            );
+            learn.fit_with(&Flat::new(2), &mut [&mut ask])?;
+            let stopped_after = learn.recorder().losses.len();
+            learn.stop_handle().reset();
+            // One rank has a NaN; all end with the same error, and can go on.
+            let before = weights(&learn);
+            let mut spoil = Spoil;
+            let mut lent: Vec<&mut dyn Callback> = vec![];
+            if rank == 1 {
+                lent.push(&mut spoil);
+            }
+            let nan = said(&learn.fit_with(&Flat::new(1), &mut lent));
+            assert_ne!(weights(&learn), before);
+            let mut learn = learner(false).distributed()?;
+            // Where nothing gets better, all stop in the same epoch.
+            let mut early = EarlyStopping::new(1);
+            learn.fit_with(&Flat::new(5).lr(0.0), &mut [&mut early])?;
+            let epochs = learn.recorder().rows.len();
+            let curve = learn.lr_find()?;
+            json!({ "stopped_after": stopped_after, "nan": nan, "epochs": epochs, "curve": curve.losses })
+        }
+        "killed" | "slow" | "failed" => {
+            let mut learn = learner(false).distributed()?;
+            let case = case.to_owned();
+            let mut at = AtBatch(
+                2,
+                Box::new(move |_| {
+                    match (distributed::rank(), &*case) {
+                        (1, "killed") => std::process::abort(),
+                        (1, "failed") => return Err(Error::other("no more paper").into()),
+                        (1, "slow") => thread::sleep(Duration::from_secs(1)),
+                        _ => {}
+                    }
+                    Ok(())
+                }),
+            );
+            let began = Instant::now();
+            let done = said(&learn.fit_with(&Flat::new(1), &mut [&mut at]));
+            json!({ "said": done, "seconds": began.elapsed().as_secs_f64() })
+        }
+        "other model" => {
+            let dls = learner(false).dls().clone();
+            let model = model(false, 8 + rank as i64);
+            let learn = Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet();
+            json!({ "said": said(&learn.distributed().map(|_| ())) })
+        }
+        "other data" => {
+            let options = LoaderOptions::new().bs(16).device(Device::Cpu);
+            let train = rows(70 + rank as i64, 1.0);
+            let dls = DataLoaders::from_arrays(train, rows(37, 2.0), options).unwrap();
+            let learn = Learner::new(dls, model(false, 8), CrossEntropy::new()).unwrap().quiet();
+            json!({ "said": said(&learn.distributed().map(|_| ())) })
+        }
+        "join" => {
+            let listening = listening_addresses();
+            let done = distributed::barrier();
+            json!({
+                "said": said(&done),
+                "listening": listening_addresses().into_iter().filter(|a| !listening.contains(a)).collect::<Vec<_>>(),
+                "first": distributed::only_on_rank_0(|| rank),
+            })
+        }
+        "three" => json!({
+            "said": said(&learner(false).distributed_with(exact()).map(|_| ())),
+        }),
+        "launch" => match launch(2)? {
+            Launched::Done => json!({ "parent": true }),
+            Launched::Worker => train(learner(false).distributed()?),
+        },
+        "launch failing" => match launch(2) {
+            Ok(Launched::Worker) if rank == 1 => std::process::exit(7),
+            done => json!({ "said": said(&done.map(|_| ())), "rank": rank }),
+        },
+        other => panic!("no case `{other}`"),
+    })
+}
+
+/// The addresses on which this machine listens at the job's port, as Linux writes them.
+fn listening_addresses() -> Vec<String> {
+    let port: u16 = env::var("MASTER_PORT").unwrap().parse().unwrap();
+    let files = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let all = files.iter().filter_map(|f| fs::read_to_string(f).ok()).collect::<String>();
+    let listens = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (address, at) = fields.get(1)?.rsplit_once(':')?;
+        let here = fields.get(3) == Some(&"0A") && u16::from_str_radix(at, 16) == Ok(port);
+        here.then(|| address.to_owned())
+    };
+    all.lines().filter_map(listens).collect()
+}
+
+/// Not a test of its own: what the processes of the tests below run.
+#[test]
+fn worker() {
+    let (Ok(case), Ok(out)) = (env::var(CASE), env::var(OUT)) else { return };
+    let value = match run(&case, Path::new(&out)) {
+        Ok(value) => value,
+        Err(e) => json!({ "said": e.to_string() }),
+    };
+    let name = match (case.starts_with("launch"), env::var("RANK")) {
+        (true, Err(_)) => "parent.json".to_owned(),
+        (_, rank) => format!("{}.json", rank.unwrap()),
+    };
+    fs::write(Path::new(&out).join(name), value.to_string()).unwrap();
+}
+
+// ---- What starts them -----------------------------------------------------------------------------------------------
+
+struct Job {
+    out: tempfile::TempDir,
+    children: Vec<Child>,
+}
+
+fn command(case: &str, out: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "distributed::worker", "--nocapture", "--test-threads=1"]);
+    command.env(CASE, case).env(OUT, out).env("OMP_NUM_THREADS", "1");
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    for name in ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Job {
+    fn start(case: &str, ranks: impl IntoIterator<Item = usize>, n: usize) -> Self {
+        Self::start_at(case, ranks, n, free_port(), tempfile::tempdir().unwrap())
+    }
+
+    fn start_at(
+        case: &str,
+        ranks: impl IntoIterator<Item = usize>,
+        n: usize,
+        port: u16,
+        out: tempfile::TempDir,
+    ) -> Self {
+        let start = |rank: usize| {
+            let mut command = command(case, out.path());
+            for (name, value) in [
+                ("RANK", rank.to_string()),
+                ("LOCAL_RANK", rank.to_string()),
+                ("WORLD_SIZE", n.to_string()),
+                ("MASTER_ADDR", "127.0.0.1".into()),
+                ("MASTER_PORT", port.to_string()),
+            ] {
+                command.env(name, value);
+            }
+            if ["join", "three"].contains(&case) {
+                command.env("FINETUNE_DISTRIBUTED_TIMEOUT", "4");
+            }
+            command.spawn().unwrap()
+        };
+        let children = ranks.into_iter().map(start).collect();
+        Self { out, children }
+    }
+
+    /// What each rank wrote; null for one that wrote nothing.
+    fn results(&mut self, n: usize) -> Vec<Value> {
+        for child in &mut self.children {
+            let began = Instant::now();
+            while child.try_wait().unwrap().is_none() {
+                assert!(began.elapsed() < Duration::from_secs(300), "a process hangs");
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        (0..n).map(|rank| self.read(&format!("{rank}.json"))).collect()
+    }
+
+    fn read(&self, name: &str) -> Value {
+        let text = fs::read_to_string(self.out.path().join(name)).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn results(case: &str, n: usize) -> Vec<Value> {
+    Job::start(case, 0..n, n).results(n)
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(all) => all.iter().flat_map(numbers).collect(),
+        Value::Number(n) => vec![n.as_f64().unwrap()],
+        _ => vec![],
+    }
+}
+
+fn close(a: &Value, b: &Value, tolerance: f64) {
+    let (a, b) = (numbers(a), numbers(b));
+    assert!(!a.is_empty());
+    assert_eq!(a.len(), b.len());
+    let scale = a.iter().fold(1e-9_f64, |m, v| m.max(v.abs()));
+    let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f64::max);
+    assert!(worst <= tolerance, "{worst:e}");
+}
+
+fn said_by(result: &Value) -> &str {
+    result["said"].as_str().unwrap_or_else(|| panic!("{result}"))
+}
+
+fn all_but_rank(result: &Value) -> Value {
+    let mut result = result.clone();
+    result["rank"] = Value::Null;
+    result
+}
+
+#[test]
+fn several_processes_train_as_one_does() {
+    let one = results("average", 1).remove(0);
+    for n in [2, 3] {
+        let all = results("average", n);
+        for result in &all {
+            assert_eq!(all_but_rank(result), all_but_rank(&all[0]), "every rank sees the same");
+        }
+        close(&one["grads"], &all[0]["grads"], 1e-6);
+        for what in ["losses", "rows", "weights", "preds", "item_losses"] {
+            close(&one[what], &all[0][what], 1e-4);
+        }
+        // Complete, in order, nothing twice.
+        assert_eq!(all[0]["items"], one["items"]);
+        assert_eq!(numbers(&all[0]["items"]).len(), 37);
+    }
+}
+
+#[test]
+fn fixed_shards_are_equal_bit_for_bit_for_any_number_of_processes() {
+    let one = all_but_rank(&results("exact", 1)[0]);
+    assert!(!numbers(&one["weights"]).is_empty(), "{one}");
+    for n in [2, 4] {
+        for result in results("exact", n) {
+            assert_eq!(all_but_rank(&result), one, "{n} processes");
+        }
+    }
+    let three = results("three", 3);
+    assert!(said_by(&three[1]).contains("1, 2, 4 or 8"), "{three:?}");
+}
+
+#[test]
+fn a_resume_with_another_number_of_processes_ends_in_the_same_weights() {
+    let begin = |n: usize, then: usize| {
+        let mut job = Job::start("interrupted", 0..n, n);
+        let stopped = job.results(n).remove(0);
+        let out = tempfile::tempdir().unwrap();
+        let file = "last.resume.safetensors";
+        fs::copy(job.out.path().join(file), out.path().join(file)).unwrap();
+        let resumed = Job::start_at("resumed", 0..then, then, free_port(), out).results(then);
+        assert_ne!(stopped["weights"], resumed[0]["weights"]);
+        assert!(!numbers(&resumed[0]["weights"]).is_empty(), "{resumed:?}");
+        resumed[0]["weights"].clone()
+    };
+    assert_eq!(begin(2, 1), begin(1, 2));
+}
+
+#[test]
+fn synchronized_batch_norm_is_that_of_the_whole_batch() {
+    let (one, two) = (results("sync_bn", 1), results("sync_bn", 2));
+    close(&one[0]["grads"], &two[0]["grads"], 1e-5);
+    close(&one[0]["weights"], &two[1]["weights"], 1e-3);
+}
+
+#[test]
+fn what_one_rank_decides_all_do() {
+    let all = results("alike", 2);
+    assert_eq!(all[0], all[1]);
+    assert_eq!(all[0]["stopped_after"], 3);
+    assert!(all[0]["nan"].as_str().unwrap().contains("the loss is NaN"), "{}", all[0]);
+    assert_eq!(all[0]["epochs"], 2);
+}
+
+#[test]
+fn a_rank_that_dies_is_named_by_all_others() {
+    let all = results("killed", 3);
+    assert_eq!(all[1], Value::Null);
+    for rank in [0, 2] {
+        assert!(said_by(&all[rank]).starts_with("rank 1 (process "), "{}", all[rank]);
+    }
+}
+
+#[test]
+fn a_rank_that_fails_ends_all_and_a_slow_one_does_not() {
+    let failed = results("failed", 2);
+    let (first, second) = (said_by(&failed[0]), said_by(&failed[1]));
+    assert!(first.starts_with("rank 1 (process ") && first.contains("no more paper"), "{first}");
+    assert!(second.contains("no more paper"), "{second}");
+    for result in results("slow", 2) {
+        assert_eq!(said_by(&result), "ended well");
+    }
+}
+
+#[test]
+fn ranks_that_differ_are_found_at_the_start() {
+    for (case, what) in
+        [("other model", "the model"), ("other data", "the number of training items")]
+    {
+        for result in results(case, 2) {
+            let said = said_by(&result);
+            assert!(said.contains(what) && said.contains("rank 1 has"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_keeps_ranks_from_meeting_is_said() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let taken =
+        Job::start_at("join", [0], 2, port, tempfile::tempdir().unwrap()).results(1).remove(0);
+    assert!(said_by(&taken).starts_with("`MASTER_PORT`"), "{taken}");
+    drop(held);
+    let missing = Job::start("join", [1], 2).results(2).remove(1);
+    assert!(said_by(&missing).contains("MASTER_ADDR"), "{missing}");
+    let alone = Job::start("join", [0], 2).results(1).remove(0);
+    assert!(said_by(&alone).contains("[1] did not join"), "{alone}");
+}
+
+#[test]
+fn the_store_listens_on_the_loopback_address_alone() {
+    let all = results("join", 2);
+    assert_eq!(said_by(&all[0]), "ended well");
+    assert_eq!((&all[0]["first"], &all[1]["first"]), (&json!(0), &Value::Null));
+    if cfg!(target_os = "linux") {
+        assert_eq!(all[0]["listening"], json!(["0100007F"]));
+    }
+}
+
+#[test]
+fn the_launcher_starts_a_job_and_tells_who_failed() {
+    let run = |case: &str| {
+        let out = tempfile::tempdir().unwrap();
+        let mut children = vec![command(case, out.path()).spawn().unwrap()];
+        children[0].wait().unwrap();
+        Job { out, children: vec![] }
+    };
+    let job = run("launch");
+    assert_eq!(job.read("parent.json"), json!({ "parent": true }));
+    let (first, second) = (job.read("0.json"), job.read("1.json"));
+    assert_eq!(all_but_rank(&first), all_but_rank(&second));
+    let job = run("launch failing");
+    let parent = job.read("parent.json");
+    assert!(said_by(&parent).starts_with("rank 1 ended with exit status: 7"), "{parent}");
+}
