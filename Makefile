@@ -15,11 +15,15 @@ OPTIONAL := dashboard,terminal
 # How often `make kill-ranks` kills a process.
 TRIALS := 100
 
-.PHONY: kill-ranks pets test golden lint doc notebook versus label accuracy interop fuzz libtorch
+.PHONY: kill-ranks pets folder test golden lint doc notebook versus label accuracy interop fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
 	$(WITH) cargo run --release --example pets -- $(ARGS)
+
+## A folder of photos, one sub-folder per class, to a model: make folder ARGS="PHOTOS"; ARGS="--help" lists the options.
+folder:
+	$(WITH) cargo run --release --example folder -- $(ARGS)
 
 ## Every test; the comparison with fastai's values with libtorch's kernels for older processors too.
 test:
@@ -66,9 +70,9 @@ kill-ranks:
 label:
 	$(WITH) python3 scripts/label "$(IMAGES)"
 
-## Accuracy beside fastai's from the same weights; IMAGES holds train/CLASS and test/CLASS.
+## Error rates beside fastai's from the same weights. ARGS="--help" lists the data sets, weights, sizes and seeds.
 accuracy:
-	$(WITH) python3 scripts/accuracy "$(IMAGES)"
+	$(WITH) python3 scripts/accuracy $(ARGS)
 
 ## Finds libtorch, or installs it into .libtorch/.
 libtorch:

@@ -1,11 +1,13 @@
-//! This crate's side of the comparison of accuracies that `scripts/accuracy` makes: trains a ResNet-18
-//! from the weights of a fastai checkpoint, and prints one JSON object.
+//! This crate's side of the comparison of error rates that `scripts/accuracy` makes: trains one network from given
+//! weights, and prints one JSON object.
 //!
 //! ```text
-//! cargo bench --bench accuracy -- --images DIR --weights FOLDER --name NAME --seed N [--precision bf16]
+//! cargo bench --bench accuracy -- --images DIR --labels name --arch efficientnet_lite0 --weights FILE --size 224 --seed 0
+//! cargo bench --bench accuracy -- --images DIR --labels folder --arch resnet18 --scratch seed0.pth --size 32 --seed 0
 //! ```
 //!
-//! `DIR` holds `train/CLASS/…` and `test/CLASS/…`, `FOLDER` a `NAME.pth` that fastai's `learn.save` wrote.
+//! With `--weights`, `fine_tune(4)` of photos that are split at random. With `--scratch`, `fit_one_cycle(5, 3e-3)` from a
+//! checkpoint that fastai's `learn.save` wrote, of photos in `train/CLASS/` and `test/CLASS/`.
 #![allow(clippy::print_stdout, reason = "a program whose answer is a line of JSON")]
 
 use clap::{Parser, ValueEnum};
@@ -15,32 +17,47 @@ use finetune::{
     prelude::*,
 };
 use serde_json::json;
-use std::{path::PathBuf, time::Instant};
+use sha2::{Digest as _, Sha256};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 #[derive(Parser, Debug)]
 struct Args {
-    /// The folder with `train` and `test`
+    /// The folder of photos
     #[arg(long)]
     images: PathBuf,
-    /// The folder of the checkpoint
+    /// Where the label of a photo is
+    #[arg(long, value_enum)]
+    labels: Labels,
+    /// The architecture
     #[arg(long)]
-    weights: PathBuf,
-    /// The name of the checkpoint, without `.pth`
+    arch: String,
+    /// The file of pretrained weights
+    #[arg(long, required_unless_present = "scratch")]
+    weights: Option<PathBuf>,
+    /// The checkpoint of fastai with the initial weights
+    #[arg(long, conflicts_with = "weights")]
+    scratch: Option<PathBuf>,
+    /// Side of the pictures that the network sees
     #[arg(long)]
-    name: String,
+    size: u32,
     #[arg(long)]
     seed: u64,
-    #[arg(long, default_value_t = 5)]
-    epochs: usize,
-    #[arg(long, default_value_t = 64)]
-    bs: usize,
-    #[arg(long, default_value_t = 3e-3)]
-    lr: f64,
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Labels {
+    /// In the file's name: `Breed_name_12.jpg`
+    Name,
+    /// The folder of the file
+    Folder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -51,29 +68,66 @@ enum Precision {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let dls = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+    let pattern = using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?);
+    let block = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
         .get_items(get_image_files)
-        .splitter(GrandparentSplitter::new().valid_name(["test"]))
-        .get_y(parent_label)
-        .batch_tfms(aug_transforms())
-        .bs(args.bs)
-        .seed(args.seed)
-        .dataloaders(&args.images)?;
-    let learn = vision_learner(dls, resnet18()).pretrained(false).metric(accuracy()).build()?;
-    let mut learn = learn.quiet().model_dir(&args.weights);
+        .bs(64)
+        .seed(args.seed);
+    let block = match args.labels {
+        Labels::Name => block.get_y(pattern),
+        Labels::Folder => block.get_y(parent_label),
+    };
+    let block = match &args.scratch {
+        Some(_) => block
+            .splitter(GrandparentSplitter::new().valid_name(["test"]))
+            .batch_tfms(aug_transforms()),
+        None => block
+            .splitter(RandomSplitter::new(0.2).seed(args.seed))
+            .item_tfms(Resize::new(256))
+            .batch_tfms(aug_transforms().size(args.size).min_scale(0.75)),
+    };
+    let dls = block.dataloaders(&args.images)?;
+    let arch = finetune::model::by_name(&args.arch)?;
+    let learner = vision_learner(dls, arch).metric(accuracy()).metric(error_rate());
+    let mut learn = match &args.weights {
+        Some(file) => learner.weights(file.as_path()).build()?,
+        None => learner.pretrained(false).build()?,
+    };
+    learn = learn.quiet();
     if args.precision == Precision::Bf16 {
         learn = learn.to_bf16();
     }
-    learn.load(&format!("{}.pth", args.name))?;
     let start = Instant::now();
-    learn.fit_one_cycle(args.epochs, args.lr)?;
+    match &args.scratch {
+        None => learn.fine_tune(4)?,
+        Some(file) => {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            learn = learn.model_dir(file.parent().unwrap_or(Path::new("")));
+            learn.load(&name)?;
+            learn.fit_one_cycle(5, 3e-3)?;
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
     println!(
         "{}",
         json!({
-            "seed": args.seed, "accuracy": learn.recorder().last("accuracy"),
+            "error": learn.recorder().last("error_rate"),
             "valid_loss": learn.recorder().last("valid_loss"),
-            "seconds": start.elapsed().as_secs_f64(),
+            "seconds": seconds,
+            "split": split(&learn, &args.images),
         })
     );
     Ok(())
+}
+
+/// The beginning of the SHA-256 of the names of the validation photos, which tells that both sides split alike.
+fn split(learn: &Learner, images: &Path) -> String {
+    let names = learn.dls().valid().items().iter().map(|&item| {
+        let name = learn.dls().name(item);
+        let name = Path::new(&name);
+        name.strip_prefix(images).unwrap_or(name).display().to_string()
+    });
+    let names: Vec<String> = names.collect();
+    let digest = Sha256::digest(names.join("\n").as_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,6 +5,8 @@
 //! cargo bench --bench peer -- loader --images DIR [--workers N]   items, then aug_transforms(224, min_scale=0.75)
 //! cargo bench --bench peer -- train  --images DIR --phase frozen|unfrozen --arch resnet34 [--precision bf16]
 //! cargo bench --bench peer -- infer  --images DIR --arch resnet34
+//! cargo bench --bench peer -- predict --images DIR --arch resnet34        Predictor::predict, a photo per call
+//! cargo bench --bench peer -- predict-batch --images DIR --arch resnet34  Predictor::predict_batch of the same photos
 //! cargo bench --bench peer -- startup --images DIR                process start to first training batch
 //! cargo bench --bench peer -- cache --images DIR                  items with the presize cache: the epochs after the first
 //! ```
@@ -75,6 +77,8 @@ enum Task {
     Loader,
     Train,
     Infer,
+    Predict,
+    PredictBatch,
     Startup,
     Cache,
 }
@@ -149,6 +153,24 @@ fn main() -> Result<()> {
             let start = Instant::now();
             let n = learn.get_preds_on(&all)?.len();
             report(&args, Some(n), start.elapsed().as_secs_f64(), work(&learn, &args));
+        }
+        Task::Predict | Task::PredictBatch => {
+            let folder = tempfile::tempdir().map_err(Error::io("the temporary folder"))?;
+            let file = folder.path().join("model.safetensors");
+            learner(&args)?.export(&file)?;
+            let predictor = Predictor::load(&file, finetune::default_device())?;
+            let mut files = get_image_files(&args.images)?;
+            files.truncate(if args.batches > 0 { args.batches * args.bs } else { 128 });
+            predictor.predict(&files[0])?;
+            let start = Instant::now();
+            if args.task == Task::Predict {
+                for file in &files {
+                    predictor.predict(file)?;
+                }
+            } else {
+                predictor.predict_batch(&files)?;
+            }
+            report(&args, Some(files.len()), start.elapsed().as_secs_f64(), json!({}));
         }
     }
     Ok(())

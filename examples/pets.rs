@@ -4,12 +4,15 @@
 
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
+mod start;
+
 use clap::{Parser, ValueEnum};
 use finetune::{
     download::{URLs, untar_data},
+    model::WeightsFrom,
     prelude::*,
 };
-use std::{error::Error as _, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 /// Trains a classifier of cat and dog breeds, looks at what it gets wrong, and exports it.
 #[derive(Parser, Debug)]
@@ -20,20 +23,24 @@ struct Args {
     /// Download the complete Oxford-IIIT Pet photos, 7,390 of 37 breeds, and train on them
     #[arg(long, conflicts_with = "images")]
     full: bool,
-    /// The architecture, by its name in torchvision: resnet18, resnet50, mobilenet_v3_large and so on
-    #[arg(long, default_value = "resnet18")]
+    /// The architecture: efficientnet_lite0, resnet18, resnet50, mobilenet_v3_large and so on
+    // The best of those that train in a minute without a GPU; its weights can be had wherever libtorch can.
+    #[arg(long, default_value = "efficientnet_lite0")]
     arch: String,
+    /// A file of weights to begin with: torchvision's, timm's, or a model that was exported before
+    #[arg(long)]
+    weights: Option<PathBuf>,
     /// The epochs after the one that trains only the new head
     #[arg(long, default_value_t = 3)]
     epochs: usize,
     /// The side of the pictures that the network sees, in pixels
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 160)]
     size: u32,
     /// The items of a batch
     #[arg(long, default_value_t = 16)]
     bs: usize,
-    /// Whether to begin with weights trained on ImageNet
-    #[arg(long, value_enum, default_value_t = Pretrained::IfPossible)]
+    /// Whether to begin with weights that were trained before, ImageNet's unless `--weights` names others
+    #[arg(long, value_enum, default_value_t = Pretrained::Yes)]
     pretrained: Pretrained,
     /// Where every random number comes from
     #[arg(long, default_value_t = 42)]
@@ -48,12 +55,10 @@ struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Pretrained {
-    /// Yes, or the example ends
+    /// The published weights, or those of EfficientNet-Lite0 where they cannot be had
     Yes,
-    /// No: train from scratch
+    /// Train from scratch
     No,
-    /// Yes if they can be had, else train from scratch
-    IfPossible,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -105,23 +110,17 @@ fn main() -> Result<()> {
     dls.show_batch(9)?.save(out.join("batch.png"))?;
 
     // A network with a new head. Without pretrained weights, everything learns from the beginning.
-    let arch = finetune::model::by_name(&args.arch)?;
-    let learner = |pretrained: bool| {
-        let learner = vision_learner(dls.clone(), arch.clone()).pretrained(pretrained);
-        learner.metric(accuracy()).metric(error_rate()).build()
+    let pretrained = args.pretrained == Pretrained::Yes;
+    let (arch, weights) = match args.pretrained {
+        Pretrained::Yes => start::start(&args.arch, args.weights)?,
+        Pretrained::No if args.weights.is_some() => {
+            let why = "`--pretrained no` trains from scratch: leave out one of the two";
+            return Err(finetune::Error::config("--weights", why));
+        }
+        Pretrained::No => (finetune::model::by_name(&args.arch)?, WeightsFrom::published()),
     };
-    let (mut learn, pretrained) = match args.pretrained {
-        Pretrained::Yes => (learner(true)?, true),
-        Pretrained::No => (learner(false)?, false),
-        Pretrained::IfPossible => match learner(true) {
-            Ok(learn) => (learn, true),
-            Err(e) => {
-                let why = e.source().map_or_else(|| e.to_string(), |s| format!("{e}: {s}"));
-                println!("training from scratch, no pretrained weights: {}", first_line(&why));
-                (learner(false)?, false)
-            }
-        },
-    };
+    let learner = vision_learner(dls, arch).pretrained(pretrained).weights(weights);
+    let mut learn = learner.metric(accuracy()).metric(error_rate()).build()?;
 
     learn = match args.precision {
         Format::Fp32 => learn,
@@ -171,8 +170,4 @@ fn main() -> Result<()> {
     );
     println!("pictures, the report and the exported model are in {}", out.display());
     Ok(())
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

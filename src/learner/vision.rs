@@ -8,7 +8,6 @@ use crate::{
     metric::Metric,
     model::{Arch, ArchSpec, HeadOptions, Param, WeightsFrom},
     optim::{Adam, Lr, Optimizer},
-    transform::Normalize,
 };
 use std::panic::{self, AssertUnwindSafe};
 use tch::{
@@ -41,7 +40,7 @@ pub struct VisionLearner {
 /// parameter groups: fastai's
 /// [`vision_learner`](https://docs.fast.ai/vision.learner.html#vision_learner).
 ///
-/// Pretrained weights come with the ImageNet normalization, and the body begins frozen.
+/// Pretrained weights come with the normalization that they were trained with, and the body begins frozen.
 #[must_use]
 pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
     VisionLearner {
@@ -78,8 +77,11 @@ impl VisionLearner {
         self.pretrained = yes;
         self
     }
-    /// Where pretrained weights come from: a path, an address, a model hub. Default: torchvision's, from
+    /// Where pretrained weights come from: a path, an address, a model hub. Default: the published ones, from
     /// where PyTorch keeps them, fetched if they are not there.
+    ///
+    /// A model that this crate exported or saved is such a path, too: its body is the start of another
+    /// training, with other classes, another number of channels or another image size.
     #[must_use]
     pub fn weights(mut self, from: impl Into<WeightsFrom>) -> Self {
         self.weights = from.into();
@@ -144,9 +146,9 @@ impl VisionLearner {
             Some(make) => spec.build_with_head(self.dls.device(), seed, make)?,
         };
         if self.pretrained {
-            model.load_pretrained_from(&self.weights)?;
-            if self.normalize {
-                self.dls.add_batch_tfm(Normalize::imagenet())?;
+            let normalize = model.load_pretrained_from(&self.weights)?;
+            if let Some(normalize) = normalize.filter(|_| self.normalize) {
+                self.dls.add_batch_tfm(normalize.for_channels(n_in as usize))?;
             }
         }
         let x = batch.x.narrow(0, 0, 1).to_kind(Kind::Float);

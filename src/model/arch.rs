@@ -6,7 +6,10 @@ use super::{
     weights,
     zoo::Entry,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    transform::Normalize,
+};
 use std::{borrow::Cow, fmt, panic, sync::Arc};
 use tch::{
     Tensor,
@@ -244,20 +247,22 @@ impl PartialEq for Arch {
 impl Eq for Arch {}
 
 impl Model {
-    /// Loads torchvision's ImageNet weights into the body; the head stays as it is.
+    /// Loads the published ImageNet weights into the body; the head stays as it is. Returns the
+    /// normalization that they were trained with.
     ///
     /// # Errors
     /// [`Error::Download`] if the weights cannot be had, naming where to place them;
     /// [`Error::Checkpoint`] if they do not fit.
-    pub fn load_pretrained(&mut self) -> Result<()> {
+    pub fn load_pretrained(&mut self) -> Result<Option<Normalize>> {
         self.load_pretrained_from(&WeightsFrom::published())
     }
 
-    /// Loads weights of torchvision's names and shapes into the body; the head stays as it is.
+    /// Loads weights into the body; the head stays as it is. Returns the normalization that they were trained
+    /// with; none for a model of this crate that was trained without.
     ///
     /// # Errors
     /// As [`load_pretrained`](Self::load_pretrained).
-    pub fn load_pretrained_from(&mut self, from: &WeightsFrom) -> Result<()> {
+    pub fn load_pretrained_from(&mut self, from: &WeightsFrom) -> Result<Option<Normalize>> {
         let Some((arch, n_in)) = self.arch.clone() else {
             return Err(Error::unsupported(
                 "pretrained",
@@ -272,33 +277,4 @@ impl Model {
     pub fn arch(&self) -> Option<&Arch> {
         self.arch.as_ref().map(|(arch, _)| arch)
     }
-}
-
-/// fastai's name for a variable of a model of this crate: `layer1.0.bn1.weight` is
-/// `0.4.0.bn1.weight` there, `features.3.weight` is `0.0.3.weight`, and `head.8.weight` is
-/// `1.8.weight`. xresnet's children have numbers already, which get a `0.` in front.
-///
-/// ```
-/// use finetune::model::fastai_name;
-///
-/// assert_eq!(fastai_name("layer1.0.bn1.weight"), "0.4.0.bn1.weight");
-/// assert_eq!(fastai_name("features.3.weight"), "0.0.3.weight");
-/// assert_eq!(fastai_name("4.0.convpath.0.0.weight"), "0.4.0.convpath.0.0.weight");
-/// assert_eq!(fastai_name("head.8.weight"), "1.8.weight");
-/// ```
-#[must_use]
-pub fn fastai_name(name: &str) -> String {
-    let (first, rest) = name.split_once('.').unwrap_or((name, ""));
-    let place = match first {
-        "conv1" | "features" => "0.0",
-        "bn1" => "0.1",
-        "layer1" => "0.4",
-        "layer2" => "0.5",
-        "layer3" => "0.6",
-        "layer4" => "0.7",
-        "head" => "1",
-        number if number.parse::<u32>().is_ok() => return format!("0.{name}"),
-        other => other,
-    };
-    format!("{place}.{rest}")
 }

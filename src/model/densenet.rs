@@ -114,27 +114,3 @@ pub(super) fn children(net: &mut Children<'_>, n_in: i64, shape: Shape, n_out: i
         ))
     });
 }
-
-/// The present name of a variable that older versions of torchvision, and the published files, call
-/// `norm.1` instead of `norm1` and so on.
-pub(super) fn current_name(name: &str) -> String {
-    let Some((block, rest)) = name.split_once(".denselayer") else { return name.to_owned() };
-    let rest = ["norm", "relu", "conv"].into_iter().fold(rest.to_owned(), |rest, kind| {
-        rest.replace(&format!(".{kind}.1."), &format!(".{kind}1."))
-            .replace(&format!(".{kind}.2."), &format!(".{kind}2."))
-    });
-    format!("{block}.denselayer{rest}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::current_name;
-
-    #[test]
-    fn old_names_become_current() {
-        let old = "features.denseblock1.denselayer2.norm.1.weight";
-        assert_eq!(current_name(old), "features.denseblock1.denselayer2.norm1.weight");
-        let current = "features.transition1.norm.weight";
-        assert_eq!(current_name(current), current);
-    }
-}

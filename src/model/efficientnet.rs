@@ -1,6 +1,8 @@
-//! EfficientNet b0, in torchvision's names and shapes.
+//! EfficientNet b0 and Lite0, in torchvision's names and shapes.
 //!
-//! Tan and Le, [EfficientNet](https://arxiv.org/abs/1905.11946).
+//! Tan and Le, [EfficientNet](https://arxiv.org/abs/1905.11946). The lite networks are Google's variants for
+//! small devices, [without squeeze-and-excitation and with
+//! ReLU6](https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite).
 
 use super::{
     body::{Chain, Children},
@@ -27,10 +29,29 @@ const STAGES: [(i64, i64, i64, i64, usize); 7] = [
 /// Huang et al., [Stochastic Depth](https://arxiv.org/abs/1603.09382).
 const STOCHASTIC_DEPTH: f64 = 0.2;
 
-const SILU: Option<Activation> = Some(Activation::Silu);
+/// The two kinds of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// torchvision's: squeeze-and-excitation, SiLU, stochastic depth.
+    Full,
+    /// timm's `tf_efficientnet_lite`: ReLU6, and the constants and the padding of TensorFlow.
+    Lite,
+}
 
-fn conv_norm(path: &Path<'_>, conv: Conv, act: Option<Activation>) -> ConvNorm {
-    ConvNorm::new(path, conv, BatchNormConfig::default(), act)
+impl Kind {
+    fn act(self) -> Option<Activation> {
+        Some(if self == Self::Full { Activation::Silu } else { Activation::Relu6 })
+    }
+
+    fn conv_norm(self, path: &Path<'_>, conv: Conv, act: Option<Activation>) -> ConvNorm {
+        let norm = BatchNormConfig::default();
+        match self {
+            Self::Full => ConvNorm::new(path, conv, norm, act),
+            Self::Lite => {
+                ConvNorm::new(path, conv.same(), BatchNormConfig { eps: 1e-3, ..norm }, act)
+            }
+        }
+    }
 }
 
 /// Widens, filters each channel by itself, scales the channels, and narrows again.
@@ -38,7 +59,7 @@ fn conv_norm(path: &Path<'_>, conv: Conv, act: Option<Activation>) -> ConvNorm {
 struct MbConv {
     widen: Option<ConvNorm>,
     depthwise: ConvNorm,
-    scale: SqueezeExcitation,
+    scale: Option<SqueezeExcitation>,
     narrow: ConvNorm,
     residual: bool,
     skipped: f64,
@@ -53,23 +74,25 @@ struct Channels {
 }
 
 impl MbConv {
-    fn new(path: &Path<'_>, c: Channels, size: i64, stride: i64, skipped: f64) -> Self {
+    fn new(path: &Path<'_>, kind: Kind, c: Channels, size: i64, stride: i64, skipped: f64) -> Self {
         let path = path / "block";
         let Channels { c_in, wide, c_out } = c;
-        let widen = (wide != c_in).then(|| conv_norm(&(&path / 0), Conv::new(c_in, wide, 1), SILU));
+        let conv = |i: usize, conv: Conv, act| kind.conv_norm(&(&path / i), conv, act);
+        let widen = (wide != c_in).then(|| conv(0, Conv::new(c_in, wide, 1), kind.act()));
         let first = usize::from(widen.is_some());
         let depthwise = Conv::new(wide, wide, size).stride(stride).groups(wide);
+        let depthwise = conv(first, depthwise, kind.act());
+        let scale = (kind == Kind::Full).then(|| {
+            let squeezed = (c_in / 4).max(1);
+            let path = &path / (first + 1);
+            SqueezeExcitation::new(&path, wide, squeezed, Activation::Silu, false)
+        });
+        let last = first + 1 + usize::from(scale.is_some());
         Self {
             widen,
-            depthwise: conv_norm(&(&path / first), depthwise, SILU),
-            scale: SqueezeExcitation::new(
-                &(&path / (first + 1)),
-                wide,
-                (c_in / 4).max(1),
-                Activation::Silu,
-                false,
-            ),
-            narrow: conv_norm(&(&path / (first + 2)), Conv::new(wide, c_out, 1), None),
+            depthwise,
+            scale,
+            narrow: conv(last, Conv::new(wide, c_out, 1), None),
             residual: stride == 1 && c_in == c_out,
             skipped,
         }
@@ -80,7 +103,11 @@ impl ModuleT for MbConv {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
         let wide = self.widen.as_ref().map(|layer| layer.forward_t(x, train));
         let y = self.depthwise.forward_t(wide.as_ref().unwrap_or(x), train);
-        let mut y = self.narrow.forward_t(&self.scale.forward_t(&y, train), train);
+        let y = match &self.scale {
+            Some(scale) => scale.forward_t(&y, train),
+            None => y,
+        };
+        let mut y = self.narrow.forward_t(&y, train);
         if !self.residual {
             return y;
         }
@@ -93,9 +120,13 @@ impl ModuleT for MbConv {
     }
 }
 
-/// The children of EfficientNet b0.
-pub(super) fn children(net: &mut Children<'_>, n_in: i64, n_out: i64) {
-    net.add("features.0", move |p| conv_norm(p, Conv::new(n_in, 32, 3).stride(2).first(), SILU));
+/// The children of EfficientNet b0 or Lite0.
+pub(super) fn children(net: &mut Children<'_>, n_in: i64, kind: Kind, n_out: i64) {
+    // timm's networks have no stochastic depth unless it is asked for.
+    let depth = if kind == Kind::Full { STOCHASTIC_DEPTH } else { 0.0 };
+    net.add("features.0", move |p| {
+        kind.conv_norm(p, Conv::new(n_in, 32, 3).stride(2).first(), kind.act())
+    });
     let blocks: usize = STAGES.iter().map(|stage| stage.4).sum();
     let (mut before, mut done) = (32, 0);
     for (i, (expansion, size, stride, c_out, n)) in (1..).zip(STAGES) {
@@ -103,17 +134,17 @@ pub(super) fn children(net: &mut Children<'_>, n_in: i64, n_out: i64) {
         net.add(format!("features.{i}"), move |p| {
             let block = |j: usize| {
                 let c_in = if j == 0 { c_first } else { c_out };
-                let skipped = STOCHASTIC_DEPTH * (first + j) as f64 / blocks as f64;
+                let skipped = depth * (first + j) as f64 / blocks as f64;
                 let stride = if j == 0 { stride } else { 1 };
                 let channels = Channels { c_in, wide: c_in * expansion, c_out };
-                MbConv::new(&(p / j), channels, size, stride, skipped)
+                MbConv::new(&(p / j), kind, channels, size, stride, skipped)
             };
             Chain((0..n).map(block).collect())
         });
         (before, done) = (c_out, done + n);
     }
     let features = 4 * before;
-    net.add("features.8", move |p| conv_norm(p, Conv::new(before, features, 1), SILU))
+    net.add("features.8", move |p| kind.conv_norm(p, Conv::new(before, features, 1), kind.act()))
         .add("avgpool", |_| avg_pool_flat(1))
         .add("classifier", move |p| {
             let bound = (n_out as f64).sqrt().recip();

@@ -54,12 +54,15 @@ pub(super) struct Conv {
     groups: i64,
     bias: bool,
     init: ConvInit,
+    /// Whether padding follows TensorFlow's `SAME`, which depends on the size of the image.
+    same: bool,
 }
 
 impl Conv {
     pub(super) fn new(c_in: i64, c_out: i64, size: i64) -> Self {
         let init = ConvInit::FanOut;
-        Self { c_in, c_out, size, stride: 1, padding: size / 2, groups: 1, bias: false, init }
+        let (padding, same) = (size / 2, false);
+        Self { c_in, c_out, size, stride: 1, padding, groups: 1, bias: false, init, same }
     }
 
     pub(super) fn stride(self, stride: i64) -> Self {
@@ -80,6 +83,12 @@ impl Conv {
 
     pub(super) fn init(self, init: ConvInit) -> Self {
         Self { init, ..self }
+    }
+
+    /// TensorFlow's `SAME` padding: where the stride leaves an odd number of pixels to pad, the one more
+    /// is on the right and at the bottom. Only [`ConvNorm`] does this.
+    pub(super) fn same(self) -> Self {
+        Self { same: true, ..self }
     }
 
     /// The first layer of a network: fastai gives it PyTorch's default weights where the inputs have
@@ -163,6 +172,8 @@ pub(super) const KAIMING_NORMAL: Init = init::DEFAULT_KAIMING_NORMAL;
 pub enum Activation {
     /// `max(x, 0)`.
     Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
     /// `x * relu6(x + 3) / 6`.
     HardSwish,
     /// `x * sigmoid(x)`, also called swish.
@@ -185,6 +196,7 @@ impl Activation {
     pub(super) fn apply(self, mut x: Tensor, train: bool) -> Tensor {
         match self {
             Self::Relu => x.relu_(),
+            Self::Relu6 => x.relu6_(),
             Self::Tanh => x.tanh_(),
             Self::LeakyRelu => x.leaky_relu_(),
             Self::HardSwish if train => x.hardswish(),
@@ -201,6 +213,8 @@ impl Activation {
 /// `Conv2dNormActivation`.
 #[derive(Debug)]
 pub(super) struct ConvNorm {
+    /// The window and the stride of a convolution that pads by the size of its input.
+    pads: Option<(i64, i64)>,
     conv: Conv2D,
     norm: BatchNorm,
     act: Option<Activation>,
@@ -225,19 +239,35 @@ impl ConvNorm {
         weight: f64,
     ) -> Self {
         let channels = conv.c_out;
+        // With stride 1 and an odd window, both sides get the same.
+        let pads = (conv.same && conv.stride > 1).then_some((conv.size, conv.stride));
+        let conv = if pads.is_some() { conv.padding(0) } else { conv };
         let conv = conv.build(&(path / "0"));
-        Self { conv, norm: norm_with(&(path / "1"), channels, norm, weight), act }
+        Self { pads, conv, norm: norm_with(&(path / "1"), channels, norm, weight), act }
     }
 }
 
 impl ModuleT for ConvNorm {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        let x = self.norm.forward_t(&self.conv.forward_t(x, train), train);
+        let padded = self.pads.map(|(size, stride)| pad_same(x, size, stride));
+        let x = self.conv.forward_t(padded.as_ref().unwrap_or(x), train);
+        let x = self.norm.forward_t(&x, train);
         match self.act {
             Some(act) => act.apply(x, train),
             None => x,
         }
     }
+}
+
+/// `x` `[N, C, H, W]` with the zeros around it that TensorFlow's `SAME` padding adds for a window and a stride.
+fn pad_same(x: &Tensor, size: i64, stride: i64) -> Tensor {
+    let around = |n: i64| {
+        let all = ((n + stride - 1) / stride * stride - stride + size - n).max(0);
+        [all / 2, all - all / 2]
+    };
+    let size = x.size();
+    let [height, width] = [2, 3].map(|dim| around(size.get(dim).copied().unwrap_or(0)));
+    x.constant_pad_nd([width, height].concat())
 }
 
 /// Scales each channel by what two small layers make of the means of all channels.

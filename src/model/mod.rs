@@ -7,6 +7,7 @@ mod densenet;
 mod efficientnet;
 mod head;
 mod layers;
+mod layout;
 mod mobilenet;
 mod net;
 mod resnet;
@@ -20,20 +21,21 @@ mod xresnet;
 mod zoo;
 
 pub use {
-    arch::{Arch, fastai_name},
+    arch::Arch,
     batch_norm::{BatchNorm, batch_norm1d, batch_norm2d},
     body::Children,
     head::{Head, HeadInit, HeadLayer, HeadOptions, adaptive_concat_pool2d},
     layers::Activation,
+    layout::fastai_name,
     source::{WeightsFrom, read_weights},
     spec::ArchSpec,
     weights::adapt_first_layer,
     zoo::{
         Weights, alexnet, all, by_name, densenet121, densenet161, densenet169, densenet201,
-        efficientnet_b0, mobilenet_v3_large, mobilenet_v3_small, resnet18, resnet34, resnet50,
-        resnet101, resnet152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, squeezenet1_0,
-        squeezenet1_1, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn, wide_resnet50_2, wide_resnet101_2,
-        xresnet18, xresnet34, xresnet50,
+        efficientnet_b0, efficientnet_lite0, mobilenet_v3_large, mobilenet_v3_small, resnet18,
+        resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, resnext101_32x8d,
+        resnext101_64x4d, squeezenet1_0, squeezenet1_1, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn,
+        wide_resnet50_2, wide_resnet101_2, xresnet18, xresnet34, xresnet50,
     },
 };
 

@@ -2,7 +2,8 @@
 
 use crate::{
     error::{Error, Result},
-    format::{StateDict, read_pth, read_safetensors, state_dict},
+    format::{Metadata, StateDict, read_pth, read_safetensors, state_dict},
+    transform::Normalize,
 };
 use std::{
     env,
@@ -10,6 +11,7 @@ use std::{
     fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Where torchvision's weights are published.
@@ -27,8 +29,19 @@ const HUB: &str = "https://huggingface.co";
 /// let hub = WeightsFrom::hub("timm/resnet34.a1_in1k").revision("main");
 /// assert_ne!(own, hub);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WeightsFrom(Place);
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct WeightsFrom {
+    place: Place,
+    normalize: Option<Normalize>,
+    network: Network,
+}
+
+/// How long a network is tried that does not answer; none for the defaults of a download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Network {
+    retries: Option<u32>,
+    patience: Option<Duration>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 enum Place {
@@ -44,6 +57,10 @@ enum Place {
 }
 
 impl WeightsFrom {
+    fn at(place: Place) -> Self {
+        Self { place, normalize: None, network: Network::default() }
+    }
+
     /// The file that torchvision publishes for the architecture, which is what `pretrained` means
     /// without more. It is kept where PyTorch keeps it, so that Python and this crate fetch it once:
     /// `hub/checkpoints` in `TORCH_HOME`, else in `torch` in `XDG_CACHE_HOME` or `~/.cache`. The SHA-256
@@ -51,14 +68,14 @@ impl WeightsFrom {
     /// `https://download.pytorch.org/models` to fetch it from.
     #[must_use]
     pub fn published() -> Self {
-        Self(Place::Published)
+        Self::at(Place::Published)
     }
 
     /// A `.pth` or safetensors file at an address, kept beside torchvision's. If its name ends in a dash
     /// and at least eight digits of its SHA-256 before the extension, they are checked.
     #[must_use]
     pub fn url(url: impl Into<String>) -> Self {
-        Self(Place::Url(url.into()))
+        Self::at(Place::Url(url.into()))
     }
 
     /// `model.safetensors` on the main branch of a repository of the Hugging Face hub, or of the hub
@@ -67,20 +84,28 @@ impl WeightsFrom {
     #[must_use]
     pub fn hub(repo: impl Into<String>) -> Self {
         let (revision, file) = ("main".into(), "model.safetensors".into());
-        Self(Place::Hub { repo: repo.into(), revision, file })
+        Self::at(Place::Hub { repo: repo.into(), revision, file })
     }
 
-    /// A file on this computer: `.pth` as `torch.save` writes it, or safetensors.
+    /// A file on this computer: `.pth` as `torch.save` writes it in either of its formats, or safetensors.
+    ///
+    /// It may be a model that [`Learner::export`](crate::learner::Learner::export) wrote, or a checkpoint of
+    /// this crate or of fastai. The body is taken from it, and the normalization where the file names one; the
+    /// head of the new model stays new, so classes, channels and image size may differ.
+    ///
+    /// Names may be torchvision's or those of another well-known implementation of the network, with or
+    /// without the prefix of a wrapper such as `module.` or `backbone.`: see the guide on
+    /// [architectures](crate::guide::architectures).
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self(Place::File(path.into()))
+        Self::at(Place::File(path.into()))
     }
 
     /// For [`hub`](Self::hub): another branch, tag or commit than `main`. A commit never changes, so
     /// name one where a program must do the same next year.
     #[must_use]
     pub fn revision(mut self, name: impl Into<String>) -> Self {
-        if let Place::Hub { revision, .. } = &mut self.0 {
+        if let Place::Hub { revision, .. } = &mut self.place {
             *revision = name.into();
         }
         self
@@ -89,14 +114,49 @@ impl WeightsFrom {
     /// For [`hub`](Self::hub): another file than `model.safetensors`.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        if let Place::Hub { file, .. } = &mut self.0 {
+        if let Place::Hub { file, .. } = &mut self.place {
             *file = name.into();
         }
         self
     }
 
-    /// The place of the file on this computer; it is fetched if it is not there. `published` is the name
-    /// of torchvision's file.
+    /// The normalization that the weights were trained with. Default: what a file of this crate says, otherwise
+    /// that of the weights that are published for the architecture, otherwise ImageNet's.
+    ///
+    /// ```
+    /// use finetune::{model::WeightsFrom, transform::Normalize};
+    ///
+    /// let own = Normalize::new(vec![0.5; 3], vec![0.5; 3])?;
+    /// let weights = WeightsFrom::file("weights/own.pth").normalize(own);
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    #[must_use]
+    pub fn normalize(mut self, normalize: Normalize) -> Self {
+        self.normalize = Some(normalize);
+        self
+    }
+
+    /// How many attempts to fetch the file may follow the first without progress. Default: 5. Less is sensible
+    /// where a program has something else to begin with.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.network.retries = Some(retries);
+        self
+    }
+
+    /// How long to wait for a server that does not answer. Default: one minute.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.network.patience = Some(patience);
+        self
+    }
+
+    pub(super) fn own_normalization(&self) -> Option<&Normalize> {
+        self.normalize.as_ref()
+    }
+
+    /// The place of the file on this computer; it is fetched if it is not there. `published` is the address
+    /// of the published file, or the name of torchvision's.
     ///
     /// With `FINETUNE_OFFLINE` set, nothing is fetched; for hubs, `HF_HUB_OFFLINE` does the same.
     ///
@@ -104,7 +164,7 @@ impl WeightsFrom {
     /// [`Error::Download`] if it cannot be had, saying which file to place where; [`Error::Config`] for
     /// a name that is none, or where nothing is published; [`Error::Io`] if it cannot be written.
     pub fn fetch(&self, published: Option<&str>) -> Result<PathBuf> {
-        match &self.0 {
+        match &self.place {
             Place::File(path) => Ok(path.clone()),
             Place::Published => {
                 let file = published.ok_or_else(|| {
@@ -112,18 +172,18 @@ impl WeightsFrom {
                                `pretrained(false)`";
                     Error::unsupported("pretrained", why)
                 })?;
-                let base =
-                    env::var("FINETUNE_WEIGHTS_URL").unwrap_or_else(|_| PUBLISHED.to_owned());
-                checkpoint(&format!("{}/{file}", base.trim_end_matches('/')), file)
+                let (base, file) = file.rsplit_once('/').unwrap_or((PUBLISHED, file));
+                let base = env::var("FINETUNE_WEIGHTS_URL").unwrap_or_else(|_| base.to_owned());
+                checkpoint(&format!("{}/{file}", base.trim_end_matches('/')), file, self.network)
             }
             Place::Url(url) => {
                 let name = url.split(['?', '#']).next().and_then(|u| u.rsplit('/').next());
                 let name = name.filter(|n| plain(n)).ok_or_else(|| {
                     Error::config("WeightsFrom::url", format!("`{url}` names no file"))
                 })?;
-                checkpoint(url, name)
+                checkpoint(url, name, self.network)
             }
-            Place::Hub { repo, revision, file } => hub(repo, revision, file),
+            Place::Hub { repo, revision, file } => hub(repo, revision, file, self.network),
         }
     }
 }
@@ -171,13 +231,13 @@ pub(crate) fn checkpoints() -> PathBuf {
 }
 
 /// A file among PyTorch's checkpoints.
-fn checkpoint(url: &str, name: &str) -> Result<PathBuf> {
+fn checkpoint(url: &str, name: &str, network: Network) -> Result<PathBuf> {
     let path = checkpoints().join(name);
     let converted = path.with_extension("safetensors");
     if !path.exists() && converted.exists() {
         return Ok(converted); // the same weights, written by hand
     }
-    ensure(url, &path, hash_in_name(name), false)?;
+    ensure(url, &path, hash_in_name(name), false, network)?;
     Ok(path)
 }
 
@@ -190,19 +250,31 @@ fn hash_in_name(name: &str) -> Option<&str> {
 
 /// Downloads the file to `path` unless it is there.
 #[cfg(feature = "download")]
-fn ensure(url: &str, path: &Path, sha256: Option<&str>, offline: bool) -> Result<()> {
+fn ensure(
+    url: &str,
+    path: &Path,
+    sha256: Option<&str>,
+    offline: bool,
+    network: Network,
+) -> Result<()> {
     use crate::download::{Download, offline_by_environment};
 
     let mut download = Download::new(url).offline(offline || offline_by_environment());
     if let Some(digits) = sha256 {
         download = download.sha256(digits);
     }
+    if let Some(retries) = network.retries {
+        download = download.retries(retries);
+    }
+    if let Some(patience) = network.patience {
+        download = download.patience(patience);
+    }
     download.fetch_to(path)
 }
 
 /// Checks that the file is at `path`: this build has no network.
 #[cfg(not(feature = "download"))]
-fn ensure(url: &str, path: &Path, _: Option<&str>, _: bool) -> Result<()> {
+fn ensure(url: &str, path: &Path, _: Option<&str>, _: bool, _: Network) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
@@ -215,7 +287,7 @@ fn ensure(url: &str, path: &Path, _: Option<&str>, _: bool) -> Result<()> {
 ///
 /// Without the crate `hf-hub`, whose 1.0 brings an asynchronous runtime and a second HTTP client: the hub
 /// serves files at plain addresses, and `Download` resumes, retries and waits for other processes.
-fn hub(repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
+fn hub(repo: &str, revision: &str, file: &str, network: Network) -> Result<PathBuf> {
     let names = [repo, revision, file];
     if names.iter().any(|n| !n.split('/').all(plain) || n.contains(['?', '#', '%'])) {
         let why = format!("`{repo}` at `{revision}`, `{file}`: not all of them are names");
@@ -228,7 +300,7 @@ fn hub(repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
     let endpoint = env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
     let endpoint = endpoint.as_deref().unwrap_or(HUB).trim_end_matches('/');
     let offline = set("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
-    ensure(&format!("{endpoint}/{repo}/resolve/{revision}/{file}"), &path, None, offline)?;
+    ensure(&format!("{endpoint}/{repo}/resolve/{revision}/{file}"), &path, None, offline, network)?;
     Ok(path)
 }
 
@@ -249,13 +321,17 @@ fn python_has(repo: &str, revision: &str, file: &str) -> Option<PathBuf> {
 /// # Errors
 /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is neither.
 pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
-    let path = path.as_ref();
+    Ok(read_described(path.as_ref())?.0)
+}
+
+/// [`read_weights`], and what a safetensors file says beside its tensors.
+pub(super) fn read_described(path: &Path) -> Result<(StateDict, Metadata)> {
     let mut head = [0; 9];
     let read = File::open(path).and_then(|mut f| f.read(&mut head)).map_err(Error::io(path))?;
     // Safetensors begin with the length of a JSON header, and then the header.
     if read < head.len() || head[8] != b'{' {
         let why = |e: Error| Error::Checkpoint { path: path.to_owned(), why: e.to_string() };
-        return state_dict(read_pth(path)?).map_err(why);
+        return Ok((state_dict(read_pth(path)?).map_err(why)?, Metadata::default()));
     }
-    Ok(read_safetensors(path)?.0)
+    read_safetensors(path)
 }

@@ -1,50 +1,128 @@
-//! Weights trained on ImageNet.
+//! Weights that were trained before: on ImageNet, or by this crate.
 
-use super::{Arch, Model, WeightsFrom, densenet, read_weights};
-use crate::error::{Error, Result};
-use std::collections::BTreeSet;
-use tch::Tensor;
+use super::{
+    Arch, Model, WeightsFrom,
+    layers::undrawn,
+    layout::{Matched, Variables},
+    source::read_described,
+    zoo::all,
+};
+use crate::{
+    error::{Error, Result},
+    format::{Metadata, StateDict},
+    transform::{BatchSpec, Normalize},
+};
+use tch::{Device, Tensor, nn::VarStore};
 
-/// Loads the body of `arch`.
-pub(super) fn load(model: &mut Model, arch: &Arch, n_in: usize, from: &WeightsFrom) -> Result<()> {
-    let path = from.fetch(arch.weights().map(|weights| weights.file))?;
-    let state = read_weights(&path)?;
+/// Loads the body of `arch`. Returns the normalization that the weights were trained with, if any.
+pub(super) fn load(
+    model: &mut Model,
+    arch: &Arch,
+    n_in: usize,
+    from: &WeightsFrom,
+) -> Result<Option<Normalize>> {
+    let path = from.fetch(arch.weights().map(|weights| weights.url()).as_deref())?;
+    let (state, about) = read_described(&path)?;
     let broken = |why: String| Error::Checkpoint { path: path.clone(), why };
+    let normalize = match from.own_normalization() {
+        Some(own) => Some(own.clone()),
+        None => normalization(&about, arch).map_err(broken)?,
+    };
     let own = model.state_dict();
-    let known: BTreeSet<&str> = own.iter().map(|(name, _)| name.as_str()).collect();
+    let variables = Variables::new(arch.name(), model.state_dict());
+    let matched = variables.matched(&state);
     let first = model.params().first().map(|p| p.name.clone()).unwrap_or_default();
-    let body = state.into_iter().map(|(name, t)| (densenet::current_name(&name), t));
     // What comes after the cut stays behind, unless this model has it.
     let beyond: Vec<String> = arch.beyond_cut().iter().map(|child| format!("{child}.")).collect();
     let cut_off = |name: &str| beyond.iter().any(|child| name.starts_with(child));
-    let body = body.filter(|(name, _)| known.contains(name.as_str()) || !cut_off(name));
-    let body = body.map(|(name, t)| {
+    let kept = matched.state.into_iter();
+    let kept = kept.filter(|(name, _)| variables.has(name) || !cut_off(name));
+    let body = kept.map(|(name, t)| {
         let adapted = if name == first { adapt_first_layer(&t, n_in as i64) } else { t };
         (name, adapted)
     });
-    // The head is not ImageNet's: it stays.
+    // The head is new: it stays.
     let head = own.iter().filter(|(name, _)| name.starts_with("head."));
     let head = head.map(|(name, t)| (name.clone(), t.shallow_clone()));
-    let state: Vec<_> = body.chain(head).collect();
-    model.load_state_dict(&state).map_err(|e| broken(e.to_string()))
+    let all: StateDict = body.chain(head).collect();
+    match model.load_state_dict(&all) {
+        Ok(()) => Ok(normalize),
+        Err(e) => Err(broken(format!("{e}. {}", closest(&state)))),
+    }
 }
 
-/// The weights of a first layer for other numbers of channels than 3, as fastai adapts it: the sum for one, one and
-/// a half times the first two for two, zeros for those beyond the third.
-///
-/// `weight` is a convolution's for 3 channels: `[outputs, 3, height, width]`.
-pub fn adapt_first_layer(weight: &Tensor, n_in: i64) -> Tensor {
-    match n_in {
-        3 => weight.shallow_clone(),
-        1 => weight.sum_dim_intlist(1, true, weight.kind()),
-        2 => weight.narrow(1, 0, 2) * 1.5,
-        n => {
-            let mut size = weight.size();
-            size[1] = n - size[1];
-            Tensor::cat(
-                &[weight.shallow_clone(), Tensor::zeros(size, (weight.kind(), weight.device()))],
-                1,
-            )
+/// The normalization that weights were trained with: what a file of this crate says, otherwise that of the
+/// published weights of the architecture, otherwise ImageNet's.
+fn normalization(about: &Metadata, arch: &Arch) -> Result<Option<Normalize>, String> {
+    let broken = |e: serde_json::Error| format!("its description: {e}");
+    let batch_tfms = match (about.get("export"), about.get("batch_tfms")) {
+        (Some(export), _) => {
+            let mut export: serde_json::Value = serde_json::from_str(export).map_err(broken)?;
+            export.get_mut("batch_tfms").map(serde_json::Value::take)
+        }
+        (None, Some(tfms)) => Some(serde_json::from_str(tfms).map_err(broken)?),
+        (None, None) => None,
+    };
+    let Some(batch_tfms) = batch_tfms else {
+        let published = arch.weights().map(|weights| weights.normalize());
+        return Ok(Some(published.unwrap_or_else(Normalize::imagenet)));
+    };
+    let tfms: Vec<BatchSpec> = serde_json::from_value(batch_tfms).map_err(broken)?;
+    Ok(tfms.into_iter().find_map(|tfm| match tfm {
+        BatchSpec::Normalize(normalize) => Some(normalize),
+        _ => None,
+    }))
+}
+
+/// Which network of this crate the tensors of a file are closest to, as a sentence for an error.
+fn closest(state: &StateDict) -> String {
+    let mut best: Option<(f64, Arch, Matched, usize)> = None;
+    for arch in all() {
+        let vars = VarStore::new(Device::Cpu);
+        if undrawn(|| arch.body(&vars.root(), 3)).is_err() {
+            continue;
+        }
+        let variables = Variables::new(arch.name(), vars.variables());
+        let (n, matched) = (variables.len(), variables.matched(state));
+        let share = matched.fitting as f64 / n.max(matched.state.len()) as f64;
+        if best.as_ref().is_none_or(|best| best.0 < share) {
+            best = Some((share, arch, matched, n));
         }
     }
+    match best {
+        Some((share, arch, matched, n)) if share > 0.1 => format!(
+            "The closest network is `{}` in the layout of {}: {} of its {n} variables are in the file",
+            arch.name(),
+            matched.layout,
+            matched.fitting
+        ),
+        _ => "No network of this crate has such variables".into(),
+    }
+}
+
+/// The weights of a first layer for another number of channels than it has.
+///
+/// As fastai adapts 3: the sum for one channel, one and a half times the first two for two, zeros for those
+/// beyond the third. In general, the first channels in the proportion that is left. One channel is spread
+/// evenly, so that a picture without colors gives what it gave.
+///
+/// `weight` is a convolution's: `[outputs, channels, height, width]`. The result has `n_in` channels.
+pub fn adapt_first_layer(weight: &Tensor, n_in: i64) -> Tensor {
+    let had = weight.size().get(1).copied().unwrap_or(0);
+    if n_in == had {
+        return weight.shallow_clone();
+    }
+    if n_in == 1 {
+        return weight.sum_dim_intlist(1, true, weight.kind());
+    }
+    if had == 1 {
+        return weight.repeat([1, n_in, 1, 1]) / n_in;
+    }
+    if n_in < had {
+        return weight.narrow(1, 0, n_in) * (had as f64 / n_in as f64);
+    }
+    let mut size = weight.size();
+    size[1] = n_in - had;
+    let more = Tensor::zeros(size, (weight.kind(), weight.device()));
+    Tensor::cat(&[weight.shallow_clone(), more], 1)
 }

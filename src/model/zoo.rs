@@ -8,23 +8,38 @@
 use super::{
     Arch, body::Children, densenet, efficientnet, mobilenet, resnet, squeezenet, vgg, xresnet,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    transform::Normalize,
+};
 
 /// Weights that torchvision publishes, trained on ImageNet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Weights {
-    /// torchvision's name of them: `IMAGENET1K_V1` or `IMAGENET1K_V2`.
+    /// torchvision's name of them, `IMAGENET1K_V1` or `IMAGENET1K_V2`, or timm's tag.
     pub name: &'static str,
     /// Their file, with the beginning of its SHA-256 before the ending.
     pub file: &'static str,
+    /// The mean of each color channel that they were trained with, for values from 0 to 1.
+    pub mean: [f32; 3],
+    /// The standard deviation of each color channel that they were trained with.
+    pub std: [f32; 3],
+    /// The address of the folder of the file.
+    base: &'static str,
 }
 
 impl Weights {
     /// Where they are published.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("https://download.pytorch.org/models/{}", self.file)
+        format!("{}/{}", self.base, self.file)
+    }
+
+    /// The normalization that they were trained with.
+    #[must_use]
+    pub fn normalize(&self) -> Normalize {
+        Normalize::rgb(self.mean, self.std)
     }
 }
 
@@ -44,12 +59,23 @@ pub(super) struct Entry {
     pub(super) weights: &'static [Weights],
 }
 
+const fn torchvision(name: &'static str, file: &'static str) -> Weights {
+    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    Weights { name, file, mean, std, base: "https://download.pytorch.org/models" }
+}
+
 const fn v1(file: &'static str) -> Weights {
-    Weights { name: "IMAGENET1K_V1", file }
+    torchvision("IMAGENET1K_V1", file)
 }
 
 const fn v2(file: &'static str) -> Weights {
-    Weights { name: "IMAGENET1K_V2", file }
+    torchvision("IMAGENET1K_V2", file)
+}
+
+/// Weights that Google trained on values from -1 to 1, as timm publishes them.
+const fn timm_tf(file: &'static str) -> Weights {
+    let base = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights";
+    Weights { name: "in1k", file, mean: [0.5; 3], std: [0.5; 3], base }
 }
 
 const fn basic(blocks: [usize; 4]) -> resnet::Shape {
@@ -214,8 +240,12 @@ zoo! {
         weights [v1("mobilenet_v3_large-8738ca79.pth"), v2("mobilenet_v3_large-5c1a4163.pth")];
     /// EfficientNet b0 ([Tan and Le](https://arxiv.org/abs/1905.11946)): 4.0 million parameters in the
     /// body, 1280 features.
-    efficientnet_b0: |net, n, out| efficientnet::children(net, n, out),
+    efficientnet_b0: |net, n, out| efficientnet::children(net, n, efficientnet::Kind::Full, out),
         cut -2, splits [], features 1280, weights [v1("efficientnet_b0_rwightman-7f5810bc.pth")];
+    /// EfficientNet-Lite0, timm's `tf_efficientnet_lite0`: 3.4 million parameters in the body, 1280 features.
+    /// Its weights expect values from -1 to 1, and come from timm.
+    efficientnet_lite0: |net, n, out| efficientnet::children(net, n, efficientnet::Kind::Lite, out),
+        cut -2, splits [], features 1280, weights [timm_tf("tf_efficientnet_lite0-0aa007d2.pth")];
 }
 
 /// The architecture called `name`.

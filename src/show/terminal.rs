@@ -3,7 +3,7 @@
 use super::Figure;
 use crate::error::{Error, Result};
 use image::{DynamicImage, RgbImage};
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal};
 
 impl Figure {
     /// Shows the figure in the terminal that standard output is, as large as fits: as pixels where the
@@ -17,17 +17,16 @@ impl Figure {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if standard output is no terminal; [`Error::Io`] if it cannot be written; as
-    /// [`Figure::image`].
+    /// [`Error::Unsupported`] if standard output is not a terminal; [`Error::Io`] if it cannot be written;
+    /// as [`Figure::image`].
     pub fn show_in_terminal(&self) -> Result<()> {
-        if !io::stdout().is_terminal() {
-            let why = "is no terminal: save the figure as a file";
-            return Err(Error::unsupported("standard output", why));
-        }
+        require_terminal(&io::stdout())?;
         let image = self.image()?;
         let (width, height) = (image.width(), image.height());
         let pixels = RgbImage::from_raw(width, height, image.pixels().to_vec());
-        let pixels = pixels.ok_or_else(|| Error::config("the figure", "should be RGB"))?;
+        let pixels = pixels.ok_or_else(|| {
+            Error::mismatch("figure", "its pixels do not have the size of an RGB image")
+        })?;
         let config = viuer::Config { absolute_offset: false, ..viuer::Config::default() };
         viuer::print(&DynamicImage::ImageRgb8(pixels), &config)
             .map_err(|e| Error::io("the terminal")(io::Error::other(e)))?;
@@ -35,17 +34,22 @@ impl Figure {
     }
 }
 
+/// Checks that pictures can be shown on `output`.
+fn require_terminal(output: &impl IsTerminal) -> Result<()> {
+    if output.is_terminal() {
+        return Ok(());
+    }
+    let why = "is not a terminal: save the figure as a file";
+    Err(Error::unsupported("standard output", why))
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::show::plot_function;
-    use std::io::{self, IsTerminal as _};
+    #![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
     #[test]
-    fn what_is_no_terminal_gets_no_picture() {
-        if io::stdout().is_terminal() {
-            return;
-        }
-        let e = plot_function("square", |x| x * x, 0.0..=1.0).show_in_terminal().unwrap_err();
-        assert!(e.to_string().contains("no terminal"), "{e}");
+    fn a_file_is_not_a_terminal() {
+        let e = super::require_terminal(&tempfile::tempfile().unwrap()).unwrap_err();
+        assert!(e.to_string().contains("not a terminal"), "{e}");
     }
 }

@@ -20,6 +20,7 @@ mod native;
 mod pinned;
 mod simd;
 mod slots;
+mod threads;
 #[cfg(not(feature = "doc-only"))]
 mod trace;
 mod weigh;
@@ -38,6 +39,7 @@ pub(crate) use native::{TraceOptions, trace};
 pub(crate) use pinned::pinned_bytes;
 pub(crate) use simd::{Work, fractions, vectorized};
 pub(crate) use slots::Slots;
+pub(crate) use threads::share_processors;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use trace::{TraceOptions, trace};
 pub(crate) use weigh::{Taps, WEIGHT_BITS, weigh_columns, weigh_rows};

@@ -29,10 +29,36 @@ impl Normalize {
         Ok(Self { mean, std })
     }
 
+    /// With known statistics of three channels.
+    pub(crate) fn rgb(mean: [f32; 3], std: [f32; 3]) -> Self {
+        Self { mean: mean.into(), std: std.into() }
+    }
+
     /// With the statistics of ImageNet, which torchvision's weights expect.
     #[must_use]
     pub fn imagenet() -> Self {
         Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
+    }
+
+    /// The same for images of `n` channels: the mean of all statistics for one channel, repeated for those
+    /// beyond what there are. Weights that are adapted to other channels expect this.
+    ///
+    /// ```
+    /// use finetune::transform::Normalize;
+    ///
+    /// let gray = Normalize::imagenet().for_channels(1);
+    /// assert!((gray.mean()[0] - 0.449).abs() < 1e-6);
+    /// ```
+    #[must_use]
+    pub fn for_channels(&self, n: usize) -> Self {
+        let adapted = |values: &[f32]| {
+            let mean = values.iter().sum::<f32>() / values.len().max(1) as f32;
+            if n == 1 {
+                return vec![mean];
+            }
+            (0..n).map(|i| values.get(i).copied().unwrap_or(mean)).collect()
+        };
+        Self { mean: adapted(&self.mean), std: adapted(&self.std) }
     }
 
     /// With the statistics of a batch N×C×H×W, of values from 0 to 1. Deviations are those of a sample,

@@ -317,10 +317,13 @@ fn items_are_drawn_by_weight() {
     assert!(items(0).iter().all(|i| i % 4 == 0));
     assert_ne!(items(0), items(1));
     assert_eq!(items(1), items(1));
-    assert!(dls.weighted(&[1.0]).is_err());
-    assert!(dls.weighted(&[0.0; 40]).is_err());
-    assert!(dls.weighted(&[-1.0; 40]).is_err());
-    assert!(dls.balanced().is_err(), "numbers have no classes");
+    let refused = |weights: &[f64]| dls.weighted(weights).unwrap_err().to_string();
+    for wrong in [&[1.0][..], &[0.0; 40], &[-1.0; 40]] {
+        let e = refused(wrong);
+        assert!(e.starts_with("`weights`"), "{e}");
+    }
+    let e = dls.balanced().unwrap_err().to_string();
+    assert!(e.starts_with("`balanced`"), "numbers have no classes: {e}");
 
     // Of a class of 2 and one of 30, each is drawn about as often.
     let label = |i: &usize| Ok(if *i < 2 { "rare" } else { "usual" }.to_owned());

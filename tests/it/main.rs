@@ -15,9 +15,12 @@ mod distributed;
 mod download;
 mod fit;
 #[cfg(feature = "show")]
+mod folder;
+#[cfg(feature = "show")]
 mod guide;
 mod hostile;
 mod interpret;
+mod layouts;
 mod loader;
 mod pets;
 #[cfg(feature = "show")]

@@ -146,7 +146,12 @@ impl Training {
             notes: self.notes.clone(),
         };
         let saved = exact(serde_json::to_value(&saved).map_err(Error::other)?).to_string();
-        let about = weights::metadata(&[("kind", "checkpoint"), ("training", &saved)]);
+        let batch_tfms = weights::transforms(self).map_err(Error::other)?.batch.to_string();
+        let about = weights::metadata(&[
+            ("kind", "checkpoint"),
+            ("training", &saved),
+            ("batch_tfms", &batch_tfms),
+        ]);
         weights::write(&path, &tensors, about)?;
         Ok(path)
     }

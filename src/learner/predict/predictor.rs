@@ -11,6 +11,7 @@ use crate::{
     model::{ArchSpec, Model},
     sample::{Sample, Split, Target, Task},
     seed::{Seed, Stream},
+    sys::{KeptMemory, share_processors},
     transform::{self, BatchSpec, BatchTransform, ItemSpec, ItemTransform},
 };
 use rayon::prelude::*;
@@ -69,7 +70,7 @@ pub(in crate::learner) fn export(t: &Training, path: &Path) -> Result<()> {
 const BATCH: usize = 32;
 
 /// A trained model to predict with, and nothing to train it: no optimizer, no loader, no thread that
-/// waits. It can be sent to another thread.
+/// waits. It can be sent to another thread. On a CPU it keeps the memory that one call needed for the next.
 ///
 /// ```no_run
 /// use finetune::{learner::Predictor, tch::Device};
@@ -90,6 +91,8 @@ pub struct Predictor {
     preparation: Preparation,
     batch_tfms: Vec<Arc<dyn BatchTransform>>,
     batch_size: usize,
+    /// On a CPU, the memory of one call is kept for the next.
+    _kept: Option<KeptMemory>,
 }
 
 /// How an image becomes what validation has: on any thread.
@@ -165,6 +168,8 @@ impl Predictor {
             let n = last.tensor.size()[0];
             return Err(format!("its model has {n} outputs for a vocabulary of {outputs}"));
         }
+        share_processors();
+        let kept = (device == Device::Cpu).then(KeptMemory::hold).transpose();
         Ok(Self {
             model,
             task: export.task,
@@ -172,6 +177,7 @@ impl Predictor {
             preparation: Preparation { images: export.decode.into(), item_tfms },
             batch_tfms,
             batch_size: BATCH,
+            _kept: kept.map_err(|e| e.to_string())?,
         })
     }
 

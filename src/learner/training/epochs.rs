@@ -10,7 +10,7 @@ use crate::{
     learner::{Callback, Outcome, Scope, Step, Stop, Training},
     sample::{Batch, Split},
     seed::Stream,
-    sys::KeptMemory,
+    sys::{KeptMemory, share_processors},
 };
 use rand::Rng as _;
 use std::{ops::Range, time::Instant};
@@ -29,6 +29,7 @@ pub(in crate::learner) fn fit<'a>(
         t.at.fit_batches = 0;
     }
     let _kept = kept_memory(t)?;
+    share_processors();
     let agreed = t.agree_on_fit();
     let done = agreed.and_then(|()| {
         let mut run = Run::new(t, callbacks);
@@ -48,6 +49,7 @@ pub(in crate::learner) fn evaluate<'a>(
 ) -> Result<()> {
     (t.at.epoch, t.at.epochs, t.at.fit_batches, t.at.pass) = (0, 1, 0, pass);
     let _kept = kept_memory(t)?;
+    share_processors();
     let mut run = Run::new(t, callbacks);
     run.loader = Some(loader.clone());
     run.gather_inputs = gather_inputs;

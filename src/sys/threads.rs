@@ -1,0 +1,145 @@
+//! The threads that libtorch computes with, beside other programs.
+
+use std::{env, sync::Once, thread};
+
+/// Settles, once per process, how libtorch's threads share the processors with other programs.
+///
+/// - As many threads as processors are available, quotas of control groups included, which OpenMP does not see.
+///   A number that was chosen, by `OMP_NUM_THREADS` or by a call, is kept.
+/// - Threads that wait for the next operation sleep. GNU's OpenMP lets them spin for milliseconds, which takes time
+///   from other programs and from the very threads they wait for. It does not where there are more threads than
+///   processors, so a team of threads is started that never does anything. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT`
+///   are respected.
+pub(crate) fn share_processors() {
+    static SETTLED: Once = Once::new();
+    SETTLED.call_once(|| {
+        let is_set = |names: &[&str]| names.iter().any(|name| env::var_os(name).is_some());
+        let Some(openmp) = OpenMp::find() else { return };
+        let processors = openmp.processors();
+        let mut threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+        let available = thread::available_parallelism().map_or(processors, Into::into);
+        let is_default = threads == processors && !is_set(&["OMP_NUM_THREADS", "MKL_NUM_THREADS"]);
+        if is_default && available < threads {
+            tch::set_num_threads(i32::try_from(available).unwrap_or(1));
+            threads = available;
+        }
+        if !is_set(&["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"]) {
+            // OpenMP counts the threads of all teams once, and the program's own: two of the idle team are one more
+            // than the processors that a team of the size of `threads` leaves.
+            openmp.start_idle_team(processors.saturating_sub(threads) + 2);
+        }
+    });
+}
+
+/// The functions of GNU's OpenMP that libtorch was loaded with.
+#[derive(Clone, Copy)]
+struct OpenMp {
+    #[cfg(unix)]
+    parallel: Parallel,
+    #[cfg(unix)]
+    processors: unsafe extern "C" fn() -> std::ffi::c_int,
+}
+
+/// `GOMP_parallel`: the function that each thread of the team calls, its argument, the threads, flags.
+#[cfg(unix)]
+type Parallel = unsafe extern "C" fn(
+    extern "C" fn(*mut std::ffi::c_void),
+    *mut std::ffi::c_void,
+    std::ffi::c_uint,
+    std::ffi::c_uint,
+);
+
+#[cfg(unix)]
+impl OpenMp {
+    /// The functions, if this process has loaded GNU's OpenMP. LLVM's has them too, and other rules.
+    fn find() -> Option<Self> {
+        let program = libloading::os::unix::Library::this();
+        // SAFETY: only whether the symbol exists is asked.
+        if unsafe { program.get::<unsafe extern "C" fn()>(b"kmp_set_blocktime\0") }.is_ok() {
+            return None;
+        }
+        // SAFETY: these are the signatures in GNU's `libgomp_g.h` and `omp.h`, which its ABI keeps. The library stays
+        // loaded as long as libtorch, to whose dependencies it belongs.
+        unsafe {
+            let parallel = *program.get::<Parallel>(b"GOMP_parallel\0").ok()?;
+            let processors = *program.get(b"omp_get_num_procs\0").ok()?;
+            Some(Self { parallel, processors })
+        }
+    }
+
+    fn processors(self) -> usize {
+        // SAFETY: a call without arguments that returns a number.
+        let n = unsafe { (self.processors)() };
+        usize::try_from(n).unwrap_or(1).max(1)
+    }
+
+    /// Starts a team of `size` threads that sleeps until the process ends.
+    fn start_idle_team(self, size: usize) {
+        extern "C" fn nothing(_: *mut std::ffi::c_void) {}
+
+        let size = std::ffi::c_uint::try_from(size).unwrap_or(2);
+        let idle = move || {
+            // SAFETY: the signature is as in `find`; `nothing` does not use its argument, nor unwinds.
+            unsafe { (self.parallel)(nothing, std::ptr::null_mut(), size, 0) };
+            loop {
+                thread::park(); // the team lives as long as the thread that started it
+            }
+        };
+        // Without the thread, waiting threads spin as they do without this crate.
+        drop(thread::Builder::new().name("openmp-idle".into()).spawn(idle));
+    }
+}
+
+#[cfg(not(unix))]
+impl OpenMp {
+    fn find() -> Option<Self> {
+        None
+    }
+
+    fn processors(self) -> usize {
+        1
+    }
+
+    fn start_idle_team(self, _: usize) {}
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Many short operations with pauses, in a process of its own: threads that spin use as much time as passes.
+    #[test]
+    fn waiting_threads_sleep() {
+        let test = ["--exact", "--ignored", "sys::threads::tests::alone"];
+        let program = env::current_exe().unwrap();
+        let mut child = std::process::Command::new(program);
+        child.args(test).env_remove("OMP_WAIT_POLICY").env_remove("GOMP_SPINCOUNT");
+        let done = child.env("OMP_NUM_THREADS", "2").output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn alone() {
+        // Seconds of processor time that this process has used.
+        let used = || {
+            let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            let ticks = fields[11..13].iter().map(|n| n.parse::<f64>().unwrap()).sum::<f64>();
+            ticks / 100.0
+        };
+        let Some(openmp) = OpenMp::find() else { return };
+        share_processors();
+        // The idle team counts as soon as it has started.
+        thread::sleep(std::time::Duration::from_millis(300));
+        let x = tch::Tensor::ones([1 << 17], (tch::Kind::Float, tch::Device::Cpu));
+        let before = used();
+        for _ in 0..200 {
+            drop(x.exp());
+            thread::sleep(std::time::Duration::from_millis(3));
+        }
+        let used = used() - before;
+        assert!(openmp.processors() == 1 || used < 0.3, "{used} s of processor time in 0.6 s");
+    }
+}

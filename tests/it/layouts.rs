@@ -1,0 +1,324 @@
+//! Weights under the names of other implementations, and models of this crate as the start of another training.
+
+use crate::pets::{BREEDS, first_of, photos};
+use finetune::{
+    Error,
+    data::DataLoaders,
+    format::{StateDict, Value, write_pth, write_safetensors},
+    model::{
+        Arch, ArchSpec, HeadOptions, Model, WeightsFrom, densenet121, efficientnet_b0,
+        efficientnet_lite0, fastai_name, mobilenet_v3_small, resnet18, resnet34, squeezenet1_1,
+    },
+    prelude::*,
+    seed::Seed,
+    transform::Normalize,
+};
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// The blocks of EfficientNet b0's and Lite0's stages.
+const STAGES: [usize; 7] = [1, 2, 2, 3, 3, 4, 1];
+
+/// The blocks of MobileNet v3 small's stages in timm; the last one is a convolution.
+const SMALL: [usize; 6] = [1, 2, 3, 2, 3, 1];
+
+fn model(arch: &Arch, seed: u64) -> Model {
+    ArchSpec::new(arch, 3, 2, HeadOptions::new()).build(Device::Cpu, Seed(seed)).unwrap()
+}
+
+/// The variables of the body, each filled with noise of its own.
+fn body(model: &Model) -> StateDict {
+    let _guard = tch::no_grad_guard();
+    let of_body = model.state_dict().into_iter().filter(|(name, _)| !name.starts_with("head."));
+    of_body.map(|(name, mut t)| (name, t.uniform_(0.5, 1.5).copy())).collect()
+}
+
+/// timm's name for a variable of EfficientNet b0 or Lite0.
+fn timm(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').collect();
+    let of_two = |layer: &str, names: [&'static str; 2]| names[usize::from(layer == "1")];
+    match parts[..] {
+        ["features", "0", layer, rest] => format!("{}.{rest}", of_two(layer, ["conv_stem", "bn1"])),
+        ["features", "8", layer, rest] => format!("{}.{rest}", of_two(layer, ["conv_head", "bn2"])),
+        ["features", stage, block, "block", _, "fc1", rest] => {
+            format!("blocks.{}.{block}.se.conv_reduce.{rest}", stage.parse::<usize>().unwrap() - 1)
+        }
+        ["features", stage, block, "block", _, "fc2", rest] => {
+            format!("blocks.{}.{block}.se.conv_expand.{rest}", stage.parse::<usize>().unwrap() - 1)
+        }
+        ["features", stage, block, "block", part, layer, rest] => {
+            let (stage, part) =
+                (stage.parse::<usize>().unwrap() - 1, part.parse::<usize>().unwrap());
+            // The parts of a block are: widen (not in stage 0), depthwise, squeeze (not in Lite0), narrow.
+            let layers: &[[&str; 2]] = match stage {
+                0 => &[["conv_dw", "bn1"], ["conv_pw", "bn2"]],
+                _ => &[["conv_pw", "bn1"], ["conv_dw", "bn2"], ["conv_pwl", "bn3"]],
+            };
+            let names = layers[part.min(layers.len() - 1)];
+            format!("blocks.{stage}.{block}.{}.{rest}", of_two(layer, names))
+        }
+        _ => panic!("{name}"),
+    }
+}
+
+/// `efficientnet_pytorch`'s name for what timm calls `name`.
+fn efficientnet_pytorch(name: &str) -> String {
+    let name = timm(name);
+    let (first, rest) = name.split_once('.').unwrap();
+    let first = match first {
+        "conv_stem" => "_conv_stem",
+        "bn1" => "_bn0",
+        "conv_head" => "_conv_head",
+        "bn2" => "_bn1",
+        _ => {
+            let parts: Vec<&str> = rest.splitn(3, '.').collect();
+            let (stage, block): (usize, usize) =
+                (parts[0].parse().unwrap(), parts[1].parse().unwrap());
+            let flat = STAGES[..stage].iter().sum::<usize>() + block;
+            let renamed = [
+                ("se.conv_reduce", "_se_reduce"),
+                ("se.conv_expand", "_se_expand"),
+                ("conv_dw", "_depthwise_conv"),
+                ("conv_pwl", "_project_conv"),
+                ("conv_pw", if stage == 0 { "_project_conv" } else { "_expand_conv" }),
+                ("bn1", if stage == 0 { "_bn1" } else { "_bn0" }),
+                ("bn2", if stage == 0 { "_bn2" } else { "_bn1" }),
+                ("bn3", "_bn2"),
+            ];
+            let (timm, own) = renamed.iter().find(|(timm, _)| parts[2].starts_with(timm)).unwrap();
+            return format!("_blocks.{flat}.{own}{}", &parts[2][timm.len()..]);
+        }
+    };
+    format!("{first}.{rest}")
+}
+
+/// timm's name for a variable of MobileNet v3 small.
+fn timm_mobilenet(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').collect();
+    let of_two = |layer: &str, names: [&'static str; 2]| names[usize::from(layer == "1")];
+    match parts[..] {
+        ["features", "0", layer, rest] => format!("{}.{rest}", of_two(layer, ["conv_stem", "bn1"])),
+        ["features", "12", layer, rest] => {
+            format!("blocks.5.0.{}.{rest}", of_two(layer, ["conv", "bn1"]))
+        }
+        ["features", number, "block", part, layer, rest] => {
+            let (mut stage, mut block) = (0, number.parse::<usize>().unwrap() - 1);
+            while block >= SMALL[stage] {
+                block -= SMALL[stage];
+                stage += 1;
+            }
+            let own = match (layer, stage, part) {
+                ("fc1", ..) => "se.conv_reduce",
+                ("fc2", ..) => "se.conv_expand",
+                (_, 0, "0") => of_two(layer, ["conv_dw", "bn1"]),
+                (_, 0, _) => of_two(layer, ["conv_pw", "bn2"]),
+                (_, _, "0") => of_two(layer, ["conv_pw", "bn1"]),
+                (_, _, "1") => of_two(layer, ["conv_dw", "bn2"]),
+                _ => of_two(layer, ["conv_pwl", "bn3"]),
+            };
+            format!("blocks.{stage}.{block}.{own}.{rest}")
+        }
+        _ => panic!("{name}"),
+    }
+}
+
+/// The name in torchvision before 0.3.
+fn early(name: &str) -> String {
+    let numbered = ["norm1", "norm2", "conv1", "conv2"];
+    let part = |part: &str| match numbered.contains(&part) {
+        true => format!("{}.{}", &part[..4], &part[4..]),
+        false => part.to_owned(),
+    };
+    name.split('.').map(part).collect::<Vec<_>>().join(".")
+}
+
+/// Writes `state` with names that `name` changes, loads it into another model, and compares.
+fn check_layout(arch: &Arch, name: impl Fn(&str) -> String, more: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    let given = body(&model(arch, 1));
+    let mut state: StateDict = given.iter().map(|(n, t)| (name(n), t.shallow_clone())).collect();
+    state.extend(
+        more.iter().map(|n| ((*n).to_owned(), Tensor::zeros([3, 4], tch::kind::FLOAT_CPU))),
+    );
+    write_safetensors(&file, &state, None).unwrap();
+    let mut other = model(arch, 2);
+    other.load_pretrained_from(&WeightsFrom::file(&file)).unwrap();
+    let loaded: BTreeMap<String, Tensor> = other.state_dict().into_iter().collect();
+    for (name, t) in given {
+        assert!(loaded[&name].equal(&t), "{}: {name}", arch.name());
+    }
+}
+
+#[test]
+fn names_of_other_implementations_are_known() {
+    for arch in [efficientnet_lite0(), efficientnet_b0()] {
+        check_layout(&arch, timm, &["classifier.weight", "classifier.bias"]);
+        check_layout(&arch, efficientnet_pytorch, &["_fc.weight", "_fc.bias"]);
+    }
+    check_layout(&mobilenet_v3_small(), timm_mobilenet, &["conv_head.weight", "classifier.weight"]);
+    check_layout(&densenet121(), early, &["classifier.weight"]);
+    check_layout(&squeezenet1_1(), fastai_name, &["1.8.weight"]);
+    check_layout(&efficientnet_lite0(), |n| format!("0.model.{}", timm(n)), &["1.4.weight"]);
+}
+
+#[test]
+fn prefixes_of_wrappers_are_taken_off() {
+    for prefix in
+        ["module.", "model.", "backbone.", "encoder.", "module.backbone.", "_orig_mod.model."]
+    {
+        check_layout(&squeezenet1_1(), |n| format!("{prefix}{n}"), &["criterion.weight"]);
+    }
+}
+
+/// A wave for each variable, as `tests/interop` could write it: what timm computes from these is known.
+#[test]
+fn lite0_computes_what_timm_computes() {
+    let model = model(&efficientnet_lite0(), 1);
+    let wave = |n: usize, phase: usize| {
+        let waves: Vec<f64> = (0..n).map(|k| (k as f64 * 0.7 + phase as f64).sin()).collect();
+        Tensor::from_slice(&waves)
+    };
+    let mut named: Vec<(String, Tensor)> = model
+        .state_dict()
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("head."))
+        .map(|(name, t)| (timm(&name), t))
+        .collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(named.len(), 245);
+    let _guard = tch::no_grad_guard();
+    for (i, (name, t)) in named.iter_mut().enumerate() {
+        let size = t.size();
+        let w = wave(t.numel(), i).view(size.as_slice());
+        let value = match size[..] {
+            [_, c, h, w_] => w * 1.5 / ((c * h * w_) as f64).sqrt(),
+            _ if name.ends_with("weight") || name.ends_with("running_var") => w * 0.1 + 1.0,
+            _ => w * 0.1,
+        };
+        t.copy_(&value);
+    }
+    // timm 1.0.31, `tf_efficientnet_lite0`, `forward_features`.
+    let known = [
+        ([64, 64], [2, 2], 0.399_185_24, [0.303_554, 0.773_134]),
+        ([65, 75], [3, 3], 0.399_002_91, [0.303_606, 0.772_997]),
+    ];
+    for ([h, w], out, mean, values) in known {
+        let x = wave(3 * (h * w) as usize, 0).view([1, 3, h, w]).to_kind(tch::Kind::Float);
+        let mut features = Tensor::new();
+        let mut visit = |name: &str, y: &Tensor| {
+            if name == "features.8" {
+                features = y.copy();
+            }
+        };
+        let _ = model.forward_with(&x, false, &mut visit);
+        assert_eq!(features.size(), [1, 1280, out[0], out[1]]);
+        let found: f64 = f64::try_from(features.mean(tch::Kind::Double)).unwrap();
+        assert!((found - mean).abs() < 1e-4, "{found} {mean}");
+        for (channel, value) in (1..).zip(values) {
+            let found = features.double_value(&[0, channel, -1, -1]);
+            assert!((found - value).abs() < 1e-3, "{h}x{w} {channel}: {found} {value}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_file_names_the_closest_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.pth");
+    let state = body(&model(&resnet18(), 1)).into_iter();
+    let state = state.map(|(n, t)| (Value::Str(format!("backbone.{n}")), Value::Tensor(t)));
+    write_pth(&file, &Value::Dict(state.collect())).unwrap();
+    for arch in [resnet34(), efficientnet_lite0()] {
+        let e = model(&arch, 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
+        assert!(matches!(e, Error::Checkpoint { .. }), "{e:?}");
+        let e = e.to_string();
+        assert!(e.contains("`resnet18`") && e.contains("`backbone.`"), "{e}");
+        assert!(e.contains("missing: "), "{e}");
+    }
+    // Names that no network has.
+    let state = vec![("a.weight".to_owned(), Tensor::zeros([2], tch::kind::FLOAT_CPU))];
+    let file = folder.path().join("other.safetensors");
+    write_safetensors(&file, &state, None).unwrap();
+    let e = model(&resnet18(), 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
+    assert!(e.to_string().contains("No network of this crate"), "{e}");
+    // A file that is cut short.
+    let bytes = fs::read(folder.path().join("net.pth")).unwrap();
+    let file = folder.path().join("short.pth");
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let e = model(&resnet18(), 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
+    assert!(e.to_string().contains("short.pth"), "{e}");
+}
+
+/// A few photos of `breeds`, with 1 or 3 channels.
+fn few(breeds: &'static [&'static str], images: ImageBlock, size: u32) -> DataLoaders {
+    DataBlock::blocks(images, CategoryBlock::new())
+        .get_items(first_of(breeds, 4))
+        .splitter(RandomSplitter::new(0.25).seed(42))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$").unwrap()))
+        .item_tfms(Resize::new(size))
+        .bs(2)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders(photos())
+        .unwrap()
+}
+
+fn start(dls: DataLoaders, file: &Path) -> Learner {
+    let learner = vision_learner(dls, squeezenet1_1()).weights(file);
+    learner.build().unwrap().quiet()
+}
+
+fn body_of(learn: &Learner) -> StateDict {
+    let all = learn.model().state_dict().into_iter();
+    all.filter(|(n, _)| !n.starts_with("head.")).map(|(n, t)| (n, t.copy())).collect()
+}
+
+#[test]
+fn a_model_of_this_crate_is_the_start_of_another_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("first.safetensors");
+    let own = Normalize::new(vec![0.5, 0.4, 0.3], vec![0.2, 0.3, 0.4]).unwrap();
+    let mut dls = few(&BREEDS, ImageBlock::rgb(), 64);
+    dls.add_batch_tfm(own.clone()).unwrap();
+    let learner = vision_learner(dls, squeezenet1_1()).pretrained(false);
+    let mut first = learner.build().unwrap().quiet().model_dir(folder.path());
+    first.export(&bundle).unwrap();
+    let saved = first.save("weights").unwrap();
+    let fastai = first.save("fastai.pth").unwrap();
+    let checkpoint = first.training_mut().write_checkpoint("stopped").unwrap();
+    let before = body_of(&first);
+
+    for file in [&bundle, &saved, &checkpoint, &fastai] {
+        // Two classes instead of three, another size; the body and its normalization are the old ones.
+        let mut second = start(few(&BREEDS[..2], ImageBlock::rgb(), 48), file);
+        assert_eq!(second.dls().task().vocab().len(), 2);
+        let after = body_of(&second);
+        assert!(before.iter().zip(&after).all(|(a, b)| a.0 == b.0 && a.1.equal(&b.1)), "{file:?}");
+        // fastai's form has no place for the normalization.
+        let expected = if file == &fastai { Normalize::imagenet() } else { own.clone() };
+        let specs: Vec<_> = second.dls().batch_tfms().iter().map(|t| format!("{t:?}")).collect();
+        assert_eq!(specs, [format!("{expected:?}")], "{file:?}");
+        second.fine_tune(1).unwrap();
+    }
+    // Gray photos: the first layer is the sum over the colors, and the normalization is of one channel.
+    let second = start(few(&BREEDS, ImageBlock::gray(), 64), &bundle);
+    let after = body_of(&second);
+    let (name, first_layer) = before.iter().find(|(_, t)| t.dim() == 4).unwrap();
+    let adapted = &after.iter().find(|(n, _)| n == name).unwrap().1;
+    let sum = first_layer.sum_dim_intlist(1, true, tch::Kind::Float);
+    assert!(adapted.allclose(&sum, 1e-5, 1e-6, false));
+    let gray = second.dls().batch_tfms()[0].spec().unwrap();
+    assert!(format!("{gray:?}").contains("mean: [0.4]"), "{gray:?}");
+    // And on from gray: one channel is spread over three.
+    let bundle = folder.path().join("gray.safetensors");
+    second.export(&bundle).unwrap();
+    let third = start(few(&BREEDS, ImageBlock::rgb(), 64), &bundle);
+    let spread = &body_of(&third).into_iter().find(|(n, _)| n == name).unwrap().1;
+    let back = spread.sum_dim_intlist(1, true, tch::Kind::Float);
+    assert!(back.allclose(&sum, 1e-4, 1e-5, false));
+
+    // Another network than that of the file.
+    let dls = few(&BREEDS, ImageBlock::rgb(), 64);
+    let e = vision_learner(dls, resnet18()).weights(bundle.as_path()).build().unwrap_err();
+    assert!(e.to_string().contains("`squeezenet1_1`"), "{e}");
+}
