@@ -52,11 +52,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let bs = args.bs.unwrap_or((n / 20).clamp(4, 64));
     let epochs = args.epochs.unwrap_or((6000 / n.max(1)).clamp(2, 10));
 
-    let dls = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+    // Large photos are decoded no larger than they are needed.
+    let presize = args.size * 5 / 4;
+    let dls = DataBlock::blocks(ImageBlock::rgb().reduce_to(presize), CategoryBlock::new())
         .get_items(get_image_files)
         .get_y(parent_label)
         .splitter(TrainTestSplitter::new(0.2).stratify(parent_label).seed(args.seed))
-        .item_tfms(Resize::new(args.size * 5 / 4))
+        .item_tfms(Resize::new(presize))
         .batch_tfms(aug_transforms().size(args.size).min_scale(0.75))
         .bs(bs)
         .seed(args.seed)

@@ -37,11 +37,15 @@ struct Args {
     #[arg(long, default_value_t = 160)]
     size: u32,
     /// The items of a batch
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 8)]
     bs: usize,
     /// Whether to begin with weights that were trained before, ImageNet's unless `--weights` names others
     #[arg(long, value_enum, default_value_t = Pretrained::Yes)]
     pretrained: Pretrained,
+    /// The learning rate of the head; a body that was trained before gets lower ones
+    // With some hundred steps in all, the cautious `valley` of `lr_find` would learn too little.
+    #[arg(long, default_value_t = 2e-3)]
+    lr: f64,
     /// Where every random number comes from
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -130,20 +134,21 @@ fn main() -> Result<()> {
 
     // How fast to learn.
     let found = learn.lr_find()?;
-    let lr = found.valley()?;
     println!(
-        "learning rates: valley {lr:.1e}, steep {:.1e}, minimum/10 {:.1e}, slide {:.1e}",
+        "learning rates: valley {:.1e}, steep {:.1e}, minimum/10 {:.1e}, slide {:.1e}; training takes {:.1e}",
+        found.valley()?,
         found.steep()?,
         found.minimum()?,
-        found.slide()?
+        found.slide()?,
+        args.lr
     );
     found.plot()?.save(out.join("lr_find.png"))?;
 
     // Learn: the head first where the body is pretrained, else everything at once.
     if pretrained {
-        learn.fine_tune(FineTune::new(args.epochs).base_lr(lr))?;
+        learn.fine_tune(FineTune::new(args.epochs).base_lr(args.lr))?;
     } else {
-        learn.fit_one_cycle(args.epochs + 1, 3e-3)?;
+        learn.fit_one_cycle(args.epochs + 1, args.lr)?;
     }
     learn.recorder().plot_loss()?.save(out.join("loss.png"))?;
 

@@ -4,6 +4,7 @@ mod convolve;
 mod decode;
 mod inspect;
 mod jpeg;
+mod reduced;
 mod resample;
 mod spare;
 mod turn;

@@ -2,7 +2,7 @@
 
 use finetune::{
     Error,
-    image::{Decode, inspect, promised_format},
+    image::{Decode, Filter, Image, inspect, promised_format},
 };
 use std::{fs, path::Path};
 
@@ -119,4 +119,65 @@ fn too_many_pixels_are_refused_before_memory_is_taken() {
     Decode::new().max_pixels(128 * 16).read(&bytes, "").unwrap();
     let e = Decode::new().max_pixels(128 * 16 - 1).read(&bytes, "").unwrap_err();
     assert!(e.to_string().contains("limit of 2047"), "{e}");
+}
+
+/// The mean difference of two pictures, in levels.
+fn distance(a: &Image, b: &Image) -> f64 {
+    assert_eq!((a.width(), a.height()), (b.width(), b.height()));
+    let all = a.pixels().iter().zip(b.pixels()).map(|(a, b)| f64::from(a.abs_diff(*b)));
+    all.sum::<f64>() / a.pixels().len() as f64
+}
+
+#[test]
+fn reduced_pictures_are_close_to_those_in_full() {
+    let kinds =
+        ["reduced.jpg", "reduced_progressive.jpg", "reduced_gray.jpg", "reduced_turned.jpg"];
+    for name in kinds {
+        let bytes = file(name);
+        let full = Decode::new().read(&bytes, name).unwrap();
+        let (w, h) = (full.width(), full.height());
+        for divisor in [2, 4] {
+            let shorter = w.min(h) / divisor;
+            let reduced = Decode::new().reduce_to(shorter).read(&bytes, name).unwrap();
+            assert_eq!((reduced.width(), reduced.height()), (w / divisor, h / divisor), "{name}");
+            // As they are seen after a resize to half the size that was kept.
+            let to = |image: &Image| {
+                image.resize(w / divisor / 2, h / divisor / 2, Filter::Bilinear).unwrap()
+            };
+            let distance = distance(&to(&full), &to(&reduced));
+            assert!(distance < 1.0, "{name} at 1/{divisor}: {distance}");
+        }
+        // One pixel more is only in the picture in full.
+        let more = Decode::new().reduce_to(w.min(h) / 2 + 1).read(&bytes, name).unwrap();
+        assert_eq!(more, full, "{name}");
+    }
+    // CMYK, small pictures and other formats are decoded in full.
+    for name in ["reduced_cmyk.jpg", "turned.jpg", "rgb.png"] {
+        let full = Decode::new().read(&file(name), name).unwrap();
+        let shorter = full.width().min(full.height());
+        let least = if name == "reduced_cmyk.jpg" { 60 } else { shorter };
+        let same = Decode::new().reduce_to(least).read(&file(name), name).unwrap();
+        assert_eq!(same, full, "{name}");
+    }
+    let gray = Decode::new().channels(1).reduce_to(60).read(&file("reduced.jpg"), "").unwrap();
+    assert_eq!((gray.width(), gray.height(), gray.channels()), (80, 60, 1));
+    let sideways = Decode::new().orient(false).reduce_to(60);
+    let sideways = sideways.read(&file("reduced_turned.jpg"), "").unwrap();
+    assert_eq!((sideways.width(), sideways.height()), (80, 60));
+}
+
+#[test]
+fn reduced_decoding_refuses_what_full_decoding_refuses() {
+    let bytes = file("reduced.jpg");
+    let decode = Decode::new().reduce_to(60);
+    let e = decode.read(&bytes[..bytes.len() / 2], "half.jpg").unwrap_err().to_string();
+    assert!(e.contains("half.jpg"), "{e}");
+    let e = decode.max_pixels(1000).read(&bytes, "large.jpg").unwrap_err().to_string();
+    assert!(e.contains("large.jpg") && e.contains("1000"), "{e}");
+    // It is part of what a file says of a model, and files without it mean decoding in full.
+    let json = serde_json::to_string(&decode).unwrap();
+    assert_eq!(serde_json::from_str::<Decode>(&json).unwrap(), decode);
+    let old = r#"{"channels":3,"orient":true,"max_pixels":268435456}"#;
+    assert_eq!(serde_json::from_str::<Decode>(old).unwrap(), Decode::new());
+    assert_eq!(serde_json::to_string(&Decode::new()).unwrap(), old);
 }

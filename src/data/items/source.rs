@@ -118,6 +118,21 @@ impl ImageBlock {
         Self { decode: self.decode.max_pixels(max_pixels) }
     }
 
+    /// Decodes JPEG files only as large as needed: at a half, a quarter or an eighth of both sides, if the shorter side
+    /// still has at least `shorter` pixels. Training, validation and an exported model decode alike.
+    /// Default: in full, as fastai does. See [`Decode::reduce_to`].
+    ///
+    /// ```
+    /// use finetune::{data::{CategoryBlock, DataBlock, ImageBlock}, transform::Resize};
+    ///
+    /// let photos = DataBlock::blocks(ImageBlock::rgb().reduce_to(460), CategoryBlock::new())
+    ///     .item_tfms(Resize::new(460));
+    /// ```
+    #[must_use]
+    pub fn reduce_to(self, shorter: u32) -> Self {
+        Self { decode: self.decode.reduce_to(shorter) }
+    }
+
     /// The same as data, for an exported model.
     #[must_use]
     pub fn decode_options(&self) -> Decode {
