@@ -12,10 +12,11 @@ FUZZ_SECONDS := 600
 # a feature only adds code.
 OPTIONAL := dashboard,terminal
 
-# How often `make kill-ranks` kills a process.
+# How often `make kill-ranks` kills a process and `make kill` a training, and the seed of the moments of the latter.
 TRIALS := 100
+SEED := 1
 
-.PHONY: kill-ranks pets folder test golden lint doc notebook versus label accuracy interop fuzz libtorch
+.PHONY: kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -42,6 +43,14 @@ interop:
 ## Damages files of weights for FUZZ_SECONDS per reader; needs cargo-fuzz.
 fuzz:
 	$(WITH) bash scripts/fuzz $(FUZZ_SECONDS)
+
+## Kills a training TRIALS times at random moments and compares its end with that of an undisturbed one; SEED for others.
+kill:
+	$(WITH) cargo test --release --test kill -- --trials $(TRIALS) --seed $(SEED)
+
+## Trains, predicts, searches learning rates and makes loaders for a long time, and prints the memory as it goes.
+soak:
+	$(WITH) cargo bench --bench soak
 
 ## Format, and clippy without warnings, with all that is optional and without anything.
 lint:

@@ -1,6 +1,9 @@
 //! The error type of the crate.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -147,6 +150,24 @@ pub enum Error {
         /// What is missing, unexpected or of another shape.
         why: String,
     },
+    /// SIGINT or SIGTERM ended a run. Start the program again to continue it.
+    #[error("{signal} ended the run: {}", interrupted(checkpoint.as_deref()))]
+    #[non_exhaustive]
+    Interrupted {
+        /// `SIGINT` or `SIGTERM`.
+        signal: &'static str,
+        /// The newest checkpoint of this fit. `None` if none could be written.
+        checkpoint: Option<PathBuf>,
+    },
+    /// Another process trains the run.
+    #[error("the run `{run}` is trained by {holder}: wait for it, or use another name")]
+    #[non_exhaustive]
+    Busy {
+        /// The name of the run.
+        run: String,
+        /// The process: its number, program and host.
+        holder: String,
+    },
     /// A download failed, or its content is not the expected one.
     #[error("{url}: {why}")]
     #[non_exhaustive]
@@ -191,6 +212,15 @@ impl fmt::Debug for Error {
 impl From<tch::TchError> for Error {
     fn from(e: tch::TchError) -> Self {
         Self::Torch(e)
+    }
+}
+
+/// How a run that was interrupted continues.
+fn interrupted(checkpoint: Option<&Path>) -> String {
+    match checkpoint {
+        Some(path) => format!("it continues from {} when it is started again", path.display()),
+        None => "no checkpoint could be written, so it starts from an earlier one or from scratch"
+            .to_owned(),
     }
 }
 

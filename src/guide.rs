@@ -5,7 +5,7 @@
 //! rates](learning_rates), [transfer learning](transfer_learning).
 //!
 //! To choose: [architectures and precision](architectures), [speed],
-//! [more than one processor](distributed), [reproducibility].
+//! [more than one processor](distributed), [reproducibility], [checkpoints].
 //!
 //! To use and extend: [interpretation], [inference and deployment](inference), [writing a
 //! callback](callbacks), [coming from fastai](from_fastai).
@@ -36,6 +36,7 @@ pages! {
     inference "../docs/inference.md";
     callbacks "../docs/callbacks.md";
     reproducibility "../docs/reproducibility.md";
+    checkpoints "../docs/checkpoints.md";
     speed "../docs/speed.md";
     distributed "../docs/distributed.md";
     from_fastai "../docs/from-fastai.md";

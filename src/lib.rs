@@ -20,6 +20,7 @@
 
 pub mod callback;
 pub mod data;
+pub mod disk;
 pub mod distributed;
 mod doctor;
 #[cfg(feature = "download")]

@@ -4,6 +4,9 @@
 //! is put into a zip here.
 #![no_main]
 
+#[allow(dead_code, unused_imports, reason = "the readers write nothing")]
+#[path = "../../src/disk/mod.rs"]
+mod disk;
 #[allow(dead_code, reason = "of the whole crate")]
 #[path = "../../src/error.rs"]
 mod error;

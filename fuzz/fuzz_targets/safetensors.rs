@@ -1,6 +1,9 @@
 //! Whatever a safetensors file says, it is read or refused.
 #![no_main]
 
+#[allow(dead_code, unused_imports, reason = "the readers write nothing")]
+#[path = "../../src/disk/mod.rs"]
+mod disk;
 #[allow(dead_code, reason = "of the whole crate")]
 #[path = "../../src/error.rs"]
 mod error;

@@ -2,7 +2,11 @@ use crate::{
     learner::{Callback, Scope, Step, Training, order},
     sample::Batch,
 };
+use serde_json::Value;
 use tch::Tensor;
+
+/// The key of its note in a checkpoint.
+const OWNER: &str = "GradientAccumulation";
 
 /// Steps once for every `items` items, as if the batch were that large: fastai's
 /// `GradientAccumulation`.
@@ -29,9 +33,20 @@ impl Callback for GradientAccumulation {
         order::GRADIENT_ACCUMULATION
     }
 
-    fn before_fit(&mut self, _: &mut Training) -> Step {
-        self.seen = 0;
+    fn before_fit(&mut self, t: &mut Training) -> Step {
+        // The gradients of these items are in the checkpoint too.
+        let seen = t.notes.get(OWNER).filter(|_| t.is_resumed()).and_then(Value::as_u64);
+        self.seen = seen.map_or(0, |seen| seen as usize);
         Ok(())
+    }
+
+    fn before_checkpoint(&mut self, t: &mut Training) -> Step {
+        t.notes.insert(OWNER.to_owned(), self.seen.into());
+        Ok(())
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        Some(format!("GradientAccumulation of {} items", self.items))
     }
 
     fn before_backward(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {

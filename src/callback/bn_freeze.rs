@@ -20,6 +20,10 @@ impl BnFreeze {
 }
 
 impl Callback for BnFreeze {
+    fn fingerprint(&self) -> Option<String> {
+        Some("BnFreeze".to_owned())
+    }
+
     fn order(&self) -> i32 {
         order::MIX
     }

@@ -27,6 +27,10 @@ impl GradientClip {
 }
 
 impl Callback for GradientClip {
+    fn fingerprint(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+
     fn order(&self) -> i32 {
         order::GRADIENT_CLIP
     }

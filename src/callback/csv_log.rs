@@ -1,22 +1,27 @@
 use crate::{
+    disk::Appender,
     error::{Error, Result},
-    learner::{Callback, Step, Training, order},
+    learner::{Callback, EpochRow, Step, Training, order},
 };
-use std::{fs, path::PathBuf};
+use serde_json::Value;
+use std::path::PathBuf;
 
 /// Writes the table of epochs to a CSV file, a line as each epoch ends: fastai's `CSVLogger`.
 #[derive(Debug)]
 pub struct CsvLogger {
     path: PathBuf,
     append: bool,
-    file: Option<csv::Writer<fs::File>>,
+    file: Option<Appender>,
+    /// Whether the names of the columns are still to be written. Below earlier content they are written with the
+    /// first row, so that a fit that is started again before that leaves no second head.
+    with_head: bool,
 }
 
 impl CsvLogger {
     /// Writes to `path`, which a fit begins anew.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), append: false, file: None }
+        Self { path: path.into(), append: false, file: None, with_head: false }
     }
 
     /// Whether to write below what is in the file already. Default: false.
@@ -28,8 +33,30 @@ impl CsvLogger {
 
     fn write(&mut self, cells: &[String]) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let written = file.write_record(cells).map_err(std::io::Error::from);
-        written.and_then(|()| file.flush()).map_err(Error::io(&self.path))
+        let mut row = csv::Writer::from_writer(vec![]);
+        row.write_record(cells).map_err(Error::other)?;
+        file.append(&row.into_inner().map_err(|e| Error::other(e.to_string()))?)
+    }
+}
+
+impl CsvLogger {
+    /// The key of its note in a checkpoint.
+    fn key(&self) -> String {
+        format!("CsvLogger.{}", self.path.display())
+    }
+
+    fn write_row(&mut self, row: &EpochRow) -> Result<()> {
+        let mut cells = vec![row.epoch.to_string()];
+        cells.extend(row.values.iter().map(|v| v.map_or_else(String::new, |v| v.to_string())));
+        cells.push(format!("{:.3}", row.seconds));
+        self.write(&cells)
+    }
+
+    fn write_head(&mut self, t: &Training) -> Result<()> {
+        if std::mem::take(&mut self.with_head) {
+            self.write(&t.history.head())?;
+        }
+        Ok(())
     }
 }
 
@@ -47,26 +74,48 @@ impl Callback for CsvLogger {
     }
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        // A resumed fit goes on below what it wrote before it was stopped.
-        let goes_on = t.is_resumed() && self.path.exists();
-        let append = self.append || goes_on;
-        let mut options = fs::OpenOptions::new();
-        options.create(true).write(true).append(append).truncate(!append);
-        let file = options.open(&self.path).map_err(Error::io(&self.path))?;
-        let file = csv::WriterBuilder::new().flexible(true).from_writer(file);
-        self.file = Some(file);
-        if goes_on {
+        let key = self.key();
+        let position = t.notes.get(&key).filter(|_| t.is_resumed()).and_then(Value::as_u64);
+        self.with_head = true;
+        if let Some(position) = position {
+            if Appender::has(&self.path, position) {
+                // Rows after the checkpoint are written again.
+                self.file = Some(Appender::open(&self.path, Some(position))?);
+                self.with_head = self.append && t.history.rows.is_empty();
+                return Ok(());
+            }
+            self.file = Some(Appender::open(&self.path, Some(0))?);
+            t.say(format!(
+                "{} is shorter than when the checkpoint was written: the rows of this fit were written again",
+                self.path.display()
+            ));
+            self.write_head(t)?;
+            for row in t.history.rows.clone() {
+                self.write_row(&row)?;
+            }
             return Ok(());
         }
-        Ok(self.write(&t.history.head())?)
+        let keep = if self.append { None } else { Some(0) };
+        self.file = Some(Appender::open(&self.path, keep)?);
+        if !self.append {
+            self.write_head(t)?;
+        }
+        Ok(())
+    }
+
+    fn before_checkpoint(&mut self, t: &mut Training) -> Step {
+        let key = self.key();
+        if let Some(file) = &mut self.file {
+            file.sync()?;
+            t.notes.insert(key, file.len().into());
+        }
+        Ok(())
     }
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
+        self.write_head(t)?;
         let Some(row) = t.history.rows.last() else { return Ok(()) };
-        let mut cells = vec![row.epoch.to_string()];
-        cells.extend(row.values.iter().map(|v| v.map_or_else(String::new, |v| v.to_string())));
-        cells.push(format!("{:.3}", row.seconds));
-        Ok(self.write(&cells)?)
+        Ok(self.write_row(row)?)
     }
 
     fn after_fit(&mut self, _: &mut Training) -> Step {

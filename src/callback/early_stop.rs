@@ -34,6 +34,10 @@ impl EarlyStopping {
 }
 
 impl Callback for EarlyStopping {
+    fn fingerprint(&self) -> Option<String> {
+        Some(format!("EarlyStopping({}, patience {})", self.monitor.description(), self.patience))
+    }
+
     fn order(&self) -> i32 {
         order::EARLY_STOPPING
     }

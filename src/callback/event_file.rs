@@ -3,41 +3,75 @@
 //! [record format](https://www.tensorflow.org/tutorials/load_data/tfrecord) and
 //! [`event.proto`](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto).
 
-use crate::error::{Error, Result};
+use crate::{
+    disk::Appender,
+    error::{Error, Result},
+};
 use std::{
-    fs::{self, File},
-    io::{BufWriter, Write as _},
+    fs,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// The most that is held back before it is written, in bytes.
+const BUFFER: usize = 1 << 16;
+
 /// An event file being written.
 #[derive(Debug)]
 pub(super) struct EventFile {
-    path: PathBuf,
-    out: BufWriter<File>,
+    out: Appender,
+    /// Whole records that are not yet written.
+    pending: Vec<u8>,
 }
 
 impl EventFile {
-    /// A new file in `folder`, which is made if it is not there.
-    pub(super) fn create(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        // Runs begun in the same second have files of their own.
+    /// A new file in `folder`, which is created if it is missing. For a fit of a named run, the name of the run and
+    /// the step at which the fit starts: if the fit is started again, it writes the same file again.
+    pub(super) fn create(folder: &Path, fit: Option<(&str, u64)>) -> Result<Self> {
+        let seconds = now() as u64;
+        if let Some((run, step)) = fit {
+            let run: String = run
+                .chars()
+                .map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' })
+                .collect();
+            let ending = format!(".finetune.{run}-{step}");
+            let path = match ending_in(folder, &ending)? {
+                Some(path) => path,
+                None => folder.join(format!("events.out.tfevents.{seconds:010}{ending}")),
+            };
+            return Self::begin(Appender::open(&path, Some(0))?);
+        }
+        // Runs that start in the same second have files of their own.
         for n in 0.. {
-            let seconds = now() as u64;
             let name = format!("events.out.tfevents.{seconds:010}.finetune.{n}");
-            let path = folder.join(name);
-            match File::create_new(&path) {
-                Ok(file) => {
-                    let mut events = Self { path, out: BufWriter::new(file) };
-                    events.record(&event(now(), 0, &field(3, b"brain.Event:2")))?;
-                    return Ok(events);
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(Error::io(path)(e)),
+            if let Some(out) = Appender::create_new(&folder.join(name))? {
+                return Self::begin(out);
             }
         }
-        Err(Error::config("TensorBoard", "no free file name"))
+        Err(Error::config("TensorBoard", "there is no free file name"))
+    }
+
+    fn begin(out: Appender) -> Result<Self> {
+        let mut events = Self { out, pending: vec![] };
+        events.record(&event(now(), 0, &field(3, b"brain.Event:2")))?;
+        events.flush()?;
+        Ok(events)
+    }
+
+    /// Continues a file after its first `bytes`. Returns `None` if it has fewer.
+    pub(super) fn resume(path: &Path, bytes: u64) -> Result<Option<Self>> {
+        if !Appender::has(path, bytes) {
+            return Ok(None);
+        }
+        Ok(Some(Self { out: Appender::open(path, Some(bytes))?, pending: vec![] }))
+    }
+
+    /// Writes all records and syncs them. Returns the name of the file, and its length in bytes.
+    pub(super) fn position(&mut self) -> Result<(String, u64)> {
+        self.flush()?;
+        self.out.sync()?;
+        let name = self.out.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, self.out.len()))
     }
 
     /// Numbers under their names, at a step.
@@ -52,16 +86,36 @@ impl EventFile {
         self.record(&event(now(), step, &field(5, &summary)))
     }
 
-    /// Hands what was written to the operating system, so that a reader sees it.
+    /// Writes all records to the file, so that a reader sees them.
     pub(super) fn flush(&mut self) -> Result<()> {
-        self.out.flush().map_err(Error::io(&self.path))
+        if !self.pending.is_empty() {
+            self.out.append(&self.pending)?;
+            self.pending.clear();
+        }
+        Ok(())
     }
 
     fn record(&mut self, data: &[u8]) -> Result<()> {
         let length = (data.len() as u64).to_le_bytes();
         let parts = [&length[..], &masked(&length), data, &masked(data)];
-        parts.iter().try_for_each(|part| self.out.write_all(part)).map_err(Error::io(&self.path))
+        parts.iter().for_each(|part| self.pending.extend(*part));
+        if self.pending.len() < BUFFER { Ok(()) } else { self.flush() }
     }
+}
+
+/// The file in `folder` whose name ends in `ending`, if there is one.
+fn ending_in(folder: &Path, ending: &str) -> Result<Option<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(Error::io(folder))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io(folder))?;
+        if entry.file_name().to_string_lossy().ends_with(ending) {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
 }
 
 fn now() -> f64 {
@@ -167,12 +221,12 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut file = EventFile::create(folder.path()).unwrap();
+        let mut file = EventFile::create(folder.path(), None).unwrap();
         file.scalars(300, &[("loss/train", 0.5), ("lr", 1e-3)]).unwrap();
         file.flush().unwrap();
-        EventFile::create(folder.path()).expect("another run in the same second");
+        EventFile::create(folder.path(), None).expect("another run in the same second");
 
-        let bytes = fs::read(&file.path).unwrap();
+        let bytes = std::fs::read(file.out.path()).unwrap();
         let (mut rest, mut records) = (&bytes[..], vec![]);
         while !rest.is_empty() {
             let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;

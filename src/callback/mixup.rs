@@ -156,6 +156,11 @@ impl MixUp {
 }
 
 impl Callback for MixUp {
+    fn fingerprint(&self) -> Option<String> {
+        let own = if self.draws.is_some() { " with own draws" } else { "" };
+        Some(format!("MixUp of {}{own}", self.mixer.alpha))
+    }
+
     fn order(&self) -> i32 {
         order::MIX
     }
@@ -252,6 +257,11 @@ impl CutMix {
 }
 
 impl Callback for CutMix {
+    fn fingerprint(&self) -> Option<String> {
+        let own = if self.draws.is_some() { " with own draws" } else { "" };
+        Some(format!("CutMix of {}{own}", self.mixer.alpha))
+    }
+
     fn order(&self) -> i32 {
         order::MIX
     }

@@ -2,7 +2,6 @@
 
 mod accumulate;
 mod bn_freeze;
-mod checkpoint;
 mod clip;
 #[cfg(feature = "csv")]
 mod csv_log;
@@ -23,9 +22,9 @@ pub use csv_log::CsvLogger;
 #[cfg(feature = "dashboard")]
 pub use dashboard::Dashboard;
 pub use {
+    crate::learner::Checkpoint,
     accumulate::GradientAccumulation,
     bn_freeze::BnFreeze,
-    checkpoint::Checkpoint,
     clip::GradientClip,
     early_stop::EarlyStopping,
     mixup::{Cut, CutMix, MixUp, Pairs},

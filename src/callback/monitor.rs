@@ -70,6 +70,11 @@ impl Monitor {
         &self.column
     }
 
+    /// What is watched, and how.
+    pub(super) fn description(&self) -> String {
+        format!("{}, {:?} by {}", self.column, self.better, self.min_delta)
+    }
+
     /// The best value so far; infinite before the first.
     #[must_use]
     pub fn best(&self) -> f64 {

@@ -49,6 +49,14 @@ impl ReduceLrOnPlateau {
 }
 
 impl Callback for ReduceLrOnPlateau {
+    fn fingerprint(&self) -> Option<String> {
+        let Self { patience, factor, min_lr, .. } = self;
+        let monitor = self.monitor.description();
+        Some(format!(
+            "ReduceLrOnPlateau({monitor}, patience {patience}, factor {factor}, min_lr {min_lr})"
+        ))
+    }
+
     fn order(&self) -> i32 {
         order::REDUCE_LR
     }

@@ -7,6 +7,10 @@ use tch::Tensor;
 
 /// What its notes for a checkpoint are kept under.
 const OWNER: &str = "SaveBest";
+const EPOCH: &str = "SaveBest.epoch";
+/// The prefixes of its tensors in a checkpoint.
+const WEIGHTS: &str = "weights";
+const OPT: &str = "opt";
 
 /// Keeps the weights of the best epoch and puts them back at the end of the fit: fastai's
 /// [`SaveModelCallback`](https://docs.fast.ai/callback.tracker.html#savemodelcallback). A fit that
@@ -103,6 +107,20 @@ impl SaveBest {
         self.epoch
     }
 
+    /// The best epoch from before the fit was resumed.
+    fn restored(&self, t: &Training) -> Option<Kept> {
+        let all = t.tensors.get(OWNER)?;
+        let below = |prefix: &str| -> State {
+            let of = |(n, w): &(String, Tensor)| {
+                Some((n.strip_prefix(prefix)?.strip_prefix('.')?.to_owned(), w.shallow_clone()))
+            };
+            all.iter().filter_map(of).collect()
+        };
+        let epoch = t.notes.get(EPOCH)?.as_u64()? as usize;
+        let opt = self.with_opt.then(|| below(OPT));
+        Some(Kept { epoch, weights: below(WEIGHTS), opt })
+    }
+
     fn write(&self, t: &Training, name: &str) -> Result<()> {
         t.save(name, self.with_opt)?;
         Ok(())
@@ -132,6 +150,12 @@ fn copied(state: State) -> State {
 }
 
 impl Callback for SaveBest {
+    fn fingerprint(&self) -> Option<String> {
+        // Only where it decides which weights the fit ends with.
+        let ends = self.every.is_none() && !self.at_end;
+        ends.then(|| format!("SaveBest({})", self.monitor.description()))
+    }
+
     fn order(&self) -> i32 {
         order::SAVE_BEST
     }
@@ -144,6 +168,9 @@ impl Callback for SaveBest {
         (self.kept, self.epoch, self.began) = (None, None, false);
         self.checked()?;
         self.monitor.start(t, OWNER)?;
+        if t.is_resumed() {
+            self.kept = self.restored(t);
+        }
         self.began = true;
         Ok(())
     }
@@ -163,9 +190,21 @@ impl Callback for SaveBest {
                 self.write(t, name)?;
             }
         }
-        if self.file.is_some() {
-            self.monitor.note(t, OWNER)?;
-        }
+        Ok(self.monitor.note(t, OWNER)?)
+    }
+
+    fn before_checkpoint(&mut self, t: &mut Training) -> Step {
+        let Some(Kept { epoch, weights, opt }) = &self.kept else { return Ok(()) };
+        let named = |prefix: &str, state: &State| {
+            state
+                .iter()
+                .map(|(n, w)| (format!("{prefix}.{n}"), w.shallow_clone()))
+                .collect::<Vec<_>>()
+        };
+        let mut all = named(WEIGHTS, weights);
+        all.extend(opt.iter().flat_map(|opt| named(OPT, opt)));
+        t.tensors.insert(OWNER.to_owned(), all);
+        t.notes.insert(EPOCH.to_owned(), (*epoch).into());
         Ok(())
     }
 
@@ -185,11 +224,6 @@ impl Callback for SaveBest {
                 t.opt.load_state(&state)?;
             }
             self.epoch = Some(epoch);
-        } else if let (true, Some(name)) = (self.monitor.best().is_finite(), &self.file)
-            && self.every.is_none()
-        {
-            // The best epoch was before the fit was resumed.
-            t.load(name, self.with_opt)?;
         }
         Ok(())
     }

@@ -28,6 +28,10 @@ impl ShortEpoch {
 }
 
 impl Callback for ShortEpoch {
+    fn fingerprint(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+
     fn order(&self) -> i32 {
         order::MIX
     }

@@ -1,8 +1,10 @@
 use super::event_file::EventFile;
 use crate::{
+    error::Error,
     learner::{Callback, Outcome, Step, Training, order},
     sample::Batch,
 };
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Writes losses, hyperparameters and metrics for [TensorBoard](https://www.tensorflow.org/tensorboard):
@@ -34,6 +36,20 @@ impl TensorBoard {
     }
 }
 
+/// Where a checkpoint finds the events of a fit.
+#[derive(Debug, Serialize, Deserialize)]
+struct Place {
+    file: String,
+    bytes: u64,
+}
+
+impl TensorBoard {
+    /// The key of its note in a checkpoint.
+    fn key(&self) -> String {
+        format!("TensorBoard.{}", self.folder.display())
+    }
+}
+
 impl Callback for TensorBoard {
     fn order(&self) -> i32 {
         order::SCHEDULER
@@ -47,8 +63,39 @@ impl Callback for TensorBoard {
         true
     }
 
-    fn before_fit(&mut self, _: &mut Training) -> Step {
-        self.file = Some(EventFile::create(&self.folder)?);
+    fn before_fit(&mut self, t: &mut Training) -> Step {
+        let place: Option<Place> = match t.notes.get(&self.key()) {
+            Some(note) if t.is_resumed() => {
+                Some(serde_json::from_value(note.clone()).map_err(Error::other)?)
+            }
+            _ => None,
+        };
+        self.file = Some(match place {
+            // Events after the checkpoint are written again.
+            Some(Place { file, bytes }) => {
+                match EventFile::resume(&self.folder.join(&file), bytes)? {
+                    Some(events) => events,
+                    None => {
+                        t.say(format!(
+                        "{file} is shorter than when the checkpoint was written: events continue in a new file"
+                    ));
+                        EventFile::create(&self.folder, None)?
+                    }
+                }
+            }
+            None => EventFile::create(&self.folder, t.run_name().map(|run| (run, t.at.step)))?,
+        });
+        Ok(())
+    }
+
+    fn before_checkpoint(&mut self, t: &mut Training) -> Step {
+        let key = self.key();
+        if let Some(file) = &mut self.file {
+            let (name, bytes) = file.position()?;
+            let place = Place { file: name, bytes };
+            let note = serde_json::to_value(place).map_err(Error::other)?;
+            t.notes.insert(key, note);
+        }
         Ok(())
     }
 

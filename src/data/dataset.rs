@@ -39,6 +39,12 @@ pub trait Dataset: Send + Sync {
         Ok(self.get(index)?.target)
     }
 
+    /// Whether [`target`](Self::target) is quick, so that the targets of all items can be compared before a run is
+    /// resumed. Otherwise up to 64 of them are. Default: false.
+    fn targets_in_memory(&self) -> bool {
+        false
+    }
+
     /// The file of an item, by which caches and checks know it. `None` if it has none.
     fn file(&self, _index: usize) -> Option<PathBuf> {
         None

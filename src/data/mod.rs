@@ -4,6 +4,8 @@ mod block;
 mod cache;
 mod check;
 mod dataset;
+mod digest;
+mod fingerprint;
 mod items;
 mod loaders;
 mod loading;
@@ -37,3 +39,5 @@ pub use {
         RegressionLabel, Sort, TargetBlock,
     },
 };
+
+pub(crate) use digest::digest;

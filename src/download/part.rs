@@ -1,6 +1,9 @@
 //! The partial file of a download.
 
-use crate::error::{Error, Result};
+use crate::{
+    disk,
+    error::{Error, Result},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -82,7 +85,7 @@ impl Part {
     pub(super) fn begin(&mut self, origin: &Origin) -> Result<()> {
         self.clear()?;
         let text = serde_json::to_vec(origin).map_err(Error::other)?;
-        fs::write(&self.note, text).map_err(Error::io(&self.note))
+        disk::replace(&self.note, |out| out.write_all(&text))
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
@@ -97,8 +100,8 @@ impl Part {
 
     /// Gives the finished file its name.
     pub(super) fn place(&mut self, place: &Path) -> Result<()> {
-        self.file.sync_all().map_err(Error::io(&self.path))?;
-        fs::rename(&self.path, place).map_err(Error::io(place))?;
+        disk::sync(&self.file, place).map_err(Error::io(&self.path))?;
+        disk::rename(&self.path, place).map_err(Error::io(place))?;
         self.forget()
     }
 

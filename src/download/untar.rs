@@ -206,8 +206,16 @@ impl UntarData {
 
     /// Unpacks beside the place and renames.
     fn unpack(&self, archive: &Path, data: &Path, place: &Path) -> Result<()> {
+        let name = archive.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".unpacking-{name}-");
+        // The lock on the archive is held, so these were left behind by processes that were killed.
+        for entry in fs::read_dir(data).map_err(Error::io(data))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
         let beside = || {
-            let folder = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(data);
+            let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(data);
             folder.map_err(Error::io(data))
         };
         let (new, old) = (beside()?, beside()?);

@@ -6,7 +6,6 @@
 mod globals;
 mod pickle;
 mod pth;
-mod replace;
 mod resolve;
 mod safetensors;
 mod storage;

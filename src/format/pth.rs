@@ -7,12 +7,12 @@
 use super::{
     StateDict, Why,
     pickle::pickle,
-    replace::replace,
     resolve::{Storages, resolve},
     unpickle::{Item, Node, Pickle, items, unpickle},
     value::Value,
 };
 use crate::{
+    disk::replace,
     error::{Error, Result},
     sys::Mapped,
 };

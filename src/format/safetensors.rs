@@ -2,8 +2,9 @@
 //!
 //! The format: <https://huggingface.co/docs/safetensors>.
 
-use super::{StateDict, replace::replace};
+use super::StateDict;
 use crate::{
+    disk::replace,
     error::{Error, Result},
     sys::Mapped,
 };

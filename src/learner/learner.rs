@@ -3,6 +3,7 @@
 use super::{
     Defaults, History, MixedPrecision, Position, Precision, Progress, StopHandle, Training,
     record::recorder::Recorder,
+    resume::request::Checkpoints,
     training::{callback::Callback, state},
 };
 use crate::{
@@ -64,6 +65,8 @@ impl Learner {
             precision: Precision::Full,
             model_dir: PathBuf::from("models"),
             notes: BTreeMap::new(),
+            tensors: BTreeMap::new(),
+            checkpoints: Checkpoints::default(),
             resumed: false,
             run: state::Run::Fit,
             plan: VecDeque::new(),

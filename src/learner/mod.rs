@@ -6,6 +6,7 @@ mod learner;
 mod lr_find;
 mod predict;
 mod record;
+mod resume;
 mod schedule;
 mod training;
 mod vision;
@@ -15,7 +16,11 @@ pub use {
     lr_find::{LrCurve, LrFinder, SuggestFunction, Suggestion},
     predict::{PredictOptions, Prediction, Predictions, Predictor, Tta},
     record::{EpochRow, History, Progress, Steps},
-    schedule::{Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr},
+    resume::{Checkpoint, Difference, OnCheckpointError},
+    schedule::{
+        Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr,
+        TrainingPlan,
+    },
     training::{
         Callback, DistributedOptions, MixedPrecision, Outcome, Position, Precision, Scope, Step,
         Stop, StopHandle, Training, order,

@@ -1,5 +1,5 @@
 use super::Metric;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// The value of a metric for one batch, which may still be on the device.
@@ -47,6 +47,25 @@ impl Total {
             }
         }
         self.count += n;
+        Ok(())
+    }
+
+    /// The sums as tensors.
+    pub(super) fn state(&self) -> Vec<(String, Tensor)> {
+        let numbers = Tensor::from_slice(&[self.plain, self.count as f64]);
+        let device = self.device.as_ref().map(|t| ("device".to_owned(), t.shallow_clone()));
+        std::iter::once(("numbers".to_owned(), numbers)).chain(device).collect()
+    }
+
+    /// Puts back what [`Total::state`] returned.
+    pub(super) fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let find = |name: &str| state.iter().find(|(n, _)| n == name).map(|(_, t)| t);
+        let numbers = find("numbers").map(Vec::<f64>::try_from).transpose()?;
+        let Some([plain, count]) = numbers.as_deref() else {
+            return Err(Error::mismatch("Metric::load_state", "this is not the state of a mean"));
+        };
+        let device = find("device").map(Tensor::shallow_clone);
+        *self = Self { plain: *plain, device, count: *count as i64 };
         Ok(())
     }
 
@@ -116,6 +135,12 @@ where
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
         let n = y.size().first().copied().unwrap_or(1);
         self.total.add((self.f)(pred, y)?, n)
+    }
+    fn state(&self) -> Option<Vec<(String, Tensor)>> {
+        Some(self.total.state())
+    }
+    fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        self.total.load_state(state)
     }
     fn value(&self) -> Result<Option<f64>> {
         Ok(self.total.mean()?.map(self.finish))

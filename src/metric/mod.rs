@@ -81,6 +81,20 @@ pub trait Metric: Debug {
         let _ = (loss, items);
         Ok(())
     }
+    /// What was taken in since the last reset, as named tensors, so that an epoch can be resumed. `None` if the
+    /// metric cannot be resumed: the training metrics of an epoch that is resumed in the middle are then left out.
+    /// Default: `None`.
+    fn state(&self) -> Option<Vec<(String, Tensor)>> {
+        None
+    }
+    /// Puts back what [`state`](Self::state) returned.
+    ///
+    /// # Errors
+    /// If `state` does not belong to this metric.
+    fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let _ = state;
+        Err(Error::unsupported("Metric::load_state", "this metric cannot be resumed"))
+    }
     /// Returns the value for the batches since the last reset; `None` without batches.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use super::Model;
 use crate::{
+    disk::Temporary,
     error::{Error, Result},
     sys,
 };
@@ -53,9 +54,11 @@ impl Model {
             files: &[(ABOUT, about)],
         };
         let example = example.to_device(self.device());
-        sys::trace(&example, path, &what, |x| self.forward(x, false)).map_err(|e| {
+        let file = Temporary::create(path).map_err(Error::io(path))?;
+        sys::trace(&example, file.path(), &what, |x| self.forward(x, false)).map_err(|e| {
             let why = format!("{}: {e} (the example is {:?})", path.display(), example.size());
             Error::unsupported("export_torchscript", why)
-        })
+        })?;
+        file.place().map(drop).map_err(Error::io(path))
     }
 }

@@ -26,6 +26,10 @@ impl Lookahead {
         Ok(Self { k: k as u64, alpha, count: 0, slow: None })
     }
 
+    pub(super) fn description(&self) -> String {
+        format!(" with lookahead of {} steps and {}", self.k, self.alpha)
+    }
+
     pub(super) fn before_step(&mut self, params: &TensorList) -> Result<()> {
         if self.slow.is_none() {
             self.slow = Some(params.copies()?);

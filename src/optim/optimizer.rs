@@ -92,6 +92,18 @@ impl Optimizer {
         self.wd_bn_bias
     }
 
+    /// The rule with its options, and what else decides how a step is taken.
+    pub(crate) fn description(&self) -> String {
+        let mut text = format!("{:?}", self.rule);
+        if self.wd_bn_bias {
+            text.push_str(" with weight decay for all parameters");
+        }
+        if let Some(lookahead) = &self.lookahead {
+            text.push_str(&lookahead.description());
+        }
+        text
+    }
+
     /// The hyperparameters of each group.
     #[must_use]
     pub fn hypers(&self) -> &[Hypers] {

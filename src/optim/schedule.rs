@@ -68,6 +68,16 @@ impl Schedule {
         Ok(Self { parts })
     }
 
+    /// The parts, and their values relative to the largest, with 6 digits.
+    pub(crate) fn shape(&self) -> String {
+        let largest = self.parts.iter().map(|p| p.2.abs().max(p.3.abs())).fold(0.0, f64::max);
+        let of = |value: f64| if largest > 0.0 { value / largest } else { 0.0 };
+        let each = self.parts.iter().map(|&(part, anneal, start, end)| {
+            format!("{part:.6} {anneal:?} {:.5e} {:.5e}", of(start), of(end))
+        });
+        each.collect::<Vec<_>>().join(", ")
+    }
+
     /// Returns the value at `pos`, from 0 to 1, of the whole.
     #[must_use]
     pub fn at(&self, pos: f64) -> f64 {

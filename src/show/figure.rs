@@ -9,7 +9,7 @@ use super::{
     notebook,
 };
 use crate::{
-    distributed,
+    disk, distributed,
     error::{Error, Result},
     image::Image,
 };
@@ -23,7 +23,7 @@ use plotters::{
     drawing::{DrawingArea, IntoDrawingArea as _},
     prelude::{BitMapBackend, DrawingBackend, SVGBackend},
 };
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, io::Write as _, path::Path};
 
 /// A picture of a chart, of photos or of a matrix.
 ///
@@ -122,10 +122,7 @@ impl Figure {
                 return Err(Error::config("path", why));
             }
         };
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        }
-        fs::write(path, bytes).map_err(Error::io(path))
+        disk::replace(path, |out| out.write_all(&bytes))
     }
 
     /// The pixels, RGB.

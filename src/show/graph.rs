@@ -1,9 +1,6 @@
 //! The curve of the losses while they grow.
 
-use crate::{
-    error::Error,
-    learner::{Callback, Step, Training, order},
-};
+use crate::learner::{Callback, Step, Training, order};
 use std::path::PathBuf;
 
 /// Draws the losses to a picture file at the end of each epoch, over the one before: fastai's
@@ -47,15 +44,6 @@ impl Callback for ShowGraph {
             return Ok(());
         }
         let figure = t.history.plot_loss()?;
-        // A viewer never sees half a picture.
-        let name = self.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.is_empty() {
-            let why = format!("{} is no file name", self.path.display());
-            return Err(Error::config("ShowGraph", why).into());
-        }
-        let part = self.path.with_file_name(format!(".part-{name}"));
-        figure.save(&part)?;
-        std::fs::rename(&part, &self.path).map_err(Error::io(&self.path))?;
-        Ok(())
+        Ok(figure.save(&self.path)?)
     }
 }

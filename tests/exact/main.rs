@@ -9,6 +9,7 @@
 mod pets;
 mod reproducible;
 mod resume;
+mod runs;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

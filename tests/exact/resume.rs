@@ -110,9 +110,10 @@ fn a_run_killed_in_an_epoch_goes_on_bit_for_bit() -> Result<()> {
     }
 
     let mut other = learner(0, folder.path())?;
-    std::fs::write(folder.path().join("bad.resume.safetensors"), "no such file").unwrap();
+    std::fs::write(folder.path().join("bad.00000001.checkpoint.safetensors"), "no such file")
+        .unwrap();
     let before = end(&mut other);
-    assert!(other.resume("bad", &mut []).unwrap_err().to_string().contains("bad.resume"));
+    assert!(other.resume("bad", &mut []).unwrap_err().to_string().contains("bad.00000001"));
     assert!(other.resume("../bad", &mut []).is_err());
     assert!(end(&mut other) == before, "nothing is loaded from a file that cannot be used");
     Ok(())

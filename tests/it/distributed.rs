@@ -446,8 +446,11 @@ fn a_resume_with_another_number_of_processes_ends_in_the_same_weights() {
         let mut job = Job::start("interrupted", 0..n, n);
         let stopped = job.results(n).remove(0);
         let out = tempfile::tempdir().unwrap();
-        let file = "last.resume.safetensors";
-        fs::copy(job.out.path().join(file), out.path().join(file)).unwrap();
+        for entry in fs::read_dir(job.out.path()).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().ends_with(".checkpoint.safetensors") {
+                fs::copy(entry.path(), out.path().join(entry.file_name())).unwrap();
+            }
+        }
         let resumed = Job::start_at("resumed", 0..then, then, free_port(), out).results(then);
         assert_ne!(stopped["weights"], resumed[0]["weights"]);
         assert!(!numbers(&resumed[0]["weights"]).is_empty(), "{resumed:?}");

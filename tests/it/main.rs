@@ -10,6 +10,7 @@ mod blocks;
 mod cache;
 mod check;
 mod decode;
+mod disk;
 #[cfg(unix)]
 mod distributed;
 mod download;

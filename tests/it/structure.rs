@@ -13,7 +13,7 @@ use syn::{
 /// The modules of the crate, from the lowest floor to the highest. A module imports only from floors below its own.
 const FLOORS: &[&[&str]] = &[
     &["error"],
-    &["sys"],
+    &["sys", "disk"],
     &["seed", "image", "download", "distributed"],
     &["format"],
     &["sample"],

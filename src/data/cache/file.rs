@@ -6,6 +6,7 @@
 
 use super::store::{CacheStatus, Key, Store, Version};
 use crate::{
+    disk::Temporary,
     error::{Error, Result},
     image::Image,
     sys::Mapped,
@@ -15,22 +16,18 @@ use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     fmt,
-    fs::{self, File},
-    io::{self, Seek as _, SeekFrom, Write as _},
+    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
 };
-use tempfile::NamedTempFile;
 
-const HEAD: &[u8] = b"finetune: presized images, 1\n";
+const HEAD: &[u8] = b"finetune: presized images, 2\n";
 /// Two numbers of 8 bytes and a SHA-256.
 const TAIL: usize = 48;
-/// A file that was left by a run that was killed is taken for one after this time.
-const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An image of the list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +38,8 @@ struct Entry {
     version: Version,
     size: (u32, u32, u8),
     at: u64,
+    /// CRC-32 of the pixels.
+    crc: u32,
     /// Whether it is in the mapped file, or else in the new one.
     #[serde(skip)]
     mapped: bool,
@@ -86,7 +85,7 @@ struct Files {
 
 /// A file that is to take the other's place.
 struct Fresh {
-    file: NamedTempFile,
+    file: Temporary,
     len: AtomicU64,
 }
 
@@ -104,7 +103,6 @@ impl FileStore {
             let why = io::Error::new(io::ErrorKind::NotFound, "no such folder for the cache");
             return Err(Error::io(folder)(why));
         }
-        remove_left(path);
         let store = Self {
             path: path.to_owned(),
             limit,
@@ -165,8 +163,15 @@ impl FileStore {
         }
         let size = (image.width(), image.height(), image.channels());
         let id = format!("{:x}", key.id);
-        let mut entry =
-            Entry { path: key.path.clone(), id, version: key.version, size, at: 0, mapped: false };
+        let mut entry = Entry {
+            path: key.path.clone(),
+            id,
+            version: key.version,
+            size,
+            at: 0,
+            crc: crc32fast::hash(image.pixels()),
+            mapped: false,
+        };
         if !self.reserve(entry.cost()) {
             return Ok(false);
         }
@@ -177,7 +182,7 @@ impl FileStore {
             return Ok(true);
         };
         entry.at = fresh.len.fetch_add(entry.len(), Ordering::AcqRel);
-        write_at(fresh.file.as_file(), image.pixels(), entry.at)?;
+        fresh.file.write_at(image.pixels(), entry.at)?;
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = entries.insert(key.id, entry).filter(|old| old.mapped) {
             self.used.fetch_sub(old.cost(), Ordering::AcqRel);
@@ -214,7 +219,7 @@ impl FileStore {
         fresh.finish(entries.values())?;
         // Where a mapped file cannot be replaced, it is no longer mapped.
         drop((theirs, files.map.take()));
-        let file = fresh.file.persist(&self.path).map_err(|e| e.error)?;
+        let file = fresh.file.place()?;
         files.map = Some(Mapped::of(&file)?);
         files.stale = false;
         entries.values_mut().for_each(|e| e.mapped = true);
@@ -248,9 +253,13 @@ impl Store for FileStore {
             files.map.as_ref()?.get(entry.range())?.to_vec()
         } else {
             let mut pixels = vec![0; entry.len() as usize];
-            read_at(files.fresh.as_ref()?.file.as_file(), &mut pixels, entry.at).ok()?;
+            read_at(files.fresh.as_ref()?.file.file().ok()?, &mut pixels, entry.at).ok()?;
             pixels
         };
+        // A damaged image is decoded again.
+        if crc32fast::hash(&pixels) != entry.crc {
+            return None;
+        }
         let (width, height, channels) = entry.size;
         Image::new(width, height, channels, pixels).ok()
     }
@@ -293,32 +302,28 @@ impl Drop for FileStore {
 
 impl Fresh {
     fn new(beside: &Path) -> io::Result<Self> {
-        let (prefix, suffix) = left_name(beside);
-        let file =
-            tempfile::Builder::new().prefix(&prefix).suffix(suffix).tempfile_in(folder(beside))?;
-        write_at(file.as_file(), HEAD, 0)?;
+        let file = Temporary::create_in_folder(beside)?;
+        file.write_at(HEAD, 0)?;
         Ok(Self { file, len: AtomicU64::new(HEAD.len() as u64) })
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<u64> {
         let at = self.len.fetch_add(bytes.len() as u64, Ordering::AcqRel);
-        write_at(self.file.as_file(), bytes, at)?;
+        self.file.write_at(bytes, at)?;
         Ok(at)
     }
 
-    /// Writes list and tail, and makes sure that all is on the disk.
+    /// Writes list and tail.
     fn finish<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> io::Result<()> {
         let mut entries: Vec<_> = entries.collect();
         entries.sort_by_key(|e| e.at);
         let list = serde_json::to_vec(&entries)?;
         let at = *self.len.get_mut();
-        let file = self.file.as_file_mut();
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(&list)?;
-        file.write_all(&at.to_le_bytes())?;
-        file.write_all(&(list.len() as u64).to_le_bytes())?;
-        file.write_all(&Sha256::digest(&list))?;
-        file.sync_data()
+        let mut end = list.clone();
+        end.extend(at.to_le_bytes());
+        end.extend((list.len() as u64).to_le_bytes());
+        end.extend(Sha256::digest(&list));
+        self.file.write_at(&end, at)
     }
 }
 
@@ -341,43 +346,9 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// How files that are to take the place of `path` begin and end.
-fn left_name(path: &Path) -> (String, &'static str) {
-    (format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy()), ".part")
-}
-
-/// Removes what runs that were killed have left.
-fn remove_left(path: &Path) {
-    let (prefix, suffix) = left_name(path);
-    let left = |entry: &fs::DirEntry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let age = entry.metadata().and_then(|m| m.modified()).ok();
-        let old = age.and_then(|at| SystemTime::now().duration_since(at).ok());
-        name.starts_with(&prefix) && name.ends_with(suffix) && old.is_some_and(|age| age > LEFT)
-    };
-    for entry in fs::read_dir(folder(path)).into_iter().flatten().flatten().filter(left) {
-        // Another run may have removed it.
-        let _ = fs::remove_file(entry.path());
-    }
-}
-
-#[cfg(unix)]
-fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
-}
-
 #[cfg(unix)]
 fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn write_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let n = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
-        (bytes, at) = (&bytes[n..], at + n as u64);
-    }
-    Ok(())
 }
 
 #[cfg(windows)]

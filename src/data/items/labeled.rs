@@ -56,6 +56,10 @@ impl<I: Send + Sync> Dataset for Items<I> {
         self.task.clone()
     }
 
+    fn targets_in_memory(&self) -> bool {
+        true
+    }
+
     fn target(&self, index: usize) -> Result<Target> {
         Ok(self.targets[index].clone())
     }

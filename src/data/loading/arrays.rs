@@ -2,7 +2,7 @@
 
 use super::targets::Column;
 use crate::{
-    data::dataset::Dataset,
+    data::{dataset::Dataset, digest::digest},
     error::{Error, Result},
     sample::{Batch, Sample, Target, Task},
 };
@@ -49,6 +49,16 @@ impl Arrays {
         let x = if x.is_standard_layout() { x } else { x.as_standard_layout().into_owned() };
         let x = x.into_raw_vec_and_offset().0;
         Ok(Self { x, row, targets, task })
+    }
+
+    /// A digest of all inputs.
+    pub(in crate::data) fn digest(&self) -> String {
+        let shape = format!("{:?}", self.row).into_bytes();
+        let rows = self
+            .x
+            .chunks(1 << 16)
+            .map(|part| part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        digest(std::iter::once(shape).chain(rows))
     }
 
     /// The rows of tensors: `x` of any shape and kind, `y` as it is in a [`Batch`], that is integers N
@@ -125,6 +135,10 @@ impl Dataset for Arrays {
 
     fn task(&self) -> Task {
         self.task.clone()
+    }
+
+    fn targets_in_memory(&self) -> bool {
+        true
     }
 
     fn target(&self, index: usize) -> Result<Target> {

@@ -129,6 +129,11 @@ impl DataLoader {
         }
     }
 
+    /// The running sums of the items' weights, if they are drawn by weight.
+    pub(in crate::data) fn weight_sums(&self) -> Option<&[f64]> {
+        self.weights.as_deref()
+    }
+
     /// The same with items drawn by weight, given by the running sums of their weights.
     pub(in crate::data) fn with_weights(&self, sums: Arc<[f64]>) -> Self {
         Self { weights: Some(sums), ..self.clone() }

@@ -1,6 +1,5 @@
-//! Files of a learner: weights, checkpoints of runs, fastai checkpoints, TorchScript.
+//! Files of a learner: weights, fastai checkpoints, TorchScript.
 
-pub(in crate::learner) mod checkpoint;
 pub(in crate::learner) mod fastai;
 mod save;
 pub(in crate::learner) mod torchscript;

@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     format::{StateDict, read_safetensors, write_safetensors},
     learner::Training,
+    sample::Task,
 };
 use serde_json::Value;
 use std::{
@@ -66,7 +67,8 @@ pub(in crate::learner) fn load(
     with_opt: bool,
 ) -> Result<()> {
     let (weights, opt) = paths(folder, name)?;
-    let (state, _) = read(&weights)?;
+    let (state, about) = read(&weights)?;
+    same_vocab(t, &weights, &about)?;
     let optimizer = if with_opt && opt.exists() { Some(read(&opt)?) } else { None };
     let position = optimizer.as_ref().map(|(_, about)| position(&opt, about)).transpose()?;
     // Weights first: what is wrong with them says most, and nothing is changed by the look.
@@ -80,6 +82,22 @@ pub(in crate::learner) fn load(
         (t.at.pass, t.at.step) = (pass, step);
     }
     Ok(())
+}
+
+/// Refuses weights for other classes, or for the same ones in another order, whose predictions would get wrong names.
+fn same_vocab(t: &Training, path: &Path, about: &HashMap<String, String>) -> Result<()> {
+    let task = about.get("task").and_then(|task| serde_json::from_str::<Task>(task).ok());
+    let (Some(theirs), ours) = (task, t.dls.task()) else { return Ok(()) };
+    if theirs.vocab() == ours.vocab() {
+        return Ok(());
+    }
+    let why = format!(
+        "is for the classes {:?}, and the data have {:?}: use the same data, or load the weights alone with \
+         `read_safetensors` and `Model::load_state_dict`",
+        theirs.vocab(),
+        ours.vocab()
+    );
+    Err(Error::Checkpoint { path: path.to_owned(), why })
 }
 
 /// Puts weights and an optimizer's state in place: both, or neither.

@@ -8,7 +8,8 @@ use crate::{
     metric::Metric,
     sample::Batch,
 };
-use std::time::Instant;
+use serde_json::Value;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 /// After how many batches the losses are read from a GPU, which waits for it.
@@ -50,7 +51,12 @@ pub(in crate::learner) struct Recorder {
     row: Vec<Option<f64>>,
     cancelled: Option<Scope>,
     began: Instant,
+    /// Whether the training metrics of this epoch miss the batches before it was resumed.
+    incomplete: bool,
 }
+
+/// The key of its notes and tensors in a checkpoint.
+const OWNER: &str = "Recorder";
 
 impl Recorder {
     pub(in crate::learner) fn new() -> Self {
@@ -60,6 +66,7 @@ impl Recorder {
             row: vec![],
             cancelled: None,
             began: Instant::now(),
+            incomplete: false,
         }
     }
 
@@ -69,7 +76,7 @@ impl Recorder {
     }
 }
 
-fn names(train_metrics: bool, metrics: &[Box<dyn Metric>]) -> Vec<String> {
+pub(in crate::learner) fn names(train_metrics: bool, metrics: &[Box<dyn Metric>]) -> Vec<String> {
     let named = |prefix: &str| metrics.iter().map(|m| format!("{prefix}{}", m.name())).collect();
     let (train, valid): (Vec<_>, Vec<_>) =
         if train_metrics { (named("train_"), named("valid_")) } else { (vec![], named("")) };
@@ -106,6 +113,11 @@ impl Callback for Recorder {
 
     fn before_epoch(&mut self, t: &mut Training) -> Step {
         self.began = Instant::now();
+        if let (true, Some(seconds)) = (t.is_resumed(), t.notes.get(OWNER).and_then(Value::as_f64))
+        {
+            let before = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            self.began = self.began.checked_sub(before).unwrap_or(self.began);
+        }
         self.cancelled = None;
         self.row = vec![None; t.history.names.len()];
         Ok(())
@@ -113,6 +125,32 @@ impl Callback for Recorder {
 
     fn before_train(&mut self, t: &mut Training) -> Step {
         t.metrics.iter_mut().for_each(|m| m.reset());
+        self.incomplete = false;
+        if t.is_resumed() && self.train_metrics {
+            let kept = t.tensors.remove(OWNER).unwrap_or_default();
+            self.incomplete = kept.is_empty() && t.at.batch > 0;
+            for (i, metric) in t.metrics.iter_mut().enumerate().filter(|_| !kept.is_empty()) {
+                let own = format!("{i}.");
+                let of = |(name, t): &(String, Tensor)| {
+                    Some((name.strip_prefix(&own)?.to_owned(), t.shallow_clone()))
+                };
+                metric.load_state(&kept.iter().filter_map(of).collect::<Vec<_>>())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn before_checkpoint(&mut self, t: &mut Training) -> Step {
+        t.notes.insert(OWNER.to_owned(), self.began.elapsed().as_secs_f64().into());
+        if self.train_metrics {
+            let states = t.metrics.iter().enumerate().map(|(i, m)| {
+                let named = |(name, t)| (format!("{i}.{name}"), t);
+                Some(m.state()?.into_iter().map(named).collect::<Vec<_>>())
+            });
+            // All of them or none: a row is complete or it says that it is not.
+            let all = states.collect::<Option<Vec<_>>>().unwrap_or_default();
+            t.tensors.insert(OWNER.to_owned(), all.into_iter().flatten().collect());
+        }
         Ok(())
     }
 
@@ -160,7 +198,12 @@ impl Callback for Recorder {
             return Ok(());
         }
         self.row[0] = t.history.losses.last().copied();
-        if self.train_metrics {
+        if self.train_metrics && self.incomplete {
+            let epoch = t.at.epoch;
+            t.say(format!(
+                "epoch {epoch} was resumed, and not all metrics can be resumed: its training metrics are left out"
+            ));
+        } else if self.train_metrics {
             self.row[1..=t.metrics.len()].clone_from_slice(&values(&t.metrics)?);
         }
         Ok(())

@@ -4,6 +4,7 @@ mod fine_tune;
 mod flat;
 mod flat_cos;
 mod one_cycle;
+mod plan;
 mod policy;
 mod scheduler;
 mod sgdr;
@@ -13,6 +14,7 @@ pub use {
     flat::Flat,
     flat_cos::FlatCos,
     one_cycle::OneCycle,
+    plan::TrainingPlan,
     policy::{Course, Defaults, Policy},
     scheduler::ParamScheduler,
     sgdr::Sgdr,

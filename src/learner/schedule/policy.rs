@@ -53,6 +53,12 @@ pub trait Policy {
     fn course(&self, groups: usize, defaults: &Defaults) -> Result<Course>;
 }
 
+impl<P: Policy + ?Sized> Policy for &P {
+    fn course(&self, groups: usize, defaults: &Defaults) -> Result<Course> {
+        (**self).course(groups, defaults)
+    }
+}
+
 /// What the policies of this crate share.
 #[derive(Debug, Clone)]
 pub(super) struct Common {

@@ -194,6 +194,16 @@ pub trait Callback: Debug {
     fn after_fit(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
+    /// Before a checkpoint is written, after `after_batch`. Leave in [`Training::notes`] and
+    /// [`Training::tensors`] what you need when the fit is resumed.
+    fn before_checkpoint(&mut self, t: &mut Training) -> Step {
+        Ok(())
+    }
+    /// What identifies a callback that changes the training: its name and options. A run is resumed only with
+    /// equal ones. `None` for a callback that only reads. Default: `None`.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
     /// When a part was cancelled, before its `after_…` event.
     fn after_cancel(&mut self, t: &mut Training, scope: Scope) -> Step {
         Ok(())

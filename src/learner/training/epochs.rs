@@ -131,7 +131,6 @@ impl<'t, 'a> Run<'t, 'a> {
         let first = std::mem::take(&mut self.first);
         self.t.at.epoch = epochs.start;
         self.each("before_fit", |cb, t| cb.before_fit(t))?;
-        self.t.resumed = false;
         for epoch in epochs.clone() {
             self.t.at.epoch = epoch;
             self.first = if epoch == epochs.start { first } else { 0 };
@@ -184,6 +183,7 @@ impl<'t, 'a> Run<'t, 'a> {
     fn train(&mut self) -> Step {
         let loader = self.begin_part(Split::Train);
         self.each("before_train", |cb, t| cb.before_train(t))?;
+        self.t.resumed = false;
         self.batches(&loader)
     }
 
@@ -256,7 +256,25 @@ impl<'t, 'a> Run<'t, 'a> {
         if self.t.at.is_training() {
             self.t.at.fit_batches += 1;
         }
-        self.each("after_batch", |cb, t| cb.after_batch(t, &batch, &outcome))
+        self.each("after_batch", |cb, t| cb.after_batch(t, &batch, &outcome))?;
+        self.checkpoint()
+    }
+
+    /// Writes the checkpoint that a callback asked for, now that all of them have handled the batch.
+    fn checkpoint(&mut self) -> Step {
+        let Some(request) = self.t.checkpoints.requested.take() else { return Ok(()) };
+        let ready = match self.each("before_checkpoint", |cb, t| cb.before_checkpoint(t)) {
+            Err(Stop::Failed(e)) => Err(e),
+            other => Ok(other?),
+        };
+        self.t.write_requested(&request, ready)?;
+        match request.signal {
+            Some(signal) => {
+                let checkpoint = self.t.checkpoints.written.clone();
+                Err(Error::Interrupted { signal, checkpoint }.into())
+            }
+            None => Ok(()),
+        }
     }
 
     fn one_batch(&mut self, batch: &mut Batch, part: &BatchPart, outcome: &mut Outcome) -> Step {
@@ -476,7 +494,9 @@ impl<'t, 'a> Run<'t, 'a> {
 /// A failure with the callback and the event; a cancel as it is.
 fn with_context(callback: &dyn Callback, event: &'static str, stop: Stop) -> Stop {
     match stop {
-        Stop::Failed(e @ Error::NonFiniteLoss { .. }) => Stop::Failed(e),
+        Stop::Failed(
+            e @ (Error::NonFiniteLoss { .. } | Error::Interrupted { .. } | Error::Busy { .. }),
+        ) => Stop::Failed(e),
         Stop::Failed(cause) => Stop::Failed(Error::Callback {
             callback: callback.name().to_owned(),
             event,

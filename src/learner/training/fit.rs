@@ -5,12 +5,13 @@ use crate::{
     error::{Error, Result},
     learner::{
         Callback, Course, FineTune, Flat, FlatCos, Learner, OneCycle, ParamScheduler, Policy, Sgdr,
+        TrainingPlan, resume::request::Checkpoints,
     },
     optim::Lr,
 };
 
 /// Callbacks for one fit only: the caller has them back afterwards.
-type Lent<'a, 'b> = &'a mut [&'b mut dyn Callback];
+pub(in crate::learner) type Lent<'a, 'b> = &'a mut [&'b mut dyn Callback];
 
 impl Learner {
     /// Trains with the same learning rate throughout: fastai's `fit`.
@@ -64,13 +65,7 @@ impl Learner {
         how: impl Into<FineTune>,
         callbacks: Lent<'_, '_>,
     ) -> Result<()> {
-        let (head, whole) = how.into().stages();
-        let groups = self.training.model.groups();
-        let stage = |policy: &dyn Policy, freeze_to| -> Result<Stage> {
-            let course = policy.course(groups, &self.defaults)?;
-            Ok(Stage { freeze_to: Some(freeze_to), course })
-        };
-        let stages = vec![stage(&head, groups.saturating_sub(1))?, stage(&whole, 0)?];
+        let stages = self.stages_of(&how.into())?;
         self.carry_out(stages, callbacks)
     }
 
@@ -80,59 +75,32 @@ impl Learner {
     /// [`Error::Config`] for an option that cannot be used, [`Error::NonFiniteLoss`] where the loss is no
     /// longer a number, and whatever the data, a metric or a callback reports.
     pub fn fit_with(&mut self, policy: &dyn Policy, callbacks: Lent<'_, '_>) -> Result<()> {
-        let course = policy.course(self.training.model.groups(), &self.defaults)?;
-        self.carry_out(vec![Stage::only(course)], callbacks)
+        let stages = self.stages_of(&policy)?;
+        self.carry_out(stages, callbacks)
     }
 
-    /// Goes on where the checkpoint `name` was written, in the middle of an epoch too, until the fit
-    /// that it was written in ends, and the second stage of a `fine_tune` after it. The weights end bit
-    /// for bit as if nothing had happened, whatever the number of workers.
-    ///
-    /// The learner must be built as the one that wrote it: the same data, model, optimizer and seed.
-    /// Checkpoints are written by the callback `Checkpoint`; name it here again to
-    /// go on writing them.
-    ///
-    /// # Errors
-    /// [`Error::Io`] or [`Error::Checkpoint`] if the file cannot be read or is not of such a learner,
-    /// and as [`Learner::fit_with`].
-    ///
-    /// ```no_run
-    /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
-    /// use finetune::{callback::Checkpoint, learner::FineTune};
-    ///
-    /// let mut every = Checkpoint::new("last").every(100);
-    /// if learn.has_checkpoint("last") {
-    ///     learn.resume("last", &mut [&mut every])?;
-    /// } else {
-    ///     learn.fine_tune_with(FineTune::new(5), &mut [&mut every])?;
-    /// }
-    /// # Ok(()) }
-    /// ```
-    pub fn resume(&mut self, name: &str, callbacks: Lent<'_, '_>) -> Result<()> {
-        let path = self.training.checkpoint_path(name)?;
-        let (stages, batch) = self.training.read_checkpoint(&path)?;
-        self.stages(stages, callbacks, Some(batch))
-    }
-
-    /// Whether there is a checkpoint of that name for [`Learner::resume`].
-    #[must_use]
-    pub fn has_checkpoint(&self, name: &str) -> bool {
-        self.training.checkpoint_path(name).is_ok_and(|path| path.exists())
+    /// The stages of a plan.
+    pub(in crate::learner) fn stages_of(&self, plan: &impl TrainingPlan) -> Result<Vec<Stage>> {
+        let courses = plan.courses(self.training.model.groups(), &self.defaults)?;
+        Ok(courses.into_iter().map(|(freeze_to, course)| Stage { freeze_to, course }).collect())
     }
 
     fn carry_out(&mut self, stages: Vec<Stage>, callbacks: Lent<'_, '_>) -> Result<()> {
-        self.stages(stages, callbacks, None)
+        self.stages(Checkpoints::of(stages.clone()), stages, callbacks, None)
     }
 
-    /// Does the stages one after the other, the first of them from the given batch of its first epoch
-    /// on if it is resumed.
-    fn stages(
+    /// Does the stages that are left one after the other. If the first of them is resumed, it starts at the
+    /// given batch of the current epoch. `checkpoints` knows all stages.
+    pub(in crate::learner) fn stages(
         &mut self,
-        stages: Vec<Stage>,
+        mut checkpoints: Checkpoints,
+        left: Vec<Stage>,
         callbacks: Lent<'_, '_>,
         mut resumed: Option<usize>,
     ) -> Result<()> {
-        self.training.plan = stages.into();
+        checkpoints.identify(self.callback_fingerprints(callbacks), self.columns());
+        self.training.checkpoints = checkpoints;
+        self.training.plan = left.into();
         while let Some(stage) = self.training.plan.front().cloned() {
             let from = resumed.take();
             let mut finite = Finite;
@@ -177,6 +145,7 @@ impl Learner {
                 self.training.opt.set(*hyper, values);
             }
             self.training.notes.clear();
+            self.training.tensors.clear();
         }
         let epochs = match from {
             Some(_) => self.training.at.epoch..course.epochs,

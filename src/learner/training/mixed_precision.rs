@@ -63,6 +63,10 @@ impl Default for MixedPrecision {
 }
 
 impl Callback for MixedPrecision {
+    fn fingerprint(&self) -> Option<String> {
+        Some(format!("MixedPrecision of {:?}", self.begin))
+    }
+
     fn order(&self) -> i32 {
         order::MIXED_PRECISION
     }

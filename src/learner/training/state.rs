@@ -4,7 +4,7 @@ use super::{parallel::Parallel, stage::Stage};
 use crate::{
     data::DataLoaders,
     error::{Error, Result},
-    learner::{History, StopHandle, record::history::number},
+    learner::{History, StopHandle, record::history::number, resume::request::Checkpoints},
     loss::Loss,
     metric::Metric,
     model::Model,
@@ -47,7 +47,11 @@ pub struct Training {
     /// What callbacks want to find again when a fit is resumed, under names of their choice. Empty at
     /// the start of a fit; in a resumed one, what was there when the checkpoint was written.
     pub notes: BTreeMap<String, serde_json::Value>,
+    /// Tensors that callbacks want to find again when a fit is resumed, by the name of the callback and a name of
+    /// its choice: filled in [`Callback::before_checkpoint`](crate::learner::Callback::before_checkpoint).
+    pub tensors: BTreeMap<String, Vec<(String, Tensor)>>,
     pub(in crate::learner) resumed: bool,
+    pub(in crate::learner) checkpoints: Checkpoints,
     pub(in crate::learner) run: Run,
     /// What is being fitted, and what comes after it.
     pub(in crate::learner) plan: VecDeque<Stage>,
@@ -208,11 +212,18 @@ impl Training {
         self.stop.clone()
     }
 
-    /// Whether this fit goes on from a checkpoint; for `before_fit`, where a callback would otherwise
-    /// begin anew.
+    /// Whether this fit continues from a checkpoint. It is true up to the first batch: in `before_fit`,
+    /// `before_epoch` and `before_train`, in which a callback would otherwise reset its state.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.resumed
+    }
+
+    /// The name of the run, in [`Learner::fit_or_resume`](crate::learner::Learner::fit_or_resume) and
+    /// [`Learner::resume`](crate::learner::Learner::resume).
+    #[must_use]
+    pub fn run_name(&self) -> Option<&str> {
+        self.checkpoints.run.as_deref()
     }
 
     /// The share of the time of this part of the epoch so far, from 0 to 1, in which the training

@@ -6,8 +6,8 @@ mod mistakes;
 use super::{Figure, Table, html::escaped};
 use crate::{
     data::DataLoader,
-    distributed,
-    error::{Error, Result},
+    disk, distributed,
+    error::Result,
     interpret::{
         ClassificationInterpretation, Interpretation, MultiLabelInterpretation,
         RegressionInterpretation,
@@ -206,19 +206,13 @@ impl Report {
     /// complete one.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the path.
+    /// [`Error::Io`](crate::Error::Io) naming the path.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if !distributed::writes_files() {
             return Ok(());
         }
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
-        file.write_all(self.html().as_bytes()).map_err(Error::io(path))?;
-        file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-        Ok(())
+        disk::replace(path, |out| out.write_all(self.html().as_bytes()))
     }
 }
 

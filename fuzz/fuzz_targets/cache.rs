@@ -1,0 +1,50 @@
+//! Whatever a cache file says, its images are used or decoded again. Its digest is made right here, except for every fourth
+//! input, which is the whole file.
+#![no_main]
+
+use finetune::{
+    data::{Cache, CategoryBlock, DataBlock, ImageBlock},
+    tch::Device,
+    transform::Resize,
+};
+use libfuzzer_sys::fuzz_target;
+use sha2::{Digest as _, Sha256};
+use std::path::{Path, PathBuf};
+
+const HEAD: &[u8] = b"finetune: presized images, 2\n";
+
+fuzz_target!(|data: &[u8]| {
+    let Some((first, rest)) = data.split_first() else { return };
+    let path = std::env::temp_dir().join(format!("finetune-fuzz-{}.cache", std::process::id()));
+    let mut file = vec![];
+    if first % 4 == 0 {
+        file.extend(rest);
+    } else {
+        file.extend(HEAD);
+        file.extend([7; 4096]);
+        let at = file.len() as u64;
+        file.extend(rest);
+        file.extend(at.to_le_bytes());
+        file.extend((rest.len() as u64).to_le_bytes());
+        file.extend(Sha256::digest(rest));
+    }
+    std::fs::write(&path, file).expect("the folder can be written");
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/pets/images");
+    let dls = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(|folder: &Path| {
+            Ok(["Bengal_1.jpg", "Bengal_101.jpg"]
+                .iter()
+                .map(|n| folder.join(n))
+                .collect::<Vec<PathBuf>>())
+        })
+        .get_y(|_: &PathBuf| Ok("a".to_owned()))
+        .item_tfms(Resize::new(16))
+        .bs(1)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders(photos)
+        .and_then(|dls| dls.cached(&Cache::file(&path, 1 << 20)));
+    if let Ok(dls) = dls {
+        let _ = dls.train().one_batch();
+    }
+});

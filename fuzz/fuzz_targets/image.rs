@@ -1,0 +1,28 @@
+//! Whatever a photo holds, the loader decodes it or refuses it.
+#![no_main]
+
+use finetune::{
+    data::{CategoryBlock, DataBlock, ImageBlock},
+    tch::Device,
+    transform::Resize,
+};
+use libfuzzer_sys::fuzz_target;
+use std::path::{Path, PathBuf};
+
+fuzz_target!(|data: &[u8]| {
+    let folder = std::env::temp_dir().join(format!("finetune-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    std::fs::write(folder.join("a.jpg"), data).expect("the folder can be written");
+    std::fs::write(folder.join("b.jpg"), data).expect("the folder can be written");
+    let dls = DataBlock::blocks(ImageBlock::rgb().max_pixels(1 << 22), CategoryBlock::new())
+        .get_items(|folder: &Path| Ok(vec![folder.join("a.jpg"), folder.join("b.jpg")]))
+        .get_y(|_: &PathBuf| Ok("a".to_owned()))
+        .item_tfms(Resize::new(16))
+        .bs(1)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders(folder);
+    if let Ok(dls) = dls {
+        let _ = dls.train().one_batch();
+    }
+});
