@@ -20,7 +20,9 @@ pub use crate::{
         Training, vision_learner,
     },
     metric::{accuracy, error_rate},
-    model::{efficientnet_b0, mobilenet_v3_large, resnet18, resnet34, resnet50},
+    model::{
+        efficientnet_b0, efficientnet_lite0, mobilenet_v3_large, resnet18, resnet34, resnet50,
+    },
     sample::Batch,
     transform::{Resize, aug_transforms},
 };
