@@ -34,7 +34,7 @@ struct Args {
     #[arg(long, default_value_t = 3)]
     epochs: usize,
     /// The side of the pictures that the network sees, in pixels
-    #[arg(long, default_value_t = 160)]
+    #[arg(long, default_value_t = 224)]
     size: u32,
     /// The items of a batch
     #[arg(long, default_value_t = 8)]
