@@ -212,14 +212,14 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             let curve = learn.lr_find()?;
             json!({ "stopped_after": stopped_after, "nan": nan, "epochs": epochs, "curve": curve.losses })
         }
-        "killed" | "slow" | "failed" => {
+        "killed" | "first killed" | "slow" | "failed" => {
             let mut learn = learner(false).distributed()?;
             let case = case.to_owned();
             let mut at = AtBatch(
                 2,
                 Box::new(move |_| {
                     match (distributed::rank(), &*case) {
-                        (1, "killed") => std::process::abort(),
+                        (1, "killed") | (0, "first killed") => std::process::abort(),
                         (1, "failed") => return Err(Error::other("no more paper").into()),
                         (1, "slow") => thread::sleep(Duration::from_secs(1)),
                         _ => {}
@@ -259,6 +259,15 @@ fn run(case: &str, out: &Path) -> Result<Value> {
         "launch" => match launch(2)? {
             Launched::Done => json!({ "parent": true }),
             Launched::Worker => train(learner(false).distributed()?),
+        },
+        "launch waiting" => match launch(2) {
+            Ok(Launched::Worker) => {
+                let ready = out.join(format!("{rank}.ready"));
+                fs::write(ready, std::process::id().to_string()).unwrap();
+                thread::sleep(Duration::from_secs(120));
+                json!({ "said": "nobody ended it" })
+            }
+            done => json!({ "said": said(&done.map(|_| ())) }),
         },
         "launch failing" => match launch(2) {
             Ok(Launched::Worker) if rank == 1 => std::process::exit(7),
@@ -485,6 +494,15 @@ fn a_rank_that_dies_is_named_by_all_others() {
 }
 
 #[test]
+fn the_rank_that_serves_the_store_is_named_when_it_dies() {
+    let all = results("first killed", 3);
+    assert_eq!(all[0], Value::Null);
+    for result in &all[1..] {
+        assert!(said_by(result).starts_with("rank 0 (process "), "{result}");
+    }
+}
+
+#[test]
 fn a_rank_that_fails_ends_all_and_a_slow_one_does_not() {
     let failed = results("failed", 2);
     let (first, second) = (said_by(&failed[0]), said_by(&failed[1]));
@@ -546,4 +564,31 @@ fn the_launcher_starts_a_job_and_tells_who_failed() {
     let job = run("launch failing");
     let parent = job.read("parent.json");
     assert!(said_by(&parent).starts_with("rank 1 ended with exit status: 7"), "{parent}");
+}
+
+#[test]
+fn the_launcher_passes_a_signal_on() {
+    let out = tempfile::tempdir().unwrap();
+    let mut parent = command("launch waiting", out.path()).spawn().unwrap();
+    let process = |rank: usize| {
+        let text = fs::read_to_string(out.path().join(format!("{rank}.ready"))).ok()?;
+        (!text.is_empty()).then_some(text)
+    };
+    let began = Instant::now();
+    let workers = loop {
+        if let (Some(a), Some(b)) = (process(0), process(1)) {
+            break [a, b];
+        }
+        assert!(began.elapsed() < Duration::from_secs(120), "the workers did not begin");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let kill = |signal: &str, process: &str| {
+        let mut kill = Command::new("kill");
+        kill.args([signal, process]).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(kill("-TERM", &parent.id().to_string()));
+    parent.wait().unwrap();
+    assert!(workers.iter().all(|worker| !kill("-0", worker)), "a worker lives on");
+    let job = Job { out, children: vec![] };
+    assert!(said_by(&job.read("parent.json")).contains("stopped by signal 15"));
 }
