@@ -25,6 +25,9 @@ struct Args {
     models: PathBuf,
     #[arg(long, default_value_t = 2)]
     epochs: usize,
+    /// The architecture
+    #[arg(long, default_value = "resnet18")]
+    arch: String,
     /// The same weights, bit for bit, for 1, 2, 4 and 8 processes
     #[arg(long)]
     deterministic: bool,
@@ -45,7 +48,8 @@ fn main() -> Result<()> {
         .bs(16)
         .num_workers(1)
         .dataloaders(photos)?;
-    let learn = vision_learner(dls, resnet18()).pretrained(false).build()?;
+    let arch = finetune::model::by_name(&args.arch)?;
+    let learn = vision_learner(dls, arch).pretrained(false).build()?;
     let mut together = DistributedOptions::new();
     if args.deterministic {
         together = together.deterministic_reduction();
