@@ -16,7 +16,7 @@ OPTIONAL := dashboard,terminal
 TRIALS := 100
 SEED := 1
 
-.PHONY: kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop fuzz libtorch
+.PHONY: kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -39,6 +39,10 @@ golden:
 ## The comparison with the real torchvision and fastai; scripts/interop says what can be set.
 interop:
 	$(WITH) bash scripts/interop
+
+## Decoding beside Pillow's, on files of every layout that are written for it.
+decode:
+	$(WITH) bash scripts/decode
 
 ## Damages files of weights for FUZZ_SECONDS per reader; needs cargo-fuzz.
 fuzz:

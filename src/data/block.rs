@@ -2,6 +2,7 @@
 
 use super::{
     cache::presized::Cache,
+    caught::caught,
     items::{
         labeled::{Get, Items, encode, label_of, name_of},
         source::{ImageBlock, ImageSource},
@@ -9,6 +10,7 @@ use super::{
     },
     loaders::DataLoaders,
     loading::{options::LoaderOptions, skip::OnError},
+    notes::{collected, some},
     split::splitter::{RandomSplitter, Splits, Splitter},
     target::category::TargetBlock,
 };
@@ -18,6 +20,7 @@ use crate::{
     transform::{BatchTransform, ItemTransform},
 };
 use std::{
+    collections::{BTreeSet, HashSet},
     fmt::{self, Debug},
     path::{Path, PathBuf},
     sync::Arc,
@@ -235,9 +238,13 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
     /// # Errors
     /// [`Error::Config`] for an option that is missing or cannot be used, [`Error::Label`] for an item
     /// without a label or with one that no training item has, [`Error::EmptySplit`] if there is no
-    /// training item, and whatever `get_items` returns.
+    /// training item, [`Error::Worker`] if a closure of yours panics, and whatever `get_items` returns.
+    /// What is passed over without an error is in [`DataLoaders::notes`].
     pub fn dataloaders(&self, source: impl AsRef<Path>) -> Result<DataLoaders> {
-        self.dataloaders_from(self.items(source.as_ref())?)
+        let (items, notes) = collected(|| self.items(source.as_ref()));
+        let mut dls = self.dataloaders_from(items?)?;
+        dls.notes.splice(..0, notes);
+        Ok(dls)
     }
 
     /// The same for items that are at hand.
@@ -250,7 +257,10 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         if items.is_empty() {
             return Err(Error::config("get_items", "there are no items"));
         }
-        let splits = self.splitter.split(&items)?;
+        let none = || "the splitter".to_owned();
+        let (splits, notes) = collected(|| caught(|| self.splitter.split(&items), none, none));
+        let splits = splits?;
+        in_one(&splits, &items, &get_x)?;
         let (targets, target) = self.targets(&items, &splits, &get_x, &get_y)?;
         let input = self.input;
         let dataset = Items { input, items, get_x: get_x.clone(), targets, task: target.task() };
@@ -261,6 +271,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
             self.batch_tfms.clone(),
             self.options.clone(),
         )?;
+        dls.notes.splice(..0, notes);
         dls.test_items = Some(Arc::new(Pipeline { input, get_x, get_y, target }));
         match &self.cache {
             Some(cache) => dls.cached(cache),
@@ -271,7 +282,8 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
     /// What `get_items` finds.
     pub(super) fn items(&self, source: &Path) -> Result<Vec<I>> {
         let get_items = self.get_items.as_ref().ok_or_else(|| missing("get_items"))?;
-        get_items(source)
+        let none = || "get_items".to_owned();
+        caught(|| get_items(source), none, none)
     }
 
     /// The targets of all items that are in a split, and the block that made them.
@@ -306,6 +318,29 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         let targets = labels.into_iter().enumerate().map(encode).collect::<Result<_>>()?;
         Ok((targets, target))
     }
+}
+
+/// Returns an error if an item is in both splits.
+fn in_one<I>(splits: &Splits, items: &[I], get_x: &Get<I, ImageSource>) -> Result<()> {
+    let train: HashSet<usize> = splits.train.iter().copied().collect();
+    let valid: BTreeSet<usize> = splits.valid.iter().copied().collect();
+    let both: Vec<usize> = valid.into_iter().filter(|i| train.contains(i)).collect();
+    if both.is_empty() {
+        return Ok(());
+    }
+    let n = both.len();
+    let names = some(
+        both.into_iter()
+            .filter(|i| *i < items.len())
+            .map(|i| name_of(items, get_x, i))
+            .collect::<Vec<_>>()
+            .into_iter(),
+    );
+    let why = format!(
+        "{n} items are in the training and in the validation split: {names}. The metrics would be too \
+         good; each item must be in one split"
+    );
+    Err(Error::config("splitter", why))
 }
 
 fn missing(option: &'static str) -> Error {

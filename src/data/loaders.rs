@@ -2,6 +2,7 @@
 
 use super::{
     cache::{presized::Presized, store::Store},
+    caught,
     dataset::Dataset,
     items::test_items::TestItems,
     loading::{
@@ -10,6 +11,7 @@ use super::{
         options::{LoaderOptions, Settings},
         skip::{Skipped, SkippedItem},
     },
+    notes,
     split::splitter::Splits,
 };
 use crate::{
@@ -29,6 +31,7 @@ pub struct DataLoaders {
     train: DataLoader,
     valid: DataLoader,
     pub(super) test_items: Option<Arc<dyn TestItems>>,
+    pub(super) notes: Vec<String>,
 }
 
 impl DataLoaders {
@@ -37,7 +40,8 @@ impl DataLoaders {
     ///
     /// # Errors
     /// [`Error::EmptySplit`] if there is no training item, [`Error::Config`] if a position is beyond
-    /// the data set or an option cannot be used.
+    /// the data set or an option cannot be used. Items in both splits are allowed, and told by
+    /// [`notes`](Self::notes).
     pub fn from_dataset(
         dataset: impl Dataset + 'static,
         splits: Splits,
@@ -107,10 +111,15 @@ impl DataLoaders {
             };
             return Err(Error::EmptySplit { split: "training", why });
         }
+        let notes = match data {
+            Data::Images(images) => judged(&splits, &*images.dataset),
+            Data::Arrays(_) => vec![],
+        };
         let for_valid = options.for_valid();
         let train = side(Split::Train, splits.train, options, None)?;
-        let valid = side(Split::Valid, splits.valid, for_valid, Some(train.pool().clone()))?;
-        Ok(Self { train, valid, test_items: None })
+        let mut valid = side(Split::Valid, splits.valid, for_valid, Some(train.pool().clone()))?;
+        valid.forget_skipped();
+        Ok(Self { train, valid, test_items: None, notes })
     }
 
     /// The training side: shuffled, the last partial batch dropped, transforms at random.
@@ -140,10 +149,10 @@ impl DataLoaders {
     /// # Errors
     /// As [`DataLoader::with`].
     pub fn with(&self, options: LoaderOptions) -> Result<Self> {
-        let valid = self.valid.with(options.for_valid())?;
-        let train = self.train.with(options)?;
+        let valid = self.valid.with_options(options.for_valid())?;
+        let train = self.train.with_options(options)?;
         let valid = valid.sharing(&train);
-        Ok(Self { train, valid, test_items: self.test_items.clone() })
+        Ok(Self { train, valid, ..self.clone() })
     }
 
     /// The same with decoded images kept in `store`.
@@ -188,7 +197,7 @@ impl DataLoaders {
     /// What an item is called: its file, if it has one.
     #[must_use]
     pub fn name(&self, item: usize) -> String {
-        self.train.dataset().name(item)
+        self.train.name(item)
     }
 
     /// The item transforms, for export.
@@ -222,15 +231,50 @@ impl DataLoaders {
         Ok(())
     }
 
-    /// The items that were left out so far because they could not be loaded, by position: see
-    /// [`OnError::Skip`](super::OnError::Skip).
+    /// The items of both sides that were left out so far because they could not be loaded, by position:
+    /// see [`OnError::Skip`](super::OnError::Skip). Each loader has its own list:
+    /// [`DataLoader::skipped`].
     #[must_use]
     pub fn skipped(&self) -> Vec<SkippedItem> {
-        match self.train.data() {
-            Data::Images(images) => images.skipped.list(),
-            Data::Arrays(_) => vec![],
-        }
+        let mut skipped = [self.train.skipped(), self.valid.skipped()].concat();
+        skipped.sort_by_key(|s| s.item);
+        skipped.dedup_by_key(|s| s.item);
+        skipped
     }
+
+    /// What was passed over without an error: files that were not listed, items in neither split, splits
+    /// without items. Sentences for people, also in [`summary`](Self::summary) and
+    /// [`check`](Self::check).
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// What is to be said of splits: items in both or in neither, an empty validation.
+fn judged(splits: &Splits, dataset: &dyn Dataset) -> Vec<String> {
+    let mut uses = vec![(false, false); dataset.len()];
+    splits.train.iter().for_each(|&i| uses[i].0 = true);
+    splits.valid.iter().for_each(|&i| uses[i].1 = true);
+    let those = |use_: (bool, bool)| {
+        let found: Vec<usize> = (0..uses.len()).filter(|&i| uses[i] == use_).collect();
+        let name = |&i: &usize| caught::name(|i| dataset.name(i), i);
+        (found.len(), notes::some(found.iter().map(name)))
+    };
+    let mut notes = vec![];
+    let (n, names) = those((true, true));
+    if n > 0 {
+        notes.push(format!("{n} items are in both splits, so the metrics are too good: {names}"));
+    }
+    let (n, names) = those((false, false));
+    if n > 0 {
+        let of = uses.len();
+        notes.push(format!("{n} of {of} items are in neither split and are not used: {names}"));
+    }
+    if splits.valid.is_empty() {
+        notes.push("the validation split has no items: there will be no metrics".to_owned());
+    }
+    notes
 }
 
 impl Images {

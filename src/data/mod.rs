@@ -2,6 +2,7 @@
 
 mod block;
 mod cache;
+mod caught;
 mod check;
 mod dataset;
 mod digest;
@@ -9,6 +10,7 @@ mod fingerprint;
 mod items;
 mod loaders;
 mod loading;
+mod notes;
 mod split;
 mod summary;
 mod target;
@@ -21,10 +23,10 @@ pub(crate) use loading::{BatchPart, Share};
 pub use {
     block::DataBlock,
     cache::{Cache, CacheStatus},
-    check::{CheckReport, ClassCount, Duplicates, Finding, verify_images},
+    check::{CheckReport, ClassCount, Duplicates, Finding, NearDuplicate, verify_images},
     dataset::Dataset,
     items::{
-        IMAGE_EXTENSIONS, ImageBlock, ImageFiles, ImageSource, Labeller, RegexLabeller,
+        IMAGE_EXTENSIONS, ImageBlock, ImageFiles, ImageSource, Labeller, Listing, RegexLabeller,
         get_image_files, parent_label, using_name, using_path,
     },
     loaders::DataLoaders,

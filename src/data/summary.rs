@@ -1,6 +1,9 @@
 //! What happens to one sample and one batch, step by step.
 
-use super::{DataBlock, DataLoaders, TargetBlock};
+use super::{
+    DataBlock, DataLoaders, TargetBlock,
+    caught::{caught, position},
+};
 use crate::{
     error::Result,
     sample::{Split, Target, Task},
@@ -18,9 +21,10 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
     /// the transform and the item are named.
     pub fn summary(&self, source: impl AsRef<Path>) -> Result<String> {
         let source = source.as_ref();
-        let items = self.items(source)?;
-        let mut text = format!("items: {} from {}\n", items.len(), source.display());
-        text += &self.dataloaders_from(items)?.summary()?;
+        let dls = self.dataloaders(source)?;
+        let mut text =
+            format!("items: {} from {}\n", dls.train().dataset().len(), source.display());
+        text += &dls.summary()?;
         Ok(text)
     }
 }
@@ -47,13 +51,15 @@ impl DataLoaders {
         let (train, valid) = (self.train(), self.valid());
         line(text, &format!("training: {} items, validation: {}", train.len(), valid.len()));
         line(text, &task(&self.task()));
+        self.notes().iter().for_each(|note| line(text, &format!("note: {note}")));
     }
 
     fn write_sample(&self, text: &mut String) -> Result<()> {
         let loader = self.train();
         let item = loader.items()[0];
-        let sample = loader.dataset().get(item)?;
-        line(text, &format!("\nsample: {}", loader.dataset().name(item)));
+        let get = || loader.dataset().get(item);
+        let sample = caught(get, || loader.name(item), || position(item))?;
+        line(text, &format!("\nsample: {}", loader.name(item)));
         line(text, &format!("  decoded: {:?}", sample.image));
         let mut rng = self.seed().rng(Stream::Item { pass: 0, index: item as u64 });
         let sample = transform::apply_item_tfms(
@@ -61,7 +67,7 @@ impl DataLoaders {
             sample,
             Split::Train,
             &mut rng,
-            || loader.dataset().name(item),
+            || loader.name(item),
             |tfm, sample| line(text, &format!("  {tfm:?}: {:?}", sample.image)),
         )?;
         line(text, &format!("  target: {}", target(&sample.target, &self.task())));

@@ -74,7 +74,12 @@ impl DataLoaders {
             return Err(Error::config("test_dl", "there are no items"));
         }
         let items = (0..new.dataset.len()).collect();
-        let images = Images { dataset: new.dataset, presized: None, ..own.clone() };
+        let images = Images {
+            presized: None,
+            item_tfms: own.item_tfms.clone(),
+            batch_tfms: own.batch_tfms.clone(),
+            ..new
+        };
         let mut settings = self.valid().settings().clone();
         (settings.split, settings.shuffle) = (Split::Valid, false);
         DataLoader::new(Data::Images(images), items, settings, Some(self.valid().pool().clone()))

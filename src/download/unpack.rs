@@ -60,6 +60,10 @@ fn invalid(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.into())
 }
 
+fn too_large(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, why)
+}
+
 struct Target {
     folder: PathBuf,
     /// Links to create, and their targets.
@@ -130,7 +134,7 @@ impl Target {
     /// Counts an entry.
     fn count(&mut self) -> io::Result<()> {
         let Some(left) = self.left.files.checked_sub(1) else {
-            return Err(invalid("it has more entries than the limit (`max_files`)"));
+            return Err(too_large("it has more entries than the limit (`max_files`)"));
         };
         self.left.files = left;
         Ok(())
@@ -168,7 +172,7 @@ impl Target {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         let written = io::copy(&mut content.take(self.left.bytes.saturating_add(1)), &mut file)?;
         let Some(left) = self.left.bytes.checked_sub(written) else {
-            return Err(invalid("it unpacks to more bytes than the limit (`max_bytes`)"));
+            return Err(too_large("it unpacks to more bytes than the limit (`max_bytes`)"));
         };
         self.left.bytes = left;
         file.flush()?;

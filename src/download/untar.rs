@@ -174,13 +174,13 @@ impl UntarData {
         if place.exists() && !self.force {
             return Ok(place);
         }
-        self.download_to(&archive)?;
-        self.unpack(&archive, &data, &place)?;
+        let downloaded = self.download_to(&archive)?;
+        self.unpack(&archive, &data, &place, downloaded)?;
         Ok(place)
     }
 
-    /// Downloads the archive if needed.
-    fn download_to(&self, archive: &Path) -> Result<()> {
+    /// Downloads the archive if it is not there, and returns whether that was needed.
+    fn download_to(&self, archive: &Path) -> Result<bool> {
         let record = record(&self.url).filter(|_| self.sha256.is_none());
         let mut download = match &self.download {
             Some(how) => how.clone().url(&self.url),
@@ -190,9 +190,10 @@ impl UntarData {
             download = download.sha256(digits);
         }
         let stale = archive.exists() && !agrees(archive, record)?;
+        let needed = self.force || stale || !archive.exists();
         download.force(self.force || stale).fetch_to(archive)?;
         if agrees(archive, record)? {
-            return Ok(());
+            return Ok(needed);
         }
         fs::remove_file(archive).map_err(Error::io(archive))?;
         let place = archive.display();
@@ -204,8 +205,9 @@ impl UntarData {
         Err(Error::Download { url: self.url.clone(), why })
     }
 
-    /// Unpacks beside the place and renames.
-    fn unpack(&self, archive: &Path, data: &Path, place: &Path) -> Result<()> {
+    /// Unpacks beside the place and renames. An archive that was `downloaded` just now and cannot be unpacked
+    /// is removed, so that another try downloads it.
+    fn unpack(&self, archive: &Path, data: &Path, place: &Path, downloaded: bool) -> Result<()> {
         let name = archive.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".unpacking-{name}-");
         // The lock on the archive is held, so these were left behind by processes that were killed.
@@ -231,15 +233,25 @@ impl UntarData {
         fs::create_dir(&inner).map_err(Error::io(&inner))?;
         let content = unpack(archive, &inner, self.limits, &bar);
         bar.finish_and_clear();
-        let content = content.map_err(|e| Error::Archive {
-            path: archive.to_owned(),
-            why: format!("{e}. Nothing of it was kept; `force(true)` downloads it anew"),
+        let content = content.map_err(|e| {
+            let removed = downloaded && is_of_archive(&e) && fs::remove_file(archive).is_ok();
+            let then = match removed {
+                true => "The archive was removed; another try downloads it again",
+                false => "Nothing was unpacked; `force(true)` downloads the archive again",
+            };
+            Error::Archive { path: archive.to_owned(), why: format!("{e}. {then}") }
         })?;
         if place.exists() {
             fs::rename(place, old.path().join("old")).map_err(Error::io(place))?;
         }
         fs::rename(&content, place).map_err(Error::io(place))
     }
+}
+
+/// Whether an error is of the archive, and not of the disk or of a limit that the caller can raise.
+fn is_of_archive(e: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(e.kind(), K::InvalidData | K::InvalidInput | K::UnexpectedEof | K::Other)
 }
 
 /// The name of the file at an address.

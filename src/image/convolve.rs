@@ -3,6 +3,7 @@
 
 use super::spare;
 use crate::sys::{Taps, WEIGHT_BITS, weigh_columns, weigh_rows};
+use std::collections::BTreeMap;
 
 /// What weighs the pixels around a place.
 #[derive(Debug, Clone, Copy)]
@@ -93,9 +94,48 @@ impl<'a> View<'a> {
     }
 }
 
+/// The same for an axis that is padded first: what pixel `k` of the padded axis shows is at `source(k)` of the
+/// `n` pixels there are, or black. Nothing of the padding is made.
+fn padded_taps(
+    padded: u32,
+    to: u32,
+    kernel: Kernel,
+    n: u32,
+    source: impl Fn(i64) -> Option<i64>,
+) -> Taps {
+    let plain = taps(padded, to, kernel);
+    let sums =
+        plain.first.iter().zip(plain.weights.chunks_exact(plain.each)).map(|(first, weights)| {
+            let mut sums = BTreeMap::<usize, i32>::new();
+            for (k, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0) {
+                if let Some(at) = source((first + k) as i64) {
+                    *sums.entry(at as usize).or_default() += weight;
+                }
+            }
+            sums
+        });
+    let sums: Vec<_> = sums.collect();
+    let span = |sums: &BTreeMap<usize, i32>| match (sums.first_key_value(), sums.last_key_value()) {
+        (Some((first, _)), Some((last, _))) => last - first + 1,
+        _ => 1,
+    };
+    let each = sums.iter().map(span).max().unwrap_or(1);
+    let mut first = Vec::with_capacity(sums.len());
+    let mut weights = vec![0; sums.len() * each];
+    for (sums, weights) in sums.iter().zip(weights.chunks_exact_mut(each)) {
+        let begin = sums.keys().next().copied().unwrap_or(0).min(n as usize - each);
+        first.push(begin);
+        sums.iter().for_each(|(at, weight)| weights[at - begin] = *weight);
+    }
+    Taps { first, weights, each }
+}
+
 /// The rows of `from`, each `width` pixels wide.
 fn rows(from: View<'_>, width: u32, kernel: Kernel) -> Vec<u8> {
-    let taps = &taps(from.width(), width, kernel);
+    weighed_rows(from, width, &taps(from.width(), width, kernel))
+}
+
+fn weighed_rows(from: View<'_>, width: u32, taps: &Taps) -> Vec<u8> {
     let shape = (from.row, from.stride);
     let mut to = spare::take(from.height as usize * width as usize * from.channels);
     if from.channels == 3 {
@@ -108,10 +148,81 @@ fn rows(from: View<'_>, width: u32, kernel: Kernel) -> Vec<u8> {
 
 /// The columns of `from`, each `height` pixels high.
 fn columns(from: View<'_>, height: u32, kernel: Kernel) -> Vec<u8> {
+    weighed_columns(from, height, &taps(from.height, height, kernel))
+}
+
+fn weighed_columns(from: View<'_>, height: u32, taps: &Taps) -> Vec<u8> {
     let mut to = spare::take(from.row * height as usize);
-    let taps = &taps(from.height, height, kernel);
     weigh_columns(from.pixels, (from.row, from.stride), taps, &mut to);
     to
+}
+
+/// The same where the taps may begin in any order, as those of mirrored padding do: rows are weighed from left to
+/// right, and put into order afterwards.
+fn weighed_rows_of_any_order(from: View<'_>, width: u32, taps: &Taps) -> Vec<u8> {
+    if taps.first.is_sorted() {
+        return weighed_rows(from, width, taps);
+    }
+    let mut order: Vec<usize> = (0..taps.first.len()).collect();
+    order.sort_by_key(|&x| taps.first[x]);
+    let weights = order.iter().flat_map(|&x| &taps.weights[x * taps.each..][..taps.each]);
+    let sorted = Taps {
+        first: order.iter().map(|&x| taps.first[x]).collect(),
+        weights: weights.copied().collect(),
+        each: taps.each,
+    };
+    let found = weighed_rows(from, width, &sorted);
+    let mut to = spare::take(found.len());
+    let c = from.channels;
+    let row = width as usize * c;
+    for (found, to) in found.chunks_exact(row).zip(to.chunks_exact_mut(row)) {
+        for (k, &x) in order.iter().enumerate() {
+            to[x * c..][..c].copy_from_slice(&found[k * c..][..c]);
+        }
+    }
+    spare::give(found);
+    to
+}
+
+/// Which pass comes first is seen in the rounding. Since version 13 Pillow begins with the columns where the
+/// height shrinks by more than twice what the width shrinks by.
+fn columns_first(from: (u32, u32), to: (u32, u32)) -> bool {
+    let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
+    lost(from.1, to.1) > (2 * lost(from.0, to.0)).max(0)
+}
+
+/// An area of an image, given by its first column and row, which may lie beyond it, and its size.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Area {
+    pub(super) left: i64,
+    pub(super) top: i64,
+    pub(super) size: (u32, u32),
+}
+
+/// The pixels of an area at another size, the same as if it were cut out and padded before. `beyond` says
+/// which of `n` pixels is seen at a place, if it is not black.
+pub(super) fn resize_padded(
+    from: View<'_>,
+    area: Area,
+    to: (u32, u32),
+    kernel: Kernel,
+    beyond: impl Fn(i64, i64) -> Option<i64>,
+) -> Vec<u8> {
+    let (w, h) = (from.width(), from.height);
+    let across = padded_taps(area.size.0, to.0, kernel, w, |x| beyond(area.left + x, w.into()));
+    let down = padded_taps(area.size.1, to.1, kernel, h, |y| beyond(area.top + y, h.into()));
+    let (first, out) = if columns_first(area.size, to) {
+        let flat = weighed_columns(from, to.1, &down);
+        let out =
+            weighed_rows_of_any_order(View::packed(&flat, to.1, from.channels), to.0, &across);
+        (flat, out)
+    } else {
+        let narrow = weighed_rows_of_any_order(from, to.0, &across);
+        let out = weighed_columns(View::packed(&narrow, h, from.channels), to.1, &down);
+        (narrow, out)
+    };
+    spare::give(first);
+    out
 }
 
 /// The pixels of `from` at another size.
@@ -122,10 +233,7 @@ pub(super) fn resize(from: View<'_>, width: u32, height: u32, kernel: Kernel) ->
     if from.width() == width {
         return columns(from, height, kernel);
     }
-    // Which comes first is seen in the rounding. Since version 13 Pillow begins with the columns where
-    // the height shrinks by more than twice what the width shrinks by.
-    let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
-    let (first, out) = if lost(from.height, height) > (2 * lost(from.width(), width)).max(0) {
+    let (first, out) = if columns_first((from.width(), from.height), (width, height)) {
         let flat = columns(from, height, kernel);
         let out = rows(View::packed(&flat, height, from.channels), width, kernel);
         (flat, out)

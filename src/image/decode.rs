@@ -1,19 +1,42 @@
 //! Files of any format to pixels.
 
-use super::{Image, jpeg, reduced, spare};
+use super::{
+    Image, content,
+    decoded::{Decoded, within},
+    gif, jpeg, png, reduced, spare, tiff,
+};
 use crate::error::{BoxError, Error, Result};
-use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use ::image::{
+    ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, guess_format,
+};
 use serde::{Deserialize, Serialize};
-use std::{fs, io::Cursor, panic, path::Path};
+use std::{
+    any::Any,
+    fs,
+    io::{self, Cursor},
+    panic,
+    path::Path,
+};
 
 /// How a file becomes pixels. The format is told by the content, never by the file's name.
 ///
-/// As Pillow's `convert` does it: alpha is dropped, not blended; palettes and CMYK become RGB; gray is
-/// 0.299 red, 0.587 green and 0.114 blue; of an animation the first frame counts. Of 16 bits the upper 8
-/// are taken. Pillow does so for colors, but cuts 16-bit gray off at 255, which makes it white.
+/// Decoded are BMP, GIF, JPEG, PNG, PNM, TIFF and WebP. Other formats, such as AVIF, HEIC and
+/// JPEG XL, are errors that name the format, and so are files that are not images: empty ones, HTML
+/// pages, Git LFS pointers.
 ///
-/// A JPEG file whose end is missing is an error, as in Pillow. Damage within one that does not keep it
-/// from being decoded is not found, also as in Pillow.
+/// Pixels are those of Pillow's `convert`: alpha is dropped, not blended; palettes, YCbCr and CMYK become
+/// RGB; gray is 0.299 red, 0.587 green and 0.114 blue; the first frame of an animation is taken, on a
+/// canvas of the size of the animation. For 16 bits, the upper 8 are taken, where Pillow cuts plain gray
+/// off at 255, which makes it white. JPEG decoders round differently: up to 8 levels at single pixels.
+///
+/// TIFF files may have 1, 2, 4, 8 or 16 bits per sample. Floating-point numbers, signed numbers and
+/// 32-bit integers are errors, because their range is unknown; so are Lab colors, and YCbCr with
+/// subsampled chroma that is not compressed as JPEG.
+///
+/// A file that is broken off is an error, as in Pillow. A picture that is whole is decoded although its
+/// file lacks the end marker (JPEG), the last chunk (PNG) or the trailer (GIF);
+/// [`Facts::ended`](super::Facts::ended) tells of it. (Pillow refuses such a JPEG file if nothing follows the picture.)
+/// Damage inside a file that does not keep it from being decoded is not found, also as in Pillow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decode {
     channels: u8,
@@ -79,7 +102,7 @@ impl Decode {
     /// [`Error::Io`] if it cannot be read, [`Error::Image`] if it is no picture or too large.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Image> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(Error::io(path))?;
+        let bytes = fs::read(path).map_err(|e| Error::io(path)(told(path, e)))?;
         self.read(&bytes, &path.display().to_string())
     }
 
@@ -90,7 +113,7 @@ impl Decode {
     pub fn read(&self, bytes: &[u8], name: &str) -> Result<Image> {
         // A decoder that gives up by a panic has met a damaged file like any other.
         let decoded = panic::catch_unwind(|| self.decoded(bytes))
-            .unwrap_or_else(|_| Err("the decoder panicked".into()));
+            .unwrap_or_else(|panic| Err(format!("the decoder panicked: {}", said(&*panic)).into()));
         let image = decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
         self.finish(image)
     }
@@ -107,39 +130,64 @@ impl Decode {
     }
 
     fn decoded(&self, bytes: &[u8]) -> Result<DynamicImage, BoxError> {
-        // Most files end with the end, so they need not be searched for it.
-        let ends = bytes.ends_with(&jpeg::END);
-        if !ends && jpeg::markers(bytes).is_some_and(|jpeg| !jpeg.complete) {
-            return Err("the file is broken off".into());
-        }
-        let reduced = self.reduce_to.and_then(|n| reduced::decode(bytes, n, self.max_pixels));
-        if let Some(reduced) = reduced {
-            let (mut image, orientation) = reduced?;
-            if let Some(orientation) = orientation.filter(|_| self.orient) {
-                image.apply_orientation(orientation);
+        let Decoded { mut image, orientation } = match guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) => self.jpeg(bytes),
+            Ok(ImageFormat::Gif) => gif::decode(bytes, self.max_pixels),
+            Ok(ImageFormat::Png) => self.common(bytes).or_else(|e| {
+                let repaired = png::repaired(bytes).ok_or(e)?;
+                self.common(&repaired)
+            }),
+            Ok(ImageFormat::Tiff) => {
+                tiff::decode(bytes, self.max_pixels).unwrap_or_else(|| self.common(bytes))
             }
-            return Ok(image);
+            Ok(ImageFormat::Bmp | ImageFormat::Pnm | ImageFormat::WebP) => self.common(bytes),
+            _ => Err(content::described(bytes).into()),
+        }?;
+        if let Some(orientation) = orientation.filter(|_| self.orient) {
+            image.apply_orientation(orientation);
         }
+        Ok(image)
+    }
+
+    /// A JPEG file by the decoder that its layout needs.
+    fn jpeg(&self, bytes: &[u8]) -> Result<Decoded, BoxError> {
+        let jpeg = jpeg::markers(bytes).ok_or_else(|| content::described(bytes))?;
+        let cut = "the file is broken off";
+        if jpeg.components == 0 {
+            return Err(cut.into());
+        }
+        within(jpeg.size, self.max_pixels)?;
+        let second = |bytes: &[u8]| jpeg::decode(bytes, jpeg, self.max_pixels);
+        let decode = |bytes: &[u8]| match jpeg.rare {
+            true => second(bytes),
+            false => self.common(bytes).or_else(|e| second(bytes).map_err(|_| e)),
+        };
+        let reduce = |n| reduced::decode(bytes, jpeg.transform, n, self.max_pixels);
+        if let Some(reduced) = self.reduce_to.filter(|_| jpeg.ended).and_then(reduce) {
+            return reduced;
+        }
+        match jpeg.ended {
+            true => decode(bytes),
+            false if jpeg::is_whole(bytes, jpeg, decode) => decode(&[bytes, &jpeg::END].concat()),
+            false => Err(cut.into()),
+        }
+    }
+
+    /// A file by the decoders of the `image` crate.
+    fn common(&self, bytes: &[u8]) -> Result<Decoded, BoxError> {
         let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
         let mut limits = Limits::default();
         // Decoders hold the picture once or twice beside the result.
         limits.max_alloc = Some(self.max_pixels.saturating_mul(16));
         reader.limits(limits);
         let mut decoder = reader.into_decoder()?;
-        let (w, h) = decoder.dimensions();
-        if u64::from(w) * u64::from(h) > self.max_pixels {
-            let limit = self.max_pixels;
-            return Err(format!("{w}x{h} pixels are more than the limit of {limit}").into());
-        }
-        let orientation = decoder.orientation().ok().filter(|_| self.orient);
-        let mut image = match decoder.color_type() {
+        within(decoder.dimensions(), self.max_pixels)?;
+        let orientation = decoder.orientation().ok();
+        let image = match decoder.color_type() {
             ColorType::Rgb8 => rgb(decoder)?,
             _ => DynamicImage::from_decoder(decoder)?,
         };
-        if let Some(orientation) = orientation {
-            image.apply_orientation(orientation);
-        }
-        Ok(image)
+        Ok(Decoded { image, orientation })
     }
 
     /// To 8 bits, without alpha, in the channels wanted.
@@ -171,6 +219,22 @@ impl Decode {
         };
         Image::new(w, h, self.channels, pixels)
     }
+}
+
+/// The error of a file that cannot be read, which names a link that leads to nothing.
+fn told(path: &Path, e: io::Error) -> io::Error {
+    match fs::read_link(path) {
+        Ok(to) if e.kind() == io::ErrorKind::NotFound => {
+            io::Error::new(e.kind(), format!("a link to {}, which does not exist", to.display()))
+        }
+        _ => e,
+    }
+}
+
+/// The message of a panic.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// What most photos are, in memory that was used before.

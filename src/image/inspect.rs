@@ -1,16 +1,18 @@
 //! What a file says of its picture before it is decoded.
 
-use super::jpeg;
+use super::{content, gif, jpeg, png, tiff};
 use crate::error::BoxError;
 use ::image::{
     AnimationDecoder as _, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits,
     codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
+    guess_format,
     metadata::Orientation,
 };
 use std::{ffi::OsStr, io::Cursor, path::Path};
 
 /// What a file says of its picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Facts {
     /// The format of the content, such as `jpeg`.
     pub format: &'static str,
@@ -26,6 +28,17 @@ pub struct Facts {
     pub animated: bool,
     /// Whether its EXIF data says that it is to be turned or mirrored.
     pub turned: bool,
+    /// Whether the file has the end that its format demands: the end marker of JPEG, the last chunk of
+    /// PNG, the trailer of GIF. Always true for other formats.
+    pub ended: bool,
+}
+
+/// What the head of a file says.
+struct Head {
+    size: (u32, u32),
+    bits: u16,
+    cmyk: bool,
+    orientation: Option<Orientation>,
 }
 
 /// What the bytes of a file say of its picture. Pixels are decoded only to find a second frame, and not
@@ -34,26 +47,60 @@ pub struct Facts {
 /// # Errors
 /// What the decoder says if it is no picture.
 pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<Facts, BoxError> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    let format = reader.format().ok_or("the content is of no known format")?;
+    let format = guess_format(bytes).map_err(|_| content::described(bytes))?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(max_pixels.saturating_mul(8));
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder()?;
-    let (width, height) = decoder.dimensions();
-    let color = decoder.original_color_type();
+    let head = head(bytes, format, limits.clone())?;
+    let (width, height) = head.size;
     let small = u64::from(width) * u64::from(height) <= max_pixels;
-    let bits = color.bits_per_pixel() / u16::from(color.channel_count());
-    let turned = decoder.orientation().is_ok_and(|o| o != Orientation::NoTransforms);
-    let printed = matches!(color, ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16);
     Ok(Facts {
         format: name(format),
         width,
         height,
-        cmyk: printed || jpeg::markers(bytes).is_some_and(|jpeg| jpeg.components == 4),
-        deep: bits > 8,
+        cmyk: head.cmyk,
+        deep: head.bits > 8,
         animated: small && animated(bytes, format, limits),
-        turned,
+        turned: head.orientation.is_some_and(|o| o != Orientation::NoTransforms),
+        ended: match format {
+            ImageFormat::Jpeg => jpeg::markers(bytes).is_some_and(|jpeg| jpeg.ended),
+            ImageFormat::Png => png::chunks(bytes).is_some_and(|(_, whole)| whole),
+            ImageFormat::Gif => gif::ended(bytes),
+            _ => true,
+        },
+    })
+}
+
+fn head(bytes: &[u8], format: ImageFormat, limits: Limits) -> Result<Head, BoxError> {
+    match format {
+        ImageFormat::Jpeg => {
+            let jpeg = jpeg::markers(bytes).ok_or_else(|| content::described(bytes))?;
+            if jpeg.components == 0 {
+                return Err("the file is broken off".into());
+            }
+            let orientation = jpeg::orientation(bytes);
+            return Ok(Head { size: jpeg.size, bits: 8, cmyk: jpeg.components == 4, orientation });
+        }
+        ImageFormat::Gif => {
+            let size = gif::size(bytes)?;
+            return Ok(Head { size, bits: 8, cmyk: false, orientation: None });
+        }
+        ImageFormat::Tiff => {
+            if let Some(tiff) = tiff::head(bytes, limits.max_alloc.unwrap_or(u64::MAX)) {
+                let (size, bits) = ((tiff.width, tiff.height), tiff.bits.into());
+                return Ok(Head { size, bits, cmyk: false, orientation: tiff.orientation });
+            }
+        }
+        _ => {}
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder()?;
+    let color = decoder.original_color_type();
+    Ok(Head {
+        size: decoder.dimensions(),
+        bits: color.bits_per_pixel() / u16::from(color.channel_count()),
+        cmyk: matches!(color, ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16),
+        orientation: decoder.orientation().ok(),
     })
 }
 

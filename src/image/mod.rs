@@ -1,12 +1,17 @@
 //! Pixels without tensors: decode, crop, pad, resize.
 
+mod content;
 mod convolve;
 mod decode;
+mod decoded;
+mod gif;
 mod inspect;
 mod jpeg;
+mod png;
 mod reduced;
 mod resample;
 mod spare;
+mod tiff;
 mod turn;
 
 pub use {

@@ -3,9 +3,10 @@
 //! A JPEG file holds the frequencies of blocks of 8x8 pixels. A decoder that transforms only the low ones gets a half, a
 //! quarter or an eighth of the pixels of each side, in a fraction of the time.
 
+use super::decoded::Decoded;
 use crate::error::BoxError;
 use ::image::{DynamicImage, GrayImage, RgbImage, metadata::Orientation};
-use jpeg_decoder::{Decoder, PixelFormat};
+use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 
 /// The largest of 8, 4 and 2 by which the shorter side can be divided and still has `least` pixels.
 fn divisor(width: u16, height: u16, least: u32) -> Option<u16> {
@@ -13,18 +14,16 @@ fn divisor(width: u16, height: u16, least: u32) -> Option<u16> {
     [8, 4, 2].into_iter().find(|divisor| shorter / u32::from(*divisor) >= least)
 }
 
-/// The picture of a JPEG file at the smallest size whose shorter side has `least` pixels, and how to turn it. None for
-/// other formats, for CMYK, and where no smaller size than the full one is enough.
-#[allow(clippy::type_complexity, reason = "a picture and how to turn it, if there is one")]
+/// The picture of a JPEG file at the smallest size whose shorter side has `least` pixels. `transform` says what its
+/// components stand for. None for CMYK, and where no smaller size than the full one is enough.
 pub(super) fn decode(
     bytes: &[u8],
+    transform: ColorTransform,
     least: u32,
     max_pixels: u64,
-) -> Option<Result<(DynamicImage, Option<Orientation>), BoxError>> {
-    if !bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-        return None;
-    }
+) -> Option<Result<Decoded, BoxError>> {
     let mut decoder = Decoder::new(bytes);
+    decoder.set_color_transform(transform);
     decoder.read_info().ok()?;
     let info = decoder.info()?;
     let whole = u64::from(info.width) * u64::from(info.height);
@@ -42,7 +41,8 @@ pub(super) fn decode(
             _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
         };
         let image = image.ok_or("the decoder's size is wrong")?;
-        Ok((image, decoder.exif_data().and_then(Orientation::from_exif_chunk)))
+        let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk);
+        Ok(Decoded { image, orientation })
     })();
     Some(scaled)
 }

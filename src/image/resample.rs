@@ -2,7 +2,7 @@
 
 use super::{
     Image,
-    convolve::{self, View},
+    convolve::{self, Area, Kernel, View},
     spare,
 };
 use crate::error::{Error, Result};
@@ -52,6 +52,24 @@ fn beyond(i: i64, n: i64, mode: PadMode) -> Option<i64> {
             Some(if at < n { at } else { period - at })
         }
     }
+}
+
+/// What weighs pixels; none where the nearest is taken.
+fn kernel(filter: Filter) -> Option<Kernel> {
+    match filter {
+        Filter::Bilinear => Some(convolve::TRIANGLE),
+        Filter::Bicubic => Some(convolve::CUBIC),
+        Filter::Area => Some(convolve::BOX),
+        Filter::Nearest => None,
+    }
+}
+
+/// Which of `from` pixels each of `to` takes. Pillow adds the step up from pixel to pixel, which decides
+/// ties.
+fn nearest_sources(from: u32, to: u32) -> impl Iterator<Item = usize> {
+    let step = f64::from(from) / f64::from(to);
+    let places = std::iter::successors(Some(step * 0.5), move |at| Some(at + step));
+    places.take(to as usize).map(move |at| (at as u32).min(from - 1) as usize)
 }
 
 impl Image {
@@ -123,11 +141,8 @@ impl Image {
         if width == 0 || height == 0 {
             return Err(Error::config("resize", format!("{width}x{height} is no size")));
         }
-        let kernel = match filter {
-            Filter::Bilinear => convolve::TRIANGLE,
-            Filter::Bicubic => convolve::CUBIC,
-            Filter::Area => convolve::BOX,
-            Filter::Nearest => return self.nearest(part, width, height),
+        let Some(kernel) = kernel(filter) else {
+            return self.nearest(part, width, height);
         };
         let channels = usize::from(self.channels);
         let stride = self.width as usize * channels;
@@ -136,27 +151,101 @@ impl Image {
         Self::new(width, height, self.channels, convolve::resize(part, width, height, kernel))
     }
 
+    /// An area, which may lie beyond the image, at another size: the same as
+    /// [`crop_pad`](Self::crop_pad) and [`resize`](Self::resize) after each other, but only the result takes
+    /// memory. The area of a narrow image that is padded to a square may be large.
+    pub(crate) fn resized_area(
+        &self,
+        (left, top): (i64, i64),
+        size: (u32, u32),
+        pad: PadMode,
+        (width, height): (u32, u32),
+        filter: Filter,
+    ) -> Result<Self> {
+        if size == (width, height) {
+            return self.crop_pad(left, top, width, height, pad);
+        }
+        if [size.0, size.1, width, height].contains(&0) {
+            return Err(Error::config("resize", format!("{width}x{height} is no size")));
+        }
+        let channels = usize::from(self.channels);
+        let beyond = |i, n| beyond(i, n, pad);
+        if let Some(kernel) = kernel(filter) {
+            let row = self.width as usize * channels;
+            let from =
+                View { pixels: &self.pixels, stride: row, row, height: self.height, channels };
+            let area = Area { left, top, size };
+            let pixels = convolve::resize_padded(from, area, (width, height), kernel, beyond);
+            return Self::new(width, height, self.channels, pixels);
+        }
+        let place = |start: i64, n: u32| {
+            move |at: usize| beyond(start + at as i64, n.into()).map(|at| at as usize)
+        };
+        let columns = nearest_sources(size.0, width).map(place(left, self.width));
+        let columns: Vec<Option<usize>> = columns.collect();
+        let mut pixels = Vec::with_capacity(width as usize * height as usize * channels);
+        for y in nearest_sources(size.1, height).map(place(top, self.height)) {
+            for x in &columns {
+                match (x, y) {
+                    (Some(x), Some(y)) => {
+                        let at = (y * self.width as usize + x) * channels;
+                        pixels.extend_from_slice(&self.pixels[at..at + channels]);
+                    }
+                    _ => pixels.resize(pixels.len() + channels, 0),
+                }
+            }
+        }
+        Self::new(width, height, self.channels, pixels)
+    }
+
     fn nearest(
         &self,
         (left, top, w, h): (u32, u32, u32, u32),
         width: u32,
         height: u32,
     ) -> Result<Self> {
-        // Pillow adds the step up from pixel to pixel, which decides ties.
-        let sources = |from: u32, to: u32| {
-            let step = f64::from(from) / f64::from(to);
-            let places = std::iter::successors(Some(step * 0.5), move |at| Some(at + step));
-            places.take(to as usize).map(move |at| (at as u32).min(from - 1) as usize)
-        };
         let channels = usize::from(self.channels);
         let columns: Vec<usize> =
-            sources(w, width).map(|x| (left as usize + x) * channels).collect();
+            nearest_sources(w, width).map(|x| (left as usize + x) * channels).collect();
         let mut pixels = spare::take(width as usize * height as usize * channels);
         pixels.clear();
-        for y in sources(h, height) {
+        for y in nearest_sources(h, height) {
             let row = &self.pixels[(top as usize + y) * self.width as usize * channels..];
             columns.iter().for_each(|x| pixels.extend_from_slice(&row[*x..*x + channels]));
         }
         Self::new(width, height, self.channels, pixels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_area_is_what_cutting_padding_and_resizing_make() {
+        let pixels = |n: usize| (0..n).map(|i| (i * i * 31 % 251) as u8).collect();
+        for (w, h, channels) in [(9, 31, 3), (40, 7, 1), (1, 20, 3)] {
+            let image =
+                Image::new(w, h, channels, pixels((w * h) as usize * usize::from(channels)))
+                    .unwrap();
+            for pad in [PadMode::Reflection, PadMode::Border, PadMode::Zeros] {
+                for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Area] {
+                    for (left, top, side) in [(-11, 0, 31), (0, -16, 40), (-3, -50, 60), (2, 3, 12)]
+                    {
+                        for to in [(5, 5), (31, 8), (64, 64), (40, 3)] {
+                            let padded = image.crop_pad(left, top, side, side, pad).unwrap();
+                            let wanted = padded.resize(to.0, to.1, filter).unwrap();
+                            let found =
+                                image.resized_area((left, top), (side, side), pad, to, filter);
+                            assert_eq!(
+                                found.unwrap().pixels(),
+                                wanted.pixels(),
+                                "{w}x{h} {pad:?} {filter:?} {side} {to:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -230,11 +230,12 @@ impl Chart {
         let (left, below) = (y_width + SMALL + px(20), 2 * SMALL + px(16));
         let mut top = at(8);
         if !self.title.is_empty() {
-            let style = text(LARGE, BLACK, HPos::Center, VPos::Top);
             let title = fit(&self.title, LARGE, wide.saturating_sub(px(16)));
+            let style = text(&title, LARGE, BLACK, HPos::Center, VPos::Top);
             area.draw(&Text::new(title, (wide as i32 / 2, top), style)).map_err(drawing)?;
             top += LARGE as i32 + at(8);
         }
+        let axes = format!("{}{}", self.x.name, self.y.name);
         top = self.legend(area, &colors, (left as i32, top))?;
         let mut context = ChartBuilder::on(area)
             .margin_top(top)
@@ -254,8 +255,8 @@ impl Chart {
             .bold_line_style(RGBColor(0xdd, 0xdd, 0xdd).stroke_width(UNITS))
             .axis_style(RGBColor(0x66, 0x66, 0x66).stroke_width(UNITS))
             .set_all_tick_mark_size(px(5))
-            .label_style(font(SMALL).color(&rgb(BLACK)))
-            .axis_desc_style(font(SMALL).color(&rgb(BLACK)))
+            .label_style(font("", SMALL).color(&rgb(BLACK)))
+            .axis_desc_style(font(&axes, SMALL).color(&rgb(BLACK)))
             .x_desc(self.x.name.clone())
             .y_desc(self.y.name.clone())
             .x_label_formatter(&label)
@@ -354,7 +355,7 @@ impl Chart {
             }
             // The middle of small letters.
             key(area, s.kind, rgb(*color), (x, y + SMALL as i32 / 3))?;
-            let style = text(SMALL, BLACK, HPos::Left, VPos::Top);
+            let style = text(&name, SMALL, BLACK, HPos::Left, VPos::Top);
             area.draw(&Text::new(name, (x + sign, y), style)).map_err(drawing)?;
             x += wide + gap;
         }

@@ -1,20 +1,11 @@
-//! The bundled font, and text that fits.
+//! Sizes, colors and styles of text, and text that fits.
 
+use super::fallback;
 use crate::error::Error;
 use plotters::style::{
     FontDesc, FontFamily, FontStyle, FontTransform, IntoFont as _, RGBColor, TextStyle,
-    register_font,
     text_anchor::{HPos, Pos, VPos},
 };
-use std::sync::OnceLock;
-
-/// DejaVu Sans 2.37, cut down to Latin, Greek, Cyrillic, punctuation and a few signs. Its licence is
-/// beside it.
-static REGULAR: &[u8] = include_bytes!("fonts/DejaVuSans.ttf");
-
-/// The name under which the font is registered. An SVG hands it to the viewer, which takes the first
-/// of these families that it has; Verdana has the same widths.
-const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// Figures are drawn with this many units to the pixel, so that lines and letters lie where they should
 /// and not on whole pixels. PNG averages the units of each pixel, SVG has them as its view box.
@@ -59,29 +50,24 @@ pub(super) fn rgb([r, g, b]: Rgb) -> RGBColor {
     RGBColor(r, g, b)
 }
 
-/// The font at a size in units. It is registered with `plotters` at the first call.
-pub(super) fn font(size: u32) -> FontDesc<'static> {
-    static REGISTERED: OnceLock<()> = OnceLock::new();
-    REGISTERED.get_or_init(|| {
-        // The bytes are a constant that the tests draw with, so this cannot fail at a user's.
-        let _ = register_font(FAMILY, FontStyle::Normal, REGULAR);
-    });
-    (FontFamily::Name(FAMILY), f64::from(size), FontStyle::Normal).into_font()
+/// The font that has the most characters of `s`, at a size in units.
+pub(super) fn font(s: &str, size: u32) -> FontDesc<'static> {
+    (FontFamily::Name(fallback::family(s)), f64::from(size), FontStyle::Normal).into_font()
 }
 
-/// A style of text whose point is at `h`, `v` of its box.
-pub(super) fn text(size: u32, color: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
-    font(size).color(&rgb(color)).pos(Pos::new(h, v))
+/// A style for the text `s`, whose point is at `h`, `v` of its box.
+pub(super) fn text(s: &str, size: u32, color: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
+    font(s, size).color(&rgb(color)).pos(Pos::new(h, v))
 }
 
 /// The same, turned to read upwards.
-pub(super) fn upwards(size: u32, color: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
-    text(size, color, h, v).transform(FontTransform::Rotate270)
+pub(super) fn upwards(s: &str, size: u32, color: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
+    text(s, size, color, h, v).transform(FontTransform::Rotate270)
 }
 
 /// How wide `s` is, in units.
 pub(super) fn width(s: &str, size: u32) -> u32 {
-    let ((left, _), (right, _)) = font(size).layout_box(s).unwrap_or_default();
+    let ((left, _), (right, _)) = font(s, size).layout_box(s).unwrap_or_default();
     right.abs_diff(left)
 }
 
@@ -120,7 +106,7 @@ mod tests {
             }
             Ok::<_, ()>(())
         };
-        font(60).draw(&c.to_string(), (0, 0), pixel).unwrap().unwrap();
+        font(&c.to_string(), 60).draw(&c.to_string(), (0, 0), pixel).unwrap().unwrap();
         ink
     }
 

@@ -146,8 +146,9 @@ impl Grid {
             return Err(Error::config("size", why));
         }
         let write = |s: &str, size: u32, color: Rgb, limit: u32, x: u32, y: u32| {
-            let style = text(size, color, HPos::Center, VPos::Top);
-            let text = Text::new(fit(s, size, limit), (x as i32, y as i32), style);
+            let s = fit(s, size, limit);
+            let style = text(&s, size, color, HPos::Center, VPos::Top);
+            let text = Text::new(s, (x as i32, y as i32), style);
             area.draw(&text).map_err(drawing)
         };
         if title > 0 {

@@ -84,11 +84,16 @@ impl Matrix {
         let middle = (left + side / 2, top + side / 2);
         if !self.title.is_empty() {
             let title = fit(&self.title, LARGE, wide.saturating_sub(px(16)));
-            put(title, (middle.0, at(12)), text(LARGE, BLACK, HPos::Center, VPos::Top))?;
+            let style = text(&title, LARGE, BLACK, HPos::Center, VPos::Top);
+            put(title, (middle.0, at(12)), style)?;
         }
-        let style = text(NORMAL, BLACK, HPos::Center, VPos::Bottom);
+        let style = text("", NORMAL, BLACK, HPos::Center, VPos::Bottom);
         put("Predicted".into(), (middle.0, height as i32 - at(8)), style)?;
-        put("Actual".into(), (at(8), middle.1), upwards(NORMAL, BLACK, HPos::Center, VPos::Top))?;
+        put(
+            "Actual".into(),
+            (at(8), middle.1),
+            upwards("", NORMAL, BLACK, HPos::Center, VPos::Top),
+        )?;
         self.squares(area, &layout)?;
         self.sides(area, &layout)
     }
@@ -116,7 +121,7 @@ impl Matrix {
                 let [r, g, b] = color.map(f64::from);
                 let dark = 0.299 * r + 0.587 * g + 0.114 * b < 140.0;
                 let ink = if dark { WHITE } else { ON_LIGHT };
-                let style = text(SMALL, ink, HPos::Center, VPos::Center);
+                let style = text("", SMALL, ink, HPos::Center, VPos::Center);
                 area.draw(&Text::new(number, (x + side / 2, y + side / 2), style))
                     .map_err(drawing)?;
             }
@@ -138,14 +143,12 @@ impl Matrix {
             let row = Text::new(
                 name.clone(),
                 (left as i32 - at(8), (top + middle) as i32),
-                text(SMALL, BLACK, HPos::Right, VPos::Center),
+                text(&name, SMALL, BLACK, HPos::Right, VPos::Center),
             );
             area.draw(&row).map_err(drawing)?;
-            let column = Text::new(
-                name,
-                ((left + middle) as i32, end as i32 + at(8)),
-                upwards(SMALL, BLACK, HPos::Right, VPos::Center),
-            );
+            let style = upwards(&name, SMALL, BLACK, HPos::Right, VPos::Center);
+            let place = ((left + middle) as i32, end as i32 + at(8));
+            let column = Text::new(name, place, style);
             area.draw(&column).map_err(drawing)?;
         }
         Ok(())

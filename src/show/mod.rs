@@ -4,6 +4,8 @@ mod axis;
 mod batch;
 mod canvas;
 mod chart;
+mod check;
+mod fallback;
 mod figure;
 mod font;
 mod graph;
@@ -25,6 +27,7 @@ mod terminal;
 
 pub use batch::{ShowBatch, show_images};
 pub use chart::Chart;
+pub use fallback::add_font;
 pub use figure::Figure;
 pub use graph::ShowGraph;
 pub use grid::{Cell, Grid};

@@ -103,8 +103,13 @@ impl Resize {
             let part = (left as u32, top as u32, cw, ch);
             return image.resized_part(part, (self.width, self.height), self.filter);
         }
-        let padded = image.crop_pad(left, top, cw, ch, self.pad_mode)?;
-        padded.resize(self.width, self.height, self.filter)
+        image.resized_area(
+            (left, top),
+            (cw, ch),
+            self.pad_mode,
+            (self.width, self.height),
+            self.filter,
+        )
     }
 }
 

@@ -9,6 +9,7 @@ mod bad_files;
 mod blocks;
 mod cache;
 mod check;
+mod corpus;
 mod decode;
 mod disk;
 #[cfg(unix)]
@@ -29,6 +30,7 @@ mod pictures;
 mod plan;
 mod pretrained;
 mod pth;
+mod reports_data;
 mod served;
 mod server;
 #[cfg(feature = "show")]

@@ -142,3 +142,27 @@ fn a_long_name_is_written_smaller_before_it_is_cut() {
     let longer = written(&long.repeat(2));
     assert!(longer.text.ends_with('…') && longer.size == text.size, "{longer:?}");
 }
+
+#[test]
+fn d15_labels_in_other_scripts_are_drawn_with_an_added_font() {
+    let drawn = |label: &str| {
+        let photo = Image::new(4, 4, 3, vec![200; 48]).unwrap();
+        Grid::new("", vec![Cell::new(photo).line(label)]).figure().image().unwrap()
+    };
+    finetune::show::add_font(std::fs::read("tests/it/fonts/signs.ttf").unwrap()).unwrap();
+    // A character of private use is a box in every font; signs of the added font are shapes of their own.
+    let labels = ["\u{e000}", "고", "양", "猫", "😺"].map(drawn);
+    for (i, one) in labels.iter().enumerate() {
+        for other in &labels[..i] {
+            assert_ne!(one.pixels(), other.pixels(), "{i}");
+        }
+    }
+    // Where the bundled font has every character, nothing changes.
+    let svg = |label: &str| {
+        let photo = Image::new(4, 4, 3, vec![200; 48]).unwrap();
+        Grid::new("", vec![Cell::new(photo).line(label)]).figure().svg().unwrap()
+    };
+    assert!(svg("cat").contains("DejaVu Sans, Verdana") && !svg("고양이").contains("DejaVu"));
+    let e = finetune::show::add_font(b"no font".to_vec()).unwrap_err();
+    assert!(e.to_string().contains("add_font"), "{e}");
+}

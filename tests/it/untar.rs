@@ -361,3 +361,19 @@ fn with_settings() {
     let mine = UntarData::new(url).data("mine").fetch().unwrap();
     assert_eq!(mine, home.join("mine/photos"));
 }
+
+#[test]
+fn d17_a_retry_after_a_bad_archive_works() {
+    let home = Home::new();
+    let (bad, good) = (gzip(b"no archive"), gzip(&tar_of(PHOTOS)));
+    let server = Server::start(move |n, request, stream| match n {
+        0 => serve(stream, request, &bad),
+        _ => serve(stream, request, &good),
+    });
+    let url = server.url("photos.tgz");
+    let e = home.untar(&url).fetch().unwrap_err();
+    assert!(matches!(e, Error::Archive { .. }), "{e}");
+    assert!(e.to_string().contains("another try downloads it again"), "{e}");
+    let path = home.untar(&url).fetch().unwrap();
+    assert_eq!(read(&path.join("images/a.jpg")), "first");
+}

@@ -4,6 +4,7 @@ use super::{presized::Presized, store::CacheStatus};
 use crate::{
     data::{
         Cache, DataLoader, DataLoaders,
+        caught::{caught, position},
         loading::{
             loader::Data,
             skip::{OnError, Skipped},
@@ -75,9 +76,10 @@ fn fill(side: &DataLoader, bar: &ProgressBar) -> Result<()> {
             return Ok(());
         }
         bar.inc(1);
-        match cache.get(&*images.dataset, item, side.split()) {
+        let get = || cache.get(&*images.dataset, item, side.split());
+        match caught(get, || side.name(item), || position(item)) {
             Err(e) if side.settings().on_error == OnError::Skip && Skipped::may(&e) => {
-                images.skipped.add(item, &e);
+                images.skipped.add(item, || side.name(item), &e);
                 Ok(())
             }
             other => other.map(drop),

@@ -1,5 +1,6 @@
 //! What `check` found.
 
+use crate::image::Image;
 use std::fmt;
 
 /// Something about one item.
@@ -24,6 +25,24 @@ pub struct Duplicates {
     pub across: bool,
     /// Whether they have different labels.
     pub contradictory: bool,
+}
+
+/// A training and a validation item that look alike, although their files differ: most likely the same
+/// photo in another size or quality, or two photos of one scene.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NearDuplicate {
+    /// The position of the training item in the data set.
+    pub train: usize,
+    /// The position of the validation item in the data set.
+    pub valid: usize,
+    /// Their files, the training item's first.
+    pub names: [String; 2],
+    /// In how many of 64 bits their perceptual hashes differ, from 0 to 7.
+    pub distance: u32,
+    /// Both images, at most 200 pixels high and wide, the training item's first. Only the 24 pairs that
+    /// are most alike have them.
+    pub pictures: Option<[Image; 2]>,
 }
 
 /// How often a class occurs.
@@ -58,25 +77,56 @@ pub struct CheckReport {
     pub animated: Vec<Finding>,
     /// Turned or mirrored by EXIF, which is heeded unless the block says otherwise.
     pub turned: Vec<Finding>,
+    /// Decoded, but the end that the format demands is missing: the end marker of JPEG, the last chunk of
+    /// PNG, the trailer of GIF.
+    pub unended: Vec<Finding>,
+    /// The path is not UTF-8, so that it cannot be a label or be matched by name.
+    pub not_utf8: Vec<Finding>,
     /// The shorter side is below 32 pixels.
     pub tiny: Vec<Finding>,
     /// More than 2²⁵ pixels: decoding takes long.
     pub huge: Vec<Finding>,
     /// Items with exactly the same content.
     pub duplicates: Vec<Duplicates>,
+    /// Pairs of a training and a validation item that look alike, the most alike first.
+    pub near_duplicates: Vec<NearDuplicate>,
+    /// Labels that differ only by case or white space, in groups.
+    pub similar_labels: Vec<Vec<String>>,
+    /// Items that are in neither split.
+    pub left_out: Vec<Finding>,
+    /// What was passed over when the items were listed and split:
+    /// [`DataLoaders::notes`](crate::data::DataLoaders::notes).
+    pub notes: Vec<String>,
     /// How often each class occurs, in the order of the vocabulary. Empty where there are no classes.
     pub classes: Vec<ClassCount>,
 }
 
 impl CheckReport {
-    /// Whether every item can be decoded, and none has its like on the other side or with another label.
+    /// Whether every item can be decoded and is in a split, none has the same content as one on the other
+    /// side or with another label, every class is in both splits, and no labels differ only by case or
+    /// white space. Images that look alike but differ in content do not count.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.undecodable.is_empty() && self.duplicates.iter().all(|d| !d.across && !d.contradictory)
+        self.undecodable.is_empty()
+            && self.left_out.is_empty()
+            && self.similar_labels.is_empty()
+            && self.missing_classes().next().is_none()
+            && self.duplicates.iter().all(|d| !d.across && !d.contradictory)
+    }
+
+    /// The classes without items in a split. If validation is empty, those without training items.
+    pub fn missing_classes(&self) -> impl Iterator<Item = &ClassCount> {
+        let missing = |c: &&ClassCount| c.train == 0 || (c.valid == 0 && self.valid > 0);
+        self.classes.iter().filter(missing)
+    }
+
+    /// The classes with 1 to 4 training items, too few to learn from.
+    pub fn rare_classes(&self) -> impl Iterator<Item = &ClassCount> {
+        self.classes.iter().filter(|c| (1..RARE).contains(&c.train))
     }
 
     /// The findings by kind, with what the kind is called.
-    fn kinds(&self) -> [(&'static str, &[Finding]); 8] {
+    fn kinds(&self) -> [(&'static str, &[Finding]); 11] {
         [
             ("cannot be decoded", &self.undecodable),
             ("named as another format", &self.misnamed),
@@ -84,11 +134,17 @@ impl CheckReport {
             ("with more than 8 bits", &self.deep),
             ("animated", &self.animated),
             ("turned by EXIF", &self.turned),
+            ("without an end marker", &self.unended),
+            ("with a path that is not UTF-8", &self.not_utf8),
+            ("in neither split", &self.left_out),
             ("tiny", &self.tiny),
             ("huge", &self.huge),
         ]
     }
 }
+
+/// A class with fewer training items is rare.
+const RARE: usize = 5;
 
 /// How many names of a kind the text has.
 const SHOWN: usize = 10;
@@ -116,6 +172,33 @@ impl fmt::Display for CheckReport {
                 writeln!(f, "  {}{across}{labels}", group.names.join(", "))?;
             }
             more(f, n)?;
+        }
+        if !self.near_duplicates.is_empty() {
+            let n = self.near_duplicates.len();
+            writeln!(f, "{n} pairs across the two splits look alike:")?;
+            for NearDuplicate { names: [train, valid], distance, .. } in
+                self.near_duplicates.iter().take(SHOWN)
+            {
+                writeln!(f, "  {train} and {valid} ({distance} bits differ)")?;
+            }
+            more(f, n)?;
+        }
+        for labels in &self.similar_labels {
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            writeln!(f, "labels that differ only by case or white space: {}", labels.join(", "))?;
+        }
+        for ClassCount { label, train, valid } in self.missing_classes() {
+            let (split, other, n) = match train {
+                0 => ("training", "validation", valid),
+                _ => ("validation", "training", train),
+            };
+            writeln!(f, "`{label}` has no {split} items, and {n} {other} items")?;
+        }
+        for ClassCount { label, train, .. } in self.rare_classes() {
+            writeln!(f, "`{label}` has few training items: {train}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
         }
         if !self.classes.is_empty() {
             writeln!(f, "{} classes, training and validation:", self.classes.len())?;

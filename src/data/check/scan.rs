@@ -1,9 +1,16 @@
 //! `check`: looks through a data set once, before training does.
 
-use super::report::{CheckReport, ClassCount, Duplicates, Finding};
+use super::{
+    near::{Print, near_duplicates},
+    report::{CheckReport, ClassCount, Duplicates, Finding},
+};
 use crate::{
     data::{
-        block::DataBlock, dataset::Dataset, loaders::DataLoaders, loading::loader::Data,
+        block::DataBlock,
+        caught::{self, caught, position},
+        dataset::Dataset,
+        loaders::DataLoaders,
+        loading::loader::Data,
         target::category::TargetBlock,
     },
     error::{Error, Result},
@@ -29,6 +36,7 @@ struct Seen {
     item: usize,
     split: Split,
     content: Option<[u8; 32]>,
+    print: Option<Print>,
     findings: Vec<(Kind, Finding)>,
 }
 
@@ -40,6 +48,8 @@ enum Kind {
     Deep,
     Animated,
     Turned,
+    Unended,
+    NotUtf8,
     Tiny,
     Huge,
 }
@@ -72,11 +82,17 @@ impl DataLoaders {
             .chain(valid.iter().map(|&i| (i, Split::Valid)))
             .collect();
         let seen: Vec<_> = all.par_iter().map(|&(i, split)| look(dataset, i, split)).collect();
+        let classes = classes(dataset, &all)?;
+        let near = seen.iter().filter_map(|s| Some((s.item, s.split, s.content?, s.print?)));
         let mut report = CheckReport {
             train: train.len(),
             valid: valid.len(),
-            classes: classes(dataset, &all)?,
             duplicates: duplicates(dataset, &seen),
+            near_duplicates: near_duplicates(dataset, near.collect()),
+            similar_labels: similar(&classes),
+            left_out: left_out(dataset, &all),
+            notes: self.notes().to_vec(),
+            classes,
             ..CheckReport::default()
         };
         for (kind, finding) in seen.into_iter().flat_map(|s| s.findings) {
@@ -87,6 +103,8 @@ impl DataLoaders {
                 Kind::Deep => &mut report.deep,
                 Kind::Animated => &mut report.animated,
                 Kind::Turned => &mut report.turned,
+                Kind::Unended => &mut report.unended,
+                Kind::NotUtf8 => &mut report.not_utf8,
                 Kind::Tiny => &mut report.tiny,
                 Kind::Huge => &mut report.huge,
             };
@@ -96,14 +114,38 @@ impl DataLoaders {
     }
 }
 
+/// What an item is called.
+fn name(dataset: &dyn Dataset, item: usize) -> String {
+    caught::name(|item| dataset.name(item), item)
+}
+
+/// The items that are in neither split.
+fn left_out(dataset: &dyn Dataset, all: &[(usize, Split)]) -> Vec<Finding> {
+    let used: BTreeSet<usize> = all.iter().map(|(item, _)| *item).collect();
+    let unused = (0..dataset.len()).filter(|item| !used.contains(item));
+    let finding =
+        |item| Finding { item, name: name(dataset, item), what: "in neither split".into() };
+    unused.map(finding).collect()
+}
+
+/// The labels that differ only by case or white space.
+fn similar(classes: &[ClassCount]) -> Vec<Vec<String>> {
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for ClassCount { label, .. } in classes {
+        let alike: String = label.split_whitespace().collect::<String>().to_lowercase();
+        groups.entry(alike).or_default().push(label.clone());
+    }
+    groups.into_values().filter(|labels| labels.len() > 1).collect()
+}
+
 /// Looks at one item.
 fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
-    let name = dataset.name(item);
-    let mut seen = Seen { item, split, content: None, findings: vec![] };
+    let name = name(dataset, item);
+    let mut seen = Seen { item, split, content: None, print: None, findings: vec![] };
     let mut find = |kind, what: String| {
         seen.findings.push((kind, Finding { item, name: name.clone(), what }));
     };
-    let sample = dataset.get(item);
+    let sample = caught(|| dataset.get(item), || name.clone(), || position(item));
     let image = match &sample {
         Ok(sample) => Some(&sample.image),
         Err(e) => {
@@ -111,9 +153,14 @@ fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
             None
         }
     };
-    let bytes = dataset.file(item).and_then(|path| Some((fs::read(&path).ok()?, path)));
+    // A panic of the caller's own code was found above.
+    let file = caught(|| Ok(dataset.file(item)), || name.clone(), || position(item)).ok().flatten();
+    let bytes = file.and_then(|path| Some((fs::read(&path).ok()?, path)));
     match bytes {
         Some((bytes, path)) => {
+            if path.to_str().is_none() {
+                find(Kind::NotUtf8, "the path is not UTF-8".into());
+            }
             if let Ok(facts) = inspect(&bytes, HUGE) {
                 judge(&facts, &path, &mut find);
             }
@@ -126,6 +173,7 @@ fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
             }
         }
     }
+    seen.print = image.and_then(Print::of);
     seen
 }
 
@@ -138,6 +186,7 @@ fn judge(facts: &Facts, path: &Path, find: &mut impl FnMut(Kind, String)) {
         (facts.deep, Kind::Deep, "more than 8 bits for each color"),
         (facts.animated, Kind::Animated, "animated: the first frame is taken"),
         (facts.turned, Kind::Turned, "turned by its EXIF orientation"),
+        (!facts.ended, Kind::Unended, "the end marker is missing, so it may be broken off"),
     ];
     for (is, kind, what) in flags {
         if is {
@@ -172,7 +221,7 @@ fn duplicates(dataset: &dyn Dataset, seen: &[Seen]) -> Vec<Duplicates> {
             let items: Vec<_> = group.iter().map(|s| s.item).collect();
             let targets: Vec<_> = items.iter().map(|&i| dataset.target(i).ok()).collect();
             Duplicates {
-                names: items.iter().map(|&i| dataset.name(i)).collect(),
+                names: items.iter().map(|&i| name(dataset, i)).collect(),
                 across: group.iter().any(|s| s.split != group[0].split),
                 contradictory: targets.iter().any(|t| *t != targets[0]),
                 items,

@@ -1,6 +1,9 @@
 //! What the columns of a table say: inputs, labels and splits.
 
-use super::table::{Column, Row};
+use super::{
+    names::utf8,
+    table::{Column, Row},
+};
 use crate::{
     data::split::splitter::{Splits, Splitter},
     error::{Error, Result},
@@ -28,6 +31,7 @@ pub struct ColReader {
     folder: Option<PathBuf>,
     pref: String,
     suff: String,
+    trim: bool,
 }
 
 impl ColReader {
@@ -41,7 +45,7 @@ impl ColReader {
     #[must_use]
     pub fn of<C: Into<Column>>(columns: impl IntoIterator<Item = C>) -> Self {
         let columns = columns.into_iter().map(Into::into).collect();
-        Self { columns, folder: None, pref: String::new(), suff: String::new() }
+        Self { columns, folder: None, pref: String::new(), suff: String::new(), trim: true }
     }
 
     /// What is put before each text. Default: nothing.
@@ -58,6 +62,14 @@ impl ColReader {
         self
     }
 
+    /// Whether white space around each text is left out, so that `"cat "` and `"cat"` are one label. Default:
+    /// true, where fastai keeps it.
+    #[must_use]
+    pub fn trim(mut self, trim: bool) -> Self {
+        self.trim = trim;
+        self
+    }
+
     /// The folder in which the files are that the column names. Default: none.
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -70,15 +82,14 @@ impl ColReader {
         move |row| {
             let cell = self.cell(row)?;
             let text = format!("{}{cell}{}", self.pref, self.suff);
-            Ok(match &self.folder {
-                Some(folder) => folder.join(text).to_string_lossy().into_owned(),
-                None => text,
-            })
+            let Some(folder) = &self.folder else { return Ok(text) };
+            Ok(utf8(folder.join(text).as_os_str(), folder)?.to_owned())
         }
     }
 
     /// The texts of the column, which `delim` divides: several categories, for a
-    /// [`MultiCategoryBlock`](crate::data::MultiCategoryBlock). An empty cell has none.
+    /// [`MultiCategoryBlock`](crate::data::MultiCategoryBlock). An empty cell has none, and neither has an empty
+    /// part such as that after the last `;` of `a;b;`. (fastai makes a category of it.)
     pub fn labels(
         self,
         delim: impl Into<String>,
@@ -86,17 +97,19 @@ impl ColReader {
         let delim = delim.into();
         move |row| {
             let label = |text: &str| format!("{}{text}{}", self.pref, self.suff);
-            Ok(match row.get(&self.columns[0])? {
-                "" => vec![],
-                cell if delim.is_empty() => vec![label(cell)],
-                cell => cell.split(&*delim).map(label).collect(),
-            })
+            let cell = row.get(self.column()?)?;
+            let parts: Vec<&str> = match delim.is_empty() {
+                true => vec![cell],
+                false => cell.split(&*delim).collect(),
+            };
+            let parts = parts.into_iter().map(|part| self.trimmed(part));
+            Ok(parts.filter(|part| !part.trim().is_empty()).map(label).collect())
         }
     }
 
     /// The number in the column, for a [`RegressionBlock`](crate::data::RegressionBlock) of one.
     pub fn number(self) -> impl Fn(&Row) -> Result<f32> + Send + Sync + 'static {
-        move |row| number(row, &self.columns[0])
+        move |row| number(row, self.column()?)
     }
 
     /// The numbers in the columns, for a [`RegressionBlock`](crate::data::RegressionBlock) of several.
@@ -118,10 +131,28 @@ impl ColReader {
     }
 
     fn cell<'a>(&self, row: &'a Row) -> Result<&'a str> {
-        match row.get(&self.columns[0])? {
-            "" => Err(wrong(row, &self.columns[0], "is empty")),
+        let column = self.column()?;
+        match self.trimmed(row.get(column)?) {
+            cell if cell.trim().is_empty() => Err(wrong(row, column, "is empty")),
             cell => Ok(cell),
         }
+    }
+
+    /// The only column.
+    fn column(&self) -> Result<&Column> {
+        match self.columns.as_slice() {
+            [column] => Ok(column),
+            several => {
+                let n = several.len();
+                let why =
+                    format!("{n} columns are named where one is read: use `numbers` or `flags`");
+                Err(Error::config("ColReader", why))
+            }
+        }
+    }
+
+    fn trimmed<'a>(&self, text: &'a str) -> &'a str {
+        if self.trim { text.trim() } else { text }
     }
 }
 
@@ -189,7 +220,7 @@ impl ColSplitter {
     fn is_valid(&self, row: &Row) -> Result<bool> {
         let cell = row.get(&self.column)?;
         if let Some(on) = &self.on {
-            return Ok(on.contains(cell));
+            return Ok(on.contains(cell) || on.contains(cell.trim()));
         }
         yes(cell).ok_or_else(|| {
             let (number, column) = (row.number(), &self.column);
@@ -204,6 +235,14 @@ impl ColSplitter {
 
 impl Splitter<Row> for ColSplitter {
     fn split(&self, rows: &[Row]) -> Result<Splits> {
+        if let Some(on) = &self.on {
+            let cells = rows.iter().map(|row| row.get(&self.column).map(str::trim));
+            let cells = cells.collect::<Result<HashSet<_>>>()?;
+            if let Some(absent) = on.iter().find(|text| !cells.contains(text.trim())) {
+                let why = format!("no row has `{absent}` in column {}", self.column);
+                return Err(Error::config("ColSplitter", why));
+            }
+        }
         let mask = rows.iter().map(|row| self.is_valid(row)).collect::<Result<Vec<_>>>()?;
         Ok(Splits::by(rows.len(), |&i| mask[i]))
     }

@@ -1,21 +1,32 @@
 //! Files below a folder, in an order that does not depend on the file system.
 
-use crate::error::{Error, Result};
+use super::names::{shown, shown_all};
+use crate::{
+    data::notes::{note, some},
+    error::{Error, Result},
+};
 use std::{
-    collections::BTreeSet,
-    io,
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
     path::{Path, PathBuf},
 };
 use walkdir::{DirEntry, WalkDir};
 
-/// The extensions that [`get_image_files`] takes for images, in lower case.
+/// The extensions that [`get_image_files`] takes for images, in lower case: those of the formats that
+/// [`Decode`](crate::image::Decode) decodes.
 ///
-/// fastai asks the machine's table of MIME types instead, so that its list differs between machines.
-/// Vector graphics are left out. A file with one of these extensions that cannot be decoded is an
-/// error when it is loaded, not silently missing.
+/// fastai asks the machine's table of MIME types instead, so that its list differs between machines and
+/// contains formats that Pillow cannot read. A file with one of these extensions that cannot be decoded is
+/// an error when it is loaded, not silently missing.
 pub const IMAGE_EXTENSIONS: &[&str] = &[
-    "apng", "avif", "bmp", "gif", "heic", "heif", "ico", "jfif", "jpe", "jpeg", "jpg", "pbm",
-    "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp",
+    "apng", "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif",
+    "tiff", "webp",
+];
+
+/// Extensions of photos in formats that are not decoded. They are not listed, but told of.
+const NOT_DECODED: &[&str] = &[
+    "arw", "avif", "cr2", "cr3", "dng", "heic", "heif", "hif", "ico", "j2k", "jp2", "jxl", "nef",
+    "orf", "raf", "rw2",
 ];
 
 /// The image files below `path`, sorted by folder and name, so that a split by seed is the same on
@@ -25,9 +36,14 @@ pub const IMAGE_EXTENSIONS: &[&str] = &[
 /// extension decides (see [`IMAGE_EXTENSIONS`]). fastai's function of this name returns them in the
 /// order of the file system. See [`ImageFiles`] for choices.
 ///
+/// A link to an image that does not exist is listed, so that it is an error, or skipped with a message,
+/// when it is loaded. Folders below `path` that cannot be read, links that lead back to a folder above
+/// them, and files of formats that are not decoded (AVIF, HEIC) do not stop the listing:
+/// [`ImageFiles::survey`] returns them, and [`DataLoaders::notes`](crate::data::DataLoaders::notes),
+/// `summary` and `check` tell of them.
+///
 /// # Errors
-/// [`Error::Io`] if the folder or one below it cannot be read, and [`Error::Config`] if there is no
-/// image in it.
+/// [`Error::Io`] if `path` cannot be read, and [`Error::Config`] if there is no image in it.
 ///
 /// ```no_run
 /// let files = finetune::data::get_image_files("oxford-iiit-pet/images")?;
@@ -94,61 +110,182 @@ impl ImageFiles {
     /// The files below `path`, sorted.
     ///
     /// # Errors
-    /// [`Error::Io`] if the folder or one below it cannot be read, and [`Error::Config`] if nothing
-    /// in it is wanted.
+    /// As [`survey`](Self::survey).
     pub fn list<P: AsRef<Path> + ?Sized>(&self, path: &P) -> Result<Vec<PathBuf>> {
-        let path = path.as_ref();
-        let depth = if self.recurse { usize::MAX } else { 1 };
-        // Sorting each folder sorts the whole, and compares names instead of whole paths.
-        let walk = WalkDir::new(path).follow_links(true).max_depth(depth).sort_by_file_name();
-        let mut files = vec![];
-        for entry in walk.into_iter().filter_entry(|e| self.enters(e)) {
-            let entry = entry.map_err(|e| walk_error(path, e))?;
-            if entry.depth() == 0 && !entry.file_type().is_dir() {
-                let why = io::Error::new(io::ErrorKind::NotADirectory, "not a folder");
-                return Err(Error::io(path)(why));
-            }
-            if entry.file_type().is_file() && self.wants(&entry) {
-                files.push(entry.into_path());
-            }
-        }
-        if files.is_empty() {
-            let kinds = self.extensions.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let why = format!("no files in {} ({kinds})", path.display());
-            return Err(Error::config("get_items", why));
-        }
-        Ok(files)
+        let listing = self.survey(path)?;
+        listing.notes().into_iter().for_each(note);
+        Ok(listing.files)
     }
 
-    /// Whether to go on with an entry: hidden folders are passed by, others by request.
+    /// The files below `path`, sorted, and what was passed over.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if `path` cannot be read, and [`Error::Config`] if nothing in it is wanted, or if a
+    /// folder that [`folders`](Self::folders) names does not exist.
+    pub fn survey<P: AsRef<Path> + ?Sized>(&self, path: &P) -> Result<Listing> {
+        let path = path.as_ref();
+        let depth = if self.recurse { usize::MAX } else { 1 };
+        if !fs::metadata(path).map_err(Error::io(path))?.is_dir() {
+            let why = io::Error::new(io::ErrorKind::NotADirectory, "not a folder");
+            return Err(Error::io(path)(why));
+        }
+        self.named_folders_exist(path)?;
+        // Sorting each folder sorts the whole, and compares names instead of whole paths.
+        let walk = WalkDir::new(path).follow_links(true).max_depth(depth).sort_by_file_name();
+        let mut listing = Listing::default();
+        for entry in walk.into_iter().filter_entry(|e| self.enters(e)) {
+            match entry {
+                Ok(entry) if entry.file_type().is_dir() => {}
+                Ok(entry) => self.judge(entry, &mut listing),
+                Err(e) => self.judge_failed(path, e, &mut listing)?,
+            }
+        }
+        if listing.files.is_empty() {
+            let kinds = self.extensions.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let notes: String = listing.notes().iter().map(|note| format!("; {note}")).collect();
+            let why = format!("no files in {} ({kinds}){notes}", shown(path));
+            return Err(Error::config("get_items", why));
+        }
+        Ok(listing)
+    }
+
+    fn named_folders_exist(&self, path: &Path) -> Result<()> {
+        let absent = |name: &&String| self.recurse && *name != "." && !path.join(name).is_dir();
+        match self.folders.iter().find(absent) {
+            Some(name) => {
+                let why = format!("there is no folder `{name}` in {}", shown(path));
+                Err(Error::config("folders", why))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Puts an entry that is not a folder where it belongs.
+    fn judge(&self, entry: DirEntry, listing: &mut Listing) {
+        let (wanted, undecoded) = (self.wants(&entry), self.is_not_decoded(&entry));
+        let file = entry.file_type().is_file();
+        match () {
+            () if wanted && file => listing.files.push(entry.into_path()),
+            () if wanted => listing.special.push(entry.into_path()),
+            () if undecoded && file => listing.undecoded.push(entry.into_path()),
+            () => {}
+        }
+    }
+
+    /// Puts an entry that could not be looked at where it belongs.
+    fn judge_failed(&self, root: &Path, e: walkdir::Error, listing: &mut Listing) -> Result<()> {
+        let path = e.path().unwrap_or(root).to_path_buf();
+        if e.depth() == 0 {
+            return Err(Error::io(path)(e.into()));
+        }
+        if e.loop_ancestor().is_some() {
+            listing.loops.push(path);
+        } else if path.is_symlink() {
+            // Where it leads nobody knows, so its name decides.
+            let hidden = path.file_name().is_some_and(|name| is_hidden(name.as_encoded_bytes()));
+            if !hidden && self.has_extension(&path) {
+                listing.files.push(path.clone());
+                listing.dangling.push(path);
+            }
+        } else {
+            listing.unread.push((path, io::Error::from(e).to_string()));
+        }
+        Ok(())
+    }
+
+    /// Whether to look into a folder: hidden ones are left out, others by request.
     fn enters(&self, entry: &DirEntry) -> bool {
         if entry.depth() == 0 || !entry.file_type().is_dir() {
             return true;
         }
-        let name = entry.file_name().to_string_lossy();
+        let name = entry.file_name();
         if entry.depth() == 1 && self.recurse && !self.folders.is_empty() {
-            return self.folders.contains(&*name);
+            return self.folders.iter().any(|folder| name == folder.as_str());
         }
-        !name.starts_with('.')
+        !is_hidden(name.as_encoded_bytes())
     }
 
+    /// Whether an entry has a wanted name at a wanted place.
     fn wants(&self, entry: &DirEntry) -> bool {
-        let name = entry.file_name().to_string_lossy();
+        self.is_here(entry) && self.has_extension(entry.path())
+    }
+
+    fn is_here(&self, entry: &DirEntry) -> bool {
         let at_top = entry.depth() == 1 && self.recurse && !self.folders.is_empty();
-        if name.starts_with('.') || (at_top && !self.folders.contains(".")) {
-            return false;
-        }
-        let extension = name.rsplit_once('.').map(|(_, e)| e.to_lowercase());
-        self.extensions.is_empty() || extension.is_some_and(|e| self.extensions.contains(&e))
+        !is_hidden(entry.file_name().as_encoded_bytes()) && (!at_top || self.folders.contains("."))
+    }
+
+    fn has_extension(&self, path: &Path) -> bool {
+        self.extensions.is_empty() || extension(path).is_some_and(|e| self.extensions.contains(&e))
+    }
+
+    /// Whether an entry is a photo that would be listed if its format were decoded.
+    fn is_not_decoded(&self, entry: &DirEntry) -> bool {
+        let photos = self.extensions.contains("jpg");
+        let known = |e: String| NOT_DECODED.contains(&e.as_str());
+        photos && self.is_here(entry) && extension(entry.path()).is_some_and(known)
     }
 }
 
-fn walk_error(root: &Path, e: walkdir::Error) -> Error {
-    let path = e.path().unwrap_or(root).to_path_buf();
-    let loops = e.loop_ancestor().map(|a| format!("a link that leads back to {}", a.display()));
-    Error::io(path)(
-        e.into_io_error().unwrap_or_else(|| io::Error::other(loops.unwrap_or_default())),
-    )
+fn is_hidden(name: &[u8]) -> bool {
+    name.starts_with(b".")
+}
+
+/// The extension in lower case, where it is UTF-8.
+fn extension(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_lowercase())
+}
+
+/// What [`ImageFiles::survey`] found below a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The files that are items, sorted. Links that lead nowhere are among them.
+    pub files: Vec<PathBuf>,
+    /// Those of the files that are links to something that does not exist.
+    pub dangling: Vec<PathBuf>,
+    /// Folders that could not be read, with the reason. Nothing in them is listed.
+    pub unread: Vec<(PathBuf, String)>,
+    /// Links that lead back to a folder above them. They are not followed.
+    pub loops: Vec<PathBuf>,
+    /// Images by name that are neither files nor folders, such as pipes. They are not listed.
+    pub special: Vec<PathBuf>,
+    /// Photos in formats that are not decoded, such as AVIF and HEIC. They are not listed.
+    pub undecoded: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// What was passed over, as sentences for people. Empty if there was nothing.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let unread = self.unread.iter().map(|(path, why)| format!("{} ({why})", shown(path)));
+        let mut formats = BTreeMap::<_, usize>::new();
+        for format in self.undecoded.iter().filter_map(|path| extension(path)) {
+            *formats.entry(format).or_default() += 1;
+        }
+        let formats = formats.into_iter().map(|(format, n)| format!("{n} .{format}"));
+        let notes = [
+            (self.unread.len(), "folders cannot be read and are left out", some(unread)),
+            (self.dangling.len(), "links lead to nothing", some(shown_all(&self.dangling))),
+            (
+                self.loops.len(),
+                "links lead back to a folder above them and are not followed",
+                some(shown_all(&self.loops)),
+            ),
+            (
+                self.special.len(),
+                "entries are named as images but are not files",
+                some(shown_all(&self.special)),
+            ),
+            (
+                self.undecoded.len(),
+                "files are left out because their format is not decoded (convert them to JPEG or PNG)",
+                formats.collect::<Vec<_>>().join(", "),
+            ),
+        ];
+        let found = notes.into_iter().filter(|(n, ..)| *n > 0);
+        found.map(|(n, what, which)| format!("{n} {what}: {which}")).collect()
+    }
 }
 
 #[cfg(test)]
@@ -172,7 +309,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_are_followed_and_loops_are_errors() {
+    fn links_are_followed_and_loops_are_told() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("real")).unwrap();
         fs::write(dir.path().join("real/a.jpg"), "").unwrap();
@@ -181,6 +318,9 @@ mod tests {
         let below: Vec<_> = found.iter().map(|f| f.strip_prefix(dir.path()).unwrap()).collect();
         assert_eq!(below, [Path::new("link/a.jpg"), Path::new("real/a.jpg")]);
         std::os::unix::fs::symlink(dir.path(), dir.path().join("real/up")).unwrap();
-        assert!(get_image_files(dir.path()).unwrap_err().to_string().contains("leads back"));
+        let listing = ImageFiles::new().survey(dir.path()).unwrap();
+        assert_eq!(listing.files, found);
+        assert_eq!(listing.loops.len(), 2);
+        assert!(listing.notes()[0].contains("lead back"), "{:?}", listing.notes());
     }
 }

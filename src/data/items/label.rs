@@ -1,5 +1,6 @@
 //! Labels from file names and folders.
 
+use super::names::{file_name, shown, utf8};
 use crate::error::{Error, Result};
 use regex::Regex;
 use std::path::{Component, Path, PathBuf};
@@ -101,10 +102,7 @@ impl Labeller for RegexLabeller {
 pub fn using_name(
     labeller: impl Labeller + 'static,
 ) -> impl Fn(&PathBuf) -> Result<String> + Send + Sync + 'static {
-    move |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        labeller.label(&name).map_err(|e| naming(e, path))
-    }
+    move |path: &PathBuf| labeller.label(file_name(path)?).map_err(|e| naming(e, path))
 }
 
 /// A `get_y` that labels a file by its whole path, with `/` between folders on every system.
@@ -112,7 +110,7 @@ pub fn using_path(
     labeller: impl Labeller + 'static,
 ) -> impl Fn(&PathBuf) -> Result<String> + Send + Sync + 'static {
     move |path: &PathBuf| {
-        let text = path.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "/");
+        let text = utf8(path.as_os_str(), path)?.replace(std::path::MAIN_SEPARATOR, "/");
         labeller.label(&text).map_err(|e| naming(e, path))
     }
 }
@@ -120,7 +118,7 @@ pub fn using_path(
 /// The error with the file in place of the text that was searched.
 fn naming(e: Error, path: &Path) -> Error {
     match e {
-        Error::Label { why, .. } => Error::Label { item: path.display().to_string(), why },
+        Error::Label { why, .. } => Error::Label { item: shown(path), why },
         e => e,
     }
 }
@@ -128,7 +126,8 @@ fn naming(e: Error, path: &Path) -> Error {
 /// Labels a file by the name of its folder.
 ///
 /// # Errors
-/// [`Error::Label`] if the path has no folder with a name (fastai's label is empty then).
+/// [`Error::Label`] if the path has no folder with a name (fastai's label is empty then), or if the name is
+/// not UTF-8.
 ///
 /// ```
 /// use finetune::data::parent_label;
@@ -140,10 +139,10 @@ fn naming(e: Error, path: &Path) -> Error {
 pub fn parent_label<P: AsRef<Path> + ?Sized>(file: &P) -> Result<String> {
     let file = file.as_ref();
     match file.parent().and_then(|folder| folder.components().next_back()) {
-        Some(Component::Normal(name)) => Ok(name.to_string_lossy().into_owned()),
+        Some(Component::Normal(name)) => Ok(utf8(name, file)?.to_owned()),
         _ => {
             let why = "its path names no folder".to_owned();
-            Err(Error::Label { item: file.display().to_string(), why })
+            Err(Error::Label { item: shown(file), why })
         }
     }
 }

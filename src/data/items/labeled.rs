@@ -1,8 +1,15 @@
 //! Items with their images and targets: the data set of a `DataBlock`.
 
-use super::source::{ImageBlock, ImageSource};
+use super::{
+    names::shown,
+    source::{ImageBlock, ImageSource},
+};
 use crate::{
-    data::{dataset::Dataset, target::category::TargetBlock},
+    data::{
+        caught::{self, caught, position},
+        dataset::Dataset,
+        target::category::TargetBlock,
+    },
     error::{Error, Result},
     sample::{Sample, Target, Task},
 };
@@ -22,16 +29,17 @@ pub(in crate::data) struct Items<I> {
     pub(in crate::data) task: Task,
 }
 
-/// What item `index` is called.
+/// What item `index` is called. `get_x` is code of the caller's own, which may panic.
 pub(in crate::data) fn name_of<I>(
     items: &[I],
     get_x: &Get<I, ImageSource>,
     index: usize,
 ) -> String {
-    match get_x(&items[index]) {
-        Ok(ImageSource::File(path)) => path.display().to_string(),
-        _ => format!("item {index}"),
-    }
+    let name = |index| match get_x(&items[index]) {
+        Ok(ImageSource::File(path)) => shown(&path),
+        _ => position(index),
+    };
+    caught::name(name, index)
 }
 
 impl<I: Send + Sync> Dataset for Items<I> {
@@ -83,8 +91,9 @@ pub(in crate::data) fn label_of<I, L>(
     get_y: &Get<I, L>,
     i: usize,
 ) -> Result<L> {
-    get_y(&items[i]).map_err(|e| match e {
-        e @ Error::Label { .. } => e,
+    let name = || name_of(items, get_x, i);
+    caught(|| get_y(&items[i]), name, || position(i)).map_err(|e| match e {
+        e @ (Error::Label { .. } | Error::Worker { .. }) => e,
         e => Error::transform(&format_args!("get_y"), name_of(items, get_x, i))(e),
     })
 }

@@ -5,6 +5,7 @@ pub(in crate::data) mod columns;
 pub(in crate::data) mod files;
 pub(in crate::data) mod label;
 pub(in crate::data) mod labeled;
+pub(in crate::data) mod names;
 pub(in crate::data) mod source;
 #[cfg(feature = "csv")]
 pub(in crate::data) mod table;
@@ -16,7 +17,7 @@ pub use {
     table::{Column, Csv, Row, read_csv},
 };
 pub use {
-    files::{IMAGE_EXTENSIONS, ImageFiles, get_image_files},
+    files::{IMAGE_EXTENSIONS, ImageFiles, Listing, get_image_files},
     label::{Labeller, RegexLabeller, parent_label, using_name, using_path},
     source::{ImageBlock, ImageSource},
 };

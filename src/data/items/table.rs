@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use csv::{ReaderBuilder, StringRecord, Writer};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt, fs::File, io, path::Path, sync::Arc};
+use std::{fmt, fs, io, path::Path, sync::Arc};
 
 /// One row of a table with named columns. A list of them is a source of items, see [`read_csv`].
 ///
@@ -126,7 +126,26 @@ impl Row {
     /// [`Error::Config`] if there is no such column.
     pub fn get(&self, column: &Column) -> Result<&str> {
         let position = match column {
-            Column::Name(name) => self.columns.iter().position(|c| c == name),
+            Column::Name(name) => {
+                let called = |name: &str, is: fn(&str, &str) -> bool| {
+                    let there = |p: &usize| is(&self.columns[*p], name);
+                    (0..self.columns.len()).filter(there).collect::<Vec<_>>()
+                };
+                let exact = called(name, |a, b| a == b);
+                // A header may have white space after its commas.
+                let found = match exact.is_empty() {
+                    true => called(name, |a, b| a.trim() == b.trim()),
+                    false => exact,
+                };
+                if let [first, second, ..] = found.as_slice() {
+                    let why = format!(
+                        "there are several {column}, at the positions {first} and {second}: give the \
+                         position instead of the name"
+                    );
+                    return Err(Error::config("column", why));
+                }
+                found.first().copied()
+            }
             Column::Position(position) => Some(*position),
         };
         position.and_then(|p| self.cells.get(p)).ok_or_else(|| {
@@ -139,7 +158,8 @@ impl Row {
 /// The rows of a CSV file with a header. [`Csv`] reads others.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read or is no table; it names the file and the line.
+/// [`Error::Io`] if the file cannot be read or is no table, such as one with a quote that is not closed; it
+/// names the file and the line.
 ///
 /// ```no_run
 /// use finetune::data::{
@@ -199,8 +219,20 @@ impl Csv {
     /// As [`read_csv`].
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<Row>> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(Error::io(path))?;
-        self.rows(file).map_err(|e| Error::io(path)(e.into()))
+        let text = self.checked(path)?;
+        self.rows(&*text).map_err(|e| Error::io(path)(e.into()))
+    }
+
+    /// The bytes of a file whose quotes are closed.
+    fn checked(&self, path: &Path) -> Result<Vec<u8>> {
+        let text = fs::read(path).map_err(Error::io(path))?;
+        let invalid =
+            |why: String| Error::io(path)(io::Error::new(io::ErrorKind::InvalidData, why));
+        if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
+            return Err(invalid("it is UTF-16: save it as UTF-8".into()));
+        }
+        open_quote(&text, self.delimiter).map_or(Ok(()), |why| Err(invalid(why)))?;
+        Ok(text)
     }
 
     /// The rows of a file as a type of your own, whose fields are the columns.
@@ -225,8 +257,8 @@ impl Csv {
     /// ```
     pub fn read_as<T: DeserializeOwned>(&self, path: impl AsRef<Path>) -> Result<Vec<T>> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(Error::io(path))?;
-        let rows = self.reader(file).into_deserialize().collect::<csv::Result<_>>();
+        let text = self.checked(path)?;
+        let rows = self.reader(&*text).into_deserialize().collect::<csv::Result<_>>();
         rows.map_err(|e| Error::io(path)(e.into()))
     }
 
@@ -251,10 +283,47 @@ impl Csv {
     }
 }
 
+/// What is wrong with the quotes of a table, if anything is. A reader of CSV takes an open quote for the
+/// begin of a cell that reaches to the next quote or to the end of the file, so that rows vanish in it.
+fn open_quote(text: &[u8], delimiter: u8) -> Option<String> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    // Where a cell begins, within one without quotes, within one with quotes since a line, behind those.
+    enum At {
+        Begin,
+        Plain,
+        Quoted(usize),
+        Closed(usize),
+    }
+    let (mut at, mut line) = (At::Begin, 1);
+    for &byte in text {
+        at = match (at, byte) {
+            (At::Begin, b'"') => At::Quoted(line),
+            (At::Quoted(since), b'"') => At::Closed(since),
+            // Two quotes stand for one.
+            (At::Quoted(since), _) | (At::Closed(since), b'"') => At::Quoted(since),
+            (_, byte) if byte == delimiter || byte == b'\n' || byte == b'\r' => At::Begin,
+            (At::Begin | At::Plain, _) => At::Plain,
+            (At::Closed(since), _) => {
+                return Some(format!(
+                    "the quote that begins a cell in line {since} is closed within the text of line {line}: \
+                     close it before the next cell, and double quotes within a cell"
+                ));
+            }
+        };
+        line += usize::from(byte == b'\n');
+    }
+    match at {
+        At::Quoted(since) => {
+            Some(format!("the quote that begins a cell in line {since} is never closed"))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, path::PathBuf};
+    use std::path::PathBuf;
 
     fn file(dir: &tempfile::TempDir, text: &str) -> PathBuf {
         let path = dir.path().join("t.csv");

@@ -146,7 +146,7 @@ impl Job for BatchJob {
     }
 
     fn part_name(&self, k: usize) -> String {
-        self.pass.dataset.name(self.draws[k].item)
+        self.pass.name(self.draws[k].item)
     }
 
     fn whole(&self, parts: Vec<Result<Placed>>) -> Result<HostPart> {
@@ -158,7 +158,8 @@ impl Job for BatchJob {
                     placed.push(part);
                 }
                 Err(e) if self.pass.on_error == OnError::Skip && Skipped::may(&e) => {
-                    self.pass.skipped.add(self.draws[k].item, &e);
+                    let item = self.draws[k].item;
+                    self.pass.skipped.add(item, || self.pass.name(item), &e);
                 }
                 Err(e) => return Err(e),
             }
@@ -168,7 +169,7 @@ impl Job for BatchJob {
             return Ok(HostPart { batch: None, places: vec![], whole, stand_in });
         }
         let items: Vec<usize> = kept.iter().map(|&k| self.draws[k].item).collect();
-        let name = |k: usize| self.pass.dataset.name(items[k]);
+        let name = |k: usize| self.pass.name(items[k]);
         all_alike(&placed, name)?;
         let targets: Vec<_> = placed.into_iter().map(|p| p.target).collect();
         let y = Column::new(&targets, &self.pass.task, name)?;

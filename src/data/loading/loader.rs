@@ -9,10 +9,10 @@ use super::{
     pool::Pool,
     prefetch::Prefetch,
     share::{BatchPart, Share},
-    skip::Skipped,
+    skip::{Skipped, SkippedItem},
 };
 use crate::{
-    data::{cache::presized::Presized, dataset::Dataset},
+    data::{cache::presized::Presized, caught, dataset::Dataset, notes},
     error::{Error, Result},
     sample::{Batch, Sample, Split, Task},
     seed::Stream,
@@ -105,7 +105,18 @@ impl DataLoader {
     /// # Ok(()) }
     /// ```
     pub fn with(&self, options: LoaderOptions) -> Result<Self> {
+        if let Some(val_bs) = options.val_bs {
+            let why =
+                format!("{val_bs} is for the validation side of two: use `bs` for one loader");
+            return Err(Error::config("val_bs", why));
+        }
+        self.with_options(options)
+    }
+
+    /// The same for one side of two.
+    pub(in crate::data) fn with_options(&self, options: LoaderOptions) -> Result<Self> {
         let mut new = self.clone();
+        new.forget_skipped();
         options.apply(&mut new.settings);
         if new.settings.workers != new.pool.workers() {
             new.pool = Arc::new(Pool::new(new.settings.workers));
@@ -118,7 +129,32 @@ impl DataLoader {
     pub fn with_split(&self, split: Split) -> Self {
         let (shuffle, drop_last) = (self.settings.shuffle, Some(self.settings.drop_last()));
         let settings = Settings { split, shuffle, drop_last, ..self.settings.clone() };
-        Self { settings, ..self.clone() }
+        let mut new = Self { settings, ..self.clone() };
+        new.forget_skipped();
+        new
+    }
+
+    /// The items of this loader that were left out so far because they could not be loaded, by position:
+    /// see [`OnError::Skip`](crate::data::OnError::Skip). A loader that is made of this one, such as by
+    /// [`with`](Self::with) or [`subset`](Self::subset), has a list of its own.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<SkippedItem> {
+        match &self.data {
+            Data::Images(images) => images.skipped.list(),
+            Data::Arrays(_) => vec![],
+        }
+    }
+
+    /// Begins a list of skipped items of its own.
+    pub(in crate::data) fn forget_skipped(&mut self) {
+        if let Data::Images(images) = &mut self.data {
+            images.skipped = Arc::default();
+        }
+    }
+
+    /// What an item is called. Names are read by code of the caller's own, which may panic.
+    pub(in crate::data) fn name(&self, item: usize) -> String {
+        caught::name(|item| self.dataset().name(item), item)
     }
 
     /// What keeps decoded images, if anything does.
@@ -149,7 +185,9 @@ impl DataLoader {
         if let Some(far) = items.iter().find(|&&i| i >= n) {
             return Err(Error::config("items", format!("{far} is beyond the {n} items")));
         }
-        Self { items: items.into(), weights: None, ..self.clone() }.checked()
+        let mut new = Self { items: items.into(), weights: None, ..self.clone() };
+        new.forget_skipped();
+        new.checked()
     }
 
     /// The number of items. A pass may leave out the last few: see [`num_batches`](Self::num_batches).
@@ -274,7 +312,10 @@ impl DataLoader {
     /// [`batches`](Self::batches) comes to. The earlier ones are not loaded.
     #[must_use]
     pub fn batches_from(&self, pass: u64, first: usize) -> Batches {
-        Batches(self.parts_from(pass, first, Share::WHOLE))
+        let parts = self.parts_from(pass, first, Share::WHOLE);
+        // The rest of a pass may be empty for good reasons.
+        let expects = first == 0 && self.num_batches() > 0;
+        Batches { parts, loader: expects.then(|| self.clone()) }
     }
 
     /// What `share` has of the batches of a pass from number `first` on. An item is transformed as in the
@@ -305,12 +346,23 @@ impl DataLoader {
     /// # Errors
     /// What keeps its items from being loaded, and [`Error::EmptySplit`] if there are none.
     pub fn one_batch(&self) -> Result<Batch> {
+        let none = || self.empty("there is no batch to take");
+        self.batches(0).next().unwrap_or_else(|| Err(none()))
+    }
+
+    fn empty(&self, why: impl Into<String>) -> Error {
         let split = match self.settings.split {
             Split::Train => "training",
             Split::Valid => "validation",
         };
-        let none = || Error::EmptySplit { split, why: "there is no batch to take".into() };
-        self.batches(0).next().unwrap_or_else(|| Err(none()))
+        Error::EmptySplit { split, why: why.into() }
+    }
+
+    /// The error of a pass of which nothing is left.
+    pub(crate) fn all_skipped(&self) -> Error {
+        let skipped = self.skipped();
+        let whys = notes::some(skipped.iter().map(|s| s.why.clone()));
+        self.empty(format!("all {} items of the pass were skipped: {whys}", skipped.len()))
     }
 
     /// An item as it is before it joins a batch of pass `pass`: after the item transforms.
@@ -322,7 +374,15 @@ impl DataLoader {
             return Err(Error::config("item", format!("{item} is beyond the data set")));
         }
         match &self.data {
-            Data::Images(images) => self.pass(images, pass).sample(Draw { item, again: 0 }),
+            Data::Images(images) => {
+                let pass = self.pass(images, pass);
+                let name = || pass.name(item);
+                caught::caught(
+                    || pass.sample(Draw { item, again: 0 }),
+                    name,
+                    || caught::position(item),
+                )
+            }
             Data::Arrays(arrays) => arrays.get(item),
         }
     }
@@ -415,7 +475,11 @@ impl Iterator for Jobs {
 
 /// The batches of one pass, in order, on their device. An error is of one batch; the next may be well.
 #[derive(Debug)]
-pub struct Batches(BatchParts);
+pub struct Batches {
+    parts: BatchParts,
+    /// The loader, until a batch or an error has come.
+    loader: Option<DataLoader>,
+}
 
 /// What a share has of the batches of one pass, in order.
 pub(crate) struct BatchParts {
@@ -440,11 +504,20 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.0.next()? {
-                Ok(BatchPart { batch: Some(batch), .. }) => return Some(Ok(batch)),
+            let Some(part) = self.parts.next() else {
+                return self.loader.take().map(|loader| Err(loader.all_skipped()));
+            };
+            match part {
                 // Every item was skipped.
-                Ok(BatchPart { batch: None, .. }) => {}
-                Err(e) => return Some(Err(e)),
+                Ok(BatchPart { batch: None, .. }) => continue,
+                Ok(BatchPart { batch: Some(batch), .. }) => {
+                    self.loader = None;
+                    return Some(Ok(batch));
+                }
+                Err(e) => {
+                    self.loader = None;
+                    return Some(Err(e));
+                }
             }
         }
     }

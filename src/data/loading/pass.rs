@@ -5,7 +5,7 @@ use super::{
     skip::{OnError, Skipped},
 };
 use crate::{
-    data::{cache::presized::Presized, dataset::Dataset},
+    data::{cache::presized::Presized, caught, dataset::Dataset},
     error::Result,
     sample::{Sample, Split, Task},
     seed::{Seed, Stream},
@@ -40,6 +40,11 @@ pub(in crate::data) struct Draw {
 }
 
 impl Pass {
+    /// What an item is called. Names are read by code of the caller's own, which may panic.
+    pub(in crate::data) fn name(&self, item: usize) -> String {
+        caught::name(|item| self.dataset.name(item), item)
+    }
+
     /// The sample of an item, transformed.
     pub(in crate::data) fn sample(&self, draw: Draw) -> Result<Sample> {
         let sample = match &self.presized {
@@ -48,7 +53,7 @@ impl Pass {
         };
         let pass = self.pass | u64::from(draw.again) << 40;
         let mut rng = self.seed.rng(Stream::Item { pass, index: draw.item as u64 });
-        let name = || self.dataset.name(draw.item);
+        let name = || self.name(draw.item);
         apply_item_tfms(&self.item_tfms, sample, self.split, &mut rng, name, |_, _| {})
     }
 }

@@ -5,10 +5,12 @@
 //! the thread that does the last part of a job makes its whole. Wholes come out in order because
 //! they are waited for in order.
 
-use crate::error::{Error, Result};
+use crate::{
+    data::caught::{caught, message},
+    error::{Error, Result},
+};
 use rayon::ThreadPool;
 use std::{
-    any::Any,
     collections::VecDeque,
     panic::{self, AssertUnwindSafe},
     sync::{
@@ -37,7 +39,8 @@ pub(in crate::data) trait Job: Send + Sync + 'static {
     /// Makes the whole.
     fn whole(&self, parts: Vec<Result<Self::Part>>) -> Result<Self::Whole>;
 
-    /// What part `k` is called, if it panics.
+    /// What part `k` is called, if it panics. A name that cannot be told must not keep others waiting, so
+    /// this may panic too.
     fn part_name(&self, k: usize) -> String;
 }
 
@@ -129,21 +132,12 @@ fn spawn<J: Job>(
 }
 
 fn part<J: Job>(job: &J, k: usize) -> Result<J::Part> {
-    panic::catch_unwind(AssertUnwindSafe(|| job.part(k))).unwrap_or_else(|panic| {
-        let why = format!("{} (on {})", message(&*panic), job.part_name(k));
-        Err(Error::Worker { why })
-    })
+    caught(|| job.part(k), || job.part_name(k), || format!("part {k} of a batch"))
 }
 
 fn whole<J: Job>(job: &J, parts: Vec<Result<J::Part>>) -> Result<J::Whole> {
     panic::catch_unwind(AssertUnwindSafe(|| job.whole(parts)))
         .unwrap_or_else(|panic| Err(Error::Worker { why: message(&*panic) }))
-}
-
-/// What a panic said.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 #[cfg(test)]

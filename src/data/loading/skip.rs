@@ -13,24 +13,27 @@ pub enum OnError {
     /// The batch is an error that names the item.
     #[default]
     Fail,
-    /// The batch goes on without the item, and
-    /// [`DataLoaders::skipped`](crate::data::DataLoaders::skipped) tells of it. A batch of which nothing is
-    /// left is left out. Errors of transforms and labels still fail: they are not of one file.
+    /// The batch is made without the item, and [`DataLoader::skipped`](crate::data::DataLoader::skipped) of
+    /// its loader lists it. A batch of which nothing is left is left out, and a pass of which nothing is
+    /// left is an error. Errors of transforms and labels still fail: they are not of one file.
     Skip,
 }
 
 /// An item that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SkippedItem {
-    /// Its position in the data set.
+    /// Its position in the data set of its loader.
     pub item: usize,
+    /// What it is called: its file, if it has one.
+    pub name: String,
     /// Why, with its name.
     pub why: String,
 }
 
-/// The items that were left out so far.
+/// The items of one loader that were left out so far, by position.
 #[derive(Debug, Default)]
-pub(in crate::data) struct Skipped(Mutex<BTreeMap<usize, String>>);
+pub(in crate::data) struct Skipped(Mutex<BTreeMap<usize, SkippedItem>>);
 
 impl Skipped {
     /// Whether an error is of a single file.
@@ -38,13 +41,13 @@ impl Skipped {
         matches!(e, Error::Io { .. } | Error::Image { .. })
     }
 
-    pub(in crate::data) fn add(&self, item: usize, e: &Error) {
+    pub(in crate::data) fn add(&self, item: usize, name: impl FnOnce() -> String, e: &Error) {
+        let new = || SkippedItem { item, name: name(), why: e.to_string() };
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        found.entry(item).or_insert_with(|| e.to_string());
+        found.entry(item).or_insert_with(new);
     }
 
     pub(in crate::data) fn list(&self) -> Vec<SkippedItem> {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        found.iter().map(|(&item, why)| SkippedItem { item, why: why.clone() }).collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }

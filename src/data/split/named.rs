@@ -2,11 +2,15 @@
 
 use super::splitter::part;
 use crate::{
-    data::{Splits, Splitter},
+    data::{
+        Splits, Splitter,
+        items::names::shown,
+        notes::{note, some},
+    },
     error::{Error, Result},
 };
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -133,38 +137,55 @@ impl<I> Splitter<I> for EndSplitter {
     }
 }
 
-/// Splits by the name of the folder above an item's folder, as in `train/cat/1.jpg`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrandparentSplitter {
-    train: Vec<String>,
-    valid: Vec<String>,
-}
+/// Folders that [`GrandparentSplitter`] takes for training and for validation by default, in lower case.
+const TRAIN: [&str; 2] = ["train", "training"];
+const VALID: [&str; 3] = ["valid", "val", "validation"];
 
-impl Default for GrandparentSplitter {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Splits by the name of the folder above an item's folder, as in `train/cat/1.jpg`.
+///
+/// By default, folders named `train` or `training` are for training and those named `valid`, `val` or
+/// `validation` for validation, in capitals or not; fastai knows only `train` and `valid`. Items below
+/// other folders are in neither split, which [`DataLoaders::notes`](crate::data::DataLoaders::notes) tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GrandparentSplitter {
+    train: Option<Vec<String>>,
+    valid: Option<Vec<String>>,
 }
 
 impl GrandparentSplitter {
-    /// `train` and `valid`.
+    /// `train` and `valid`, or other usual names of theirs.
     #[must_use]
     pub fn new() -> Self {
-        Self { train: vec!["train".into()], valid: vec!["valid".into()] }
+        Self::default()
     }
 
-    /// The folders for training, whose items come in the order of this list. Default: `train`.
+    /// The folders for training, whose items come in the order of this list. Default: `train` and
+    /// `training`, in capitals or not.
     #[must_use]
     pub fn train_name<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.train = names.into_iter().map(Into::into).collect();
+        self.train = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The folders for validation. Default: `valid`.
+    /// The folders for validation; an empty list for no validation. Default: `valid`, `val` and
+    /// `validation`, in capitals or not.
     #[must_use]
     pub fn valid_name<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.valid = names.into_iter().map(Into::into).collect();
+        self.valid = Some(names.into_iter().map(Into::into).collect());
         self
+    }
+}
+
+/// The items below the folders of the given names, in the order of these, or below those of the usual
+/// names.
+fn below(folders: &[Option<String>], given: Option<&[String]>, usual: &[&str]) -> Vec<usize> {
+    let those = |is: &dyn Fn(&str) -> bool| {
+        let here = |&i: &usize| folders[i].as_deref().is_some_and(is);
+        (0..folders.len()).filter(here).collect::<Vec<_>>()
+    };
+    match given {
+        Some(names) => names.iter().flat_map(|name| those(&|folder| folder == name)).collect(),
+        None => those(&|folder| usual.contains(&folder.to_lowercase().as_str())),
     }
 }
 
@@ -172,24 +193,48 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
     fn split(&self, items: &[I]) -> Result<Splits> {
         let folder = |item: &I| {
             let above = item.as_ref().parent()?.parent()?.file_name()?;
-            Some(above.to_string_lossy().into_owned())
+            Some(shown(Path::new(above)))
         };
         let folders: Vec<_> = items.iter().map(folder).collect();
-        let below = |names: &[String]| {
-            let of = |name| {
-                let here = |&i: &usize| folders[i].as_ref() == Some(name);
-                (0..folders.len()).filter(here).collect::<Vec<_>>()
-            };
-            names.iter().flat_map(of).collect()
+        let train = below(&folders, self.train.as_deref(), &TRAIN);
+        let valid = below(&folders, self.valid.as_deref(), &VALID);
+        let nothing = |split, option, usual: &[&str]| {
+            let mut counts = BTreeMap::<_, usize>::new();
+            for folder in folders.iter().flatten() {
+                *counts.entry(folder).or_default() += 1;
+            }
+            let found = counts.iter().map(|(folder, n)| format!("{n} below `{folder}`"));
+            let why = format!(
+                "no item is below a folder for it ({}). There are {}: name the folder with `{option}`",
+                usual.join(", "),
+                some(found.collect::<Vec<_>>().into_iter()),
+            );
+            Err(Error::EmptySplit { split, why })
         };
-        Ok(Splits { train: below(&self.train), valid: below(&self.valid) })
+        let names = |given: &Option<Vec<String>>, usual: &[&str]| match given {
+            Some(names) => names.clone(),
+            None => usual.iter().map(ToString::to_string).collect(),
+        };
+        if train.is_empty() {
+            let names = names(&self.train, &TRAIN);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            return nothing("training", "train_name", &names);
+        }
+        let names = names(&self.valid, &VALID);
+        if valid.is_empty() && !names.is_empty() {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            return nothing("validation", "valid_name", &names);
+        }
+        Ok(Splits { train, valid })
     }
 }
 
 /// Splits by a text file with the names of the validation items, one a line.
 ///
-/// A name is that of the file, without its folder, and blanks count. A name that no item has is
-/// passed by.
+/// A name is that of the file, without its folder. A byte-order mark, empty lines, and white space around a
+/// name are left out. Names that no item has are told by
+/// [`DataLoaders::notes`](crate::data::DataLoaders::notes); if no item has any of the names, that is an
+/// error. (fastai passes over both.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSplitter {
     file: PathBuf,
@@ -205,8 +250,28 @@ impl FileSplitter {
 impl<I: AsRef<Path>> Splitter<I> for FileSplitter {
     fn split(&self, items: &[I]) -> Result<Splits> {
         let text = fs::read_to_string(&self.file).map_err(Error::io(&self.file))?;
-        let valid: HashSet<&str> = text.lines().collect();
-        let name = |i: usize| items[i].as_ref().file_name().unwrap_or_default().to_string_lossy();
-        Ok(Splits::by(items.len(), |&i| valid.contains(&*name(i))))
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+        let valid: BTreeSet<&str> = lines.collect();
+        let name = |item: &I| item.as_ref().file_name().map(|name| shown(Path::new(name)));
+        let names: Vec<String> = items.iter().map(|item| name(item).unwrap_or_default()).collect();
+        let there: HashSet<&str> = names.iter().map(|name| name.trim()).collect();
+        let absent: Vec<&str> = valid.iter().copied().filter(|n| !there.contains(n)).collect();
+        if absent.len() == valid.len() {
+            let first = absent.first().map_or("it is empty".to_owned(), |name| {
+                format!(
+                    "the first is `{name}`, and the first item `{}`",
+                    names.first().map_or("", |n| n)
+                )
+            });
+            let why = format!("no item has a name that is in {}: {first}", shown(&self.file));
+            return Err(Error::config("FileSplitter", why));
+        }
+        if !absent.is_empty() {
+            let which = some(absent.iter().map(|name| format!("`{name}`")));
+            let n = absent.len();
+            note(format!("{n} names in {} are those of no item: {which}", shown(&self.file)));
+        }
+        Ok(Splits::by(items.len(), |&i| valid.contains(names[i].trim())))
     }
 }

@@ -83,6 +83,10 @@ impl Vocab {
             }
             Sort::Given => {}
         }
+        if names.iter().any(|name| name.trim().is_empty()) {
+            let why = "a label is empty or only white space: fix `get_y`, or leave such items out";
+            return Err(Error::config("get_y", why));
+        }
         if add_na {
             names.retain(|name| name != NA);
             names.insert(0, NA.to_owned());
@@ -99,7 +103,7 @@ impl Vocab {
 /// One category for each item, by name: <https://docs.fast.ai/vision.data.html> and `Categorize`.
 ///
 /// The vocabulary is that of the *training* labels, sorted by code points. A label that is not in it
-/// is an error that names the item.
+/// is an error that names the item, unless [`add_na`](Self::add_na) is set. An empty label is an error.
 ///
 /// ```
 /// use finetune::{data::{CategoryBlock, TargetBlock}, sample::Target};
@@ -150,7 +154,8 @@ impl CategoryBlock {
         self
     }
 
-    /// Leaves out the given categories that no training label has. Default: false.
+    /// Leaves out the given categories that no training label has. It needs a [`vocab`](Self::vocab).
+    /// Default: false.
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
@@ -162,6 +167,12 @@ impl TargetBlock for CategoryBlock {
     type Label = String;
 
     fn setup(&mut self, labels: &mut dyn Iterator<Item = &String>) -> Result<()> {
+        if let Some(given) = &self.given {
+            twice(given)?;
+        } else if self.strict {
+            let why = "it leaves out categories of a given `vocab`, and there is none";
+            return Err(Error::config("strict", why));
+        }
         let labels: Vec<&str> = match (&self.given, self.strict) {
             (Some(given), false) => given.iter().map(String::as_str).collect(),
             (Some(given), true) => {
@@ -183,7 +194,7 @@ impl TargetBlock for CategoryBlock {
 
     fn encode(&self, label: &String) -> Result<Target> {
         let known = self.vocab.position(label).or(self.add_na.then_some(0));
-        known.map(Target::Category).ok_or_else(|| unknown(&[label]))
+        known.map(Target::Category).ok_or_else(|| unknown(&[label], self.given.is_some()))
     }
 
     fn decode(&self, target: &Target) -> Option<String> {
@@ -196,13 +207,28 @@ impl TargetBlock for CategoryBlock {
     }
 }
 
-/// The error of labels that are not in the vocabulary.
-pub(in crate::data) fn unknown(labels: &[&String]) -> Error {
+/// The error of labels that are not in the vocabulary, with what would help: `given` is whether the caller
+/// gave it.
+pub(in crate::data) fn unknown(labels: &[&String], given: bool) -> Error {
     let names: Vec<_> = labels.iter().map(|l| format!("`{l}`")).collect();
     let names = names.join(", ");
-    let why = format!(
-        "{names} is not among the training labels: move such an item to the training split, give \
-         the block a `vocab`, or add `add_na`"
-    );
+    let why = match given {
+        true => format!(
+            "{names} is not in the given `vocab`: add it there, or add `add_na(true)` to the block"
+        ),
+        false => format!(
+            "{names} is not among the training labels: move such an item to the training split, give \
+             the block a `vocab`, or add `add_na(true)` to it"
+        ),
+    };
     Error::Label { item: names, why }
+}
+
+/// Returns an error if a given vocabulary names a category twice.
+pub(in crate::data) fn twice(given: &[String]) -> Result<()> {
+    let mut seen = HashSet::new();
+    match given.iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(Error::config("vocab", format!("`{name}` is there twice"))),
+        None => Ok(()),
+    }
 }

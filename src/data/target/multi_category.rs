@@ -1,6 +1,6 @@
 //! Targets of several categories for each item.
 
-use super::category::{Sort, TargetBlock, Vocab, unknown};
+use super::category::{Sort, TargetBlock, Vocab, twice, unknown};
 use crate::{
     error::{Error, Result},
     sample::{Target, Task},
@@ -10,8 +10,7 @@ use std::collections::BTreeSet;
 /// Any number of categories for each item, by name: fastai's `MultiCategoryBlock`.
 ///
 /// The vocabulary is that of the training labels, sorted by code points; a given one keeps its order,
-/// as in fastai. Unlike a [`CategoryBlock`](crate::data::CategoryBlock), an unknown label is an error even
-/// with `add_na`.
+/// as in fastai. An unknown label is an error that names the item, unless [`add_na`](Self::add_na) is set.
 ///
 /// ```
 /// use finetune::{data::{MultiCategoryBlock, TargetBlock}, sample::Target};
@@ -44,7 +43,8 @@ impl MultiCategoryBlock {
         self
     }
 
-    /// Adds [`NA`](crate::data::NA) as the first category. Default: false.
+    /// Adds [`NA`](crate::data::NA) as the first category, which then stands for every label that is
+    /// unknown. In fastai such a label is an error nevertheless. Default: false.
     #[must_use]
     pub fn add_na(mut self, add_na: bool) -> Self {
         self.add_na = add_na;
@@ -57,7 +57,9 @@ impl TargetBlock for MultiCategoryBlock {
 
     fn setup(&mut self, labels: &mut dyn Iterator<Item = &Vec<String>>) -> Result<()> {
         self.vocab = match &self.given {
-            Some(given) => Vocab::new(given.iter().map(String::as_str), Sort::Given, self.add_na)?,
+            Some(given) => twice(given).and_then(|()| {
+                Vocab::new(given.iter().map(String::as_str), Sort::Given, self.add_na)
+            })?,
             None => {
                 let names: BTreeSet<&str> = labels.flatten().map(String::as_str).collect();
                 Vocab::new(names.into_iter(), Sort::CodePoints, self.add_na)?
@@ -72,13 +74,15 @@ impl TargetBlock for MultiCategoryBlock {
     fn encode(&self, label: &Vec<String>) -> Result<Target> {
         let (mut known, mut strange) = (vec![], vec![]);
         for name in label {
-            match self.vocab.position(name) {
+            match self.vocab.position(name).or(self.add_na.then_some(0)) {
+                // Several unknown labels are one `NA`.
+                Some(position) if known.contains(&position) => {}
                 Some(position) => known.push(position),
                 None => strange.push(name),
             }
         }
         if !strange.is_empty() {
-            return Err(unknown(&strange));
+            return Err(unknown(&strange, self.given.is_some()));
         }
         Ok(Target::Categories(known))
     }
@@ -114,7 +118,7 @@ impl TargetBlock for EncodedMultiCategoryBlock {
         if self.vocab.is_empty() {
             return Err(Error::config("vocab", "there are no categories"));
         }
-        Ok(())
+        twice(&self.vocab)
     }
 
     fn encode(&self, label: &Vec<bool>) -> Result<Target> {

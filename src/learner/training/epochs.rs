@@ -213,6 +213,8 @@ impl<'t, 'a> Run<'t, 'a> {
         let share = self.t.parallel.as_ref().map_or(Share::WHOLE, Parallel::share);
         let mut parts = loader.parts_from(self.t.at.pass, self.t.at.batch, share);
         let mut next = self.t.at.batch;
+        // The rest of a pass, or what one process has of it, may be empty for good reasons.
+        let mut expects = next == 0 && self.t.at.batches > 0 && self.t.parallel.is_none();
         loop {
             let stop = self.loader.is_none() && self.t.stop.is_requested();
             let began = Instant::now();
@@ -231,6 +233,7 @@ impl<'t, 'a> Run<'t, 'a> {
                 Next::Part(part) => {
                     self.t.at.batch = next;
                     self.batch(part)?;
+                    expects = false;
                     next += 1;
                 }
                 Next::Nothing => {}
@@ -238,6 +241,7 @@ impl<'t, 'a> Run<'t, 'a> {
                     self.t.say("stopped on request");
                     return Scope::Fit.cancel();
                 }
+                Next::End if expects => return Err(loader.all_skipped().into()),
                 Next::End => return Ok(()),
             }
         }
