@@ -127,7 +127,8 @@ fn split(learn: &Learner, images: &Path) -> String {
         let name = Path::new(&name);
         name.strip_prefix(images).unwrap_or(name).display().to_string()
     });
-    let names: Vec<String> = names.collect();
+    let mut names: Vec<String> = names.collect();
+    names.sort();
     let digest = Sha256::digest(names.join("\n").as_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
