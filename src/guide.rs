@@ -1,7 +1,7 @@
 //! The guide: a page for each question. The code on the pages runs when the crate is tested.
 //!
 //! To learn: [a first model](first_model), [describing data](data_block), [presizing and
-//! augmentation](presizing), [the loss of a classifier](cross_entropy), [learning
+//! augmentation](presizing), [masks, points and boxes](masks_points_boxes), [the loss of a classifier](cross_entropy), [learning
 //! rates](learning_rates), [transfer learning](transfer_learning).
 //!
 //! To choose: [architectures and precision](architectures), [speed],
@@ -28,6 +28,7 @@ pages! {
     first_model "../docs/first-model.md";
     data_block "../docs/data-block.md";
     presizing "../docs/presizing.md";
+    masks_points_boxes "../docs/masks-points-boxes.md";
     cross_entropy "../docs/cross-entropy.md" after "../docs/cross-entropy.images";
     learning_rates "../docs/learning-rates.md";
     transfer_learning "../docs/transfer-learning.md";

@@ -17,7 +17,7 @@ pub use crate::{
     interpret::ClassificationInterpretation,
     learner::{
         Callback, FineTune, FlatCos, Learner, OneCycle, Outcome, Predictor, Progress, Scope, Step,
-        Training, vision_learner,
+        Training, unet_learner, vision_learner,
     },
     metric::{accuracy, error_rate},
     model::{

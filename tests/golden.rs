@@ -32,6 +32,8 @@ mod lighting;
 mod losses;
 #[path = "golden/lr_find.rs"]
 mod lr_find;
+#[path = "golden/mask.rs"]
+mod mask;
 #[path = "golden/metrics.rs"]
 mod metrics;
 #[path = "golden/models.rs"]
@@ -48,12 +50,18 @@ mod resize;
 mod rrc_gpu;
 #[path = "golden/schedules.rs"]
 mod schedules;
+#[path = "golden/shapes.rs"]
+mod shapes;
+#[path = "golden/spatial.rs"]
+mod spatial;
 #[path = "golden/split.rs"]
 mod split;
 #[path = "golden/tiny.rs"]
 mod tiny;
 #[path = "golden/trackers.rs"]
 mod trackers;
+#[path = "golden/unet.rs"]
+mod unet;
 
 use frame::{Golden, Report};
 use libtest_mimic::{Arguments, Trial};
@@ -78,6 +86,10 @@ const TOPICS: &[Topic] = &[
     ("interp", interp::check, 132),
     ("predict", predict::check, 157),
     ("models", models::check, 2075),
+    ("mask", mask::check, 483),
+    ("points", shapes::check_points, 0),
+    ("boxes", shapes::check_boxes, 0),
+    ("unet", unet::check, 378),
 ];
 
 fn main() {

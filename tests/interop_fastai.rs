@@ -12,9 +12,9 @@ use finetune::{
     Result,
     data::{Arrays, DataLoaders, LoaderOptions},
     format::{read_safetensors, write_safetensors},
-    learner::Learner,
+    learner::{Learner, PredictOptions},
     loss::CrossEntropy,
-    model::{ArchSpec, HeadOptions, resnet18},
+    model::{ArchSpec, HeadOptions, UnetOptions, resnet18},
     sample::Task,
     seed::Seed,
 };
@@ -25,10 +25,10 @@ use std::{
 use tch::{Device, Tensor};
 
 /// Runs the Python half.
-fn python(step: &str, folder: &Path) {
+fn python(script: &str, step: &str, folder: &Path) {
     let python =
         std::env::var("FINETUNE_PYTHON").expect("FINETUNE_PYTHON names a Python with fastai");
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/fastai_learner.py");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script);
     let out = Command::new(python)
         .arg(script)
         .arg(step)
@@ -85,7 +85,7 @@ fn close(what: &str, a: &Tensor, b: &Tensor, tolerance: f64) {
 fn a_run_started_in_one_goes_on_in_the_other() -> Result<()> {
     tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
-    python("make", folder.path());
+    python("fastai_learner.py", "make", folder.path());
     let data = read_safetensors(folder.path().join("data.safetensors"))?.0;
     let shared = Shared { folder: folder.path().to_owned(), data };
     let lrs = || 1e-4..=1e-3;
@@ -124,6 +124,47 @@ fn a_run_started_in_one_goes_on_in_the_other() -> Result<()> {
     let mut learn = shared.learner()?;
     learn.load("theirs_weights.pth")?;
     learn.save("weights_only.pth")?;
-    python("check", folder.path());
+    python("fastai_learner.py", "check", folder.path());
+    Ok(())
+}
+
+/// A U-Net with attention, whose weights, moments and running vectors go both ways.
+#[test]
+#[ignore = "needs a Python with fastai, named by FINETUNE_PYTHON"]
+fn a_unet_goes_both_ways() -> Result<()> {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    python("fastai_unet.py", "make", folder.path());
+    let data = read_safetensors(folder.path().join("data.safetensors"))?.0;
+    let shared = Shared { folder: folder.path().to_owned(), data };
+    let learner = || -> Result<Learner> {
+        let codes: Vec<String> = (0..4).map(|i| i.to_string()).collect();
+        let task = || Task::Mask { codes: codes.clone().into(), ignored: None };
+        let rows = |x, y| Arrays::from_tensors(&shared.tensor(x), &shared.tensor(y), task());
+        let (train, valid) = (rows("x_train", "y_train")?, rows("x_valid", "y_valid")?);
+        let options = LoaderOptions::new().bs(4).shuffle(false).drop_last(true);
+        let dls = DataLoaders::from_arrays(train, valid, options.device(Device::Cpu))?;
+        let options = UnetOptions::new().size_hw(64, 64).self_attention(true).blur(true);
+        let model = ArchSpec::unet(&resnet18(), 3, 4, options).build(Device::Cpu, Seed(9))?;
+        let loss = CrossEntropy::new().axis(1);
+        Ok(Learner::new(dls, model, loss)?.quiet().model_dir(&shared.folder))
+    };
+    let pixels = |learn: &mut Learner| -> Result<Tensor> {
+        let all = learn.get_preds_with(&PredictOptions::new().pixels(true))?.pixels.unwrap();
+        let shape: Vec<i64> = all.shape().iter().map(|n| *n as i64).collect();
+        Ok(Tensor::from_slice(&all.iter().copied().collect::<Vec<f32>>()).view(&shape[..]))
+    };
+    let mut learn = learner()?;
+    learn.load("theirs.pth")?;
+    let before = shared.tensor("preds_before");
+    close("fastai's masks", &pixels(&mut learn)?, &before, 1e-5);
+    learn.save("ours.pth")?;
+    learn.fit_one_cycle(1, 1e-4..=1e-3)?;
+    let after = pixels(&mut learn)?;
+    close("fit continued from fastai's file", &after, &shared.tensor("preds_after"), 1e-4);
+    learn.save("started.pth")?;
+    let ours = [("preds_after".to_owned(), after)];
+    write_safetensors(folder.path().join("ours.safetensors"), &ours, None)?;
+    python("fastai_unet.py", "check", folder.path());
     Ok(())
 }

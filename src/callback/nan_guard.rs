@@ -157,7 +157,7 @@ impl NanReport {
         }
         let x = x.ok_or_else(|| broken("has no batch".into()))?;
         Ok(Self {
-            batch: Batch { x, y, items: about.items.clone() },
+            batch: Batch::new(x, y, about.items.clone()),
             files: about.files.clone(),
             loss: about.loss.parse().unwrap_or(f64::NAN),
             loss_scale: about.loss_scale,

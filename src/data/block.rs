@@ -4,7 +4,7 @@ use super::{
     cache::presized::Cache,
     caught::caught,
     items::{
-        labeled::{Get, Items, encode, label_of, name_of},
+        labeled::{Get, Items, Targets, encode, label_of, name_of, naming},
         source::{ImageBlock, ImageSource},
         test_items::Pipeline,
     },
@@ -263,6 +263,10 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         in_one(&splits, &items, &get_x)?;
         let (targets, target) = self.targets(&items, &splits, &get_x, &get_y)?;
         let input = self.input;
+        if target.task().is_spatial() && input.decode_options().reduces() {
+            let why = "masks, points and boxes are in pixels of the whole image: decode it in full";
+            return Err(Error::config("reduce_to", why));
+        }
         let dataset = Items { input, items, get_x: get_x.clone(), targets, task: target.task() };
         let mut dls = DataLoaders::from_dataset(
             dataset,
@@ -293,7 +297,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         splits: &Splits,
         get_x: &Get<I, ImageSource>,
         get_y: &Get<I, Y::Label>,
-    ) -> Result<(Vec<Target>, Y)> {
+    ) -> Result<(Targets, Y)> {
         let mut labels: Vec<Option<Y::Label>> = items.iter().map(|_| None).collect();
         for &i in splits.train.iter().chain(&splits.valid) {
             let beyond = || {
@@ -310,13 +314,20 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         if !splits.train.is_empty() {
             target.setup(&mut splits.train.iter().filter_map(|&i| labels[i].as_ref()))?;
         }
+        if target.deferred() {
+            let known = labels.iter().enumerate().filter_map(|(i, l)| Some((i, l.as_ref()?)));
+            for (i, label) in known {
+                naming(target.check(label), || name_of(items, get_x, i))?;
+            }
+            return Ok((Targets::deferred(&target, labels), target));
+        }
         let encode = |(i, label): (usize, Option<Y::Label>)| match label {
             Some(_) if splits.train.is_empty() => Ok(Target::None),
             Some(label) => encode(&target, &label, || name_of(items, get_x, i)),
             None => Ok(Target::None),
         };
         let targets = labels.into_iter().enumerate().map(encode).collect::<Result<_>>()?;
-        Ok((targets, target))
+        Ok((Targets::Made(targets), target))
     }
 }
 

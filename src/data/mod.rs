@@ -26,8 +26,9 @@ pub use {
     check::{CheckReport, ClassCount, Duplicates, Finding, NearDuplicate, verify_images},
     dataset::Dataset,
     items::{
-        IMAGE_EXTENSIONS, ImageBlock, ImageFiles, ImageSource, Labeller, Listing, RegexLabeller,
-        get_image_files, parent_label, using_name, using_path,
+        Annotated, IMAGE_EXTENSIONS, ImageBlock, ImageFiles, ImageSource, Labeller, Listing,
+        RegexLabeller, get_annotations, get_image_files, get_voc_annotations, get_yolo_annotations,
+        parent_label, using_name, using_path,
     },
     loaders::DataLoaders,
     loading::{Arrays, Batches, DataLoader, LoaderOptions, OnError, SkippedItem},
@@ -37,8 +38,8 @@ pub use {
         TrainTestSplitter,
     },
     target::{
-        CategoryBlock, EncodedMultiCategoryBlock, MultiCategoryBlock, NA, RegressionBlock,
-        RegressionLabel, Sort, TargetBlock,
+        BBoxBlock, BBoxLblBlock, CategoryBlock, Corners, EncodedMultiCategoryBlock, MaskBlock,
+        MultiCategoryBlock, NA, PointBlock, RegressionBlock, RegressionLabel, Sort, TargetBlock,
     },
 };
 

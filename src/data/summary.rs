@@ -116,6 +116,9 @@ fn task(task: &Task) -> String {
         Task::Category { vocab } => format!("target: one of {}", names(vocab)),
         Task::Categories { vocab } => format!("target: any of {}", names(vocab)),
         Task::Values { n } => format!("target: {n} numbers"),
+        Task::Mask { codes, .. } => format!("target: a mask of {}", names(codes)),
+        Task::Points { n } => format!("target: {n} points"),
+        Task::Boxes { vocab } => format!("target: boxes of {}", names(vocab)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     items::{
-        labeled::{Get, Items},
+        labeled::{Get, Items, Targets},
         source::{ImageBlock, ImageSource},
         test_items::as_data,
     },
@@ -34,7 +34,7 @@ impl DataLoaders {
         images: impl IntoIterator<Item = X>,
     ) -> Result<DataLoader> {
         let items: Vec<ImageSource> = images.into_iter().map(Into::into).collect();
-        let targets = vec![Target::None; items.len()];
+        let targets = Targets::Made(vec![Target::None; items.len()]);
         let input = self.input();
         let get_x: Get<ImageSource, _> = Arc::new(|source: &ImageSource| Ok(source.clone()));
         self.test(as_data(Items { input, items, get_x, targets, task: self.task() }))

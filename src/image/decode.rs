@@ -95,6 +95,11 @@ impl Decode {
         self.reduce_to = Some(shorter);
         self
     }
+    /// Whether files may be decoded at less than their size.
+    #[must_use]
+    pub fn reduces(&self) -> bool {
+        self.reduce_to.is_some()
+    }
 
     /// The picture in a file.
     ///
@@ -116,6 +121,15 @@ impl Decode {
             .unwrap_or_else(|panic| Err(format!("the decoder panicked: {}", said(&*panic)).into()));
         let image = decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
         self.finish(image)
+    }
+
+    /// [`read`](Self::read) with the channels that the file has, whatever is wanted.
+    pub(super) fn read_native(&self, bytes: &[u8], name: &str) -> Result<Image> {
+        let decoded = panic::catch_unwind(|| self.decoded(bytes))
+            .unwrap_or_else(|_| Err("the decoder panicked".into()));
+        let image = decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
+        let channels = if image.color().has_color() { 3 } else { 1 };
+        self.channels(channels).finish(image)
     }
 
     /// A decoded picture with the channels wanted.

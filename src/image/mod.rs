@@ -1,5 +1,6 @@
 //! Pixels without tensors: decode, crop, pad, resize.
 
+mod codes;
 mod content;
 mod convolve;
 mod decode;
@@ -15,6 +16,7 @@ mod tiff;
 mod turn;
 
 pub use {
+    codes::Codes,
     decode::Decode,
     inspect::{Facts, inspect, promised_format},
     resample::{Filter, PadMode},

@@ -34,7 +34,7 @@ impl Turn {
     ];
 
     /// Whether width and height are swapped.
-    fn swaps(self) -> bool {
+    pub(crate) fn swaps(self) -> bool {
         matches!(self, Self::Rotate90 | Self::Rotate270 | Self::Transpose | Self::Transverse)
     }
 }

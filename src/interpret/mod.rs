@@ -5,6 +5,7 @@
 //! | one category an image | [`ClassificationInterpretation`] |
 //! | several categories an image | [`MultiLabelInterpretation`] |
 //! | numbers | [`RegressionInterpretation`] |
+//! | masks | [`SegmentationInterpretation`] |
 //! | any task: the best and worst items | [`Interpretation`] |
 //!
 //! No method needs another pass over the data; [fastai](https://docs.fast.ai/interpret.html)
@@ -17,6 +18,7 @@ mod multi_label;
 mod proportion;
 mod regression;
 mod report;
+mod segmentation;
 
 pub use crate::metric::Roc;
 pub use calibration::{Bin, Calibration};
@@ -26,3 +28,4 @@ pub use multi_label::{LabelCounts, MultiLabelInterpretation};
 pub use proportion::Proportion;
 pub use regression::RegressionInterpretation;
 pub use report::{ClassificationReport, ReportRow};
+pub use segmentation::{CodeOverlap, SegmentationInterpretation};

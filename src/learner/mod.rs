@@ -14,7 +14,7 @@ mod vision;
 pub use {
     learner::{Learner, OptFunc},
     lr_find::{LrCurve, LrFinder, SuggestFunction, Suggestion},
-    predict::{PredictOptions, Prediction, Predictions, Predictor, Tta},
+    predict::{PredictOptions, Prediction, Predictions, Predictor, Tiles, Tta},
     record::{EpochRow, History, Progress, Steps},
     resume::{Checkpoint, Difference, OnCheckpointError},
     schedule::{
@@ -25,7 +25,7 @@ pub use {
         Callback, DistributedOptions, MixedPrecision, Outcome, Position, Precision, Scope, Step,
         Stop, StopHandle, Training, order,
     },
-    vision::{VisionLearner, vision_learner},
+    vision::{VisionLearner, unet_learner, vision_learner},
 };
 
 pub(crate) use record::history::number as recorder_number;

@@ -6,8 +6,9 @@ use crate::{
     error::{Error, Result},
     loss::{self, Loss},
     metric::Metric,
-    model::{Arch, ArchSpec, HeadOptions, Param, WeightsFrom},
+    model::{Arch, ArchSpec, HeadOptions, Param, UnetOptions, WeightsFrom},
     optim::{Adam, Lr, Optimizer},
+    sample::Task,
 };
 use std::panic::{self, AssertUnwindSafe};
 use tch::{
@@ -29,6 +30,8 @@ pub struct VisionLearner {
     weights: WeightsFrom,
     normalize: bool,
     head: HeadOptions,
+    unet: Option<UnetOptions>,
+    n_out: Option<usize>,
     #[debug(skip)]
     custom_head: Option<MakeHead>,
     #[debug(skip)]
@@ -52,13 +55,46 @@ pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
         weights: WeightsFrom::published(),
         normalize: true,
         head: HeadOptions::default(),
+        unet: None,
+        n_out: None,
         custom_head: None,
         opt_func: Box::new(|params| Optimizer::new(params, Adam::new())),
         defaults: Defaults::default(),
     }
 }
 
+/// A learner for a code, or numbers, for each pixel: the body of `arch` with a decoder: fastai's
+/// [`unet_learner`](https://docs.fast.ai/vision.learner.html#unet_learner).
+///
+/// Any architecture whose body shrinks images step by step will do, which all of this crate do. The
+/// decoder is built for the size of the images of `dls`; it is the last parameter group.
+///
+/// ```no_run
+/// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
+/// use finetune::{learner::unet_learner, metric::dice_multi, model::resnet34};
+///
+/// let mut learn = unet_learner(dls, resnet34()).metric(dice_multi()).build()?;
+/// learn.fine_tune(5)?;
+/// # Ok(()) }
+/// ```
+#[must_use]
+pub fn unet_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
+    VisionLearner { unet: Some(UnetOptions::default()), ..vision_learner(dls, arch) }
+}
+
 impl VisionLearner {
+    /// The decoder of a [`unet_learner`]; its size is set to that of the images. Default: fastai's.
+    #[must_use]
+    pub fn unet(mut self, options: UnetOptions) -> Self {
+        self.unet = Some(options);
+        self
+    }
+    /// The outputs of the model, for each pixel of a [`unet_learner`]. Default: what the targets need.
+    #[must_use]
+    pub fn n_out(mut self, n_out: usize) -> Self {
+        self.n_out = Some(n_out);
+        self
+    }
     /// Reports one more metric.
     #[must_use]
     pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
@@ -138,9 +174,24 @@ impl VisionLearner {
     pub fn build(mut self) -> Result<Learner> {
         let seed = self.dls.seed();
         let batch = self.dls.valid().one_batch().or_else(|_| self.dls.train().one_batch())?;
-        let n_in = batch.x.size().get(1).copied().unwrap_or(0);
+        let shape = batch.x.size();
+        let n_in = shape.get(1).copied().unwrap_or(0) as usize;
         let task = self.dls.task();
-        let spec = ArchSpec::new(&self.arch, n_in as usize, task.n_out(), self.head);
+        let n_out = self.n_out.unwrap_or(task.n_out());
+        let unet = self.unet.is_some();
+        suits(&task, unet, self.loss.is_some())?;
+        let spec = match self.unet {
+            Some(_) if self.custom_head.is_some() => {
+                let why = "a U-Net has a decoder and no head";
+                return Err(Error::config("custom_head", why));
+            }
+            Some(options) => {
+                let side = |i: usize| shape.get(i).copied().unwrap_or(1) as u32;
+                let options = options.size_hw(side(2), side(3));
+                ArchSpec::unet(&self.arch, n_in, n_out, options)
+            }
+            None => ArchSpec::new(&self.arch, n_in, n_out, self.head),
+        };
         let mut model = match self.custom_head {
             None => spec.build(self.dls.device(), seed)?,
             Some(make) => spec.build_with_head(self.dls.device(), seed, make)?,
@@ -148,14 +199,19 @@ impl VisionLearner {
         if self.pretrained {
             let normalize = model.load_pretrained_from(&self.weights)?;
             if let Some(normalize) = normalize.filter(|_| self.normalize) {
-                self.dls.add_batch_tfm(normalize.for_channels(n_in as usize))?;
+                self.dls.add_batch_tfm(normalize.for_channels(n_in))?;
             }
         }
         let x = batch.x.narrow(0, 0, 1).to_kind(Kind::Float);
         let answer = panic::catch_unwind(AssertUnwindSafe(|| {
             tch::no_grad(|| model.forward(&x, false).size())
         }));
-        if !answer.is_ok_and(|size| size.last() == Some(&(task.n_out() as i64))) {
+        let n_out = n_out as i64;
+        let fits = |size: Vec<i64>| match (unet, &shape[..]) {
+            (true, [_, _, h, w]) => size == [1, n_out, *h, *w],
+            _ => size.last() == Some(&n_out),
+        };
+        if !answer.is_ok_and(fits) {
             let why = format!("{} does not take images of shape {:?}", self.arch.name(), x.size());
             return Err(Error::config("vision_learner", why));
         }
@@ -170,4 +226,20 @@ impl VisionLearner {
         }
         Ok(learner)
     }
+}
+
+/// That a model of this kind can learn the task.
+fn suits(task: &Task, unet: bool, own_loss: bool) -> Result<()> {
+    let why = match task {
+        Task::Mask { .. } if !unet => "masks need a number for each pixel: use `unet_learner`",
+        Task::Boxes { .. } if !own_loss => {
+            "boxes need a detector with a loss of its own: build one with `Learner::new`"
+        }
+        Task::Mask { .. } | Task::Boxes { .. } => return Ok(()),
+        _ if unet && !own_loss => {
+            "the targets are not masks: use `vision_learner`, or give a `loss`"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::unsupported(if unet { "unet_learner" } else { "vision_learner" }, why))
 }

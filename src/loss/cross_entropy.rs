@@ -1,4 +1,4 @@
-use super::{IGNORED, Loss, LossSpec, by_class, items, per_item, weights};
+use super::{IGNORED, Loss, LossSpec, by_class, counted, items, weights};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -21,13 +21,15 @@ pub struct CrossEntropy {
     weight: Option<Vec<f32>>,
     label_smoothing: f64,
     pub(super) axis: i64,
+    #[serde(default = "super::ignored")]
+    ignore_index: i64,
 }
 
 impl CrossEntropy {
     /// Every class with the same weight, no smoothing, classes last.
     #[must_use]
     pub fn new() -> Self {
-        Self { weight: None, label_smoothing: 0.0, axis: -1 }
+        Self { weight: None, label_smoothing: 0.0, axis: -1, ignore_index: IGNORED }
     }
     /// A weight for each class; the mean is then the weighted one. Default: none.
     #[must_use]
@@ -49,10 +51,22 @@ impl CrossEntropy {
         self.axis = axis;
         self
     }
+    /// The target that does not count, in losses and their means. Default: -100, as in PyTorch.
+    #[must_use]
+    pub fn ignore_index(mut self, index: i64) -> Self {
+        self.ignore_index = index;
+        self
+    }
     fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Tensor {
         let (pred, y) = by_class(pred, y, self.axis);
         let weight = weights(self.weight.as_ref(), &pred);
-        pred.cross_entropy_loss(&y, weight.as_ref(), reduction, IGNORED, self.label_smoothing)
+        pred.cross_entropy_loss(
+            &y,
+            weight.as_ref(),
+            reduction,
+            self.ignore_index,
+            self.label_smoothing,
+        )
     }
 }
 
@@ -67,7 +81,12 @@ impl Loss for CrossEntropy {
         "cross_entropy"
     }
     fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        per_item(&self.elements(pred, y), items(pred))
+        counted(
+            &self.elements(pred, y),
+            &by_class(pred, y, self.axis).1,
+            self.ignore_index,
+            items(pred),
+        )
     }
     fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         self.reduced(pred, y, Reduction::None)
@@ -77,9 +96,10 @@ impl Loss for CrossEntropy {
     }
     fn divisor(&self, pred: &Tensor, y: &Tensor) -> Option<Tensor> {
         let (pred, y) = by_class(pred, y, self.axis);
-        let counts = y.ne(IGNORED).to_kind(Kind::Float);
+        let counted = y.ne(self.ignore_index);
+        let counts = counted.to_kind(Kind::Float);
         let counts = match weights(self.weight.as_ref(), &pred) {
-            Some(weight) => counts * weight.index_select(0, &y.clamp_min(0)),
+            Some(weight) => counts * weight.index_select(0, &(y * counted)),
             None => counts,
         };
         Some(counts.sum(Kind::Float))

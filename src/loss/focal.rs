@@ -1,4 +1,4 @@
-use super::{IGNORED, Loss, LossSpec, by_class, items, per_item, weights};
+use super::{IGNORED, Loss, LossSpec, by_class, counted, items, weights};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -15,13 +15,15 @@ pub struct Focal {
     gamma: f64,
     weight: Option<Vec<f32>>,
     pub(super) axis: i64,
+    #[serde(default = "super::ignored")]
+    ignore_index: i64,
 }
 
 impl Focal {
     /// With fastai's default `gamma`, 2.
     #[must_use]
     pub fn new() -> Self {
-        Self { gamma: 2.0, weight: None, axis: -1 }
+        Self { gamma: 2.0, weight: None, axis: -1, ignore_index: IGNORED }
     }
     /// The exponent that reduces the weight of easy items; 0 gives cross-entropy. Default: 2.
     #[must_use]
@@ -41,6 +43,12 @@ impl Focal {
         self.axis = axis;
         self
     }
+    /// The target that does not count, in losses and their means. Default: -100, as in PyTorch.
+    #[must_use]
+    pub fn ignore_index(mut self, index: i64) -> Self {
+        self.ignore_index = index;
+        self
+    }
 }
 
 impl Default for Focal {
@@ -54,17 +62,26 @@ impl Loss for Focal {
         "focal"
     }
     fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        per_item(&self.elements(pred, y), items(pred))
+        counted(
+            &self.elements(pred, y),
+            &by_class(pred, y, self.axis).1,
+            self.ignore_index,
+            items(pred),
+        )
     }
     fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         let (pred, y) = by_class(pred, y, self.axis);
         let weight = weights(self.weight.as_ref(), &pred);
-        let all = pred.cross_entropy_loss(&y, weight.as_ref(), Reduction::None, IGNORED, 0.0);
+        let all =
+            pred.cross_entropy_loss(&y, weight.as_ref(), Reduction::None, self.ignore_index, 0.0);
         let left = -(-&all).expm1();
         left.clamp_min(LEAST).pow_tensor_scalar(self.gamma) * all
     }
     fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        self.elements(pred, y).mean(Kind::Float)
+        self.elements(pred, y).sum(Kind::Float) / y.ne(self.ignore_index).sum(Kind::Float)
+    }
+    fn divisor(&self, _: &Tensor, y: &Tensor) -> Option<Tensor> {
+        Some(y.ne(self.ignore_index).sum(Kind::Float))
     }
     fn activation(&self, pred: &Tensor) -> Tensor {
         pred.softmax(self.axis, Kind::Float)

@@ -1,7 +1,9 @@
 //! Losses, and how they turn a model's output into predictions.
 
 mod binary;
+mod combined;
 mod cross_entropy;
+mod dice;
 mod focal;
 mod label_smoothing;
 mod spec;
@@ -9,11 +11,13 @@ mod values;
 
 pub use {
     binary::{Bce, BceWithLogits},
+    combined::Combined,
     cross_entropy::CrossEntropy,
+    dice::Dice,
     focal::Focal,
     label_smoothing::LabelSmoothing,
     spec::LossSpec,
-    values::{L1, Mse},
+    values::{L1, Mse, PointMse},
 };
 
 use crate::sample::Task;
@@ -88,6 +92,20 @@ pub trait Loss: Debug {
 /// The target that is ignored.
 const IGNORED: i64 = -100;
 
+fn ignored() -> i64 {
+    IGNORED
+}
+
+/// [`per_item`] over the elements whose target, of `y`, counts.
+fn counted(elements: &Tensor, y: &Tensor, ignore_index: i64, items: i64) -> Tensor {
+    if elements.numel() as i64 == items {
+        return elements.view([items]);
+    }
+    let counts = y.ne(ignore_index).view([items, -1]).sum_dim_intlist(1, false, Kind::Float);
+    let sums = elements.reshape([items, -1]).sum_dim_intlist(1, false, Kind::Float);
+    sums / counts.clamp_min(1.0)
+}
+
 /// The mean over what belongs to one item, of `items`; a flat or higher tensor of losses.
 fn per_item(elements: &Tensor, items: i64) -> Tensor {
     if elements.numel() as i64 == items {
@@ -123,7 +141,13 @@ fn weights(of: Option<&Vec<f32>>, pred: &Tensor) -> Option<Tensor> {
 pub fn default_for(task: &Task) -> Box<dyn Loss> {
     match task {
         Task::Category { .. } => Box::new(CrossEntropy::new()),
-        Task::Categories { .. } => Box::new(BceWithLogits::new()),
+        // A detector has a loss of its own: for boxes this is fastai's default.
+        Task::Categories { .. } | Task::Boxes { .. } => Box::new(BceWithLogits::new()),
         Task::Values { .. } => Box::new(Mse),
+        Task::Points { .. } => Box::new(PointMse),
+        Task::Mask { ignored, .. } => {
+            let loss = CrossEntropy::new().axis(1);
+            Box::new(ignored.map_or(loss.clone(), |v| loss.ignore_index(v.into())))
+        }
     }
 }

@@ -1,4 +1,6 @@
-use super::{Bce, BceWithLogits, CrossEntropy, Focal, L1, LabelSmoothing, Loss, Mse};
+use super::{
+    Bce, BceWithLogits, CrossEntropy, Dice, Focal, L1, LabelSmoothing, Loss, Mse, PointMse,
+};
 use serde::{Deserialize, Serialize};
 
 /// A loss of this crate as data, with its weights and thresholds: what an exported model needs to know of
@@ -31,6 +33,10 @@ pub enum LossSpec {
     Mse(Mse),
     /// See [`L1`].
     L1(L1),
+    /// See [`PointMse`].
+    PointMse(PointMse),
+    /// See [`Dice`].
+    Dice(Dice),
 }
 
 impl LossSpec {
@@ -45,6 +51,8 @@ impl LossSpec {
             Self::Bce(loss) => Box::new(loss),
             Self::Mse(loss) => Box::new(loss),
             Self::L1(loss) => Box::new(loss),
+            Self::PointMse(loss) => Box::new(loss),
+            Self::Dice(loss) => Box::new(loss),
         }
     }
     /// The dimension of the classes in the predictions, where there is one.
@@ -53,7 +61,12 @@ impl LossSpec {
             Self::CrossEntropy(loss) => Some(loss.axis),
             Self::LabelSmoothing(loss) => Some(loss.axis),
             Self::Focal(loss) => Some(loss.axis),
-            Self::BceWithLogits(_) | Self::Bce(_) | Self::Mse(_) | Self::L1(_) => None,
+            Self::Dice(_) => Some(1),
+            Self::BceWithLogits(_)
+            | Self::Bce(_)
+            | Self::Mse(_)
+            | Self::L1(_)
+            | Self::PointMse(_) => None,
         }
     }
 }

@@ -51,3 +51,45 @@ impl Loss for L1 {
         Some(LossSpec::L1(*self))
     }
 }
+
+/// The mean of squared differences of the coordinates of visible points: [`Mse`] where all are. Predictions
+/// `[N, 2K]`, targets `[N, K, 2]`, in which a hidden point is NaN.
+///
+/// The mean is over the coordinates of the whole batch; 0 where no point is visible.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointMse;
+
+impl PointMse {
+    /// Squared differences, 0 for hidden points, and what counts, both `[N, 2K]`.
+    fn parts(pred: &Tensor, y: &Tensor) -> (Tensor, Tensor) {
+        let y = y.to_kind(Kind::Float).view_as(pred);
+        let hidden = y.isnan();
+        // Not a product with 0: the gradient of NaN is NaN.
+        let y = pred.detach().where_self(&hidden, &y);
+        ((pred - y).square(), hidden.logical_not().to_kind(Kind::Float))
+    }
+}
+
+impl Loss for PointMse {
+    fn name(&self) -> &str {
+        "point_mse"
+    }
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        let (squares, counts) = Self::parts(pred, y);
+        let sum = |t: Tensor| t.flatten(1, -1).sum_dim_intlist(1, false, Kind::Float);
+        sum(squares) / sum(counts).clamp_min(1.0)
+    }
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        Self::parts(pred, y).0.flatten(0, -1)
+    }
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        let (squares, counts) = Self::parts(pred, y);
+        squares.sum(Kind::Float) / counts.sum(Kind::Float).clamp_min(1.0)
+    }
+    fn divisor(&self, pred: &Tensor, y: &Tensor) -> Option<Tensor> {
+        Some(Self::parts(pred, y).1.sum(Kind::Float).clamp_min(1.0))
+    }
+    fn spec(&self) -> Option<LossSpec> {
+        Some(LossSpec::PointMse(*self))
+    }
+}

@@ -97,16 +97,3 @@ pub fn brier_score() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
         Ok(all.mean(Kind::Float) / if classes == 2 { 2.0 } else { 1.0 })
     })
 }
-
-/// Returns the fraction of correct pixels of the target's foreground. The background is class
-/// `background`: fastai's `foreground_acc`, with default 0. Predictions N×C×H×W, targets N×H×W. As
-/// there, the mean over the batches by their items.
-#[must_use]
-pub fn foreground_acc(background: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
-    Mean::new("foreground_acc", move |pred: &Tensor, y: &Tensor| {
-        let (pred, y) = flat(&pred.f_argmax(1, false)?, y)?;
-        let foreground = y.ne(background);
-        let right = pred.f_eq_tensor(&y)?.f_logical_and(&foreground)?;
-        Ok(right.sum(Kind::Float) / foreground.sum(Kind::Float))
-    })
-}

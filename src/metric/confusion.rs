@@ -89,11 +89,6 @@ pub(super) fn highest(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
     Ok((pred.f_argmax(-1, false)?, pred.size().last().copied().unwrap_or(0)))
 }
 
-/// The highest output of dimension 1: that of masks.
-pub(super) fn highest_of_pixels(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
-    Ok((pred.f_argmax(1, false)?, pred.size().get(1).copied().unwrap_or(0)))
-}
-
 /// Each category by itself: predicted if its probability is at least 0.5.
 fn each_category(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
     Ok((pred.f_sigmoid()?.ge(0.5), 2))

@@ -10,7 +10,8 @@
 //! | one category | [`accuracy`], [`error_rate`], [`top_k_accuracy`], [`f1_score`], [`fbeta_score`], [`precision_score`], [`recall_score`], [`jaccard_score`], [`balanced_accuracy`], [`matthews_corrcoef`], [`cohen_kappa`], [`hamming_loss`], [`brier_score`], [`roc_auc`], [`roc_auc_binary`], [`ap_score_binary`] |
 //! | several categories | [`accuracy_multi`], [`f1_score_multi`], [`fbeta_score_multi`], [`precision_score_multi`], [`recall_score_multi`], [`jaccard_score_multi`], [`hamming_loss_multi`], [`matthews_corrcoef_multi`], [`roc_auc_multi`], [`ap_score_multi`] |
 //! | numbers | [`mse`], [`mae`], [`rmse`], [`msle`], [`exp_rmspe`], [`r2_score`], [`explained_variance`], [`pearson_corrcoef`], [`spearman_corrcoef`] |
-//! | masks | [`accuracy_along`], [`foreground_acc`], [`dice`], [`dice_multi`], [`jaccard_coeff`], [`jaccard_coeff_multi`] |
+//! | masks | [`accuracy_along`], [`foreground_acc`], [`dice`], [`dice_multi`], [`jaccard_coeff`], [`jaccard_coeff_multi`], [`iou_of_class`] |
+//! | points | [`point_distance`] |
 //! | the loss | [`avg_loss`], [`perplexity`], [`avg_smooth_loss`] |
 
 mod accuracy;
@@ -20,6 +21,7 @@ mod losses;
 mod mean;
 mod multi_label;
 mod over_epoch;
+mod points;
 mod ranking;
 mod regression;
 mod roc;
@@ -27,8 +29,8 @@ mod segmentation;
 
 pub use {
     accuracy::{
-        accuracy, accuracy_along, accuracy_multi, brier_score, error_rate, foreground_acc,
-        hamming_loss, hamming_loss_multi, top_k_accuracy,
+        accuracy, accuracy_along, accuracy_multi, brier_score, error_rate, hamming_loss,
+        hamming_loss_multi, top_k_accuracy,
     },
     class_score::{
         Average, ClassScore, f1_score, fbeta_score, jaccard_score, precision_score, recall_score,
@@ -44,6 +46,7 @@ pub use {
         recall_score_multi,
     },
     over_epoch::OverEpoch,
+    points::{PointDistance, point_distance},
     ranking::{
         MultiClass, Ranking, ap_score_binary, ap_score_multi, roc_auc, roc_auc_binary,
         roc_auc_multi,
@@ -53,10 +56,16 @@ pub use {
         spearman_corrcoef,
     },
     roc::Roc,
-    segmentation::{dice, dice_multi, jaccard_coeff, jaccard_coeff_multi},
+    segmentation::{
+        ForegroundAccuracy, MaskScore, dice, dice_multi, foreground_acc, iou_of_class,
+        jaccard_coeff, jaccard_coeff_multi,
+    },
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sample::Batch,
+};
 use std::fmt::Debug;
 use tch::Tensor;
 
@@ -73,6 +82,15 @@ pub trait Metric: Debug {
     /// # Errors
     /// If the metric is not defined for predictions of this shape.
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()>;
+    /// Adds a batch with what is known of its items, such as where their pictures lie in the original
+    /// images. Training and validation call this. Default: [`update`](Self::update) with the targets;
+    /// nothing for a batch without targets.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    fn update_batch(&mut self, pred: &Tensor, batch: &Batch) -> Result<()> {
+        batch.y.as_ref().map_or(Ok(()), |y| self.update(pred, y))
+    }
     /// Adds the loss of a batch of `items`. Default: does nothing.
     ///
     /// # Errors

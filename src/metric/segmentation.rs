@@ -1,29 +1,140 @@
 //! Metrics of masks. Predictions `[N, C, H, W]`, targets `[N, H, W]`.
 
-use super::confusion::{ConfusionMetric, highest_of_pixels, sums};
-use ndarray::{Array2, s};
+use super::{Metric, flat};
+use crate::error::Result;
+use tch::{Kind, Tensor};
 
-/// The intersection and the sum of the sizes of both foregrounds: all classes but the first.
-fn foreground(m: &Array2<f64>) -> (f64, f64) {
-    let (truly, predicted) = sums(m);
-    let both = m.slice(s![1.., 1..]).sum();
-    (both, truly[1..].iter().chain(&predicted[1..]).sum())
+/// A score of masks from the pixels that are predicted, true and both, of each class over the whole
+/// epoch. The counts stay on the device until its end.
+#[derive(Debug)]
+pub struct MaskScore {
+    name: String,
+    score: Score,
+    over: Over,
+    ignore_index: Option<i64>,
+    counts: Option<Tensor>,
 }
 
-/// The mean of a score over the classes that occur.
-fn over_classes(m: &Array2<f64>, score: fn(f64, f64) -> f64) -> Option<f64> {
-    let (truly, predicted) = sums(m);
-    let occur = (0..truly.len()).filter(|&c| truly[c] + predicted[c] > 0.0);
-    let scores: Vec<f64> = occur.map(|c| score(m[[c, c]], truly[c] + predicted[c])).collect();
-    (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Score {
+    Dice,
+    Jaccard,
 }
 
-fn dice_of(both: f64, sizes: f64) -> f64 {
-    2.0 * both / sizes
+/// Of which classes a score is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// All but the first, taken as one.
+    Foreground,
+    /// The mean over those that occur.
+    Each,
+    /// One.
+    Class(usize),
 }
 
-fn jaccard_of(both: f64, sizes: f64) -> f64 {
-    both / (sizes - both)
+impl MaskScore {
+    fn new(name: impl Into<String>, score: Score, over: Over) -> Self {
+        Self { name: name.into(), score, over, ignore_index: None, counts: None }
+    }
+
+    /// The target of pixels that do not count. Other targets that are no class count as wrong, as in
+    /// fastai. Default: none.
+    #[must_use]
+    pub fn ignore_index(mut self, index: i64) -> Self {
+        self.ignore_index = Some(index);
+        self
+    }
+
+    /// The pixels of each class: predicted and true, predicted, true. Empty before the first batch. This
+    /// waits for the device.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn pixels(&self) -> Result<Vec<[f64; 3]>> {
+        let Some(counts) = &self.counts else { return Ok(vec![]) };
+        let flat = Vec::<f64>::try_from(counts.to_kind(Kind::Double).tr().contiguous().view([-1]))?;
+        Ok(flat.chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect())
+    }
+}
+
+impl Score {
+    /// Of an intersection and the sum of both sizes.
+    fn of(self, both: f64, sizes: f64) -> f64 {
+        match self {
+            Self::Dice => 2.0 * both / sizes,
+            Self::Jaccard => both / (sizes - both),
+        }
+    }
+}
+
+impl Metric for MaskScore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn reset(&mut self) {
+        self.counts = None;
+    }
+    fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
+        let classes = pred.size().get(1).copied().unwrap_or(0);
+        let (mut predicted, y) = flat(&pred.f_argmax(1, false)?, y)?;
+        let mut y = y.f_to_kind(Kind::Int64)?;
+        if let Some(index) = self.ignore_index {
+            let counts = y.f_ne(index)?;
+            (predicted, y) = (predicted.f_masked_select(&counts)?, y.f_masked_select(&counts)?);
+        }
+        if self.over == Over::Foreground {
+            let within = y.f_ge(0)?.f_logical_and(&y.f_lt(classes)?)?;
+            let foreground = |t: &Tensor| t.f_gt(0)?.f_to_kind(Kind::Int64);
+            // What is no class stays none.
+            y = foreground(&y)?.f_where_self(&within, &y.f_full_like(-1)?)?;
+            predicted = foreground(&predicted)?;
+        }
+        let classes = if self.over == Over::Foreground { 2 } else { classes };
+        let numbers = Tensor::arange(classes, (Kind::Int64, y.device())).view([-1, 1]);
+        // Class by class: a table of all pixels and classes would be large.
+        let of = |c: i64| -> Result<Tensor> {
+            let c = numbers.f_get(c)?;
+            let (p, t) = (predicted.f_eq_tensor(&c)?, y.f_eq_tensor(&c)?);
+            let both = p.f_logical_and(&t)?;
+            Ok(Tensor::f_stack(
+                &[both.sum(Kind::Int64), p.sum(Kind::Int64), t.sum(Kind::Int64)],
+                0,
+            )?)
+        };
+        let all = (0..classes).map(of).collect::<Result<Vec<_>>>()?;
+        // Three rows: both, predicted, true.
+        let counts = Tensor::f_stack(&all, 1)?;
+        self.counts = Some(match self.counts.take() {
+            Some(before) => before.f_add(&counts)?,
+            None => counts,
+        });
+        Ok(())
+    }
+    fn state(&self) -> Option<Vec<(String, Tensor)>> {
+        let counts = self.counts.as_ref().map(|t| ("counts".to_owned(), t.shallow_clone()));
+        Some(counts.into_iter().collect())
+    }
+    fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let counts = state.iter().find(|(name, _)| name == "counts");
+        self.counts = counts.map(|(_, t)| t.shallow_clone());
+        Ok(())
+    }
+    fn value(&self) -> Result<Option<f64>> {
+        let pixels = self.pixels()?;
+        let of = |&[both, predicted, truly]: &[f64; 3]| {
+            let sizes = predicted + truly;
+            (sizes > 0.0).then(|| self.score.of(both, sizes))
+        };
+        Ok(match self.over {
+            Over::Foreground => pixels.get(1).and_then(of),
+            Over::Class(class) => pixels.get(class).and_then(of),
+            Over::Each => {
+                let scores: Vec<f64> = pixels.iter().filter_map(of).collect();
+                let n = scores.len() as f64;
+                (n > 0.0).then(|| scores.iter().sum::<f64>() / n)
+            }
+        })
+    }
 }
 
 /// Twice the intersection of both foregrounds over the sum of their sizes: fastai's `Dice`. `None`
@@ -32,30 +143,87 @@ fn jaccard_of(both: f64, sizes: f64) -> f64 {
 /// The foreground is every class but the first. fastai multiplies and adds the numbers of the classes,
 /// which is the same for two classes and wrong for more: see [`dice_multi`].
 #[must_use]
-pub fn dice() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("dice", highest_of_pixels, |m| {
-        let (both, sizes) = foreground(m);
-        (sizes > 0.0).then(|| dice_of(both, sizes))
-    })
+pub fn dice() -> MaskScore {
+    MaskScore::new("dice", Score::Dice, Over::Foreground)
 }
 
 /// The intersection of both foregrounds over their union: fastai's `JaccardCoeff`. See [`dice`].
 #[must_use]
-pub fn jaccard_coeff() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("jaccard_coeff", highest_of_pixels, |m| {
-        let (both, sizes) = foreground(m);
-        (sizes > 0.0).then(|| jaccard_of(both, sizes))
-    })
+pub fn jaccard_coeff() -> MaskScore {
+    MaskScore::new("jaccard_coeff", Score::Jaccard, Over::Foreground)
 }
 
 /// The mean of [`dice`] of each class that occurs: fastai's `DiceMulti`.
 #[must_use]
-pub fn dice_multi() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("dice_multi", highest_of_pixels, |m| over_classes(m, dice_of))
+pub fn dice_multi() -> MaskScore {
+    MaskScore::new("dice_multi", Score::Dice, Over::Each)
 }
 
 /// The mean of [`jaccard_coeff`] of each class that occurs: fastai's `JaccardCoeffMulti`.
 #[must_use]
-pub fn jaccard_coeff_multi() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("jaccard_coeff_multi", highest_of_pixels, |m| over_classes(m, jaccard_of))
+pub fn jaccard_coeff_multi() -> MaskScore {
+    MaskScore::new("jaccard_coeff_multi", Score::Jaccard, Over::Each)
+}
+
+/// The intersection over the union of one class, with its name in the column: `iou_road`.
+/// [`MaskScore::pixels`] has the counts, and
+/// [`SegmentationInterpretation`](crate::interpret::SegmentationInterpretation) all classes at once.
+#[must_use]
+pub fn iou_of_class(class: usize, name: &str) -> MaskScore {
+    MaskScore::new(format!("iou_{name}"), Score::Jaccard, Over::Class(class))
+}
+
+/// The fraction of correct pixels of the target's foreground: see [`foreground_acc`].
+#[derive(Debug)]
+pub struct ForegroundAccuracy {
+    background: i64,
+    /// The sum of the batches' parts times their items, and of the items.
+    sums: Option<(Tensor, Tensor)>,
+}
+
+/// Returns the fraction of correct pixels of the target's foreground. The background is class
+/// `background`: fastai's `foreground_acc`, with default 0. As there, the mean over the batches by their items; batches without foreground do not count, where fastai's
+/// mean becomes NaN.
+#[must_use]
+pub fn foreground_acc(background: i64) -> ForegroundAccuracy {
+    ForegroundAccuracy { background, sums: None }
+}
+
+impl Metric for ForegroundAccuracy {
+    fn name(&self) -> &str {
+        "foreground_acc"
+    }
+    fn reset(&mut self) {
+        self.sums = None;
+    }
+    fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
+        let items = y.size().first().copied().unwrap_or(1) as f64;
+        let (pred, y) = flat(&pred.f_argmax(1, false)?, y)?;
+        let foreground = y.f_ne(self.background)?;
+        let right = pred.f_eq_tensor(&y)?.f_logical_and(&foreground)?.sum(Kind::Double);
+        let all = foreground.sum(Kind::Double);
+        let part = right / all.clamp_min(1.0) * items;
+        let weight = all.f_gt(0.0)?.f_to_kind(Kind::Double)? * items;
+        self.sums = Some(match self.sums.take() {
+            Some((parts, weights)) => (parts + part, weights + weight),
+            None => (part, weight),
+        });
+        Ok(())
+    }
+    fn state(&self) -> Option<Vec<(String, Tensor)>> {
+        let named = |name: &str, t: &Tensor| (name.to_owned(), t.shallow_clone());
+        let sums = self.sums.as_ref();
+        Some(sums.map_or(vec![], |(p, w)| vec![named("parts", p), named("weights", w)]))
+    }
+    fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let find = |name: &str| state.iter().find(|(n, _)| n == name);
+        let find = |name: &str| find(name).map(|(_, t)| t.shallow_clone());
+        self.sums = find("parts").zip(find("weights"));
+        Ok(())
+    }
+    fn value(&self) -> Result<Option<f64>> {
+        let Some((parts, weights)) = &self.sums else { return Ok(None) };
+        let (parts, weights) = (f64::try_from(parts)?, f64::try_from(weights)?);
+        Ok((weights > 0.0).then(|| parts / weights))
+    }
 }

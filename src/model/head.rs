@@ -258,7 +258,7 @@ impl HeadOptions {
 
 impl HeadInit {
     /// Of weights and biases; none for PyTorch's own biases.
-    fn draws(self, n_in: f64, n_out: f64) -> (Init, Option<Init>) {
+    pub(super) fn draws(self, n_in: f64, n_out: f64) -> (Init, Option<Init>) {
         let normal = |variance: f64| Init::Randn { mean: 0.0, stdev: variance.sqrt() };
         let uniform = |variance: f64| {
             let bound = (3.0 * variance).sqrt();

@@ -475,3 +475,21 @@ pub fn fastai_name(name: &str) -> String {
     };
     format!("{place}.{rest}")
 }
+
+/// [`fastai_name`] for a U-Net: the body is the first of its `layers`, and the decoder has fastai's names
+/// as it is.
+///
+/// ```
+/// use finetune::model::fastai_unet_name;
+///
+/// assert_eq!(fastai_unet_name("layer1.0.bn1.weight"), "layers.0.4.0.bn1.weight");
+/// assert_eq!(fastai_unet_name("layers.4.shuf.0.0.weight"), "layers.4.shuf.0.0.weight");
+/// ```
+#[must_use]
+pub fn fastai_unet_name(name: &str) -> String {
+    if name.starts_with("layers.") {
+        name.to_owned()
+    } else {
+        format!("layers.{}", fastai_name(name))
+    }
+}

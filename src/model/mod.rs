@@ -15,6 +15,7 @@ mod source;
 mod spec;
 mod squeezenet;
 mod torchscript;
+mod unet;
 mod vgg;
 mod weights;
 mod xresnet;
@@ -26,9 +27,10 @@ pub use {
     body::Children,
     head::{Head, HeadInit, HeadLayer, HeadOptions, adaptive_concat_pool2d},
     layers::Activation,
-    layout::fastai_name,
+    layout::{fastai_name, fastai_unet_name},
     source::{WeightsFrom, read_weights},
     spec::ArchSpec,
+    unet::{ConvNormKind, PixelShuffleIcnr, SelfAttention, UnetBlock, UnetOptions, icnr},
     weights::adapt_first_layer,
     zoo::{
         Weights, alexnet, all, by_name, densenet121, densenet161, densenet169, densenet201,
@@ -217,6 +219,12 @@ impl Model {
         self.params.iter().map(|p| p.group + 1).max().unwrap_or(0)
     }
 
+    /// Whether it is a body with a decoder for one output per pixel: see [`ArchSpec::unet`].
+    #[must_use]
+    pub fn is_unet(&self) -> bool {
+        matches!(self.net, Net::Unet(_))
+    }
+
     /// Where the parameters are.
     #[must_use]
     pub fn device(&self) -> Device {
@@ -344,7 +352,8 @@ fn listed(names: &[String]) -> String {
 
 fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKind {
     let (prefix, own) = name.rsplit_once('.').unwrap_or(("", name));
-    if tensor.dim() > 1 {
+    // The factor of a self-attention decays as weights do, as in fastai.
+    if tensor.dim() > 1 || own == "gamma" {
         ParamKind::Weight
     } else if own == "weight"
         || all.contains_key(&format!("{prefix}.running_mean"))

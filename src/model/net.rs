@@ -1,6 +1,6 @@
 //! A network, as a whole or as a body and a head.
 
-use super::body::Body;
+use super::{body::Body, unet::Unet};
 use tch::{Tensor, nn::ModuleT};
 
 /// What a model runs.
@@ -8,6 +8,8 @@ use tch::{Tensor, nn::ModuleT};
 pub(super) enum Net {
     /// A body of children, and what takes its feature map.
     Parts { body: Body, head: Box<dyn ModuleT> },
+    /// A body of children, and a decoder that takes the feature maps of several of them.
+    Unet(Box<Unet>),
     /// A list of children from the input to the output.
     Children(Body),
     /// A module of the user's.
@@ -28,6 +30,7 @@ impl Net {
                 visit("head", &out);
                 out
             }
+            Self::Unet(unet) => unet.forward_with(x, train, visit),
             Self::Children(all) => all.forward_with(x, train, visit),
             Self::Own(module) => {
                 let out = module.forward_t(x, train);

@@ -1,6 +1,11 @@
 //! What a model is built from, as data.
 
-use super::{Arch, HeadLayer, HeadOptions, Model, by_name, layers::undrawn, net::Net};
+use super::{
+    Arch, HeadLayer, HeadOptions, Model, UnetOptions, by_name,
+    layers::undrawn,
+    net::Net,
+    unet::{Decoder, Unet},
+};
 use crate::{
     error::{Error, Result},
     seed::{Seed, Stream},
@@ -19,8 +24,9 @@ pub struct ArchSpec {
     arch: Arch,
     n_in: usize,
     n_out: usize,
-    /// None for the architecture's own classifier.
+    /// None for the architecture's own classifier, and for a U-Net.
     head: Option<HeadOptions>,
+    unet: Option<UnetOptions>,
 }
 
 /// An [`ArchSpec`] in a file.
@@ -34,13 +40,15 @@ struct Described {
     n_in: usize,
     n_out: usize,
     head: Option<HeadOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unet: Option<UnetOptions>,
 }
 
 impl From<ArchSpec> for Described {
     fn from(spec: ArchSpec) -> Self {
         let (cut, splits) = spec.arch.changes().unwrap_or_default();
-        let ArchSpec { arch, n_in, n_out, head } = spec;
-        Self { arch: arch.name().to_owned(), cut, splits, n_in, n_out, head }
+        let ArchSpec { arch, n_in, n_out, head, unet } = spec;
+        Self { arch: arch.name().to_owned(), cut, splits, n_in, n_out, head, unet }
     }
 }
 
@@ -51,7 +59,10 @@ impl TryFrom<Described> for ArchSpec {
         let arch = by_name(&d.arch)?;
         let arch = d.cut.into_iter().fold(arch, Arch::cut);
         let arch = d.splits.into_iter().fold(arch, |arch, splits| arch.split(&splits));
-        Ok(Self { arch, n_in: d.n_in, n_out: d.n_out, head: d.head })
+        if d.head.is_some() && d.unet.is_some() {
+            return Err(Error::config("arch", "a model has a head or a decoder, not both"));
+        }
+        Ok(Self { arch, n_in: d.n_in, n_out: d.n_out, head: d.head, unet: d.unet })
     }
 }
 
@@ -59,7 +70,7 @@ impl ArchSpec {
     /// A body for `n_in` channels, with a head for `n_out` outputs.
     #[must_use]
     pub fn new(arch: &Arch, n_in: usize, n_out: usize, head: HeadOptions) -> Self {
-        Self { arch: arch.clone(), n_in, n_out, head: Some(head) }
+        Self { arch: arch.clone(), n_in, n_out, head: Some(head), unet: None }
     }
 
     /// The whole network with its own classifier, as torchvision has it: with the pretrained weights and
@@ -75,7 +86,27 @@ impl ArchSpec {
     /// ```
     #[must_use]
     pub fn classifier(arch: &Arch, n_in: usize, n_out: usize) -> Self {
-        Self { arch: arch.clone(), n_in, n_out, head: None }
+        Self { arch: arch.clone(), n_in, n_out, head: None, unet: None }
+    }
+
+    /// A body for `n_in` channels with a decoder that makes `n_out` numbers for each pixel: fastai's
+    /// [`DynamicUnet`](https://docs.fast.ai/vision.models.unet.html). The decoder is one more parameter
+    /// group. It joins the feature maps of the body wherever that changes their width, so the body must
+    /// do so at least once.
+    ///
+    /// ```
+    /// use finetune::{model::{ArchSpec, UnetOptions, resnet18}, seed::Seed};
+    /// use finetune::tch::{Device, Kind, Tensor};
+    ///
+    /// let spec = ArchSpec::unet(&resnet18(), 3, 4, UnetOptions::new().size_hw(64, 64));
+    /// let model = spec.build(Device::Cpu, Seed(1))?;
+    /// let x = Tensor::zeros([1, 3, 64, 64], (Kind::Float, Device::Cpu));
+    /// assert_eq!(model.forward(&x, false).size(), [1, 4, 64, 64]);
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    #[must_use]
+    pub fn unet(arch: &Arch, n_in: usize, n_out: usize, options: UnetOptions) -> Self {
+        Self { arch: arch.clone(), n_in, n_out, head: None, unet: Some(options) }
     }
 
     /// The architecture.
@@ -102,6 +133,16 @@ impl ArchSpec {
     /// # Errors
     /// [`Error::Config`] for 0 channels or outputs, a cut that leaves nothing, or a head that cannot be.
     pub fn build(&self, device: Device, seed: Seed) -> Result<Model> {
+        if let Some(options) = &self.unet {
+            return self.assemble(device, seed, |vars| {
+                let root = vars.root();
+                let sides = (self.n_in as i64, self.n_out as i64);
+                let encoder = self.arch.body(&root, sides.0)?;
+                let path = root.set_group(groups(vars)) / "layers";
+                let decoder = Decoder::new(&path, &encoder, sides, options)?;
+                Ok(Net::Unet(Box::new(Unet { encoder, decoder })))
+            });
+        }
         let Some(head) = &self.head else {
             return self.assemble(device, seed, |vars| {
                 let all = self.arch.whole(&vars.root(), self.n_in as i64, self.n_out as i64)?;
@@ -163,6 +204,9 @@ impl ArchSpec {
     pub(crate) fn can_have(&self, tensors: usize, elements: usize) -> Result<bool> {
         // The smallest first convolution has 16 filters of 3×3, the narrowest classifier 512 inputs.
         let fits = |n: usize, each: usize| n.checked_mul(each).is_some_and(|n| n <= elements);
+        if let Some(options) = &self.unet {
+            return Ok(options.is_moderate() && fits(self.n_in, 144) && fits(self.n_out, 1));
+        }
         let Some(head) = &self.head else {
             return Ok(fits(self.n_in, 144) && fits(self.n_out, 512));
         };

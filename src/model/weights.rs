@@ -41,8 +41,9 @@ pub(super) fn load(
         let adapted = if name == first { adapt_first_layer(&t, n_in as i64) } else { t };
         (name, adapted)
     });
-    // The head is new: it stays.
-    let head = own.iter().filter(|(name, _)| name.starts_with("head."));
+    // The head, or the decoder, is new: it stays.
+    let head =
+        own.iter().filter(|(name, _)| name.starts_with("head.") || name.starts_with("layers."));
     let head = head.map(|(name, t)| (name.clone(), t.shallow_clone()));
     let all: StateDict = body.chain(head).collect();
     match model.load_state_dict(&all) {

@@ -1,6 +1,6 @@
 //! Pictures of what goes into a network.
 
-use super::{Cell, Figure, Grid, seen::pictures};
+use super::{Cell, Figure, Grid, overlay::legend, seen::pictures_with_targets};
 use crate::{
     data::{DataLoader, DataLoaders, LoaderOptions},
     error::{Error, Result},
@@ -91,12 +91,16 @@ impl DataLoader {
         let cells = shown
             .into_iter()
             .map(|(picture, item)| {
+                if task.is_spatial() {
+                    // It is in the picture.
+                    return Ok(Cell::new(picture));
+                }
                 let label = task.words(&self.dataset().target(item)?);
                 let cell = Cell::new(picture);
                 Ok(if label.is_empty() { cell } else { cell.line(label) })
             })
             .collect::<Result<Vec<_>>>()?;
-        let grid = Grid::new("", cells);
+        let grid = Grid::new("", cells).legend(legend(&task));
         let grid = if let Some(columns) = how.columns { grid.columns(columns) } else { grid };
         Ok(grid.figure())
     }
@@ -106,7 +110,7 @@ impl DataLoader {
         let mut shown = vec![];
         for batch in self.batches(how.pass) {
             let batch = batch?;
-            let pictures = pictures(self, &batch, how.n - shown.len())?;
+            let pictures = pictures_with_targets(self, &batch, how.n - shown.len())?;
             shown.extend(pictures.into_iter().zip(batch.items));
             if shown.len() >= how.n {
                 return Ok(shown);
@@ -128,7 +132,7 @@ impl DataLoader {
         let mut shown = vec![];
         for pass in (how.pass..).take(how.n) {
             let Some(batch) = alone.batches(pass).next() else { break };
-            let pictures = pictures(self, &batch?, 1)?;
+            let pictures = pictures_with_targets(self, &batch?, 1)?;
             shown.extend(pictures.into_iter().map(|picture| (picture, item)));
         }
         Ok(shown)

@@ -3,7 +3,7 @@
 use super::{
     canvas::{LARGEST, Placed},
     font::{
-        BLACK, LARGE, NORMAL, RIGHT, Rgb, SMALL, UNITS, WRONG, drawing, fit, px, text,
+        BLACK, LARGE, NORMAL, RIGHT, Rgb, SMALL, UNITS, WRONG, drawing, fit, px, rgb, text,
         width as text_width,
     },
 };
@@ -32,6 +32,7 @@ pub struct Grid {
     cells: Vec<Cell>,
     columns: Option<usize>,
     side: u32,
+    legend: Vec<(String, Rgb)>,
 }
 
 /// One picture of a [`Grid`] and the lines above it. A line that is too long for the width of the
@@ -84,7 +85,7 @@ impl Grid {
     /// Pictures in as many columns as rows, or one more. An empty title takes no room.
     #[must_use]
     pub fn new(title: impl Into<String>, cells: Vec<Cell>) -> Self {
-        Self { title: title.into(), cells, columns: None, side: 200 }
+        Self { title: title.into(), cells, columns: None, side: 200, legend: vec![] }
     }
 
     /// How many pictures are in a row. Default: the square root of their number, rounded up.
@@ -102,6 +103,13 @@ impl Grid {
         self
     }
 
+    /// Names with the colors that stand for them, below the title. Default: none.
+    #[must_use]
+    pub(super) fn legend(mut self, legend: Vec<(String, Rgb)>) -> Self {
+        self.legend = legend;
+        self
+    }
+
     fn shape(&self) -> (u32, u32) {
         let n = self.cells.len().max(1);
         let square = (n as f64).sqrt().ceil() as usize;
@@ -109,16 +117,38 @@ impl Grid {
         (columns as u32, n.div_ceil(columns) as u32)
     }
 
-    /// The height of the title and of the text above each picture, in units.
-    fn text_heights(&self) -> (u32, u32) {
+    /// The entries of the legend with their columns from the left edge, row by row.
+    fn legend_rows(&self, width: u32) -> Vec<Vec<(u32, &str, Rgb)>> {
+        let mut rows: Vec<Vec<(u32, &str, Rgb)>> = vec![];
+        let mut x = u32::MAX;
+        for (name, color) in &self.legend {
+            let wide = LINE + text_width(name, NORMAL) + GAP;
+            if x.saturating_add(wide) > width {
+                rows.push(vec![]);
+                x = GAP;
+            }
+            if let Some(row) = rows.last_mut() {
+                row.push((x, name, *color));
+            }
+            x += wide;
+        }
+        rows
+    }
+
+    /// The height of the title with the legend and of the text above each picture, in units, where the
+    /// figure is so wide.
+    fn text_heights(&self, width: u32) -> (u32, u32) {
         let title = if self.title.is_empty() { 0 } else { LARGE + GAP / 2 };
+        let legend = self.legend_rows(width).len() as u32 * LINE;
+        let title = title + if legend > 0 { legend + GAP / 2 } else { 0 };
         let lines = self.cells.iter().map(|c| c.lines.len()).max().unwrap_or(0) as u32;
         (title, lines * LINE)
     }
 
     pub(super) fn dimensions(&self) -> (u32, u32) {
         let (columns, rows) = self.shape();
-        let (title, lines) = self.text_heights();
+        let expected = columns * (self.side.saturating_mul(UNITS) + GAP) + GAP;
+        let (title, lines) = self.text_heights(expected.min(px(LARGEST)));
         // Many pictures are smaller ones.
         let wide = (px(LARGEST) - GAP) / columns;
         let high = (px(LARGEST) - GAP - title) / rows;
@@ -135,7 +165,7 @@ impl Grid {
     ) -> Result<Vec<Placed>> {
         let (width, height) = area.dim_in_pixel();
         let (columns, rows) = self.shape();
-        let (title, lines) = self.text_heights();
+        let (title, lines) = self.text_heights(width);
         let wide = width.saturating_sub(GAP) / columns;
         let high = height.saturating_sub(GAP + title) / rows;
         let room = (wide.saturating_sub(GAP), high.saturating_sub(BELOW + lines));
@@ -151,7 +181,22 @@ impl Grid {
             let text = Text::new(s, (x as i32, y as i32), style);
             area.draw(&text).map_err(drawing)
         };
-        if title > 0 {
+        let legend = self.legend_rows(width);
+        let legend_top = if self.title.is_empty() { GAP / 2 } else { LARGE + GAP };
+        for (i, row) in legend.iter().enumerate() {
+            let y = (legend_top + i as u32 * LINE) as i32;
+            for &(x, name, color) in row {
+                let side = (NORMAL * 3 / 4) as i32;
+                let corner = (x as i32, y + (LINE as i32 - side) / 2);
+                let square = [corner, (corner.0 + side, corner.1 + side)];
+                area.draw(&Rectangle::new(square, rgb(color).filled())).map_err(drawing)?;
+                let style = text(NORMAL, BLACK, HPos::Left, VPos::Top);
+                let name = fit(name, NORMAL, width.saturating_sub(x + LINE));
+                let name = Text::new(name, (x as i32 + LINE as i32, y), style);
+                area.draw(&name).map_err(drawing)?;
+            }
+        }
+        if !self.title.is_empty() {
             write(&self.title, LARGE, BLACK, width.saturating_sub(GAP), width / 2, GAP / 2)?;
         }
         let mut placed = vec![];

@@ -5,6 +5,7 @@ use crate::{
     error::{Error, Result},
     interpret::{
         ClassificationInterpretation, MultiLabelInterpretation, RegressionInterpretation, Roc,
+        SegmentationInterpretation,
     },
 };
 
@@ -134,6 +135,25 @@ impl MultiLabelInterpretation {
     pub fn plot_roc<S: AsRef<str>>(&self, categories: &[S]) -> Result<Figure> {
         let roc = |name: &S| Ok((name.as_ref().to_owned(), self.roc(name.as_ref())?));
         Ok(curves(categories.iter().map(roc).collect::<Result<_>>()?))
+    }
+}
+
+impl SegmentationInterpretation {
+    /// The confusion of pixels: what is true by rows, what was predicted by columns, as shares of the
+    /// rows.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are no predictions.
+    pub fn plot_confusion_matrix(&self) -> Result<Figure> {
+        some(self.predictions().len())?;
+        let counts = self.confusion_matrix();
+        let share = |(row, column): (usize, usize)| {
+            let all = counts.row(row).sum();
+            if all == 0 { 0.0 } else { counts[(row, column)] as f64 / all as f64 }
+        };
+        let values = ndarray::Array2::from_shape_fn(counts.dim(), share);
+        let (title, names) = ("Confusion of pixels".to_owned(), self.codes().to_vec());
+        Ok(Matrix { title, names, values, decimals: 2, least: 0.005 }.into())
     }
 }
 

@@ -15,6 +15,7 @@ mod interpret;
 mod lr_find;
 mod matrix;
 mod notebook;
+mod overlay;
 mod plot_function;
 mod recorder;
 mod report;

@@ -1,12 +1,16 @@
 //! Pictures with what is true of them and what a model says.
 
-use super::{Cell, Figure, Grid, seen::seen};
+use super::{
+    Cell, Figure, Grid,
+    overlay::{beside, drawn, legend},
+    seen::seen,
+};
 use crate::{
     data::{DataLoader, LoaderOptions},
     error::{Error, Result},
     interpret::{
         ClassificationInterpretation, Interpretation, MultiLabelInterpretation,
-        RegressionInterpretation,
+        RegressionInterpretation, SegmentationInterpretation,
     },
     learner::{Learner, Predictions},
     sample::{Split, Target, Task},
@@ -16,6 +20,10 @@ use crate::{
 /// neither: they are never quite the same.
 fn compared(cell: Cell, kept: &Predictions, at: usize) -> Cell {
     let (is, said) = (&kept.targets[at], &kept.decoded[at]);
+    if kept.task.is_spatial() {
+        // They are in the picture.
+        return cell.line(if *is == Target::None { "prediction" } else { "target · prediction" });
+    }
     let said_words = kept.task.words(said);
     let cell = if *is == Target::None { cell } else { cell.line(kept.task.words(is)) };
     match (is, &kept.task) {
@@ -46,8 +54,18 @@ fn grid(
     }
     let items: Vec<usize> = indices.iter().map(|i| kept.items[*i]).collect();
     let pictures = seen(loader, &items)?;
-    let cells = pictures.into_iter().zip(indices).map(|(p, i)| cell(Cell::new(p), *i));
-    Ok(Grid::new(title, cells.collect()).figure())
+    let cells = pictures.into_iter().zip(indices).map(|(picture, &i)| {
+        let (is, said) = (&kept.targets[i], &kept.decoded[i]);
+        let predicted = drawn(&picture, said, &kept.task)?;
+        let picture = match is {
+            Target::None => predicted,
+            _ if kept.task.is_spatial() => beside(&drawn(&picture, is, &kept.task)?, &predicted)?,
+            _ => predicted,
+        };
+        Ok(cell(Cell::new(picture), i))
+    });
+    let cells = cells.collect::<Result<Vec<_>>>()?;
+    Ok(Grid::new(title, cells).legend(legend(&kept.task)).figure())
 }
 
 impl Learner {
@@ -138,5 +156,6 @@ macro_rules! pictures_of_results {
 pictures_of_results!(
     ClassificationInterpretation,
     MultiLabelInterpretation,
-    RegressionInterpretation
+    RegressionInterpretation,
+    SegmentationInterpretation
 );

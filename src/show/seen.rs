@@ -1,10 +1,11 @@
 //! Items as the network sees them, and what their targets say.
 
+use super::overlay::drawn;
 use crate::{
     data::{DataLoader, LoaderOptions},
     error::{Error, Result},
     image::Image,
-    sample::{Batch, Split},
+    sample::{Batch, Split, spatial_targets},
     transform,
 };
 use tch::{Device, Kind, Tensor};
@@ -22,6 +23,22 @@ pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<V
     let bytes = (x * 255.0).round().to_kind(Kind::Uint8).to_device(Device::Cpu);
     let rows = bytes.permute([0, 2, 3, 1]).contiguous();
     (0..rows.size()[0]).map(|i| picture(&rows.get(i))).collect()
+}
+
+/// [`pictures`] with their masks, points or boxes drawn into them.
+pub(super) fn pictures_with_targets(
+    loader: &DataLoader,
+    batch: &Batch,
+    n: usize,
+) -> Result<Vec<Image>> {
+    let plain = pictures(loader, batch, n)?;
+    let task = loader.task();
+    let (Some(y), true, Some(first)) = (&batch.y, task.is_spatial(), plain.first()) else {
+        return Ok(plain);
+    };
+    let size = (first.width(), first.height());
+    let targets = spatial_targets(y, batch.labels.as_ref(), &task, size)?.unwrap_or_default();
+    plain.iter().zip(&targets).map(|(picture, target)| drawn(picture, target, &task)).collect()
 }
 
 fn picture(row: &Tensor) -> Result<Image> {

@@ -4,7 +4,7 @@ use super::Table;
 use crate::{
     interpret::{
         Calibration, ClassificationInterpretation, ClassificationReport, Interpretation,
-        MultiLabelInterpretation, RegressionInterpretation,
+        MultiLabelInterpretation, RegressionInterpretation, SegmentationInterpretation,
     },
     learner::History,
 };
@@ -110,6 +110,19 @@ impl MultiLabelInterpretation {
         self.labels().into_iter().fold(head, |t, l| {
             let [hits, missed, alarms] = [l.hits, l.missed, l.false_alarms].map(|n| n.to_string());
             t.row([l.name, hits, missed, alarms])
+        })
+    }
+}
+
+impl SegmentationInterpretation {
+    /// The pixels of each code and how well they are covered.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let head = Table::new(["code", "pixels", "predicted", "both", "IoU", "Dice"]);
+        self.overlaps().into_iter().fold(head, |t, o| {
+            let [pixels, predicted, both] = [o.pixels, o.predicted, o.both].map(|n| n.to_string());
+            let (iou, dice) = (share(o.iou()), share(o.dice()));
+            t.row([o.name, pixels, predicted, both, iou, dice])
         })
     }
 }

@@ -1,9 +1,13 @@
 //! Parts of images at a fixed size, without a change of scale.
 
-use super::{Draw, ItemSpec, ItemTransform, size::sides};
+use super::{
+    Draw, ItemSpec, ItemTransform,
+    motion::{Motion, moved, moved_image},
+    size::sides,
+};
 use crate::{
     error::Result,
-    image::{Image, PadMode},
+    image::{Filter, Image, PadMode},
     sample::{Sample, Split},
     seed::Rng,
 };
@@ -41,17 +45,29 @@ impl CropPad {
     /// # Errors
     /// [`Error::Config`] if a side is 0.
     pub fn image(&self, image: &Image) -> Result<Image> {
+        moved_image(image, &[self.motion((image.width(), image.height()))?], Filter::default())
+    }
+
+    /// [`image`](Self::image) with its target, which moves with it.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Mismatch`] for a mask of another size than its image.
+    pub fn sample(&self, sample: Sample) -> Result<Sample> {
+        let motion = self.motion((sample.image.width(), sample.image.height()))?;
+        moved(sample, &[motion], Filter::default())
+    }
+
+    fn motion(&self, (width, height): (u32, u32)) -> Result<Motion> {
         self.check()?;
         let center = |have: u32, want: u32| (i64::from(have) - i64::from(want)).div_euclid(2);
-        let (left, top) = (center(image.width(), self.width), center(image.height(), self.height));
-        image.crop_pad(left, top, self.width, self.height, self.pad_mode)
+        let start = (center(width, self.width), center(height, self.height));
+        Ok(Motion::part(start, (self.width, self.height), self.pad_mode))
     }
 }
 
 impl ItemTransform for CropPad {
-    fn apply(&self, mut sample: Sample, _: Split, _: &mut Rng) -> Result<Sample> {
-        sample.image = self.image(&sample.image)?;
-        Ok(sample)
+    fn apply(&self, sample: Sample, _: Split, _: &mut Rng) -> Result<Sample> {
+        self.sample(sample)
     }
     fn check(&self) -> Result<()> {
         sides("CropPad", (self.width, self.height))
@@ -87,24 +103,43 @@ impl RandomCrop {
     /// # Errors
     /// [`Error::Config`] if a side is 0.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        let motions = self.motions((image.width(), image.height()), split, draw)?;
+        moved_image(image, &motions, Filter::default())
+    }
+
+    /// [`image`](Self::image) with its target, which moves with it: a mask by the nearest pixel, points
+    /// and boxes exactly.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
+        let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
+        moved(sample, &motions, Filter::default())
+    }
+
+    fn motions(
+        &self,
+        (width, height): (u32, u32),
+        split: Split,
+        draw: &mut dyn Draw,
+    ) -> Result<[Motion; 1]> {
         self.check()?;
         if split == Split::Valid {
-            return CropPad::hw(self.height, self.width).image(image);
+            return Ok([CropPad::hw(self.height, self.width).motion((width, height))?]);
         }
         let mut start = |have: u32, want: u32| match i64::from(have) - i64::from(want) {
             spare @ ..0 => draw.integer(spare, -1),
             spare => draw.integer(0, spare),
         };
-        let left = start(image.width(), self.width);
-        let top = start(image.height(), self.height);
-        image.crop_pad(left, top, self.width, self.height, PadMode::Zeros)
+        let left = start(width, self.width);
+        let top = start(height, self.height);
+        Ok([Motion::part((left, top), (self.width, self.height), PadMode::Zeros)])
     }
 }
 
 impl ItemTransform for RandomCrop {
-    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
-        sample.image = self.image(&sample.image, split, rng)?;
-        Ok(sample)
+    fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        self.sample(sample, split, rng)
     }
     fn check(&self) -> Result<()> {
         sides("RandomCrop", (self.width, self.height))

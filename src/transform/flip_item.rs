@@ -3,10 +3,11 @@
 use super::{
     Draw, ItemSpec, ItemTransform,
     draw::{Chance, happens},
+    motion::{Motion, moved},
 };
 use crate::{
     error::Result,
-    image::{Image, Turn},
+    image::{Filter, Image, Turn},
     sample::{Sample, Split},
     seed::Rng,
 };
@@ -37,9 +38,25 @@ impl FlipItem {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if `p` is no probability.
     pub fn image(&self, image: Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        Ok(match self.turn(split, draw)? {
+            Some(turn) => image.turned(turn),
+            None => image,
+        })
+    }
+
+    /// [`image`](Self::image) with its target, which is mirrored with it.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
+        let turn = self.turn(split, draw)?.map(Motion::Turn);
+        moved(sample, turn.as_slice(), Filter::default())
+    }
+
+    fn turn(&self, split: Split, draw: &mut dyn Draw) -> Result<Option<Turn>> {
         self.check()?;
         let flip = split == Split::Train && happens(self.p, draw);
-        Ok(if flip { image.turned(Turn::FlipLeftRight) } else { image })
+        Ok(flip.then_some(Turn::FlipLeftRight))
     }
 }
 
@@ -50,9 +67,8 @@ impl Default for FlipItem {
 }
 
 impl ItemTransform for FlipItem {
-    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
-        sample.image = self.image(sample.image, split, rng)?;
-        Ok(sample)
+    fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        self.sample(sample, split, rng)
     }
     fn check(&self) -> Result<()> {
         Chance::new(self.p).check()
@@ -89,13 +105,29 @@ impl DihedralItem {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if `p` is no probability.
     pub fn image(&self, image: Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        Ok(match self.turn(split, draw)? {
+            Some(turn) => image.turned(turn),
+            None => image,
+        })
+    }
+
+    /// [`image`](Self::image) with its target, which is flipped and turned with it.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
+        let turn = self.turn(split, draw)?.map(Motion::Turn);
+        moved(sample, turn.as_slice(), Filter::default())
+    }
+
+    fn turn(&self, split: Split, draw: &mut dyn Draw) -> Result<Option<Turn>> {
         self.check()?;
         if split == Split::Valid {
-            return Ok(image);
+            return Ok(None);
         }
         let turn = happens(self.p, draw);
         let way = draw.integer(0, 7) as usize;
-        Ok(if turn && way > 0 { image.turned(Turn::ALL[way - 1]) } else { image })
+        Ok((turn && way > 0).then(|| Turn::ALL[way - 1]))
     }
 }
 
@@ -106,9 +138,8 @@ impl Default for DihedralItem {
 }
 
 impl ItemTransform for DihedralItem {
-    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
-        sample.image = self.image(sample.image, split, rng)?;
-        Ok(sample)
+    fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        self.sample(sample, split, rng)
     }
     fn check(&self) -> Result<()> {
         Chance::new(self.p).check()

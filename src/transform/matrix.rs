@@ -30,6 +30,18 @@ impl Matrix {
         (row(&self.0[0]) / w, row(&self.0[1]) / w)
     }
 
+    /// The way back, up to a factor that places in homogeneous coordinates do not need.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        let m = &self.0;
+        let minor = |a: usize, b: usize, c: usize, d: usize| m[a][c] * m[b][d] - m[a][d] * m[b][c];
+        Self([
+            [minor(1, 2, 1, 2), -minor(0, 2, 1, 2), minor(0, 1, 1, 2)],
+            [-minor(1, 2, 0, 2), minor(0, 2, 0, 2), -minor(0, 1, 0, 2)],
+            [minor(1, 2, 0, 1), -minor(0, 2, 0, 1), minor(0, 1, 0, 1)],
+        ])
+    }
+
     /// A mirror image, left to right.
     #[must_use]
     pub fn flip() -> Self {

@@ -16,6 +16,7 @@ mod item_fn;
 mod kernel;
 mod lighting;
 mod matrix;
+mod motion;
 mod normalize;
 mod pixels;
 mod plan;
@@ -26,6 +27,7 @@ mod resized_crop;
 mod sampling;
 mod size;
 mod spec;
+mod targets;
 mod tensor;
 mod tone;
 mod warp;
@@ -50,6 +52,7 @@ pub use {
     resize::{Method, RatioResize, Resize},
     resized_crop::RandomResizedCrop,
     spec::{BatchSpec, ItemSpec},
+    targets::{MaskPlan, clip_boxes},
     warp::Warp,
 };
 

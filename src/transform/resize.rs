@@ -1,6 +1,10 @@
 //! Images of any shape at one size.
 
-use super::{Draw, ItemSpec, ItemTransform, size::sides};
+use super::{
+    Draw, ItemSpec, ItemTransform,
+    motion::{Motion, moved, moved_image},
+    size::sides,
+};
 use crate::{
     error::Result,
     image::{Filter, Image, PadMode},
@@ -70,13 +74,28 @@ impl Resize {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if a side is 0.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        let motions = self.motions((image.width(), image.height()), split, draw)?;
+        moved_image(image, &motions, self.filter)
+    }
+
+    /// [`image`](Self::image) with its target, which moves with it: a mask by the nearest pixel, points
+    /// and boxes exactly.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
+        let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
+        moved(sample, &motions, self.filter)
+    }
+
+    fn motions(&self, from: (u32, u32), split: Split, draw: &mut dyn Draw) -> Result<[Motion; 1]> {
         let at = match split {
             Split::Train if self.method != Method::Squish => {
                 (draw.uniform(0.0, 1.0), draw.uniform(0.0, 1.0))
             }
             _ => (0.5, 0.5),
         };
-        self.at(image, at)
+        Ok([self.motion(from, at)?])
     }
 
     /// The image at the size, with the part chosen by two fractions from 0 to 1: 0 for the left or the
@@ -85,38 +104,32 @@ impl Resize {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if a side is 0.
     pub fn at(&self, image: &Image, (x, y): (f64, f64)) -> Result<Image> {
+        moved_image(image, &[self.motion((image.width(), image.height()), (x, y))?], self.filter)
+    }
+
+    fn motion(&self, from: (u32, u32), (x, y): (f64, f64)) -> Result<Motion> {
         self.check()?;
+        let size = (self.width, self.height);
         if self.method == Method::Squish {
-            return image.resize(self.width, self.height, self.filter);
+            return Ok(Motion::resize(from, size));
         }
-        let (w, h) = (f64::from(image.width()), f64::from(image.height()));
+        let (w, h) = (f64::from(from.0), f64::from(from.1));
         let (sw, sh) = (f64::from(self.width), f64::from(self.height));
         let (rw, rh) = (w / sw, h / sh);
         let by_width = if self.method == Method::Pad { rw > rh } else { rw < rh };
         let m = if by_width { rw } else { rh };
         // In this order and truncated, as fastai: one pixel less for some sizes.
         let (cw, ch) = ((m * sw) as i64, (m * sh) as i64);
-        let left = (x * (image.width() as i64 - cw) as f64) as i64;
-        let top = (y * (image.height() as i64 - ch) as f64) as i64;
-        let (cw, ch) = (cw.max(1) as u32, ch.max(1) as u32);
-        if self.method == Method::Crop {
-            let part = (left as u32, top as u32, cw, ch);
-            return image.resized_part(part, (self.width, self.height), self.filter);
-        }
-        image.resized_area(
-            (left, top),
-            (cw, ch),
-            self.pad_mode,
-            (self.width, self.height),
-            self.filter,
-        )
+        let left = (x * (i64::from(from.0) - cw) as f64) as i64;
+        let top = (y * (i64::from(from.1) - ch) as f64) as i64;
+        let (width, height) = (cw.max(1) as u32, ch.max(1) as u32);
+        Ok(Motion::Cut { left, top, width, height, pad: self.pad_mode, size })
     }
 }
 
 impl ItemTransform for Resize {
-    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
-        sample.image = self.image(&sample.image, split, rng)?;
-        Ok(sample)
+    fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        self.sample(sample, split, rng)
     }
     /// In validation the result; in training the whole image at such a size that the crop, or what is
     /// padded, needs no further scaling; as it is if that would take more than four times its memory.
@@ -169,20 +182,34 @@ impl RatioResize {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if the size is 0.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        let motions = self.motions((image.width(), image.height()), split, draw)?;
+        moved_image(image, &motions, self.filter)
+    }
+
+    /// [`image`](Self::image) with its target, which moves with it: a mask by the nearest pixel, points
+    /// and boxes exactly.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
+        let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
+        moved(sample, &motions, self.filter)
+    }
+
+    fn motions(&self, from: (u32, u32), split: Split, draw: &mut dyn Draw) -> Result<[Motion; 1]> {
         self.check()?;
-        let (w, h) = (f64::from(image.width()), f64::from(image.height()));
+        let (w, h) = (f64::from(from.0), f64::from(from.1));
         let longer = f64::from(self.max_sz);
         let (width, height) =
             if w >= h { (longer, h * longer / w) } else { (w * longer / h, longer) };
         let (width, height) = ((width as u32).max(1), (height as u32).max(1));
-        Resize::hw(height, width).filter(self.filter).image(image, split, draw)
+        Resize::hw(height, width).motions(from, split, draw)
     }
 }
 
 impl ItemTransform for RatioResize {
-    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
-        sample.image = self.image(&sample.image, split, rng)?;
-        Ok(sample)
+    fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        self.sample(sample, split, rng)
     }
     fn check(&self) -> Result<()> {
         sides("RatioResize", (self.max_sz, self.max_sz))

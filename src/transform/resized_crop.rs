@@ -1,6 +1,10 @@
 //! Random parts of an image, of random size and shape.
 
-use super::{Crop, Draw, ItemSpec, ItemTransform, size::sides};
+use super::{
+    Crop, Draw, ItemSpec, ItemTransform,
+    motion::{Motion, moved, moved_image},
+    size::sides,
+};
 use crate::{
     error::{Error, Result},
     image::{Filter, Image, PadMode},
@@ -155,25 +159,41 @@ impl RandomResizedCrop {
     /// # Errors
     /// [`Error::Config`] if a side is 0 or an option cannot be used.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
+        let motions = self.motions((image.width(), image.height()), split, draw)?;
+        moved_image(image, &motions, self.filter)
+    }
+
+    /// [`image`](Self::image) with its target, which moves with it: a mask by the nearest pixel, points
+    /// and boxes exactly.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
+        let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
+        moved(sample, &motions, self.filter)
+    }
+
+    fn motions(&self, from: (u32, u32), split: Split, draw: &mut dyn Draw) -> Result<Vec<Motion>> {
         self.check()?;
+        let size = (self.width, self.height);
         if split == Split::Train {
-            let Crop { left, top, width, height } =
-                self.part((image.width(), image.height()), draw);
-            let size = (self.width, self.height);
-            return image.resized_part((left, top, width, height), size, self.filter);
+            let Crop { left, top, width, height } = self.part(from, draw);
+            let (left, top) = (i64::from(left), i64::from(top));
+            return Ok(vec![Motion::Cut { left, top, width, height, pad: PadMode::Zeros, size }]);
         }
         let longer = f64::from(self.width.max(self.height));
         let more = (longer * self.val_xtra / 8.0).ceil() as u32 * 8;
-        let whole = image.resize(self.width + more, self.height + more, self.filter)?;
         let start = i64::from(more / 2);
-        whole.crop_pad(start, start, self.width, self.height, PadMode::Zeros)
+        Ok(vec![
+            Motion::resize(from, (self.width + more, self.height + more)),
+            Motion::part((start, start), size, PadMode::Zeros),
+        ])
     }
 }
 
 impl ItemTransform for RandomResizedCrop {
-    fn apply(&self, mut sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
-        sample.image = self.image(&sample.image, split, rng)?;
-        Ok(sample)
+    fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
+        self.sample(sample, split, rng)
     }
     fn check(&self) -> Result<()> {
         sides("RandomResizedCrop", (self.width, self.height))?;

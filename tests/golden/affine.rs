@@ -182,7 +182,11 @@ fn input(golden: &Golden, case: &Value) -> Tensor {
 }
 
 /// The transforms of a case, with fastai's draws given.
-fn transforms(golden: &Golden, case: &Value, mask: bool) -> Vec<Arc<dyn BatchTransform>> {
+pub(crate) fn transforms(
+    golden: &Golden,
+    case: &Value,
+    mask: bool,
+) -> Vec<Arc<dyn BatchTransform>> {
     let key = case["key"].as_str().unwrap();
     let params = &case["params"];
     let drawn = |name: &str| {

@@ -1,6 +1,8 @@
 //! Losses, their gradients, activations and decodings.
 use crate::frame::{Golden, Report, Tol, flat, ints, number};
-use finetune::loss::{Bce, BceWithLogits, CrossEntropy, Focal, L1, LabelSmoothing, Loss, Mse};
+use finetune::loss::{
+    Bce, BceWithLogits, CrossEntropy, Dice, Focal, L1, LabelSmoothing, Loss, Mse,
+};
 use serde_json::Value;
 use tch::{Kind, Tensor, kind::FLOAT_CPU};
 
@@ -33,7 +35,7 @@ fn text(v: &Value) -> &str {
     v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
 }
 
-fn loss(golden: &Golden, case: &Value) -> Box<dyn Loss> {
+pub(crate) fn loss(golden: &Golden, case: &Value) -> Box<dyn Loss> {
     let params = &case["params"];
     let given = |key: &str| params.get(key).map(number);
     let weight = |key: &str| {
@@ -44,6 +46,9 @@ fn loss(golden: &Golden, case: &Value) -> Box<dyn Loss> {
     match text(&case["loss"]) {
         "CrossEntropyLossFlat" => {
             let mut loss = CrossEntropy::new().axis(axis);
+            if let Some(index) = given("ignore_index") {
+                loss = loss.ignore_index(index as i64);
+            }
             if let Some(w) = weight("weight") {
                 loss = loss.weight(w);
             }
@@ -66,6 +71,10 @@ fn loss(golden: &Golden, case: &Value) -> Box<dyn Loss> {
                 loss = loss.pos_weight(w);
             }
             Box::new(given("thresh").map_or(loss.clone(), |t| loss.thresh(t)))
+        }
+        "DiceLoss" => {
+            let square = params.get("square_in_union").is_some_and(|v| v == true);
+            Box::new(Dice::new().smooth(given("smooth").unwrap_or(1e-6)).square_in_union(square))
         }
         "BCELossFlat" => Box::new(Bce),
         "MSELossFlat" => Box::new(Mse),

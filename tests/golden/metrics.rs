@@ -24,7 +24,7 @@ fn text(v: &Value) -> &str {
 }
 
 /// The metric that a name and arguments of fastai's stand for.
-fn named(name: &str, params: &Value) -> Box<dyn Metric> {
+pub(crate) fn named(name: &str, params: &Value) -> Box<dyn Metric> {
     let given = |key: &str| params.get(key).and_then(Value::as_f64);
     let flag = |key: &str| params.get(key).and_then(Value::as_bool);
     let average = params.get("average").map(|v| match text(v) {
@@ -50,7 +50,9 @@ fn named(name: &str, params: &Value) -> Box<dyn Metric> {
         "accuracy" => Box::new(metric::accuracy_along(given("axis").unwrap_or(-1.0) as i64)),
         "error_rate" => Box::new(metric::error_rate()),
         "top_k_accuracy" => Box::new(metric::top_k_accuracy(given("k").unwrap_or(5.0) as i64)),
-        "foreground_acc" => Box::new(metric::foreground_acc(0)),
+        "foreground_acc" => Box::new(metric::foreground_acc(
+            params.get("bkg_idx").and_then(Value::as_i64).unwrap_or(0),
+        )),
         "accuracy_multi" => Box::new(metric::accuracy_multi(thresh, sigmoid)),
         "F1Score" => class(metric::f1_score()),
         "FBeta" => class(metric::fbeta_score(beta)),
@@ -108,7 +110,7 @@ fn named(name: &str, params: &Value) -> Box<dyn Metric> {
 }
 
 /// The batches of a kind of data: predictions and targets.
-fn batches(golden: &Golden, data: &str) -> Vec<(Tensor, Tensor)> {
+pub(crate) fn batches(golden: &Golden, data: &str) -> Vec<(Tensor, Tensor)> {
     let name = |i: usize, what: &str| format!("{data}.batch{i}.{what}");
     (0..)
         .take_while(|&i| golden.has(&name(i, "pred")))

@@ -99,7 +99,7 @@ fn options(report: &mut Report, name: &str, variant: &Value) {
     report.exact(format!("aug_transforms {name}"), &ours, &theirs);
 }
 
-fn augment(kwargs: &Value, returned: Option<&Value>) -> Augment {
+pub(crate) fn augment(kwargs: &Value, returned: Option<&Value>) -> Augment {
     let mut augment = aug_transforms();
     for (name, value) in kwargs.as_object().unwrap() {
         let yes = value.as_bool().unwrap_or_default();

@@ -79,7 +79,7 @@ impl Dataset for Squares {
             7 if self.bad => panic!("nobody expects this"),
             _ => {
                 let image = Image::new(4, 4, 3, vec![index as u8; 48])?;
-                Ok(Sample { image, target: Target::Values(vec![index as f32]) })
+                Ok(Sample::new(image, Target::Values(vec![index as f32])))
             }
         }
     }

@@ -35,6 +35,7 @@ mod served;
 mod server;
 #[cfg(feature = "show")]
 mod show;
+mod spatial;
 mod structure;
 mod texts;
 mod untar;

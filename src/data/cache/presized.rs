@@ -88,6 +88,8 @@ impl Presized {
         dataset: &dyn Dataset,
         tfm: Option<Arc<dyn ItemTransform>>,
     ) -> Self {
+        // Masks, points and boxes are in pixels of the image itself.
+        let tfm = tfm.filter(|_| !dataset.task().is_spatial());
         // Another version of this crate may resize differently.
         let version = env!("CARGO_PKG_VERSION");
         let what = format!("{version} {} {tfm:?}", dataset.decoding()).into();
@@ -106,7 +108,12 @@ impl Presized {
             return dataset.get(item);
         };
         if let Some(image) = self.store.get(&key) {
-            return Ok(Sample { image, target: dataset.target(item)? });
+            let mut sample = Sample::new(image, dataset.target(item)?);
+            if self.tfm.is_some() {
+                // The size of the original is not kept.
+                sample.set_placement(None);
+            }
+            return Ok(sample);
         }
         let mut sample = dataset.get(item)?;
         if let Some(tfm) = &self.tfm {
@@ -114,6 +121,7 @@ impl Presized {
                 .presize(&sample.image, split)
                 .map_err(Error::transform(tfm, dataset.name(item)))?;
             sample.image = presized.unwrap_or(sample.image);
+            sample.set_placement(None);
         }
         self.store.put(&key, &sample.image);
         Ok(sample)

@@ -24,9 +24,37 @@ pub(in crate::data) struct Items<I> {
     pub(in crate::data) input: ImageBlock,
     pub(in crate::data) items: Vec<I>,
     pub(in crate::data) get_x: Get<I, ImageSource>,
-    /// One for each item.
-    pub(in crate::data) targets: Vec<Target>,
+    pub(in crate::data) targets: Targets,
     pub(in crate::data) task: Task,
+}
+
+/// The targets of all items.
+pub(in crate::data) enum Targets {
+    /// Made before the first batch, one for each item.
+    Made(Vec<Target>),
+    /// Made each time an item is loaded: see [`TargetBlock::deferred`].
+    Each(Arc<dyn Fn(usize) -> Result<Target> + Send + Sync>),
+}
+
+impl Targets {
+    /// Targets that are made from their labels each time. An item without a label has none.
+    pub(in crate::data) fn deferred<Y: TargetBlock>(
+        block: &Y,
+        labels: Vec<Option<Y::Label>>,
+    ) -> Self {
+        let block = block.clone();
+        Self::Each(Arc::new(move |i| match &labels[i] {
+            Some(label) => block.encode(label),
+            None => Ok(Target::None),
+        }))
+    }
+
+    fn get(&self, index: usize) -> Result<Target> {
+        match self {
+            Self::Made(targets) => Ok(targets[index].clone()),
+            Self::Each(make) => make(index),
+        }
+    }
 }
 
 /// What item `index` is called. `get_x` is code of the caller's own, which may panic.
@@ -53,7 +81,7 @@ impl<I: Send + Sync> Dataset for Items<I> {
             ImageSource::File(_) => self.input.open(&source, ""),
             source => self.input.open(source, &self.name(index)),
         }?;
-        Ok(Sample { image, target: self.targets[index].clone() })
+        Ok(Sample::new(image, self.target(index)?))
     }
 
     fn name(&self, index: usize) -> String {
@@ -65,11 +93,11 @@ impl<I: Send + Sync> Dataset for Items<I> {
     }
 
     fn targets_in_memory(&self) -> bool {
-        true
+        matches!(self.targets, Targets::Made(_))
     }
 
     fn target(&self, index: usize) -> Result<Target> {
-        Ok(self.targets[index].clone())
+        naming(self.targets.get(index), || self.name(index))
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
@@ -104,7 +132,12 @@ pub(in crate::data) fn encode<Y: TargetBlock>(
     label: &Y::Label,
     name: impl FnOnce() -> String,
 ) -> Result<Target> {
-    target.encode(label).map_err(|e| match e {
+    naming(target.encode(label), name)
+}
+
+/// The error of a label with the item's name in it.
+pub(in crate::data) fn naming<T>(done: Result<T>, name: impl FnOnce() -> String) -> Result<T> {
+    done.map_err(|e| match e {
         Error::Label { why, .. } => Error::Label { item: name(), why },
         e => e,
     })

@@ -1,5 +1,6 @@
 //! Items and labels: where they come from and what is read of them.
 
+pub(in crate::data) mod annotations;
 #[cfg(feature = "csv")]
 pub(in crate::data) mod columns;
 pub(in crate::data) mod files;
@@ -11,13 +12,14 @@ pub(in crate::data) mod source;
 pub(in crate::data) mod table;
 pub(in crate::data) mod test_items;
 
+pub use {
+    annotations::{Annotated, get_annotations, get_voc_annotations, get_yolo_annotations},
+    files::{IMAGE_EXTENSIONS, ImageFiles, Listing, get_image_files},
+    label::{Labeller, RegexLabeller, parent_label, using_name, using_path},
+    source::{ImageBlock, ImageSource},
+};
 #[cfg(feature = "csv")]
 pub use {
     columns::{ColReader, ColSplitter},
     table::{Column, Csv, Row, read_csv},
-};
-pub use {
-    files::{IMAGE_EXTENSIONS, ImageFiles, Listing, get_image_files},
-    label::{Labeller, RegexLabeller, parent_label, using_name, using_path},
-    source::{ImageBlock, ImageSource},
 };

@@ -1,7 +1,7 @@
 //! How later items take the way of a `DataBlock`.
 
 use super::{
-    labeled::{Get, Items, encode, label_of, name_of},
+    labeled::{Get, Items, Targets, encode, label_of, name_of, naming},
     source::{ImageBlock, ImageSource},
 };
 use crate::{
@@ -52,13 +52,23 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> TestItems for Pipeline<Y, I> {
             let why = format!("the items of this data block are `{}`", type_name::<I>());
             Error::config("test_dl", why)
         })?;
-        let target = |i: usize| {
-            let label = label_of(&items, &self.get_x, &self.get_y, i)?;
-            encode(&self.target, &label, || name_of(&items, &self.get_x, i))
-        };
+        let label = |i: usize| label_of(&items, &self.get_x, &self.get_y, i);
+        let name = |i: usize| name_of(&items, &self.get_x, i);
         let targets = match labelled {
-            true => (0..items.len()).map(target).collect::<Result<_>>()?,
-            false => vec![Target::None; items.len()],
+            true if self.target.deferred() => {
+                let checked = |i: usize| {
+                    let label = label(i)?;
+                    naming(self.target.check(&label), || name(i))?;
+                    Ok(Some(label))
+                };
+                let labels = (0..items.len()).map(checked).collect::<Result<_>>()?;
+                Targets::deferred(&self.target, labels)
+            }
+            true => {
+                let target = |i: usize| encode(&self.target, &label(i)?, || name(i));
+                Targets::Made((0..items.len()).map(target).collect::<Result<_>>()?)
+            }
+            false => Targets::Made(vec![Target::None; items.len()]),
         };
         let (input, get_x) = (self.input, self.get_x.clone());
         Ok(as_data(Items { input, items, get_x, targets, task }))

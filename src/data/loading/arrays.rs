@@ -4,6 +4,7 @@ use super::targets::Column;
 use crate::{
     data::{dataset::Dataset, digest::digest},
     error::{Error, Result},
+    image::Image,
     sample::{Batch, Sample, Target, Task},
 };
 use ndarray::{ArrayD, Axis};
@@ -44,7 +45,7 @@ impl Arrays {
         if n != targets.len() {
             return invalid(format!("{n} inputs and {} targets", targets.len()));
         }
-        Column::new(&targets, &task, |k| format!("item {k}"))?;
+        Column::new(&targets, &task, None, |k| format!("item {k}"))?;
         let row = x.shape()[1..].to_vec();
         let x = if x.is_standard_layout() { x } else { x.as_standard_layout().into_owned() };
         let x = x.into_raw_vec_and_offset().0;
@@ -62,16 +63,24 @@ impl Arrays {
     }
 
     /// The rows of tensors: `x` of any shape and kind, `y` as it is in a [`Batch`], that is integers N
-    /// for categories, numbers N×C for several categories (1 is yes), numbers N or N×n for values.
+    /// for categories, numbers N×C for several categories (1 is yes), numbers N or N×n for values,
+    /// integers N×H×W for masks.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), and [`Error::Unsupported`] for points and boxes, which need images.
     pub fn from_tensors(x: &Tensor, y: &Tensor, task: Task) -> Result<Self> {
         let shape: Vec<usize> = x.size().iter().map(|&s| s as usize).collect();
         let invalid = |why: String| Error::mismatch("from_arrays", why);
         let flat = x.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
         let x = ArrayD::from_shape_vec(shape, Vec::<f32>::try_from(&flat)?)
             .map_err(|e| invalid(e.to_string()))?;
+        if matches!(task, Task::Points { .. } | Task::Boxes { .. }) {
+            let why = "points and boxes are in pixels of images, which arrays do not have";
+            return Err(Error::unsupported("from_arrays", why));
+        }
+        if matches!(task, Task::Mask { .. }) {
+            return Self::new(x, masks(y)?, task);
+        }
         let flat = y.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape([-1])?;
         let numbers = Vec::<f64>::try_from(&flat)?;
         let width = match &task {
@@ -89,7 +98,7 @@ impl Arrays {
             Task::Categories { .. } => {
                 Target::Categories((0..width).filter(|&c| row[c] != 0.0).collect())
             }
-            Task::Values { .. } => Target::Values(row.iter().map(|&v| v as f32).collect()),
+            _ => Target::Values(row.iter().map(|&v| v as f32).collect()),
         };
         let targets = numbers.chunks_exact(width).map(target).collect();
         Self::new(x, targets, task)
@@ -113,10 +122,28 @@ impl Arrays {
         let shape: Vec<_> = [items.len()].iter().chain(&self.row).map(|&s| s as i64).collect();
         let x = Tensor::f_from_slice(&x)?.f_view(&shape[..])?.f_to_device(device)?;
         let targets: Vec<_> = items.iter().map(|&i| self.targets[i].clone()).collect();
-        let y = Column::new(&targets, &self.task, |k| self.name(items[k]))?;
-        let y = y.map(|y| y.to_device(device)).transpose()?;
-        Ok(Batch { x, y, items })
+        let y = Column::new(&targets, &self.task, None, |k| self.name(items[k]))?;
+        let y = y.map(|y| y.to_device(device, None)).transpose()?;
+        Ok(Batch::new(x, y.map(|y| y.0), items))
     }
+}
+
+/// Masks N×H×W as targets.
+fn masks(y: &Tensor) -> Result<Vec<Target>> {
+    let [n, h, w] = y.size()[..] else {
+        let why = format!("masks of shape {:?}: they must be N×H×W", y.size());
+        return Err(Error::mismatch("from_arrays", why));
+    };
+    let y = y.f_to_device(Device::Cpu)?;
+    if y.numel() > 0 && (y.min().double_value(&[]) < 0.0 || y.max().double_value(&[]) > 255.0) {
+        return Err(Error::mismatch("from_arrays", "codes of masks must be from 0 to 255"));
+    }
+    let y = y.f_to_kind(Kind::Uint8)?.f_reshape([n, h * w])?;
+    let mask = |i: i64| {
+        let pixels = Vec::<u8>::try_from(&y.f_get(i)?)?;
+        Ok(Target::Mask(Image::new(w as u32, h as u32, 1, pixels)?))
+    };
+    (0..n).map(mask).collect()
 }
 
 impl Dataset for Arrays {

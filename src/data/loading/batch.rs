@@ -12,10 +12,10 @@ use super::{
 use crate::{
     error::{Error, Result},
     image::Image,
-    sample::{Batch, Sample, Target},
+    sample::{Batch, Placement, Sample, Target, Task},
     seed::Stream,
     sys::{self, Slots},
-    transform::{self, Plan},
+    transform::{self, MaskPlan, Plan, clip_boxes},
 };
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tch::{Device, Tensor};
@@ -51,6 +51,7 @@ pub(in crate::data) struct Placed {
     size: (u32, u32),
     channels: u8,
     target: Target,
+    placement: Option<Placement>,
 }
 
 /// The memory of a batch and what is to be done to its images.
@@ -58,6 +59,8 @@ struct Frame {
     size: (u32, u32),
     channels: u8,
     plan: Plan,
+    /// The same for masks, where the workers move them.
+    masks: Option<MaskPlan>,
     pixels: Pixels<Slots<u8>, Slots<f32>>,
 }
 
@@ -105,7 +108,9 @@ impl BatchJob {
             let each = volume(size);
             Pixels::Bytes(Slots::new(pass.buffers.bytes(n * each), each))
         };
-        Ok(Frame { size, channels, plan, pixels })
+        let masks =
+            (pass.on_workers && matches!(pass.task, Task::Mask { .. })).then(|| plan.for_masks());
+        Ok(Frame { size, channels, plan, masks, pixels })
     }
 }
 
@@ -126,6 +131,22 @@ impl Frame {
         };
         done.unwrap_or_else(|| Err(Error::Worker { why: format!("place {k} was written before") }))
     }
+
+    /// The target of the image at place `k`, moved as its pixels are. Masks may be left to the device.
+    fn moved(&self, k: usize, target: Target) -> Result<Target> {
+        Ok(match (target, &self.masks) {
+            (Target::Mask(mask), Some(masks)) => Target::Mask(masks.execute(k, &mask)?),
+            (Target::Points(mut points), _) => {
+                self.plan.move_points(k, &mut points);
+                Target::Points(points)
+            }
+            // As fastai, the boxes are cut to the picture before it is moved.
+            (Target::Boxes(boxes), _) => {
+                Target::Boxes(self.plan.move_boxes(k, clip_boxes(boxes, self.size)))
+            }
+            (other, _) => other,
+        })
+    }
 }
 
 impl Job for BatchJob {
@@ -137,12 +158,17 @@ impl Job for BatchJob {
     }
 
     fn part(&self, k: usize) -> Result<Placed> {
-        let Sample { image, target } = self.pass.sample(self.draws[k])?;
+        let sample = self.pass.sample(self.draws[k])?;
+        let mut placement = sample.placement().cloned();
+        let Sample { image, mut target, .. } = sample;
         let frame = self.frame(&image)?;
         if frame.fits(&image) {
             frame.place(k, &image)?;
+            target = frame.moved(k, target)?;
+            placement = placement.map(|p| frame.plan.placement(k, &p));
         }
-        Ok(Placed { size: (image.width(), image.height()), channels: image.channels(), target })
+        let (size, channels) = ((image.width(), image.height()), image.channels());
+        Ok(Placed { size, channels, target, placement })
     }
 
     fn part_name(&self, k: usize) -> String {
@@ -171,12 +197,13 @@ impl Job for BatchJob {
         let items: Vec<usize> = kept.iter().map(|&k| self.draws[k].item).collect();
         let name = |k: usize| self.pass.name(items[k]);
         all_alike(&placed, name)?;
-        let targets: Vec<_> = placed.into_iter().map(|p| p.target).collect();
-        let y = Column::new(&targets, &self.pass.task, name)?;
+        let (targets, placements): (Vec<_>, Vec<_>) =
+            placed.into_iter().map(|p| (p.target, p.placement)).unzip();
         let frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner).take();
         let frame = frame.and_then(Arc::into_inner);
         let gone = || Error::Worker { why: "the memory of a batch is gone".into() };
-        let Frame { size, channels, mut plan, pixels } = frame.ok_or_else(gone)?;
+        let Frame { size, channels, mut plan, masks, pixels } = frame.ok_or_else(gone)?;
+        let y = Column::new(&targets, &self.pass.task, Some(plan.size_so_far()), name)?;
         let whole = kept.len() == self.draws.len();
         let x = match pixels {
             Pixels::Bytes(slots) if whole => Pixels::Bytes(slots.into_vec()),
@@ -191,7 +218,9 @@ impl Job for BatchJob {
         }
         let buffers = Arc::downgrade(&self.pass.buffers);
         let places = kept.iter().map(|k| self.first + k).collect();
-        let batch = HostBatch { x, size, channels, plan, y, items, buffers };
+        let masks_moved = masks.is_some();
+        let batch =
+            HostBatch { x, size, channels, plan, y, masks_moved, items, placements, buffers };
         let Self { whole, stand_in, .. } = *self;
         Ok(HostPart { batch: Some(batch), places, whole, stand_in })
     }
@@ -252,14 +281,16 @@ struct HostBatch {
     channels: u8,
     plan: Plan,
     y: Option<Column>,
+    masks_moved: bool,
     items: Vec<usize>,
+    placements: Vec<Option<Placement>>,
     buffers: Weak<Buffers>,
 }
 
 impl HostBatch {
     /// The batch on `device`.
     fn placed_on(self, device: Device) -> Result<Batch> {
-        let Self { x, size, channels, plan, y, items, buffers } = self;
+        let Self { x, size, channels, plan, y, masks_moved, items, placements, buffers } = self;
         let n = items.len() as i64;
         let x = match x {
             Pixels::Floats(floats) => {
@@ -280,8 +311,12 @@ impl HostBatch {
                 plan.execute_tensor(&x)?
             }
         };
-        let y = y.map(|y| y.to_device(device)).transpose()?;
-        Ok(Batch { x, y, items })
+        let to_device = |y: Column| {
+            let masks = (!masks_moved).then(|| plan.for_masks());
+            y.to_device(device, masks.as_ref())
+        };
+        let (y, labels) = y.map(to_device).transpose()?.unzip();
+        Ok(Batch { x, y, labels: labels.flatten(), items, placements })
     }
 }
 

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::{
     data::{cache::presized::Presized, caught, dataset::Dataset},
-    error::Result,
-    sample::{Sample, Split, Task},
+    error::{Error, Result},
+    image::Image,
+    sample::{Sample, Split, Target, Task},
     seed::{Seed, Stream},
     transform::{BatchTransform, ItemTransform, apply_item_tfms},
 };
@@ -39,6 +40,26 @@ pub(in crate::data) struct Draw {
     pub(in crate::data) again: u32,
 }
 
+/// That a mask has the size of its image.
+fn fitting(sample: &Sample, image: &str, name: impl FnOnce() -> String) -> Result<()> {
+    let Target::Mask(mask) = &sample.target else { return Ok(()) };
+    let size = |image: &Image| (image.width(), image.height());
+    let (own, wanted) = (size(mask), size(&sample.image));
+    if own == wanted && mask.channels() == 1 {
+        return Ok(());
+    }
+    let why = format!(
+        "its mask is of {}x{}x{} pixels, and {image} is of {}x{}: both must have one size, and a mask \
+         one channel",
+        own.0,
+        own.1,
+        mask.channels(),
+        wanted.0,
+        wanted.1
+    );
+    Err(Error::Label { item: name(), why })
+}
+
 impl Pass {
     /// What an item is called. Names are read by code of the caller's own, which may panic.
     pub(in crate::data) fn name(&self, item: usize) -> String {
@@ -54,6 +75,10 @@ impl Pass {
         let pass = self.pass | u64::from(draw.again) << 40;
         let mut rng = self.seed.rng(Stream::Item { pass, index: draw.item as u64 });
         let name = || self.name(draw.item);
-        apply_item_tfms(&self.item_tfms, sample, self.split, &mut rng, name, |_, _| {})
+        fitting(&sample, "the image", name)?;
+        let tfms = &self.item_tfms;
+        let sample = apply_item_tfms(tfms, sample, self.split, &mut rng, name, |_, _| {})?;
+        fitting(&sample, "the image that the item transforms made", name)?;
+        Ok(sample)
     }
 }

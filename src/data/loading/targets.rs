@@ -1,31 +1,64 @@
 //! Targets as tensors.
 
-use super::device::move_to;
+use super::device::{bytes_on, move_to};
 use crate::{
     error::{Error, Result},
     sample::{Target, Task},
+    transform::MaskPlan,
 };
 use tch::{Device, Kind, Tensor};
 
 /// The targets of a batch as numbers.
 pub(in crate::data) enum Column {
     Classes(Vec<i64>),
-    Numbers { data: Vec<f32>, width: usize },
+    Numbers {
+        data: Vec<f32>,
+        width: usize,
+    },
+    /// Codes of (width, height) pixels each.
+    Masks {
+        n: usize,
+        codes: Vec<u8>,
+        size: (u32, u32),
+    },
+    /// Scaled, two numbers for each point.
+    Points {
+        data: Vec<f32>,
+        n: usize,
+    },
+    /// Scaled, four numbers for each box, `most` boxes for each item.
+    Boxes {
+        n: usize,
+        data: Vec<f32>,
+        classes: Vec<i64>,
+        most: usize,
+    },
+}
+
+/// From -1 at the left or upper edge of a side of `n` pixels to 1 at the other one, as fastai does it.
+fn scaled(v: f32, n: u32) -> f32 {
+    v * 2.0 / n as f32 - 1.0
 }
 
 impl Column {
-    /// Of targets that fit `task`; `None` if none has a target. `name` is what the k-th is called.
+    /// Of targets that fit `task`; `None` if none has a target. `name` is what the k-th is called, and
+    /// `size` the width and height of the pictures, where there are pictures.
     pub(in crate::data) fn new(
         targets: &[Target],
         task: &Task,
+        size: Option<(u32, u32)>,
         name: impl Fn(usize) -> String,
     ) -> Result<Option<Self>> {
         if targets.iter().all(|t| matches!(t, Target::None)) {
             return Ok(None);
         }
-        let width = task.n_out();
+        let (n, width) = (targets.len(), task.n_out());
+        let (sw, sh) = size.unwrap_or((2, 2));
+        let most = targets.iter().map(|t| if let Target::Boxes(b) = t { b.len() } else { 0 });
+        let most = most.max().unwrap_or(0);
         let mut classes = vec![];
         let mut data = vec![];
+        let (mut codes, mut mask_size) = (vec![], None);
         for (k, target) in targets.iter().enumerate() {
             let fits = match (task, target) {
                 (Task::Category { .. }, Target::Category(c)) => {
@@ -42,10 +75,40 @@ impl Column {
                     data.extend_from_slice(values);
                     values.len() == width
                 }
+                (Task::Mask { ignored, .. }, Target::Mask(mask)) => {
+                    let own = (mask.width(), mask.height());
+                    let same = *mask_size.get_or_insert(own) == own && mask.channels() == 1;
+                    let known = |v: u8| usize::from(v) < width || *ignored == Some(v);
+                    codes.extend_from_slice(mask.pixels());
+                    same && mask.pixels().iter().all(|&v| known(v))
+                }
+                (Task::Points { n }, Target::Points(points)) => {
+                    for point in points {
+                        let place = [scaled(point.x, sw), scaled(point.y, sh)];
+                        data.extend(if point.visible { place } else { [f32::NAN; 2] });
+                    }
+                    points.len() == *n
+                }
+                (Task::Boxes { .. }, Target::Boxes(boxes)) => {
+                    let mut known = true;
+                    for b in boxes {
+                        data.extend([scaled(b.left, sw), scaled(b.top, sh)]);
+                        data.extend([scaled(b.right, sw), scaled(b.bottom, sh)]);
+                        classes.push(b.class as i64);
+                        known &= b.class < width.max(1);
+                    }
+                    data.resize((k + 1) * most * 4, 0.0);
+                    classes.resize((k + 1) * most, 0);
+                    known
+                }
                 _ => false,
             };
             if !fits {
-                let why = format!("{target:?} does not fit the task of {width} outputs");
+                let what = match target {
+                    Target::None => "no target".to_owned(),
+                    other => format!("{other:?}"),
+                };
+                let why = format!("{what} does not fit the task of {width} outputs");
                 return Err(Error::Label { item: name(k), why });
             }
         }
@@ -54,20 +117,44 @@ impl Column {
             // One number each makes a plain list.
             Task::Values { n: 1 } => Self::Numbers { data, width: 0 },
             Task::Categories { .. } | Task::Values { .. } => Self::Numbers { data, width },
+            Task::Mask { .. } => Self::Masks { n, codes, size: mask_size.unwrap_or((0, 0)) },
+            Task::Points { n } => Self::Points { data, n: *n },
+            Task::Boxes { .. } => Self::Boxes { n, data, classes, most },
         }))
     }
 
-    /// As a tensor: `i64` N, or `f32` N×width.
-    pub(in crate::data) fn to_device(&self, device: Device) -> Result<Tensor> {
+    /// As tensors: the targets and, for boxes, their classes. `masks` moves masks that are not moved
+    /// yet.
+    pub(in crate::data) fn to_device(
+        &self,
+        device: Device,
+        masks: Option<&MaskPlan>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let y = match self {
             Self::Classes(classes) => Tensor::f_from_slice(classes)?,
             Self::Numbers { data, width: 0 } => Tensor::f_from_slice(data)?,
             Self::Numbers { data, width } => {
                 Tensor::f_from_slice(data)?.f_view([-1, *width as i64])?
             }
+            Self::Points { data, n } => Tensor::f_from_slice(data)?.f_view([-1, *n as i64, 2])?,
+            Self::Boxes { n, data, classes, most } => {
+                let (n, most) = (*n as i64, *most as i64);
+                let boxes = Tensor::f_from_slice(data)?.f_view([n, most, 4])?;
+                let classes = Tensor::f_from_slice(classes)?.f_view([n, most])?;
+                return Ok((move_to(boxes, device)?, Some(move_to(classes, device)?)));
+            }
+            Self::Masks { n, codes, size: (w, h) } => {
+                let shape = [*n as i64, (*h).into(), (*w).into()];
+                let bytes = bytes_on(codes, &shape, device)?;
+                let codes = match masks {
+                    Some(plan) => plan.execute_tensor(&bytes)?,
+                    None => bytes.f_to_kind(Kind::Int64)?,
+                };
+                return Ok((codes, None));
+            }
         };
         let kind = y.kind();
         debug_assert!(matches!(kind, Kind::Int64 | Kind::Float));
-        move_to(y, device)
+        Ok((move_to(y, device)?, None))
     }
 }

@@ -13,7 +13,8 @@ use std::{
 /// How labels become targets. It is set up on a copy for each source, from the training labels.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no target block",
-    note = "`CategoryBlock`, `MultiCategoryBlock` and `RegressionBlock` are"
+    note = "`CategoryBlock`, `MultiCategoryBlock`, `RegressionBlock`, `MaskBlock`, `PointBlock` and \
+            `(BBoxBlock, BBoxLblBlock)` are"
 )]
 pub trait TargetBlock: Clone + Debug + Send + Sync + 'static {
     /// What `get_y` returns.
@@ -33,6 +34,22 @@ pub trait TargetBlock: Clone + Debug + Send + Sync + 'static {
 
     /// The label of a target, or `None` for a target of another kind.
     fn decode(&self, target: &Target) -> Option<Self::Label>;
+
+    /// Whether the target of a label can be made, as far as it can be told without opening the image.
+    /// Called before the first batch. Default: it can.
+    ///
+    /// # Errors
+    /// What keeps it from being made, such as a mask that does not exist.
+    fn check(&self, label: &Self::Label) -> Result<()> {
+        let _ = label;
+        Ok(())
+    }
+
+    /// Whether targets are made each time their item is loaded, and not once before the first batch:
+    /// for targets that are large. Default: false.
+    fn deferred(&self) -> bool {
+        false
+    }
 
     /// What a model, a loss and an export need to know: the vocabulary, the number of outputs. The
     /// default loss follows from it.

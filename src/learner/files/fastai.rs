@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     format::{StateDict, Value, read_pth, state_dict, write_pth},
     learner::Training,
-    model::{Param, ParamKind, fastai_name},
+    model::{Param, ParamKind, fastai_name, fastai_unet_name},
     optim::Hyper,
 };
 use std::{collections::BTreeMap, path::Path};
@@ -58,6 +58,9 @@ fn text(s: impl Into<String>) -> Value {
 
 /// What fastai calls a variable: a body and a head are numbered, a network of the user's own is not.
 fn namer(t: &Training) -> fn(&str) -> String {
+    if t.model.is_unet() {
+        return fastai_unet_name;
+    }
     let parts = t.model.params().iter().any(|p| p.name.starts_with("head."));
     if parts { fastai_name } else { ToOwned::to_owned }
 }

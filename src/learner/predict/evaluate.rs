@@ -1,19 +1,23 @@
 //! Predictions for many items, kept on the host.
 
+use super::{
+    pixels::{self, PixelProbs},
+    prediction::Prediction,
+};
 use crate::{
     data::{DataLoader, ImageSource, LoaderOptions},
     error::{Error, Result},
     image::Image,
     learner::{
-        Callback, Learner, Outcome, Prediction, Step, Training,
+        Callback, Learner, Outcome, Step, Training,
         record::recorder::Recorder,
         training::{epochs, state::Run},
     },
     loss::Loss,
-    sample::{Batch, Target, Task},
+    sample::{Batch, Placement, Target, Task, spatial_targets},
     transform,
 };
-use ndarray::{Array2, ArrayD, IxDyn};
+use ndarray::{Array2, ArrayD, Ix4, IxDyn};
 use tch::{Device, Kind, Tensor};
 
 /// What a model says of the items of one loader, in the loader's order, in the computer's own memory.
@@ -22,7 +26,8 @@ use tch::{Device, Kind, Tensor};
 pub struct Predictions {
     /// The positions of the items in their data set.
     pub items: Vec<usize>,
-    /// Items × outputs, after the loss's activation: probabilities for categories.
+    /// Items × outputs, after the loss's activation: probabilities for categories. For masks, the mean of
+    /// the probabilities of all pixels.
     pub preds: Array2<f32>,
     /// What the labels say; [`Target::None`] for items without.
     pub targets: Vec<Target>,
@@ -34,6 +39,13 @@ pub struct Predictions {
     pub task: Task,
     /// What went into the model, N×C×H×W; only where it was asked for by [`PredictOptions::inputs`].
     pub inputs: Option<ArrayD<f32>>,
+    /// The outputs for each pixel of masks, N×C×H×W; only where they were asked for by
+    /// [`PredictOptions::pixels`].
+    pub pixels: Option<ArrayD<f32>>,
+    /// Where each picture that the network saw lies in its original image, where that is known: with it,
+    /// points and masks of `targets` and `decoded` are brought back to the original. Empty for
+    /// predictions gathered elsewhere.
+    pub placements: Vec<Option<Placement>>,
 }
 
 impl Predictions {
@@ -47,7 +59,17 @@ impl Predictions {
         losses: Vec<f32>,
         task: Task,
     ) -> Self {
-        Self { items, preds, targets, decoded, losses, task, inputs: None }
+        Self {
+            items,
+            preds,
+            targets,
+            decoded,
+            losses,
+            task,
+            inputs: None,
+            pixels: None,
+            placements: vec![],
+        }
     }
 
     /// The number of items.
@@ -80,11 +102,12 @@ pub struct PredictOptions {
     loader: Option<DataLoader>,
     inputs: bool,
     activation: bool,
+    pixels: bool,
 }
 
 impl Default for PredictOptions {
     fn default() -> Self {
-        Self { loader: None, inputs: false, activation: true }
+        Self { loader: None, inputs: false, activation: true, pixels: false }
     }
 }
 
@@ -105,6 +128,12 @@ impl PredictOptions {
     #[must_use]
     pub fn inputs(mut self, yes: bool) -> Self {
         self.inputs = yes;
+        self
+    }
+    /// Whether to keep the outputs for all pixels of masks, N×C×H×W floats. Default: false.
+    #[must_use]
+    pub fn pixels(mut self, yes: bool) -> Self {
+        self.pixels = yes;
         self
     }
     /// Whether the outputs go through the loss's activation, such as the softmax. What they say is
@@ -177,9 +206,9 @@ impl Learner {
         let loader = what.loader.as_ref().unwrap_or_else(|| self.training.dls.valid());
         let every = LoaderOptions::new().shuffle(false).drop_last(false);
         let loader = loader.subset(loader.items())?.with(every)?;
-        let mut gathered = Gather::new(what.inputs);
+        let mut gathered = Gather::new(what);
         self.evaluate(vec![&mut gathered], &loader, pass, what.inputs)?;
-        gathered.predictions(&*self.training.loss, loader.task(), what.activation)
+        gathered.predictions(loader.task())
     }
 
     /// Goes through `loader` without training and leaves position and random streams as they were.
@@ -222,7 +251,8 @@ impl Learner {
         image: impl Into<ImageSource>,
     ) -> Result<(Image, Prediction)> {
         let loader = self.training.dls.test_dl([image.into()])?;
-        let what = PredictOptions::new().on(&loader).inputs(true);
+        let masks = matches!(self.training.dls.task(), Task::Mask { .. });
+        let what = PredictOptions::new().on(&loader).inputs(true).pixels(masks);
         // A process may predict alone, such as one that serves.
         let parallel = self.training.parallel.take();
         let said = self.get_preds_with(&what);
@@ -230,8 +260,20 @@ impl Learner {
         let said = said?;
         let none = || Error::config("predict", "the image made no batch");
         let inputs = said.inputs.as_ref().ok_or_else(none)?;
-        let target = said.decoded.first().ok_or_else(none)?.clone();
-        let prediction = Prediction::new(said.preds.row(0).to_vec(), target, &said.task);
+        let outputs = match &said.pixels {
+            Some(pixels) => pixels.clone(),
+            None => said.preds.clone().into_dyn(),
+        };
+        let shape: Vec<i64> = outputs.shape().iter().map(|n| *n as i64).collect();
+        let flat: Vec<f32> = outputs.iter().copied().collect();
+        let activated = Tensor::f_from_slice(&flat)?.f_view(&shape[..])?;
+        let size = match inputs.shape() {
+            [_, _, h, w] => (*w as u32, *h as u32),
+            _ => (2, 2),
+        };
+        let loss = &*self.training.loss;
+        let all = predictions(&activated, loss, &said.task, size, &said.placements)?;
+        let prediction = all.into_iter().next().ok_or_else(none)?;
         Ok((picture(&loader, inputs)?, prediction))
     }
 }
@@ -251,27 +293,53 @@ fn picture(loader: &DataLoader, inputs: &ArrayD<f32>) -> Result<Image> {
 #[derive(Debug, Default)]
 struct Gather {
     keep_inputs: bool,
+    keep_pixels: bool,
+    activation: bool,
     items: Vec<usize>,
     inputs: Vec<Tensor>,
     preds: Vec<Tensor>,
+    pixels: Vec<Tensor>,
     losses: Vec<f32>,
     targets: Vec<Target>,
+    decoded: Vec<Target>,
+    placements: Vec<Option<Placement>>,
 }
 
 impl Gather {
-    fn new(keep_inputs: bool) -> Self {
-        Self { keep_inputs, ..Self::default() }
+    fn new(what: &PredictOptions) -> Self {
+        Self {
+            keep_inputs: what.inputs,
+            keep_pixels: what.pixels,
+            activation: what.activation,
+            ..Self::default()
+        }
     }
 
     fn take(&mut self, t: &Training, batch: &Batch, pred: &Tensor) -> Result<()> {
+        let task = t.dls.task();
+        let size = picture_size(&batch.x);
         match &batch.y {
             Some(y) => {
                 self.losses.extend(floats(&t.loss.each(pred, y))?);
-                self.targets.extend(decode(y, &t.dls.task())?);
+                self.targets.extend(decode(y, batch.labels.as_ref(), &task, size)?);
             }
             None => self.targets.extend(batch.items.iter().map(|_| Target::None)),
         }
-        self.preds.push(pred.to_device(Device::Cpu));
+        let activated = t.loss.activation(pred);
+        self.decoded.extend(decode(&t.loss.decode(&activated), None, &task, size)?);
+        let kept = if self.activation { activated } else { pred.shallow_clone() };
+        // Of all pixels of all masks the numbers would fill the memory.
+        if self.keep_pixels {
+            self.pixels.push(kept.to_device(Device::Cpu));
+        }
+        let kept = match task {
+            Task::Mask { .. } => kept.f_mean_dim([2_i64, 3].as_slice(), false, Kind::Float)?,
+            _ => kept,
+        };
+        self.preds.push(kept.to_device(Device::Cpu));
+        let placements = batch.items.iter().enumerate();
+        let placements = placements.map(|(i, _)| batch.placements.get(i).cloned().flatten());
+        self.placements.extend(placements);
         if self.keep_inputs {
             self.inputs.push(batch.x.to_device(Device::Cpu).to_kind(Kind::Float));
         }
@@ -279,20 +347,22 @@ impl Gather {
         Ok(())
     }
 
-    fn predictions(self, loss: &dyn Loss, task: Task, activation: bool) -> Result<Predictions> {
-        let raw = match self.preds.is_empty() {
+    fn predictions(self, task: Task) -> Result<Predictions> {
+        let preds = rows(&match self.preds.is_empty() {
             true => Tensor::zeros([0, task.n_out() as i64], (Kind::Float, Device::Cpu)),
             false => Tensor::f_cat(&self.preds, 0)?,
-        };
-        let activated = loss.activation(&raw);
-        let decoded = decode(&loss.decode(&activated), &task)?;
-        let preds = rows(if activation { &activated } else { &raw })?;
+        })?;
         let inputs = match self.keep_inputs && !self.inputs.is_empty() {
             true => Some(array(&Tensor::f_cat(&self.inputs, 0)?)?),
             false => None,
         };
-        let Self { items, targets, losses, .. } = self;
-        Ok(Predictions { inputs, ..Predictions::new(items, preds, targets, decoded, losses, task) })
+        let pixels = match self.pixels.is_empty() {
+            true => None,
+            false => Some(array(&Tensor::f_cat(&self.pixels, 0)?)?),
+        };
+        let Self { items, targets, decoded, losses, placements, .. } = self;
+        let new = Predictions::new(items, preds, targets, decoded, losses, task);
+        Ok(Predictions { inputs, pixels, placements, ..new })
     }
 }
 
@@ -336,7 +406,15 @@ pub(in crate::learner) fn rows(preds: &Tensor) -> Result<Array2<f32>> {
 }
 
 /// What decoded predictions, or targets, say.
-pub(in crate::learner) fn decode(decoded: &Tensor, task: &Task) -> Result<Vec<Target>> {
+pub(in crate::learner) fn decode(
+    decoded: &Tensor,
+    labels: Option<&Tensor>,
+    task: &Task,
+    size: (u32, u32),
+) -> Result<Vec<Target>> {
+    if let Some(targets) = spatial_targets(decoded, labels, task, size)? {
+        return Ok(targets);
+    }
     let all = rows(decoded)?;
     let target = |row: ndarray::ArrayView1<'_, f32>| match task {
         Task::Category { .. } => Target::Category(row[0] as usize),
@@ -345,22 +423,60 @@ pub(in crate::learner) fn decode(decoded: &Tensor, task: &Task) -> Result<Vec<Ta
             Target::Categories(set.map(|(i, _)| i).collect())
         }
         Task::Values { .. } => Target::Values(row.to_vec()),
+        // Made above.
+        Task::Mask { .. } | Task::Points { .. } | Task::Boxes { .. } => Target::None,
     };
     Ok(all.rows().into_iter().map(target).collect())
 }
 
-/// What the activated outputs of one item say.
-pub(in crate::learner) fn one(
-    preds: &Tensor,
+/// The width and height of the pictures of a batch; 2 where there are none.
+pub(in crate::learner) fn picture_size(x: &Tensor) -> (u32, u32) {
+    match x.size()[..] {
+        [_, _, h, w] => (w as u32, h as u32),
+        _ => (2, 2),
+    }
+}
+
+/// What the activated outputs of each item say, in pixels of its original image where `placements` tell
+/// where that is.
+pub(in crate::learner) fn predictions(
+    activated: &Tensor,
     loss: &dyn Loss,
     task: &Task,
+    size: (u32, u32),
+    placements: &[Option<Placement>],
 ) -> Result<Vec<Prediction>> {
-    let decoded = decode(&loss.decode(preds), task)?;
-    let all = rows(preds)?;
-    Ok(all
-        .rows()
-        .into_iter()
-        .zip(decoded)
-        .map(|(row, target)| Prediction::new(row.to_vec(), target, task))
-        .collect())
+    let place = |i: usize| {
+        let known = placements.get(i).cloned().flatten();
+        known.unwrap_or_else(|| Placement::whole(size))
+    };
+    if let Task::Mask { .. } = task {
+        let all = array(activated)?;
+        let all = all
+            .into_dimensionality::<Ix4>()
+            .map_err(|e| Error::mismatch("predict", format!("masks need N×C×H×W outputs: {e}")))?;
+        let one = |(i, probs): (usize, ndarray::ArrayView3<'_, f32>)| {
+            let pixels = PixelProbs { probs: probs.to_owned(), placement: place(i) };
+            let mask = Target::Mask(pixels::highest(&pixels.original())?);
+            let means = probs.outer_iter().map(|code| code.mean().unwrap_or(0.0)).collect();
+            Ok(Prediction::new(means, mask, task).with_pixels(pixels))
+        };
+        return all.outer_iter().enumerate().map(one).collect();
+    }
+    let decoded = decode(&loss.decode(activated), None, task, size)?;
+    let all = rows(activated)?;
+    let one = |(i, (row, target)): (usize, (ndarray::ArrayView1<'_, f32>, Target))| {
+        Prediction::new(row.to_vec(), original(target, &place(i)), task)
+    };
+    Ok(all.rows().into_iter().zip(decoded).enumerate().map(one).collect())
+}
+
+/// Points of a picture as points of its original.
+fn original(target: Target, placement: &Placement) -> Target {
+    let Target::Points(mut points) = target else { return target };
+    for point in points.iter_mut().filter(|p| p.visible) {
+        let (x, y) = placement.to_original(point.x.into(), point.y.into());
+        (point.x, point.y) = (x as f32, y as f32);
+    }
+    Target::Points(points)
 }

@@ -9,7 +9,7 @@ use crate::{
     learner::{Learner, Prediction, Training, files::weights},
     loss::{Loss, LossSpec},
     model::{ArchSpec, Model},
-    sample::{Sample, Split, Target, Task},
+    sample::{Placement, Sample, Split, Target, Task},
     seed::{Seed, Stream},
     sys::{KeptMemory, share_processors},
     transform::{self, BatchSpec, BatchTransform, ItemSpec, ItemTransform},
@@ -103,15 +103,13 @@ struct Preparation {
 }
 
 impl Preparation {
-    fn of(&self, image: &ImageSource, number: usize) -> Result<Image> {
+    fn of(&self, image: &ImageSource, number: usize) -> Result<Sample> {
         let image = self.images.open(image, &format!("image {number}"))?;
         let mut rng = Seed(0).rng(Stream::Split); // validation does not depend on draws
-        let sample = Sample { image, target: Target::None };
+        let sample = Sample::new(image, Target::None);
         let name = || format!("image {number}");
         let split = Split::Valid;
-        let sample =
-            transform::apply_item_tfms(&self.item_tfms, sample, split, &mut rng, name, |_, _| {})?;
-        Ok(sample.image)
+        transform::apply_item_tfms(&self.item_tfms, sample, split, &mut rng, name, |_, _| {})
     }
 }
 
@@ -159,11 +157,19 @@ impl Predictor {
         }
         let (item_tfms, batch_tfms) = checked(&export).map_err(|e| e.to_string())?;
         let outputs = export.task.n_out();
+        let masks = matches!(export.task, Task::Mask { .. });
+        if masks && export.loss.axis() != Some(1) {
+            return Err("its loss does not look for the codes of masks along dimension 1".into());
+        }
         if let Some(axis) = export.loss.axis().filter(|axis| ![-1, 1].contains(axis)) {
             return Err(format!("its loss looks for classes along dimension {axis} of two"));
         }
         let model = export.arch.build_with(device, state).map_err(|e| e.to_string())?;
-        let last = model.params().iter().rev().find(|p| p.tensor.dim() == 2);
+        // A decoder ends with a convolution, and a bias of the same length.
+        let last = model.params().iter().rev().find(|p| match model.is_unet() {
+            true => p.tensor.dim() == 4,
+            false => p.tensor.dim() == 2,
+        });
         if let Some(last) = last.filter(|l| l.tensor.size()[0] != outputs as i64) {
             let n = last.tensor.size()[0];
             return Err(format!("its model has {n} outputs for a vocabulary of {outputs}"));
@@ -234,7 +240,7 @@ impl Predictor {
                 return Ok(all);
             }
             let (from, preparation) = (all.len(), &self.preparation);
-            let prepared: Result<Vec<Image>> = few
+            let prepared: Result<Vec<Sample>> = few
                 .par_iter()
                 .enumerate()
                 .map(|(i, image)| preparation.of(image, from + i))
@@ -257,7 +263,7 @@ impl Predictor {
             return Ok(vec![]);
         }
         if x.kind() != Kind::Uint8 {
-            return self.through(&x.to_kind(Kind::Float));
+            return self.through(&x.to_kind(Kind::Float), &[]);
         }
         let pixels = x.permute([0, 2, 3, 1]).to_device(Device::Cpu).contiguous().view([n, -1]);
         let images = (0..n).map(|i| {
@@ -267,7 +273,19 @@ impl Predictor {
         self.predict_batch(images.collect::<Result<Vec<_>>>()?)
     }
 
-    fn predict_prepared(&self, images: Vec<Image>) -> Result<Vec<Prediction>> {
+    /// How many images go through the model at once.
+    pub(super) fn at_once(&self) -> usize {
+        self.batch_size
+    }
+
+    /// An image as the model's files are decoded.
+    pub(super) fn open(&self, image: &ImageSource) -> Result<Image> {
+        self.preparation.images.open(image, "the image")
+    }
+
+    fn predict_prepared(&self, samples: Vec<Sample>) -> Result<Vec<Prediction>> {
+        let placements: Vec<_> = samples.iter().map(|s| s.placement().cloned()).collect();
+        let images: Vec<Image> = samples.into_iter().map(|s| s.image).collect();
         let size = (images[0].width(), images[0].height());
         if let Some(k) = images.iter().position(|i| (i.width(), i.height()) != size) {
             return Err(Error::Collate {
@@ -280,22 +298,26 @@ impl Predictor {
         let (n, channels) = (images.len(), images[0].channels());
         let mut rng = Seed(0).rng(Stream::Split);
         let plan = transform::plan(&self.batch_tfms, n, size, channels, Split::Valid, &mut rng)?;
+        let place = |(i, p): (usize, Option<Placement>)| p.map(|p| plan.placement(i, &p));
+        let placements: Vec<_> = placements.into_iter().enumerate().map(place).collect();
         let pixels: Vec<u8> = images.into_iter().flat_map(Image::into_pixels).collect();
         let (w, h) = plan.output_size();
         let shape = [n as i64, i64::from(h), i64::from(w), i64::from(channels)];
         let x = Tensor::f_from_slice(&plan.execute(&pixels, false)?)?.f_view(shape)?;
         let x = x.permute([0, 3, 1, 2]).to_device(self.model.device());
-        self.through(&plan.tensor_steps(x)?)
+        self.through(&plan.tensor_steps(x)?, &placements)
     }
 
-    fn through(&self, x: &Tensor) -> Result<Vec<Prediction>> {
+    fn through(&self, x: &Tensor, placements: &[Option<Placement>]) -> Result<Vec<Prediction>> {
         let _guard = tch::no_grad_guard();
         let x = x.to_device(self.model.device());
         let forward = panic::AssertUnwindSafe(|| self.model.forward(&x, false));
         let out = panic::catch_unwind(forward).map_err(|_| {
             Error::config("predict", format!("the model does not take a batch of {:?}", x.size()))
         })?;
-        evaluate::one(&self.loss.activation(&out), &*self.loss, &self.task)
+        let activated = self.loss.activation(&out);
+        let size = evaluate::picture_size(&x);
+        evaluate::predictions(&activated, &*self.loss, &self.task, size, placements)
     }
 }
 

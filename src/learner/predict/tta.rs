@@ -117,12 +117,18 @@ impl Learner {
     /// # Errors
     /// As [`Learner::tta`].
     pub fn tta_with(&mut self, how: &Tta) -> Result<Predictions> {
+        if self.training.dls.task().is_spatial() {
+            let why = "masks, points and boxes of augmented passes lie in other places: average their \
+                       predictions by hand, where no transform moves pixels";
+            return Err(Error::unsupported("tta", why));
+        }
         let (passes, mut plain) = self.tta_passes(how)?;
         plain.preds = how.combine(&passes, &plain.preds)?;
         let shape = [plain.len() as i64, plain.preds.ncols() as i64];
         let flat: Vec<f32> = plain.preds.iter().copied().collect();
         let preds = Tensor::f_from_slice(&flat)?.f_view(shape)?;
-        plain.decoded = evaluate::decode(&self.training.loss.decode(&preds), &plain.task)?;
+        plain.decoded =
+            evaluate::decode(&self.training.loss.decode(&preds), None, &plain.task, (2, 2))?;
         Ok(plain)
     }
 

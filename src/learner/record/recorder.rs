@@ -88,9 +88,9 @@ fn values(metrics: &[Box<dyn Metric>]) -> Result<Vec<Option<f64>>> {
     metrics.iter().map(|m| m.value()).collect()
 }
 
-fn update(metrics: &mut [Box<dyn Metric>], pred: &Tensor, y: &Tensor) -> Result<()> {
+fn update(metrics: &mut [Box<dyn Metric>], pred: &Tensor, batch: &Batch) -> Result<()> {
     let pred = pred.detach();
-    metrics.iter_mut().try_for_each(|m| m.update(&pred, y))
+    metrics.iter_mut().try_for_each(|m| m.update_batch(&pred, batch))
 }
 
 impl Callback for Recorder {
@@ -178,11 +178,15 @@ impl Callback for Recorder {
             }
             if self.train_metrics {
                 let (pred, y) = t.rows_of_all_ranks(pred, y)?;
-                update(&mut t.metrics, &pred, &y)?;
+                let mut all = Batch::new(batch.x.shallow_clone(), Some(y), batch.items.clone());
+                if t.parallel.is_none() {
+                    all.placements.clone_from(&batch.placements);
+                }
+                update(&mut t.metrics, &pred, &all)?;
             }
         } else {
             self.valid.add(loss, y.size()[0] as usize);
-            update(&mut t.metrics, pred, y)?;
+            update(&mut t.metrics, pred, batch)?;
         }
         Ok(())
     }

@@ -103,7 +103,10 @@ fn shard_of(batch: &Batch, part: &BatchPart, shard: usize) -> Result<Option<Batc
     }
     let rows = |t: &Tensor| t.f_narrow(0, from as i64, (to - from) as i64);
     let y = batch.y.as_ref().map(rows).transpose()?;
-    Ok(Some(Batch { x: rows(&batch.x)?, y, items: batch.items[from..to].to_vec() }))
+    let mut shard = Batch::new(rows(&batch.x)?, y, batch.items[from..to].to_vec());
+    shard.labels = batch.labels.as_ref().map(rows).transpose()?;
+    shard.placements = batch.placements.get(from..to).unwrap_or_default().to_vec();
+    Ok(Some(shard))
 }
 
 /// What the mean of this rank's loss was divided by.
@@ -250,7 +253,7 @@ impl<'t, 'a> Run<'t, 'a> {
     fn batch(&mut self, mut part: BatchPart) -> Step {
         let mut outcome = Outcome::default();
         // Without an item of its own, this rank still sees the batch that the others make.
-        let nothing = || Batch { x: Tensor::new(), y: None, items: vec![] };
+        let nothing = || Batch::new(Tensor::new(), None, vec![]);
         let mut batch = part.batch.take().unwrap_or_else(nothing);
         let done = self.one_batch(&mut batch, &part, &mut outcome);
         if self.t.at.is_training() {
@@ -443,6 +446,10 @@ impl<'t, 'a> Run<'t, 'a> {
             }
             let items = if own { std::mem::take(&mut batch.items) } else { vec![] };
             batch.items = p.world().exchange(&items)?.concat();
+            let places = if own { std::mem::take(&mut batch.placements) } else { vec![] };
+            batch.placements = p.world().exchange(&places)?.concat();
+            // Padded for the own items alone.
+            batch.labels = None;
         }
         let Some(pred) = pred else { return Ok(()) };
         let pred = outcome.pred.insert(pred);

@@ -41,6 +41,9 @@ pub(super) fn configuration(learn: &mut Learner) -> Vec<(String, String)> {
         Task::Category { vocab } => format!("one of {} categories", vocab.len()),
         Task::Categories { vocab } => format!("any of {} categories", vocab.len()),
         Task::Values { n } => format!("{n} numbers"),
+        Task::Mask { codes, .. } => format!("a mask of {} codes", codes.len()),
+        Task::Points { n } => format!("{n} points"),
+        Task::Boxes { vocab } => format!("boxes of {} classes", vocab.len()),
     };
     let architecture = model.spec().map_or_else(|| "of its own".into(), |s| format!("{s:?}"));
     let hypers = t.opt.hypers().last().map_or_else(String::new, |h| {

@@ -1,6 +1,12 @@
 //! The worst mistakes with their pictures.
 
-use super::super::{figure::photo_url, grid::fitted, html::escaped, seen::seen};
+use super::super::{
+    figure::photo_url,
+    grid::fitted,
+    html::escaped,
+    overlay::{beside, drawn},
+    seen::seen,
+};
 use crate::{
     data::DataLoader,
     error::Result,
@@ -36,11 +42,25 @@ pub(super) fn worst(interp: &Interpretation, loader: &DataLoader, k: usize) -> R
         let probability = probability.map_or_else(String::new, |p| format!(" with {p:.2}"));
         let image = match pictures.get(i) {
             Some(picture) => {
+                let mut picture = drawn(picture, said, &kept.task)?;
+                if kept.task.is_spatial() && *is != Target::None {
+                    picture = beside(&drawn(&pictures[i], is, &kept.task)?, &picture)?;
+                }
+                let picture = &picture;
                 let url = photo_url(&fitted(picture, (SIDE, SIDE))?)?;
                 format!("<img src=\"{url}\" alt=\"{}\">\n", escaped(name))
             }
             None => String::new(),
         };
+        if kept.task.is_spatial() {
+            html.push_str(&format!(
+                "<figure>\n{image}<figcaption>target · prediction<br><span class=\"muted\">loss {:.2} \
+                 · {}</span></figcaption>\n</figure>\n",
+                top.loss,
+                escaped(name),
+            ));
+            continue;
+        }
         html.push_str(&format!(
             "<figure>\n{image}<figcaption>{}<br><span class=\"{class}\">predicted {}</span>\
              {probability}<br><span class=\"muted\">loss {:.2} · {}</span></figcaption>\n</figure>\n",

@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     interpret::{
         ClassificationInterpretation, Interpretation, MultiLabelInterpretation,
-        RegressionInterpretation,
+        RegressionInterpretation, SegmentationInterpretation,
     },
     learner::{History, Learner, LrCurve, Predictions},
     sample::Task,
@@ -128,6 +128,26 @@ impl Report {
                 let report = interp.classification_report().table();
                 let report = self.table("Categories", &interp.table()).table("Categories", &report);
                 report.mistakes(interp.as_ref(), loader)
+            }
+            Task::Mask { .. } => {
+                let interp = SegmentationInterpretation::from_predictions(predictions)?;
+                let (iou, right) = (interp.mean_iou(), interp.pixel_accuracy());
+                let lead =
+                    format!("Mean IoU {iou:.3}, {:.1} % of the pixels right.", right * 100.0);
+                let matrix = interp.plot_confusion_matrix()?;
+                let worst = interp.worst(WORST).into_iter().fold(
+                    Table::new(["item", "mean IoU"]),
+                    |t, (i, iou)| {
+                        let name = loader.dataset().name(interp.predictions().items[i]);
+                        t.row([name, format!("{iou:.3}")])
+                    },
+                );
+                let report = self.lead(lead).table("Codes", &interp.table());
+                let report = report.figure("Confusion matrix", &matrix)?;
+                report.table("Worst covered", &worst).mistakes(interp.as_ref(), loader)
+            }
+            Task::Points { .. } | Task::Boxes { .. } => {
+                self.mistakes(&Interpretation::from_predictions(predictions)?, loader)
             }
             Task::Values { .. } => {
                 let interp = RegressionInterpretation::from_predictions(predictions)?;

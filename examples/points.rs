@@ -1,0 +1,83 @@
+//! Points: the centers of two discs on photos, one yellow and one blue, the blue one hidden on some.
+//!
+//! `cargo run --release --example points` writes its pictures to `target/points/`.
+#![allow(clippy::print_stdout, reason = "a program shows what it does")]
+
+use finetune::{
+    data::{IndexSplitter, PointBlock},
+    image::{Decode, Image},
+    metric::point_distance,
+    model::HeadOptions,
+    prelude::*,
+    sample::{Point, Target},
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// A photo of 160 pixels with a yellow and mostly a blue disc on it, and their centers.
+fn pasted(photo: &PathBuf, number: usize) -> Result<(Image, Vec<Point>)> {
+    let side = 160_i64;
+    let image = Decode::new().open(photo)?.resize(160, 160, Default::default())?;
+    let mut pixels = image.pixels().to_vec();
+    let places = [
+        (number * 37 % 96 + 32, number * 53 % 96 + 32),
+        (number * 71 % 96 + 32, number * 29 % 96 + 32),
+    ];
+    let colors = [[250_u8, 220, 30], [20, 60, 230]];
+    let mut points = vec![];
+    for (k, ((cx, cy), color)) in places.into_iter().zip(colors).enumerate() {
+        if k == 1 && number % 7 == 0 {
+            points.push(Point::hidden());
+            continue;
+        }
+        let (cx, cy, radius) = (cx as i64, cy as i64, 12_i64);
+        for y in cy - radius..=cy + radius {
+            for x in cx - radius..=cx + radius {
+                if (x - cx).pow(2) + (y - cy).pow(2) <= radius * radius {
+                    let at = (y * side + x) as usize * 3;
+                    pixels[at..at + 3].copy_from_slice(&color);
+                }
+            }
+        }
+        // The center of that pixel.
+        points.push(Point::new(cx as f32 + 0.5, cy as f32 + 0.5));
+    }
+    Ok((Image::new(160, 160, 3, pixels)?, points))
+}
+
+fn main() -> Result<()> {
+    let folder = PathBuf::from("target/points");
+    let photos = get_image_files(concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images"))?;
+    let n = photos.len();
+    let made = |(i, photo): (usize, &PathBuf)| pasted(photo, i + 1);
+    let all = Arc::new(photos.iter().enumerate().map(made).collect::<Result<Vec<_>>>()?);
+    let (images, points) = (all.clone(), all.clone());
+
+    let dls = DataBlock::rows(ImageBlock::rgb(), PointBlock::new(2))
+        .get_x(move |&i: &usize| Ok(images[i].0.clone()))
+        .get_y(move |&i| Ok(points[i].1.clone()))
+        .splitter(IndexSplitter::new((0..n).filter(|i| i % 5 == 0).collect::<Vec<_>>()))
+        .item_tfms(Resize::new(144))
+        .batch_tfms(aug_transforms().size(128).flip_vert(false))
+        .bs(8)
+        .dataloaders_from((0..n).collect())?;
+    dls.show_batch(9)?.save(folder.join("batch.png"))?;
+
+    // The loss is the mean squared error of the visible points.
+    let mut learn = vision_learner(dls, resnet18())
+        .pretrained(false)
+        .head(HeadOptions::new().y_range(-1.2, 1.2))
+        .metric(point_distance())
+        .build()?;
+    learn.fit_one_cycle(12, 3e-3)?;
+    learn.show_results(6)?.save(folder.join("results.png"))?;
+
+    let (image, truth) = &all[5];
+    let said = learn.predict(image.clone())?;
+    if let Target::Points(points) = &said.target {
+        for (said, is) in points.iter().zip(truth) {
+            println!("({:.1}, {:.1}) for ({}, {})", said.x, said.y, is.x, is.y);
+        }
+    }
+    println!("pictures in {}", folder.display());
+    Ok(())
+}

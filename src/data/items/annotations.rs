@@ -1,0 +1,228 @@
+//! Boxes from files of annotations: COCO, Pascal VOC, YOLO.
+
+use super::files::get_image_files;
+use crate::{
+    data::target::boxes::Corners,
+    error::{Error, Result},
+    image::{Decode, inspect},
+};
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// An image with its boxes and the names of their classes: an item for a
+/// [`DataBlock`](crate::data::DataBlock).
+///
+/// ```no_run
+/// use finetune::data::{Annotated, BBoxBlock, BBoxLblBlock, DataBlock, ImageBlock, get_annotations};
+///
+/// let items = get_annotations("coco/train.json", "coco/train/")?;
+/// let dls = DataBlock::rows(ImageBlock::rgb(), (BBoxBlock::new(), BBoxLblBlock::new()))
+///     .get_x(|item: &Annotated| Ok(item.file.clone()))
+///     .get_y(|item| Ok((item.boxes.clone(), item.labels.clone())))
+///     .dataloaders_from(items)?;
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Annotated {
+    /// The image.
+    pub file: PathBuf,
+    /// Left, top, right and bottom of each box, in pixels.
+    pub boxes: Vec<Corners>,
+    /// The class of each box.
+    pub labels: Vec<String>,
+}
+
+/// A file that is not what it should be.
+fn broken(file: &Path, why: impl Into<String>) -> Error {
+    Error::Label { item: file.display().to_string(), why: why.into() }
+}
+
+fn text_of(file: &Path) -> Result<String> {
+    fs::read_to_string(file).map_err(Error::io(file))
+}
+
+#[derive(Deserialize)]
+struct Coco {
+    images: Vec<CocoImage>,
+    annotations: Vec<CocoBox>,
+    categories: Vec<CocoCategory>,
+}
+
+#[derive(Deserialize)]
+struct CocoImage {
+    id: i64,
+    file_name: String,
+}
+
+#[derive(Deserialize)]
+struct CocoBox {
+    image_id: i64,
+    category_id: i64,
+    /// Left, top, width, height.
+    bbox: [f64; 4],
+}
+
+#[derive(Deserialize)]
+struct CocoCategory {
+    id: i64,
+    name: String,
+}
+
+/// The annotated images of a COCO file, in its order, with `prefix` before their file names: fastai's
+/// [`get_annotations`](https://docs.fast.ai/vision.data.html#get_annotations). Images without a box are
+/// left out, as there.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read; [`Error::Label`], naming it, if it is not a COCO file, or a
+/// box has an image or a category that is not in it. fastai leaves boxes without an image out.
+pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annotated>> {
+    let file = file.as_ref();
+    let coco: Coco = serde_json::from_str(&text_of(file)?)
+        .map_err(|e| broken(file, format!("it is not a COCO file: {e}")))?;
+    let names: HashMap<i64, &str> =
+        coco.categories.iter().map(|c| (c.id, c.name.as_str())).collect();
+    let known: BTreeSet<i64> = coco.images.iter().map(|i| i.id).collect();
+    let mut boxes: HashMap<i64, (Vec<Corners>, Vec<String>)> = HashMap::new();
+    for (i, b) in coco.annotations.iter().enumerate() {
+        let Some(name) = names.get(&b.category_id) else {
+            let why = format!("annotation {i} has category {}, which is not listed", b.category_id);
+            return Err(broken(file, why));
+        };
+        if !known.contains(&b.image_id) {
+            let why = format!("annotation {i} is of image {}, which is not listed", b.image_id);
+            return Err(broken(file, why));
+        }
+        let [left, top, width, height] = b.bbox;
+        let corners = [left, top, left + width, top + height].map(|v| v as f32);
+        let (all, labels) = boxes.entry(b.image_id).or_default();
+        all.push(corners);
+        labels.push((*name).to_owned());
+    }
+    let annotated = |image: &CocoImage| {
+        let (boxes, labels) = boxes.remove(&image.id)?;
+        Some(Annotated { file: format!("{prefix}{}", image.file_name).into(), boxes, labels })
+    };
+    Ok(coco.images.iter().filter_map(annotated).collect())
+}
+
+/// The files of a folder with an ending, sorted.
+fn files_with(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let mut files = vec![];
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending)) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The annotated images of a folder of Pascal VOC files, one XML file each, sorted by name. Their images
+/// are in `images`. Pixels count from 1 there, and from 0 here.
+///
+/// # Errors
+/// [`Error::Io`] if a file cannot be read; [`Error::Label`], naming it, if it is not of this form.
+pub fn get_voc_annotations(
+    folder: impl AsRef<Path>,
+    images: impl AsRef<Path>,
+) -> Result<Vec<Annotated>> {
+    let files = files_with(folder.as_ref(), "xml")?;
+    files.iter().map(|file| voc(file, images.as_ref())).collect()
+}
+
+fn voc(file: &Path, images: &Path) -> Result<Annotated> {
+    let text = text_of(file)?;
+    let document = roxmltree::Document::parse(&text)
+        .map_err(|e| broken(file, format!("it is not XML: {e}")))?;
+    let child = |node: roxmltree::Node<'_, '_>, name: &str| {
+        let found = node.children().find(|c| c.has_tag_name(name)).and_then(|c| c.text());
+        let missing =
+            || broken(file, format!("there is no `{name}` in `{}`", node.tag_name().name()));
+        found.map(|t| t.trim().to_owned()).ok_or_else(missing)
+    };
+    let root = document.root_element();
+    let mut all =
+        Annotated { file: images.join(child(root, "filename")?), boxes: vec![], labels: vec![] };
+    for object in root.children().filter(|c| c.has_tag_name("object")) {
+        let bounds = object.children().find(|c| c.has_tag_name("bndbox"));
+        let bounds = bounds.ok_or_else(|| broken(file, "an `object` has no `bndbox`"))?;
+        let side = |name: &str| {
+            let text = child(bounds, name)?;
+            text.parse::<f32>().map_err(|_| broken(file, format!("`{name}` is `{text}`")))
+        };
+        // The first pixel is 1, and the last one is part of the box.
+        let corners = [side("xmin")? - 1.0, side("ymin")? - 1.0, side("xmax")?, side("ymax")?];
+        all.boxes.push(corners);
+        all.labels.push(child(object, "name")?);
+    }
+    Ok(all)
+}
+
+/// The images of a folder with the YOLO text files beside them or in `labels`, sorted by name: each
+/// line is a class by number, then the center, the width and the height of a box as fractions of the
+/// image. `names` are the classes. Sizes are read from the headers of the images.
+///
+/// # Errors
+/// [`Error::Io`] if a file is missing or cannot be read; [`Error::Label`], naming the text file, if a
+/// line is not of this form or a class is not in `names`; [`Error::Image`] for a file that is not an
+/// image.
+pub fn get_yolo_annotations<S: AsRef<str>>(
+    images: impl AsRef<Path>,
+    labels: impl AsRef<Path>,
+    names: &[S],
+) -> Result<Vec<Annotated>> {
+    let by_stem: BTreeMap<OsString, PathBuf> = get_image_files(images.as_ref())?
+        .into_iter()
+        .filter_map(|file| Some((file.file_stem()?.to_owned(), file)))
+        .collect();
+    let one = |(stem, image): (OsString, PathBuf)| {
+        let file = labels.as_ref().join(&stem).with_extension("txt");
+        yolo(&file, image, names)
+    };
+    by_stem.into_iter().map(one).collect()
+}
+
+fn yolo<S: AsRef<str>>(file: &Path, image: PathBuf, names: &[S]) -> Result<Annotated> {
+    let (width, height) = size_of(&image)?;
+    let mut all = Annotated { file: image, boxes: vec![], labels: vec![] };
+    for (i, line) in text_of(file)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        let wrong = |why: String| broken(file, format!("line {}, `{line}`: {why}", i + 1));
+        let mut words = line.split_whitespace();
+        let class = words.next().unwrap_or_default();
+        let name = class.parse::<usize>().ok().and_then(|c| names.get(c));
+        let name = name.ok_or_else(|| {
+            wrong(format!("the class must be a number below {}, the number of names", names.len()))
+        })?;
+        let numbers: Option<Vec<f64>> = words.map(|w| w.parse().ok()).collect();
+        let Some(&[x, y, w, h]) = numbers.as_deref() else {
+            return Err(wrong("four numbers must follow the class: x, y, width, height".into()));
+        };
+        let corners = [x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0];
+        let sides = [width, height, width, height].map(f64::from);
+        all.boxes.push(std::array::from_fn(|k| (corners[k] * sides[k]) as f32));
+        all.labels.push(name.as_ref().to_owned());
+    }
+    Ok(all)
+}
+
+/// As many as an image may have when it is decoded.
+const MAX_PIXELS: u64 = 1 << 28;
+
+/// The width and height of an image as it is decoded.
+fn size_of(file: &Path) -> Result<(u32, u32)> {
+    let bytes = fs::read(file).map_err(Error::io(file))?;
+    let facts = inspect(&bytes, MAX_PIXELS)
+        .map_err(|cause| Error::Image { item: file.display().to_string(), cause })?;
+    if !facts.turned {
+        return Ok((facts.width, facts.height));
+    }
+    let image = Decode::new().open(file)?;
+    Ok((image.width(), image.height()))
+}

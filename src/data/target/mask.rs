@@ -1,0 +1,187 @@
+//! A code for each pixel.
+
+use super::category::TargetBlock;
+use crate::{
+    data::items::source::ImageSource,
+    error::{Error, Result},
+    image::{Codes, Image},
+    sample::{Target, Task},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// A code for each pixel, from a mask in a file or in memory: fastai's
+/// [`MaskBlock`](https://docs.fast.ai/vision.data.html#maskblock).
+///
+/// `get_y` returns where the mask of an item is. Masks are opened each time their image is, and must
+/// have its size. A file holds the position of a code in each pixel: in a palette, as gray values, or
+/// as 1 bit; see [`Codes`]. fastai turns palettes into gray levels first, which are not positions.
+///
+/// ```no_run
+/// use finetune::data::{DataBlock, ImageBlock, MaskBlock, get_image_files};
+/// use std::path::PathBuf;
+///
+/// let dls = DataBlock::blocks(ImageBlock::rgb(), MaskBlock::new(["background", "pet"]))
+///     .get_items(get_image_files)
+///     .get_y(|photo: &PathBuf| {
+///         let mask = PathBuf::from("masks").join(photo.file_name().unwrap_or_default());
+///         Ok(mask.with_extension("png").into())
+///     })
+///     .dataloaders("photos")?;
+/// # Ok::<(), finetune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct MaskBlock {
+    codes: Arc<[String]>,
+    colors: Option<Arc<HashMap<[u8; 3], u8>>>,
+    n_colors: usize,
+    div: f32,
+    ignored: Option<u8>,
+}
+
+impl MaskBlock {
+    /// The names of the codes 0, 1 and so on, at most 256.
+    pub fn new<S: Into<String>>(codes: impl IntoIterator<Item = S>) -> Self {
+        let codes = codes.into_iter().map(Into::into).collect();
+        Self { codes, colors: None, n_colors: 0, div: 1.0, ignored: None }
+    }
+
+    /// The color of each code, for masks that hold colors. Default: none, masks hold codes.
+    #[must_use]
+    pub fn colors(mut self, colors: impl IntoIterator<Item = [u8; 3]>) -> Self {
+        let colors: Vec<[u8; 3]> = colors.into_iter().collect();
+        self.n_colors = colors.len();
+        self.colors = Some(Arc::new((0..=u8::MAX).zip(colors).map(|(i, c)| (c, i)).collect()));
+        self
+    }
+
+    /// By what values are divided to become codes, fractions cut off: 255 for masks of 0 and 255.
+    /// fastai's `IntToFloatTensor(div_mask=…)`. Default: 1.
+    #[must_use]
+    pub fn div_mask(mut self, div: f32) -> Self {
+        self.div = div;
+        self
+    }
+
+    /// The value of pixels that have no influence on losses and metrics: a code, or another value such
+    /// as 255. Default: none.
+    #[must_use]
+    pub fn ignored(mut self, value: u8) -> Self {
+        self.ignored = Some(value);
+        self
+    }
+
+    fn by_color(&self, image: &Image, name: &str) -> Result<Image> {
+        let invalid = |why: String| Error::Label { item: name.to_owned(), why };
+        let Some(colors) = &self.colors else {
+            let why = "the mask has colors, not codes: give `MaskBlock` the color of each code with \
+                       `colors`";
+            return Err(invalid(why.into()));
+        };
+        let mut codes = Vec::with_capacity(image.pixels().len() / 3);
+        for (i, pixel) in image.pixels().chunks_exact(3).enumerate() {
+            let color = [pixel[0], pixel[1], pixel[2]];
+            match colors.get(&color) {
+                Some(code) => codes.push(*code),
+                None => {
+                    let (x, y) = place(i, image);
+                    let why = format!(
+                        "the mask's pixel at column {x}, row {y} is {color:?}, which is not the \
+                         color of a code"
+                    );
+                    return Err(invalid(why));
+                }
+            }
+        }
+        Image::new(image.width(), image.height(), 1, codes)
+    }
+
+    /// The codes of what a mask holds; `name` is what errors call the mask.
+    fn codes_of(&self, codes: Codes, name: &str) -> Result<Image> {
+        let mut image = match codes {
+            Codes::Numbers(image) => image,
+            Codes::Colors(image) => self.by_color(&image, name)?,
+        };
+        if self.div != 1.0 {
+            let (width, height) = (image.width(), image.height());
+            // As fastai: a division of 32-bit floats, cut off.
+            let divided = |v: u8| (f32::from(v) / self.div) as i64;
+            let divided = image.pixels().iter().map(|&v| {
+                let ignored = self.ignored == Some(v);
+                if ignored { Ok(v) } else { u8::try_from(divided(v)).map_err(|_| divided(v)) }
+            });
+            let pixels = divided.collect::<Result<Vec<u8>, i64>>().map_err(|value| {
+                let why = format!("`div_mask` {} makes {value} of a pixel", self.div);
+                Error::Label { item: name.to_owned(), why }
+            })?;
+            image = Image::new(width, height, 1, pixels)?;
+        }
+        let n = self.codes.len();
+        let beyond = |v: u8| usize::from(v) >= n && self.ignored != Some(v);
+        if let Some(i) = image.pixels().iter().position(|&v| beyond(v)) {
+            let (x, y) = place(i, &image);
+            let why = format!(
+                "the mask's pixel at column {x}, row {y} is {}, and there are {n} codes, from 0: \
+                 add codes, or `ignored` or `div_mask`",
+                image.pixels()[i]
+            );
+            return Err(Error::Label { item: name.to_owned(), why });
+        }
+        Ok(image)
+    }
+}
+
+/// Column and row of the i-th pixel.
+fn place(i: usize, image: &Image) -> (usize, usize) {
+    let width = image.width() as usize;
+    (i % width, i / width)
+}
+
+impl TargetBlock for MaskBlock {
+    type Label = ImageSource;
+
+    fn setup(&mut self, _: &mut dyn Iterator<Item = &ImageSource>) -> Result<()> {
+        let n = self.codes.len();
+        if !(2..=256).contains(&n) {
+            let why = format!("{n} codes: a mask needs 2 to 256");
+            return Err(Error::config("MaskBlock::new", why));
+        }
+        if self.colors.as_ref().is_some_and(|c| c.len() != n || self.n_colors != n) {
+            let distinct = self.colors.as_ref().map_or(0, |c| c.len());
+            let why = format!("{distinct} distinct colors of {} for {n} codes", self.n_colors);
+            return Err(Error::config("MaskBlock::colors", why));
+        }
+        if !(self.div > 0.0 && self.div.is_finite()) {
+            let why = format!("{} must be above 0", self.div);
+            return Err(Error::config("MaskBlock::div_mask", why));
+        }
+        Ok(())
+    }
+
+    fn check(&self, label: &ImageSource) -> Result<()> {
+        let ImageSource::File(path) = label else { return Ok(()) };
+        std::fs::metadata(path).map(drop).map_err(Error::io(path))
+    }
+
+    fn encode(&self, label: &ImageSource) -> Result<Target> {
+        let (codes, name) = match label {
+            ImageSource::File(path) => (Codes::open(path)?, path.display().to_string()),
+            ImageSource::Bytes(bytes) => (Codes::read(bytes, "a mask in memory")?, String::new()),
+            ImageSource::Image(image) => (Codes::of((**image).clone()), String::new()),
+        };
+        self.codes_of(codes, &name).map(Target::Mask)
+    }
+
+    /// The mask itself.
+    fn decode(&self, target: &Target) -> Option<ImageSource> {
+        let Target::Mask(mask) = target else { return None };
+        Some(mask.clone().into())
+    }
+
+    fn task(&self) -> Task {
+        Task::Mask { codes: self.codes.clone(), ignored: self.ignored }
+    }
+
+    fn deferred(&self) -> bool {
+        true
+    }
+}

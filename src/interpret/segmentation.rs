@@ -1,0 +1,181 @@
+//! How well predicted masks cover the true ones.
+
+use super::{Interpretation, ItemLoss, kept::unlabelled};
+use crate::{
+    data::DataLoader,
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+    sample::{Target, Task},
+};
+use ndarray::Array2;
+
+/// How well the masks of a data set are predicted, pixel by pixel.
+///
+/// Pixels that the task ignores, and those whose target is not a code, do not count.
+#[derive(Debug, Clone)]
+pub struct SegmentationInterpretation {
+    all: Interpretation,
+    confusion: Array2<u64>,
+    item_iou: Vec<f64>,
+}
+
+/// How well one code is covered.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CodeOverlap {
+    /// Its name.
+    pub name: String,
+    /// The pixels that have it.
+    pub pixels: u64,
+    /// The pixels for which it was predicted.
+    pub predicted: u64,
+    /// The pixels for which it was predicted rightly.
+    pub both: u64,
+}
+
+impl CodeOverlap {
+    /// The intersection over the union; NaN where there is neither.
+    #[must_use]
+    pub fn iou(&self) -> f64 {
+        self.both as f64 / (self.pixels + self.predicted - self.both) as f64
+    }
+
+    /// Twice the intersection over the sum of both sizes; NaN where there is neither.
+    #[must_use]
+    pub fn dice(&self) -> f64 {
+        2.0 * self.both as f64 / (self.pixels + self.predicted) as f64
+    }
+}
+
+impl AsRef<Interpretation> for SegmentationInterpretation {
+    /// The same predictions, for what can be asked of any task.
+    fn as_ref(&self) -> &Interpretation {
+        &self.all
+    }
+}
+
+impl SegmentationInterpretation {
+    /// Predicts the validation split.
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds`] and of [`from_predictions`](Self::from_predictions).
+    pub fn from_learner(learner: &mut Learner) -> Result<Self> {
+        Self::from_predictions(learner.get_preds()?)
+    }
+
+    /// Predicts the items of `loader`: a test set with labels, or the training split.
+    ///
+    /// # Errors
+    /// Those of [`Learner::get_preds_on`] and of [`from_predictions`](Self::from_predictions).
+    pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
+        Self::from_predictions(learner.get_preds_on(loader)?)
+    }
+
+    /// Takes predictions that were made before.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the task is not masks, if a mask is missing, or if the parts of the
+    /// predictions do not fit together.
+    pub fn from_predictions(predictions: Predictions) -> Result<Self> {
+        let all = Interpretation::from_predictions(predictions)?;
+        let p = all.predictions();
+        let Task::Mask { codes, ignored } = &p.task else {
+            return Err(Error::mismatch("predictions", "the task is not masks"));
+        };
+        let n = codes.len();
+        let mut confusion = Array2::<u64>::zeros((n, n));
+        let mut item_iou = vec![];
+        for ((&item, is), said) in p.items.iter().zip(&p.targets).zip(&p.decoded) {
+            let (Target::Mask(is), Target::Mask(said)) = (is, said) else {
+                return Err(unlabelled(item, "a mask"));
+            };
+            if is.pixels().len() != said.pixels().len() {
+                let why = format!("item {item}: a mask of {is:?} and one of {said:?}");
+                return Err(Error::mismatch("predictions", why));
+            }
+            let mut own = Array2::<u64>::zeros((n, n));
+            for (&is, &said) in is.pixels().iter().zip(said.pixels()) {
+                let (row, column) = (usize::from(is), usize::from(said));
+                if *ignored != Some(is) && row < n && column < n {
+                    own[(row, column)] += 1;
+                }
+            }
+            item_iou.push(mean_iou(&own));
+            confusion += &own;
+        }
+        Ok(Self { all, confusion, item_iou })
+    }
+
+    /// What was predicted.
+    #[must_use]
+    pub fn predictions(&self) -> &Predictions {
+        self.all.predictions()
+    }
+
+    /// The names of the codes.
+    #[must_use]
+    pub fn codes(&self) -> &[String] {
+        self.predictions().task.vocab()
+    }
+
+    /// [`Interpretation::top_losses`].
+    #[must_use]
+    pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
+        self.all.top_losses(k)
+    }
+
+    /// The pixels of each true code by rows, of each predicted one by columns.
+    #[must_use]
+    pub fn confusion_matrix(&self) -> &Array2<u64> {
+        &self.confusion
+    }
+
+    /// How well each code is covered, in the order of the codes.
+    #[must_use]
+    pub fn overlaps(&self) -> Vec<CodeOverlap> {
+        let one = |(c, name): (usize, &String)| CodeOverlap {
+            name: name.clone(),
+            pixels: self.confusion.row(c).sum(),
+            predicted: self.confusion.column(c).sum(),
+            both: self.confusion[(c, c)],
+        };
+        self.codes().iter().enumerate().map(one).collect()
+    }
+
+    /// The mean intersection over union of the codes that occur; NaN without pixels.
+    #[must_use]
+    pub fn mean_iou(&self) -> f64 {
+        mean_iou(&self.confusion)
+    }
+
+    /// The share of the pixels that are right; NaN without pixels.
+    #[must_use]
+    pub fn pixel_accuracy(&self) -> f64 {
+        self.confusion.diag().sum() as f64 / self.confusion.sum() as f64
+    }
+
+    /// The positions among the predictions of the `k` items with the smallest mean intersection over
+    /// union, the worst first, each with that number. Items without pixels that count come last.
+    #[must_use]
+    pub fn worst(&self, k: usize) -> Vec<(usize, f64)> {
+        let rank = |v: f64| if v.is_nan() { f64::INFINITY } else { v };
+        let mut all: Vec<(usize, f64)> = self.item_iou.iter().copied().enumerate().collect();
+        all.sort_by(|a, b| rank(a.1).total_cmp(&rank(b.1)));
+        all.truncate(k);
+        all
+    }
+}
+
+/// The mean over the codes that occur.
+fn mean_iou(confusion: &Array2<u64>) -> f64 {
+    let (mut sum, mut n) = (0.0, 0.0);
+    for c in 0..confusion.nrows() {
+        let both = confusion[(c, c)];
+        let union = confusion.row(c).sum() + confusion.column(c).sum() - both;
+        if union > 0 {
+            sum += both as f64 / union as f64;
+            n += 1.0;
+        }
+    }
+    sum / n
+}

@@ -1,0 +1,67 @@
+//! What a model says of each pixel, brought back to the original image.
+
+use crate::{error::Result, image::Image, sample::Placement};
+use ndarray::Array3;
+use rayon::prelude::*;
+
+/// The probability of each code in each pixel of one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::learner) struct PixelProbs {
+    /// Codes × height × width of the picture that the network saw.
+    pub(in crate::learner) probs: Array3<f32>,
+    pub(in crate::learner) placement: Placement,
+}
+
+impl PixelProbs {
+    /// At the size of the original image: codes × height × width, bilinear between the centers of the
+    /// picture's pixels. What the network did not see has the values of the nearest pixel that it saw.
+    pub(in crate::learner) fn original(&self) -> Array3<f32> {
+        let (codes, rows, columns) = self.probs.dim();
+        let (width, height) = self.placement.original_size();
+        let (width, height) = (width as usize, height as usize);
+        let from_original = self.placement.inverse();
+        // Row by row, each with its codes, so that threads write to places of their own.
+        let mut by_row = vec![0.0_f32; codes * width * height];
+        by_row.par_chunks_mut((codes * width).max(1)).enumerate().for_each(|(y, row)| {
+            for x in 0..width {
+                let (px, py) = from_original(x as f64 + 0.5, y as f64 + 0.5);
+                let (x0, x1, fx) = neighbors(px, columns);
+                let (y0, y1, fy) = neighbors(py, rows);
+                for c in 0..codes {
+                    let at = |y: usize, x: usize| self.probs[(c, y, x)];
+                    let top = at(y0, x0) * (1.0 - fx) + at(y0, x1) * fx;
+                    let low = at(y1, x0) * (1.0 - fx) + at(y1, x1) * fx;
+                    row[c * width + x] = top * (1.0 - fy) + low * fy;
+                }
+            }
+        });
+        Array3::from_shape_fn((codes, height, width), |(c, y, x)| {
+            by_row[(y * codes + c) * width + x]
+        })
+    }
+}
+
+/// The pixels before and after a place along a side of `n`, and how far it is from the first.
+fn neighbors(place: f64, n: usize) -> (usize, usize, f32) {
+    let last = n as f64 - 1.0;
+    let at = (place - 0.5).clamp(0.0, last);
+    let at = if at.is_nan() { 0.0 } else { at };
+    let before = at.floor();
+    let first = before as usize;
+    (first, (first + 1).min(n - 1), (at - before) as f32)
+}
+
+/// The code of the highest probability in each pixel.
+pub(in crate::learner) fn highest(probs: &Array3<f32>) -> Result<Image> {
+    let (codes, height, width) = probs.dim();
+    let mut mask = Vec::with_capacity(width * height);
+    for y in 0..height {
+        for x in 0..width {
+            let better = |best: usize, c: usize| {
+                if probs[(c, y, x)] > probs[(best, y, x)] { c } else { best }
+            };
+            mask.push((0..codes).fold(0, better) as u8);
+        }
+    }
+    Image::new(width as u32, height as u32, 1, mask)
+}

@@ -1,0 +1,65 @@
+use super::{Loss, LossSpec};
+use tch::Tensor;
+
+/// A weighted sum of losses. Activation and decoding are those of the first one.
+///
+/// ```
+/// use finetune::loss::{Combined, CrossEntropy, Dice, Loss};
+/// use finetune::tch::{Device, Kind, Tensor};
+///
+/// let loss = Combined::new(CrossEntropy::new().axis(1), 1.0).and(Dice::new(), 0.5);
+/// let (pred, y) = (Tensor::zeros([2, 3, 4, 4], (Kind::Float, Device::Cpu)), [2, 4, 4]);
+/// let y = Tensor::zeros(y, (Kind::Int64, Device::Cpu));
+/// assert_eq!(loss.each(&pred, &y).size(), [2]);
+/// ```
+#[derive(Debug)]
+pub struct Combined {
+    losses: Vec<(Box<dyn Loss>, f64)>,
+}
+
+impl Combined {
+    /// `loss` times `weight`.
+    #[must_use]
+    pub fn new(loss: impl Loss + 'static, weight: f64) -> Self {
+        Self { losses: vec![(Box::new(loss), weight)] }
+    }
+
+    /// Adds `loss` times `weight`.
+    #[must_use]
+    pub fn and(mut self, loss: impl Loss + 'static, weight: f64) -> Self {
+        self.losses.push((Box::new(loss), weight));
+        self
+    }
+
+    fn sum_of(&self, of: impl Fn(&dyn Loss) -> Tensor) -> Tensor {
+        let mut parts = self.losses.iter().map(|(loss, weight)| of(&**loss) * *weight);
+        // There is one at least.
+        let first = parts.next().unwrap_or_default();
+        parts.fold(first, |sum, part| sum + part)
+    }
+}
+
+impl Loss for Combined {
+    fn name(&self) -> &str {
+        "combined"
+    }
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        self.sum_of(|loss| loss.each(pred, y))
+    }
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        self.sum_of(|loss| loss.mean(pred, y))
+    }
+    fn sum(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+        self.sum_of(|loss| loss.sum(pred, y))
+    }
+    fn activation(&self, pred: &Tensor) -> Tensor {
+        self.losses[0].0.activation(pred)
+    }
+    fn decode(&self, activated: &Tensor) -> Tensor {
+        self.losses[0].0.decode(activated)
+    }
+    /// That of the first loss: an exported model needs its activation and decoding only.
+    fn spec(&self) -> Option<LossSpec> {
+        self.losses[0].0.spec()
+    }
+}

@@ -1,0 +1,228 @@
+//! The whole decoder, in the numbers of fastai's `DynamicUnet`.
+
+use super::{
+    block::{UnetBlock, resized},
+    conv_layer::{ConvLayer, ConvNormKind, Draws, Layer, fastai_norm},
+    options::UnetOptions,
+    shuffle::PixelShuffleIcnr,
+};
+use crate::{
+    error::{Error, Result},
+    model::{batch_norm::BatchNorm, body::Body, layers::Activation},
+};
+use std::panic::{self, AssertUnwindSafe};
+use tch::{
+    Kind, Tensor,
+    nn::{ModuleT, Path},
+};
+
+/// A body with a decoder.
+#[derive(Debug)]
+pub(in crate::model) struct Unet {
+    pub(in crate::model) encoder: Body,
+    pub(in crate::model) decoder: Decoder,
+}
+
+impl Unet {
+    pub(in crate::model) fn forward_with(
+        &self,
+        x: &Tensor,
+        train: bool,
+        visit: &mut dyn FnMut(&str, &Tensor),
+    ) -> Tensor {
+        let mut skips = Vec::with_capacity(self.decoder.skips.len());
+        let mut at = 0;
+        let features = self.encoder.forward_with(x, train, &mut |name, out| {
+            if self.decoder.skips.contains(&at) {
+                skips.push(out.shallow_clone());
+            }
+            at += 1;
+            visit(name, out);
+        });
+        self.decoder.forward_with(x, features, &skips, train, visit)
+    }
+}
+
+/// A residual block without a change of size.
+#[derive(Debug)]
+struct ResBlock {
+    convs: [ConvLayer; 2],
+    shortcut: Option<ConvLayer>,
+    act: Activation,
+}
+
+impl ResBlock {
+    fn new(path: &Path<'_>, c_in: i64, c_out: i64, options: &UnetOptions) -> Self {
+        let draws = Draws::Chosen(options.init);
+        let (norm, act) = (options.norm, options.act);
+        let convpath = path / "convpath";
+        let first = Layer::new(c_in, c_out, 3, draws).norm(norm).act(Some(act));
+        let second = Layer::new(c_out, c_out, 3, draws).norm(norm).act(None).zeroed();
+        let convs = [first.build(&(&convpath / 0)), second.build(&(&convpath / 1))];
+        // fastai normalizes the shortcut whatever the option says.
+        let shortcut = (c_in != c_out).then(|| {
+            let layer = Layer::new(c_in, c_out, 1, draws).norm(ConvNormKind::Batch).act(None);
+            layer.build(&(path / "idpath" / 0))
+        });
+        Self { convs, shortcut, act }
+    }
+
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let y = self.convs.iter().fold(x.shallow_clone(), |y, conv| conv.forward_t(&y, train));
+        let y = match &self.shortcut {
+            Some(conv) => y + conv.forward_t(x, train),
+            None => y + x,
+        };
+        self.act.apply(y, train)
+    }
+}
+
+/// What comes after the body.
+#[derive(Debug)]
+pub(in crate::model) struct Decoder {
+    /// The children of the body whose outputs are joined, in the order of the body.
+    skips: Vec<usize>,
+    norm: BatchNorm,
+    middle: [ConvLayer; 2],
+    /// From the smallest feature map up.
+    blocks: Vec<UnetBlock>,
+    /// The number of the first layer after the blocks.
+    after_blocks: usize,
+    shuffle: Option<PixelShuffleIcnr>,
+    cross: Option<ResBlock>,
+    last: ConvLayer,
+    y_range: Option<(f64, f64)>,
+}
+
+/// Channels, height and width of the outputs of all children for one image of (height, width).
+fn sizes(encoder: &Body, n_in: i64, (height, width): (u32, u32)) -> Result<Vec<(i64, i64, i64)>> {
+    let _guard = tch::no_grad_guard();
+    let (h, w) = (i64::from(height), i64::from(width));
+    let x = Tensor::zeros([1, n_in, h, w], (Kind::Float, tch::Device::Cpu));
+    let mut sizes = vec![];
+    let run = panic::catch_unwind(AssertUnwindSafe(|| {
+        encoder.forward_with(&x, false, &mut |_, out| {
+            if let [_, c, h, w] = out.size()[..] {
+                sizes.push((c, h, w));
+            }
+        })
+    }));
+    if run.is_err() || sizes.is_empty() {
+        let why = format!(
+            "the body does not take images of {width}x{height} pixels and {n_in} channels: larger \
+             ones are needed"
+        );
+        return Err(Error::config("unet_learner", why));
+    }
+    Ok(sizes)
+}
+
+impl Decoder {
+    /// For the given body, with variables below `path`. Layers have the numbers of fastai's.
+    pub(in crate::model) fn new(
+        path: &Path<'_>,
+        encoder: &Body,
+        (n_in, n_out): (i64, i64),
+        options: &UnetOptions,
+    ) -> Result<Self> {
+        options.check()?;
+        let sizes = sizes(encoder, n_in, options.size)?;
+        let skips: Vec<usize> =
+            (0..sizes.len() - 1).filter(|&i| sizes[i].2 != sizes[i + 1].2).collect();
+        if skips.is_empty() {
+            let why = "no child of the body changes the size of its input, so there is no pyramid of \
+                       features: a U-Net needs one";
+            return Err(Error::config("unet_learner", why));
+        }
+        let (norm, act) = (options.norm, options.act);
+        let features = sizes[sizes.len() - 1].0;
+        let chosen = Draws::Chosen(options.init);
+        let first_norm = fastai_norm(&(path / 1), features, 1.0);
+        let middle = |i: usize, c_in: i64, c_out: i64| {
+            let layer = Layer::new(c_in, c_out, 3, chosen).norm(norm).act(Some(act));
+            layer.build(&(path / 3 / i))
+        };
+        let middle = [middle(0, features, 2 * features), middle(1, 2 * features, features)];
+        let mut number = 4;
+        let mut channels = features;
+        let mut blocks = vec![];
+        for (i, &skip) in skips.iter().rev().enumerate() {
+            let last = i + 1 == skips.len();
+            let blur = options.blur && (!last || options.blur_final);
+            let attention = options.self_attention && i + 3 == skips.len();
+            let sides = (channels, sizes[skip].0);
+            let block = UnetBlock::new(&(path / number), sides, last, blur, attention, options);
+            channels = block.channels();
+            blocks.push(block);
+            number += 1;
+        }
+        let after_blocks = number;
+        let (height, width) = options.size;
+        let halved = (sizes[0].1, sizes[0].2) != (i64::from(height), i64::from(width));
+        let shuffle = halved.then(|| {
+            let path = path / number;
+            PixelShuffleIcnr::with(&path, channels, channels, false, norm, Some(act))
+        });
+        // The layer after it resizes, and has no variables; neither has the one that joins.
+        number += usize::from(halved) + 1;
+        let cross = options.last_cross.then(|| {
+            let joined = channels + n_in;
+            channels = if options.bottle { joined / 2 } else { joined };
+            ResBlock::new(&(path / (number + 1)), joined, channels, options)
+        });
+        number += if options.last_cross { 2 } else { 0 };
+        let last = Layer::new(channels, n_out, 1, Draws::Untouched).norm(norm).act(None);
+        let last = last.build(&(path / number));
+        let y_range = options.y_range;
+        Ok(Self {
+            skips,
+            norm: first_norm,
+            middle,
+            blocks,
+            after_blocks,
+            shuffle,
+            cross,
+            last,
+            y_range,
+        })
+    }
+
+    fn forward_with(
+        &self,
+        x: &Tensor,
+        features: Tensor,
+        skips: &[Tensor],
+        train: bool,
+        visit: &mut dyn FnMut(&str, &Tensor),
+    ) -> Tensor {
+        let mut y = self.norm.forward_t(&features, train).relu_();
+        drop(features);
+        for conv in &self.middle {
+            y = conv.forward_t(&y, train);
+        }
+        visit("layers.3", &y);
+        for (i, (block, skip)) in self.blocks.iter().zip(skips.iter().rev()).enumerate() {
+            y = block.forward(&y, skip, train);
+            visit(&format!("layers.{}", 4 + i), &y);
+        }
+        let mut number = self.after_blocks;
+        if let Some(shuffle) = &self.shuffle {
+            y = shuffle.forward_t(&y, train);
+            visit(&format!("layers.{number}"), &y);
+            number += 1;
+        }
+        y = resized(y, x);
+        number += 1;
+        if let Some(cross) = &self.cross {
+            y = cross.forward(&Tensor::cat(&[&y, x], 1), train);
+            visit(&format!("layers.{}", number + 1), &y);
+            number += 2;
+        }
+        y = self.last.forward_t(&y, train);
+        if let Some((low, high)) = self.y_range {
+            y = y.sigmoid() * (high - low) + low;
+        }
+        visit(&format!("layers.{number}"), &y);
+        y
+    }
+}

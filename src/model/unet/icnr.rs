@@ -1,0 +1,25 @@
+//! Filters for upsampling without a checkerboard.
+
+use tch::{Device, Kind, Tensor};
+
+/// Filters of which `scale²` in a row are equal, so that a pixel shuffle of their outputs begins as
+/// upsampling by the nearest pixel and without a checkerboard. Drawn from libtorch's generator, normal
+/// by He. `shape` is `[O, I, H, W]`, where `O` is a multiple of `scale²`.
+///
+/// Aitken et al., [Checkerboard artifact free sub-pixel convolution](https://arxiv.org/abs/1707.02937);
+/// fastai's `icnr_init`.
+///
+/// ```
+/// use finetune::model::icnr;
+///
+/// let filters = icnr(&[8, 3, 1, 1], 2);
+/// assert_eq!(filters.get(0), filters.get(3));
+/// ```
+pub fn icnr(shape: &[i64; 4], scale: i64) -> Tensor {
+    let [c_out, c_in, h, w] = *shape;
+    let area = scale * scale;
+    let mut kernel = Tensor::zeros([c_out / area, c_in, h, w], (Kind::Float, Device::Cpu));
+    let stdev = (2.0 / (c_in * h * w) as f64).sqrt();
+    let _ = kernel.normal_(0.0, stdev);
+    kernel.repeat_interleave_self_int(area, 0, c_out / area * area)
+}

@@ -1,0 +1,214 @@
+//! Samples, targets, batches, and the task of a data set.
+
+mod decoded;
+mod placement;
+mod shapes;
+
+pub use {
+    placement::Placement,
+    shapes::{BBox, Point},
+};
+
+pub(crate) use decoded::spatial_targets;
+
+use crate::image::Image;
+use std::{collections::BTreeSet, sync::Arc};
+use tch::Tensor;
+
+/// Training or validation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Split {
+    /// Random crops, augmentation, shuffled order.
+    Train,
+    /// Center crops, no augmentation, fixed order. Prediction is like this too.
+    Valid,
+}
+
+/// One image with its target, on its way through the item transforms.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Sample {
+    /// The pixels.
+    pub image: Image,
+    /// What a model is to predict for them.
+    pub target: Target,
+    placement: Option<Placement>,
+}
+
+impl Sample {
+    /// An image as it was decoded, with its target.
+    #[must_use]
+    pub fn new(image: Image, target: Target) -> Self {
+        let placement = Some(Placement::whole((image.width(), image.height())));
+        Self { image, target, placement }
+    }
+
+    /// Where the picture lies in the image it was made from. `None` if a transform has changed the size
+    /// of the picture without [`set_placement`](Self::set_placement).
+    #[must_use]
+    pub fn placement(&self) -> Option<&Placement> {
+        let size = (self.image.width(), self.image.height());
+        self.placement.as_ref().filter(|p| p.size() == size)
+    }
+
+    /// Says where the picture lies in the original, after a transform of your own has moved its pixels:
+    /// see [`Placement::then`]. `None` if it is not known.
+    pub fn set_placement(&mut self, placement: Option<Placement>) {
+        self.placement = placement;
+    }
+}
+
+/// The target of one image.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Target {
+    /// No target: an item to predict.
+    None,
+    /// A category, as a position in the vocabulary.
+    Category(usize),
+    /// Any number of categories, as positions in the vocabulary.
+    Categories(Vec<usize>),
+    /// Numbers.
+    Values(Vec<f32>),
+    /// A code for each pixel: an image of one channel, of the picture's size.
+    Mask(Image),
+    /// Points in the picture.
+    Points(Vec<Point>),
+    /// Boxes in the picture, with their classes.
+    Boxes(Vec<BBox>),
+}
+
+/// The kind of targets of a data set: what a model, a loss and an export need to know.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Task {
+    /// One category for each image.
+    Category {
+        /// The categories, in the order of the model's outputs.
+        vocab: Arc<[String]>,
+    },
+    /// Any number of categories for each image.
+    Categories {
+        /// The categories, in the order of the model's outputs.
+        vocab: Arc<[String]>,
+    },
+    /// Numbers for each image.
+    Values {
+        /// The number of values for each image.
+        n: usize,
+    },
+    /// A code for each pixel.
+    Mask {
+        /// The names of the codes, in the order of the model's outputs.
+        codes: Arc<[String]>,
+        /// The value of pixels that have no influence on losses and metrics, if there is one.
+        ignored: Option<u8>,
+    },
+    /// Points in each image.
+    Points {
+        /// How many. A model has two outputs for each.
+        n: usize,
+    },
+    /// Any number of boxes in each image, with a class each.
+    Boxes {
+        /// The classes; empty for boxes without classes.
+        vocab: Arc<[String]>,
+    },
+}
+
+impl Task {
+    /// The number of outputs that a model needs.
+    #[must_use]
+    pub fn n_out(&self) -> usize {
+        match self {
+            Self::Category { vocab } | Self::Categories { vocab } | Self::Boxes { vocab } => {
+                vocab.len()
+            }
+            Self::Mask { codes, .. } => codes.len(),
+            Self::Values { n } => *n,
+            Self::Points { n } => 2 * n,
+        }
+    }
+
+    /// Whether targets lie in the picture and move with its pixels: masks, points and boxes.
+    #[must_use]
+    pub fn is_spatial(&self) -> bool {
+        matches!(self, Self::Mask { .. } | Self::Points { .. } | Self::Boxes { .. })
+    }
+
+    /// The categories; empty where the targets are numbers.
+    #[must_use]
+    pub fn vocab(&self) -> &[String] {
+        match self {
+            Self::Category { vocab } | Self::Categories { vocab } | Self::Boxes { vocab } => vocab,
+            Self::Mask { codes, .. } => codes,
+            Self::Values { .. } | Self::Points { .. } => &[],
+        }
+    }
+
+    /// Returns a target as text: category names, or numbers, separated by `; `. Of a mask and of boxes
+    /// these are the names of the codes and classes that occur. No target and an empty set of categories
+    /// are `none`. A position beyond the vocabulary is given as a number.
+    ///
+    /// ```
+    /// use finetune::sample::{Target, Task};
+    ///
+    /// let task = Task::Categories { vocab: ["boat".to_owned(), "sea".to_owned()].into() };
+    /// assert_eq!(task.words(&Target::Categories(vec![1, 0])), "sea; boat");
+    /// assert_eq!(task.words(&Target::Categories(vec![])), "none");
+    /// assert_eq!(Task::Values { n: 2 }.words(&Target::Values(vec![0.5, -1.0])), "0.5; -1");
+    /// ```
+    #[must_use]
+    pub fn words(&self, target: &Target) -> String {
+        let name = |i: &usize| self.vocab().get(*i).cloned().unwrap_or_else(|| i.to_string());
+        let names = |all: &mut dyn Iterator<Item = usize>| {
+            let all: BTreeSet<usize> = all.collect();
+            all.iter().map(name).collect::<Vec<_>>().join("; ")
+        };
+        match target {
+            Target::Category(i) => name(i),
+            Target::Categories(all) if !all.is_empty() => {
+                all.iter().map(name).collect::<Vec<_>>().join("; ")
+            }
+            Target::Values(v) => v.iter().map(f32::to_string).collect::<Vec<_>>().join("; "),
+            Target::Mask(mask) => names(&mut mask.pixels().iter().map(|&code| code.into())),
+            Target::Points(points) => {
+                let place = |p: &Point| match p.visible {
+                    true => format!("({}, {})", p.x, p.y),
+                    false => "hidden".to_owned(),
+                };
+                points.iter().map(place).collect::<Vec<_>>().join("; ")
+            }
+            Target::Boxes(boxes) if !boxes.is_empty() => names(&mut boxes.iter().map(|b| b.class)),
+            Target::Boxes(_) | Target::Categories(_) | Target::None => "none".to_owned(),
+        }
+    }
+}
+
+/// A batch on its device.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Batch {
+    /// The inputs, N×C×H×W (channels-last in memory where that is faster).
+    pub x: Tensor,
+    /// The targets: `i64` N for categories, `f32` N×C for several categories, `f32` N×n for values
+    /// (N where n is 1), `i64` N×H×W for masks, `f32` N×K×2 for points and N×M×4 for boxes, both from
+    /// -1 to 1 within the picture. `None` for items without labels.
+    pub y: Option<Tensor>,
+    /// The classes of boxes, `i64` N×M; `None` for other targets.
+    pub labels: Option<Tensor>,
+    /// The positions of the items in their data set, so that a loss can be traced to a file.
+    pub items: Vec<usize>,
+    /// Where each picture of `x` lies in its original image, where that is known. Empty for inputs that
+    /// are not images.
+    pub placements: Vec<Option<Placement>>,
+}
+
+impl Batch {
+    /// A batch of your own: inputs, targets and the positions of the items in their data set.
+    #[must_use]
+    pub fn new(x: Tensor, y: Option<Tensor>, items: Vec<usize>) -> Self {
+        Self { x, y, labels: None, items, placements: vec![] }
+    }
+}

@@ -1,0 +1,144 @@
+//! Masks, points and boxes drawn into pictures.
+
+use super::font::{PALETTE, Rgb};
+use crate::{
+    error::Result,
+    image::{Decode, Image, PadMode},
+    sample::{Target, Task},
+};
+
+/// The color of a code or class: those of Okabe and Ito first, then others evenly around the circle.
+pub(super) fn color(code: usize) -> Rgb {
+    if let Some(color) = PALETTE.get(code) {
+        return *color;
+    }
+    // Neighbors are far apart on the circle, by the golden ratio.
+    let hue = (code as f64 * 0.618_034).fract() * 6.0;
+    let part = |shift: f64| {
+        let k = (hue + shift) % 6.0;
+        let away = k.min(4.0 - k).clamp(0.0, 1.0);
+        (225.0 - 180.0 * away) as u8
+    };
+    [part(5.0), part(3.0), part(1.0)]
+}
+
+/// The names and colors of what the targets of a task are drawn with; empty where nothing is drawn by
+/// color.
+pub(super) fn legend(task: &Task) -> Vec<(String, Rgb)> {
+    match task {
+        Task::Mask { .. } | Task::Boxes { .. } => {
+            let names = task.vocab().iter().enumerate();
+            let shown = names.filter(|(_, name)| *name != crate::data::NA);
+            shown.map(|(i, name)| (name.clone(), color(i))).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// How much of a mask covers the picture.
+const MASK: f32 = 0.55;
+
+struct Canvas {
+    width: i64,
+    height: i64,
+    pixels: Vec<u8>,
+}
+
+impl Canvas {
+    fn set(&mut self, x: i64, y: i64, color: Rgb) {
+        if (0..self.width).contains(&x) && (0..self.height).contains(&y) {
+            let at = ((y * self.width + x) * 3) as usize;
+            self.pixels[at..at + 3].copy_from_slice(&color);
+        }
+    }
+
+    /// A disc with a white rim, so that it is seen on any ground.
+    fn disc(&mut self, (x, y): (f32, f32), radius: i64, color: Rgb) {
+        let (cx, cy) = (x.floor() as i64, y.floor() as i64);
+        let outer = radius + 1;
+        for dy in -outer..=outer {
+            for dx in -outer..=outer {
+                let far = dx * dx + dy * dy;
+                if far <= radius * radius {
+                    self.set(cx + dx, cy + dy, color);
+                } else if far <= outer * outer {
+                    self.set(cx + dx, cy + dy, [255; 3]);
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, [left, top, right, bottom]: [f32; 4], thick: i64, color: Rgb) {
+        let (left, top) = (left.floor() as i64, top.floor() as i64);
+        let (right, bottom) = (right.ceil() as i64 - 1, bottom.ceil() as i64 - 1);
+        for t in 0..thick {
+            for x in left.max(0)..=right.min(self.width - 1) {
+                self.set(x, top + t, color);
+                self.set(x, bottom - t, color);
+            }
+            for y in top.max(0)..=bottom.min(self.height - 1) {
+                self.set(left + t, y, color);
+                self.set(right - t, y, color);
+            }
+        }
+    }
+}
+
+/// The picture with a target drawn into it; the picture itself where the target is not in it.
+pub(super) fn drawn(picture: &Image, target: &Target, task: &Task) -> Result<Image> {
+    if !matches!(target, Target::Mask(_) | Target::Points(_) | Target::Boxes(_)) {
+        return Ok(picture.clone());
+    }
+    let picture = Decode::new().convert(picture)?;
+    let (width, height) = (picture.width(), picture.height());
+    let side = i64::from(width.min(height));
+    let mut canvas =
+        Canvas { width: width.into(), height: height.into(), pixels: picture.into_pixels() };
+    match target {
+        Target::Mask(mask) if (mask.width(), mask.height()) == (width, height) => {
+            let ignored = match task {
+                Task::Mask { ignored, .. } => *ignored,
+                _ => None,
+            };
+            for (pixel, &code) in canvas.pixels.chunks_exact_mut(3).zip(mask.pixels()) {
+                if ignored == Some(code) {
+                    continue;
+                }
+                for (v, c) in pixel.iter_mut().zip(color(code.into())) {
+                    *v = (f32::from(*v) * (1.0 - MASK) + f32::from(c) * MASK).round() as u8;
+                }
+            }
+        }
+        Target::Points(points) => {
+            for (i, point) in points.iter().enumerate().filter(|(_, p)| p.visible) {
+                canvas.disc((point.x, point.y), (side / 60).max(1), color(i));
+            }
+        }
+        Target::Boxes(boxes) => {
+            for b in boxes {
+                canvas.frame(b.corners(), (side / 150).max(1), color(b.class));
+            }
+        }
+        _ => {}
+    }
+    Image::new(width, height, 3, canvas.pixels)
+}
+
+/// Two pictures of one height beside each other, with a white gap.
+pub(super) fn beside(left: &Image, right: &Image) -> Result<Image> {
+    let (left, right) = (Decode::new().convert(left)?, Decode::new().convert(right)?);
+    let gap = (left.width() / 40).max(2);
+    let right = right.crop_pad(0, 0, right.width(), left.height(), PadMode::Zeros)?;
+    let width = left.width() + gap + right.width();
+    let mut pixels = Vec::with_capacity(width as usize * left.height() as usize * 3);
+    let row = |image: &Image, y: usize| {
+        let n = image.width() as usize * 3;
+        image.pixels()[y * n..(y + 1) * n].to_vec()
+    };
+    for y in 0..left.height() as usize {
+        pixels.extend(row(&left, y));
+        pixels.resize(pixels.len() + gap as usize * 3, 255);
+        pixels.extend(row(&right, y));
+    }
+    Image::new(width, left.height(), 3, pixels)
+}

@@ -1,0 +1,381 @@
+//! Masks, points and boxes on the way of a user: blocks, loaders, learners, predictions, pictures, and
+//! what bad input says.
+
+use finetune::{
+    Result,
+    data::{
+        Annotated, BBoxBlock, BBoxLblBlock, DataBlock, ImageBlock, ImageSource, IndexSplitter,
+        MaskBlock, PointBlock, get_voc_annotations, get_yolo_annotations,
+    },
+    image::Image,
+    interpret::SegmentationInterpretation,
+    learner::{Predictor, Tiles, unet_learner, vision_learner},
+    loss::{Combined, CrossEntropy, Dice, Loss},
+    metric::{Metric, dice_multi, foreground_acc, iou_of_class, point_distance},
+    model::{HeadOptions, UnetOptions, resnet18},
+    sample::{Batch, Point, Sample, Split, Target},
+    seed::{Seed, Stream},
+    transform::{self, BatchTransform, Resize, aug_transforms},
+};
+use std::{fs, path::PathBuf, sync::Arc};
+use tch::{Device, Kind, Tensor};
+
+/// A picture of `side` pixels with a bright square and the mask of that square.
+fn square(side: u32, left: u32, top: u32, wide: u32) -> (Image, Image) {
+    let inside =
+        |x: u32, y: u32| (left..left + wide).contains(&x) && (top..top + wide).contains(&y);
+    let places = || (0..side).flat_map(move |y| (0..side).map(move |x| (x, y)));
+    let pixels = places().flat_map(|(x, y)| {
+        if inside(x, y) { [230, 200, 40] } else { [(x * 3) as u8, 60, (y * 3) as u8] }
+    });
+    let codes = places().map(|(x, y)| u8::from(inside(x, y)));
+    let image = Image::new(side, side, 3, pixels.collect()).unwrap();
+    (image, Image::new(side, side, 1, codes.collect()).unwrap())
+}
+
+/// Twelve squares at different places.
+fn squares() -> Vec<(Image, Image)> {
+    (0..12).map(|i| square(48, 4 + i * 2, 30 - i * 2, 12 + i % 4)).collect()
+}
+
+fn mask_loaders(augment: bool, workers: usize) -> Result<finetune::data::DataLoaders> {
+    let all = Arc::new(squares());
+    let (images, masks) = (all.clone(), all);
+    let block = DataBlock::rows(ImageBlock::rgb(), MaskBlock::new(["ground", "square"]))
+        .get_x(move |&i: &usize| Ok(images[i].0.clone()))
+        .get_y(move |&i| Ok(masks[i].1.clone().into()))
+        .splitter(IndexSplitter::new([2, 5, 8, 11]))
+        .item_tfms(Resize::new(40))
+        .bs(4)
+        .num_workers(workers)
+        .device(Device::Cpu);
+    let block = if augment { block.batch_tfms(aug_transforms().size(32)) } else { block };
+    block.dataloaders_from((0..12).collect())
+}
+
+/// Where the bright pixels of a picture are, the mask says so, whatever moved them both.
+#[test]
+fn a_mask_moves_with_its_image() -> Result<()> {
+    let dls = mask_loaders(true, 2)?;
+    let again = mask_loaders(true, 0)?;
+    for (batch, other) in dls.train().batches(3).zip(again.train().batches(3)) {
+        let (batch, other) = (batch?, other?);
+        let y = batch.y.unwrap();
+        assert_eq!((y.size(), y.kind()), (vec![4, 32, 32], Kind::Int64));
+        assert_eq!(y, other.y.unwrap(), "the same for any number of workers");
+        // Green is 200 of 255 in the square and 60 elsewhere, which lighting does not exchange.
+        let bright = batch.x.select(1, 1).gt(0.5);
+        let same = bright.eq_tensor(&y.gt(0)).to_kind(Kind::Float).mean(Kind::Float);
+        let same = same.double_value(&[]);
+        assert!(same > 0.93, "{same} of the pixels agree");
+    }
+    Ok(())
+}
+
+/// Both executors move masks alike.
+#[test]
+fn masks_are_the_same_on_workers_and_on_a_device() -> Result<()> {
+    let (image, mask) = square(48, 9, 15, 20);
+    let tfms: Vec<Arc<dyn BatchTransform>> =
+        vec![Arc::new(aug_transforms().size(40).min_scale(0.6).flip_vert(true))];
+    let mut rng = Seed(3).rng(Stream::Batch { pass: 0, index: 0 });
+    let size = (image.width(), image.height());
+    let plan = transform::plan(&tfms, 6, size, 3, Split::Train, &mut rng)?;
+    let masks = plan.for_masks();
+    let bytes = Tensor::from_slice(mask.pixels()).view([1, 48, 48]).repeat([6, 1, 1]);
+    let by_device = masks.execute_tensor(&bytes)?;
+    for i in 0..6 {
+        let by_worker = masks.execute(i as usize, &mask)?;
+        let by_worker = Tensor::from_slice(by_worker.pixels()).view([40, 40]);
+        let differ = by_worker.ne_tensor(&by_device.get(i)).to_kind(Kind::Float);
+        assert!(differ.mean(Kind::Float).double_value(&[]) < 0.005);
+    }
+    Ok(())
+}
+
+fn text_of<T>(done: Result<T>) -> String {
+    done.err().expect("an error").to_string()
+}
+
+#[test]
+fn bad_masks_name_their_file() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (image, _) = square(8, 1, 1, 3);
+    let save = |name: &str, image: &Image| {
+        let kind = match image.channels() {
+            1 => image::ExtendedColorType::L8,
+            _ => image::ExtendedColorType::Rgb8,
+        };
+        let (w, h) = (image.width(), image.height());
+        image::save_buffer(path(name), image.pixels(), w, h, kind).unwrap();
+    };
+    save("photo.png", &image);
+    save("small.png", &Image::new(4, 4, 1, vec![0; 16])?);
+    save("codes.png", &Image::new(8, 8, 1, (0..64).collect())?);
+    save("colors.png", &image);
+    let load = |mask: PathBuf, block: MaskBlock| {
+        let dls = DataBlock::blocks(ImageBlock::rgb(), block)
+            .get_y(move |_: &PathBuf| Ok(mask.clone().into()))
+            .splitter(IndexSplitter::new([]))
+            .bs(1)
+            .num_workers(0)
+            .device(Device::Cpu)
+            .dataloaders_from(vec![path("photo.png")])?;
+        dls.train().one_batch()
+    };
+    let block = || MaskBlock::new(["a", "b"]);
+    let size = text_of(load(path("small.png"), block()));
+    assert!(size.contains("photo.png") && size.contains("4x4") && size.contains("8x8"), "{size}");
+    let codes = text_of(load(path("codes.png"), block()));
+    assert!(codes.contains("photo.png") && codes.contains("there are 2 codes"), "{codes}");
+    let colors = text_of(load(path("colors.png"), block()));
+    assert!(colors.contains("photo.png") && colors.contains("`colors`"), "{colors}");
+    let missing = text_of(load(path("none.png"), block()));
+    assert!(missing.contains("none.png"), "{missing}");
+    let distinct = text_of(load(path("colors.png"), block().colors([[0, 0, 0]; 2])));
+    assert!(distinct.contains("colors"), "{distinct}");
+    Ok(())
+}
+
+#[test]
+fn bad_points_and_boxes_name_their_item() -> Result<()> {
+    let (image, _) = square(8, 1, 1, 3);
+    let points = |label: Vec<Point>| {
+        let image = image.clone();
+        DataBlock::rows(ImageBlock::rgb(), PointBlock::new(1))
+            .get_x(move |_: &usize| Ok(image.clone()))
+            .get_y(move |_| Ok(label.clone()))
+            .splitter(IndexSplitter::new([]))
+            .bs(1)
+            .dataloaders_from(vec![0])
+            .map(drop)
+    };
+    let nan = text_of(points(vec![Point::new(f32::NAN, 1.0)]));
+    assert!(nan.contains("item 0") && nan.contains("NaN") && nan.contains("hidden"), "{nan}");
+    assert!(text_of(points(vec![])).contains("0 points"));
+    assert!(points(vec![Point::hidden()]).is_ok());
+    let boxes = |corners: [f32; 4], label: &str| {
+        let (image, label) = (image.clone(), label.to_owned());
+        DataBlock::rows(ImageBlock::rgb(), (BBoxBlock::new(), BBoxLblBlock::new()))
+            .get_x(move |_: &usize| Ok(image.clone()))
+            .get_y(move |_| Ok((vec![corners], vec![label.clone()])))
+            .splitter(IndexSplitter::new([]))
+            .bs(1)
+            .dataloaders_from(vec![0])
+            .map(drop)
+    };
+    let inverted = text_of(boxes([5.0, 1.0, 2.0, 4.0], "cat"));
+    assert!(inverted.contains("item 0") && inverted.contains("inverted"), "{inverted}");
+    assert!(text_of(boxes([1.0, 1.0, 1.0, 4.0], "cat")).contains("empty"));
+    assert!(text_of(boxes([1.0, f32::INFINITY, 2.0, 4.0], "cat")).contains("finite"));
+    assert!(boxes([1.0, 1.0, 2.0, 4.0], "cat").is_ok());
+    Ok(())
+}
+
+#[test]
+fn annotations_of_voc_and_yolo() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (image, _) = square(40, 1, 1, 3);
+    image::save_buffer(path("a.png"), image.pixels(), 40, 40, image::ExtendedColorType::Rgb8)
+        .unwrap();
+    let object = "<object><name>cat</name><bndbox><xmin>3</xmin><ymin>5</ymin><xmax>12</xmax>\
+                  <ymax>20</ymax></bndbox></object>";
+    let voc = format!("<annotation><filename>a.png</filename>{object}</annotation>");
+    fs::write(path("a.xml"), &voc).unwrap();
+    let found = get_voc_annotations(folder.path(), folder.path())?;
+    let Annotated { file, boxes, labels, .. } = &found[0];
+    assert_eq!((file, labels), (&path("a.png"), &vec!["cat".to_owned()]));
+    assert_eq!(boxes, &[[2.0, 4.0, 12.0, 20.0]]);
+    fs::write(path("a.txt"), "1 0.5 0.25 0.2 0.1\n").unwrap();
+    let found = get_yolo_annotations(folder.path(), folder.path(), &["dog", "cat"])?;
+    assert_eq!(found[0].labels, ["cat"]);
+    let wanted = [16.0, 8.0, 24.0, 12.0];
+    assert!(found[0].boxes[0].iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-4));
+    fs::write(path("a.txt"), "7 0.5 0.25 0.2 0.1\n").unwrap();
+    let bad = text_of(get_yolo_annotations(folder.path(), folder.path(), &["dog", "cat"]));
+    assert!(bad.contains("a.txt") && bad.contains("line 1"), "{bad}");
+    fs::write(path("a.xml"), voc.replace("<ymax>20</ymax>", "")).unwrap();
+    let bad = text_of(get_voc_annotations(folder.path(), folder.path()));
+    assert!(bad.contains("a.xml") && bad.contains("ymax"), "{bad}");
+    Ok(())
+}
+
+/// A U-Net learns the squares, and what it says comes back at the size of the original.
+#[test]
+fn a_unet_finds_squares_at_their_original_size() -> Result<()> {
+    let loss = Combined::new(CrossEntropy::new().axis(1), 1.0).and(Dice::new(), 1.0);
+    let mut learn = unet_learner(mask_loaders(false, 0)?, resnet18())
+        .pretrained(false)
+        .loss(loss)
+        .metric(dice_multi())
+        .metric(iou_of_class(1, "square"))
+        .metric(foreground_acc(0))
+        .build()?
+        .quiet();
+    learn.fit_one_cycle(4, 2e-3)?;
+    let interp = SegmentationInterpretation::from_learner(&mut learn)?;
+    assert_eq!(interp.confusion_matrix().sum(), 4 * 40 * 40);
+    let row = learn.validate()?;
+    let iou = row.iter().find(|(name, _)| name == "iou_square").unwrap().1;
+    let counted = interp.overlaps()[1].iou();
+    assert!((iou.unwrap_or(0.0) - counted).abs() < 1e-6, "{iou:?} {counted}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("squares.safetensors");
+    learn.export(&file)?;
+    let predictor = Predictor::load(&file, Device::Cpu)?;
+    let (image, mask) = square(48, 14, 20, 14);
+    let said = predictor.predict(image.clone())?;
+    let own = said.mask().unwrap();
+    assert_eq!((own.width(), own.height()), (48, 48));
+    let probs = said.pixel_probs().unwrap();
+    assert_eq!(probs.dim(), (2, 48, 48));
+    assert!(probs.sum_axis(ndarray::Axis(0)).iter().all(|p| (p - 1.0).abs() < 1e-4));
+    let right = own.pixels().iter().zip(mask.pixels()).filter(|(a, b)| a == b).count();
+    assert!(right as f64 > 0.8 * 48.0 * 48.0, "{right} of {} pixels", 48 * 48);
+    assert_eq!(learn.predict(image.clone())?.mask(), Some(own));
+    // One tile that holds the whole image is the image.
+    let tiled = predictor.predict_tiles(image.clone(), Tiles::new(48))?;
+    assert_eq!(tiled.mask(), Some(own));
+    let tiled = predictor.predict_tiles(image, Tiles::new(32).overlap(16))?;
+    assert_eq!(tiled.mask().map(|m| (m.width(), m.height())), Some((48, 48)));
+    Ok(())
+}
+
+fn point_loaders() -> Result<finetune::data::DataLoaders> {
+    let all = Arc::new(squares());
+    DataBlock::rows(ImageBlock::rgb(), PointBlock::new(1))
+        .get_x(move |&i: &usize| Ok(all[i].0.clone()))
+        .get_y(|&i| {
+            let (i, half) = (i as f32, (12 + i % 4) as f32 / 2.0);
+            Ok(vec![Point::new(4.0 + i * 2.0 + half, 30.0 - i * 2.0 + half)])
+        })
+        .splitter(IndexSplitter::new([2, 5, 8, 11]))
+        .item_tfms(Resize::hw(40, 24))
+        .batch_tfms(aug_transforms().size_hw(32, 32).max_warp(0.0))
+        .bs(4)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders_from((0..12).collect())
+}
+
+#[test]
+fn points_come_back_in_pixels_of_the_original() -> Result<()> {
+    let dls = point_loaders()?;
+    let batch = dls.valid().one_batch()?;
+    // The distance of a prediction that is right is nothing, of one that is off by a picture's width
+    // that of the part of the original that is in the picture.
+    let y = batch.y.as_ref().unwrap();
+    let mut metric = point_distance();
+    metric.update_batch(&y.view([-1, 2]), &batch)?;
+    assert!(metric.value()?.unwrap() < 1e-4);
+    metric.reset();
+    let off = y.view([-1, 2]) + Tensor::from_slice(&[2.0_f32, 0.0]);
+    metric.update_batch(&off, &batch)?;
+    // Of 48 columns the crop keeps 24 for each 40 rows, whole: 28.
+    assert!((metric.value()?.unwrap() - 28.0).abs() < 1e-3);
+    assert!(metric.update(&y.view([-1, 2]), y).is_err());
+
+    let mut learn = vision_learner(dls, resnet18())
+        .pretrained(false)
+        .head(HeadOptions::new().y_range(-1.0, 1.0))
+        .metric(point_distance())
+        .build()?
+        .quiet();
+    learn.fit_one_cycle(2, 1e-3)?;
+    let (image, _) = square(48, 14, 20, 14);
+    let said = learn.predict(image)?;
+    let Target::Points(points) = &said.target else { panic!("{said:?}") };
+    assert!((0.0..=48.0).contains(&points[0].x) && (0.0..=48.0).contains(&points[0].y));
+    Ok(())
+}
+
+/// The default loss leaves hidden points out.
+#[test]
+fn hidden_points_have_no_influence() {
+    let loss = finetune::loss::PointMse;
+    let pred = Tensor::from_slice(&[0.5_f32, 0.0, 9.0, 9.0]).view([1, 4]).set_requires_grad(true);
+    let y = Tensor::from_slice(&[0.0_f32, 0.0, f32::NAN, f32::NAN]).view([1, 2, 2]);
+    let mean = loss.mean(&pred, &y);
+    assert!((mean.double_value(&[]) - 0.125).abs() < 1e-6);
+    mean.backward();
+    let grad = Vec::<f32>::try_from(&pred.grad().view([-1])).unwrap();
+    assert_eq!(grad[2..], [0.0, 0.0]);
+}
+
+#[test]
+fn a_model_that_does_not_suit_its_targets_says_what_does() -> Result<()> {
+    let masks = vision_learner(mask_loaders(false, 0)?, resnet18()).pretrained(false).build();
+    assert!(text_of(masks).contains("unet_learner"));
+    let points = unet_learner(point_loaders()?, resnet18()).pretrained(false).build();
+    assert!(text_of(points).contains("vision_learner"));
+    Ok(())
+}
+
+#[test]
+fn an_own_item_transform_may_say_where_the_picture_lies() {
+    let (image, _) = square(8, 1, 1, 3);
+    let mut sample = Sample::new(image.clone(), Target::None);
+    let whole = sample.placement().unwrap().clone();
+    sample.image = image.resize(4, 4, Default::default()).unwrap();
+    assert!(sample.placement().is_none(), "its size has changed");
+    let map = [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]];
+    sample.set_placement(Some(whole.then((4, 4), map)));
+    assert_eq!(sample.placement().unwrap().to_original(1.0, 3.0), (2.0, 6.0));
+}
+
+#[cfg(feature = "show")]
+#[test]
+fn pictures_show_masks_points_and_boxes() -> Result<()> {
+    // The colors of both codes are in the picture of a batch, and in its legend.
+    let shown = mask_loaders(true, 0)?.show_batch(4)?.image()?;
+    assert!(shown.width() > 200);
+    let distinct: std::collections::BTreeSet<&[u8]> = shown.pixels().chunks(3).collect();
+    assert!(
+        distinct.contains(&[0x00, 0x72, 0xb2][..]),
+        "the legend has the color of the first code"
+    );
+    let points = point_loaders()?.show_batch(4)?.image()?;
+    assert!(points.pixels().chunks(3).any(|p| p == [0x00, 0x72, 0xb2]));
+    let mut learn = unet_learner(mask_loaders(false, 0)?, resnet18())
+        .pretrained(false)
+        .unet(UnetOptions::new().blur(true))
+        .build()?
+        .quiet();
+    assert!(learn.show_results(2)?.image()?.width() > 200);
+    let html = learn.report("Squares")?.html();
+    assert!(html.contains("Mean IoU") && html.contains("square"));
+    Ok(())
+}
+
+/// What a loader makes of boxes: padded, with classes beside them.
+#[test]
+fn boxes_are_padded_and_have_classes() -> Result<()> {
+    let all = Arc::new(squares());
+    let label = |n: usize| {
+        let boxes = vec![[4.0_f32, 6.0, 20.0, 30.0]; n];
+        (boxes, vec!["cat".to_owned(); n])
+    };
+    let dls = DataBlock::rows(ImageBlock::rgb(), (BBoxBlock::new(), BBoxLblBlock::new()))
+        .get_x(move |&i: &usize| Ok(all[i].0.clone()))
+        .get_y(move |&i| Ok(label(i + 1)))
+        .splitter(IndexSplitter::new([0, 1]))
+        .item_tfms(Resize::new(24))
+        .bs(2)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders_from((0..4).collect())?;
+    let Batch { y, labels, .. } = dls.valid().one_batch()?;
+    let (y, labels) = (y.unwrap(), labels.unwrap());
+    assert_eq!((y.size(), labels.size()), (vec![2, 2, 4], vec![2, 2]));
+    assert_eq!(Vec::<Vec<i64>>::try_from(&labels).unwrap(), [[1, 0], [1, 1]]);
+    let first = Vec::<f32>::try_from(&y.get(0).get(0)).unwrap();
+    let wanted = [4.0, 6.0, 20.0, 30.0].map(|v: f32| v * 2.0 / 48.0 - 1.0);
+    assert!(first.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6), "{first:?}");
+    assert_eq!(y.get(0).get(1).abs().max().double_value(&[]), 0.0);
+    let source: ImageSource = PathBuf::from("a.png").into();
+    assert_eq!(format!("{source:?}"), "a.png");
+    Ok(())
+}
