@@ -87,8 +87,8 @@ const TOPICS: &[Topic] = &[
     ("predict", predict::check, 157),
     ("models", models::check, 2075),
     ("mask", mask::check, 483),
-    ("points", shapes::check_points, 0),
-    ("boxes", shapes::check_boxes, 0),
+    ("points", shapes::check_points, 199),
+    ("boxes", shapes::check_boxes, 129),
     ("unet", unet::check, 378),
 ];
 

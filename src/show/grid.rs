@@ -190,8 +190,8 @@ impl Grid {
                 let corner = (x as i32, y + (LINE as i32 - side) / 2);
                 let square = [corner, (corner.0 + side, corner.1 + side)];
                 area.draw(&Rectangle::new(square, rgb(color).filled())).map_err(drawing)?;
-                let style = text(NORMAL, BLACK, HPos::Left, VPos::Top);
                 let name = fit(name, NORMAL, width.saturating_sub(x + LINE));
+                let style = text(&name, NORMAL, BLACK, HPos::Left, VPos::Top);
                 let name = Text::new(name, (x as i32 + LINE as i32, y), style);
                 area.draw(&name).map_err(drawing)?;
             }
