@@ -18,13 +18,13 @@ use tch::{
 
 /// A body with a decoder.
 #[derive(Debug)]
-pub(in crate::model) struct Unet {
-    pub(in crate::model) encoder: Body,
-    pub(in crate::model) decoder: Decoder,
+pub(crate) struct Unet {
+    pub(crate) encoder: Body,
+    pub(crate) decoder: Decoder,
 }
 
 impl Unet {
-    pub(in crate::model) fn forward_with(
+    pub(crate) fn forward_with(
         &self,
         x: &Tensor,
         train: bool,
@@ -79,7 +79,7 @@ impl ResBlock {
 
 /// What comes after the body.
 #[derive(Debug)]
-pub(in crate::model) struct Decoder {
+pub(crate) struct Decoder {
     /// The children of the body whose outputs are joined, in the order of the body.
     skips: Vec<usize>,
     norm: BatchNorm,
@@ -119,7 +119,7 @@ fn sizes(encoder: &Body, n_in: i64, (height, width): (u32, u32)) -> Result<Vec<(
 
 impl Decoder {
     /// For the given body, with variables below `path`. Layers have the numbers of fastai's.
-    pub(in crate::model) fn new(
+    pub(crate) fn new(
         path: &Path<'_>,
         encoder: &Body,
         (n_in, n_out): (i64, i64),

@@ -114,11 +114,11 @@ impl UnetOptions {
     }
 
     /// Whether the images are no larger than 4 million pixels. Asked of files: the body is tried with one.
-    pub(in crate::model) fn is_moderate(&self) -> bool {
+    pub(crate) fn is_moderate(&self) -> bool {
         u64::from(self.size.0) * u64::from(self.size.1) <= 1 << 22
     }
 
-    pub(in crate::model) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let (height, width) = self.size;
         if height == 0 || width == 0 {
             let why = format!("{height}x{width} is not a size: both sides must be 1 or more");
