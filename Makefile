@@ -16,7 +16,7 @@ OPTIONAL := dashboard,terminal
 TRIALS := 100
 SEED := 1
 
-.PHONY: kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz libtorch
+.PHONY: kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz sanitize libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -55,6 +55,10 @@ kill:
 ## Trains, predicts, searches learning rates and makes loaders for a long time, and prints the memory as it goes.
 soak:
 	$(WITH) cargo bench --bench soak
+
+## The tests of the native layer under the address sanitizer; MODULES="sys:: …" for others.
+sanitize:
+	$(WITH) bash scripts/sanitize $(MODULES)
 
 ## Format, and clippy without warnings, with all that is optional and without anything.
 lint:

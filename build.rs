@@ -9,13 +9,20 @@ fn main() {
     println!("cargo:rerun-if-changed=src/sys/trace.cpp");
     println!("cargo:rerun-if-changed=src/sys/c10d.cpp");
     println!("cargo:rerun-if-changed=src/sys/stand_in");
+    println!("cargo:rerun-if-changed=src/sys/message.h");
     if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         return;
     }
     let lib =
         PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names its libtorch"));
     let root = lib.parent().expect("libtorch's lib folder has a parent");
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    // For `scripts/sanitize`.
+    println!("cargo:rerun-if-env-changed=FINETUNE_CXXFLAGS");
+    for flag in env::var("FINETUNE_CXXFLAGS").unwrap_or_default().split_whitespace() {
+        build.flag(flag);
+    }
+    build
         .cpp(true)
         .pic(true)
         .warnings(false)

@@ -275,7 +275,7 @@ fn gflop_per_image(learn: &Learner, args: &Args) -> Option<f64> {
     let mut visit = |name: &str, out: &Tensor| {
         areas.insert(name.to_owned(), out.size().iter().skip(2).product::<i64>());
     };
-    let _ = tch::no_grad(|| model.forward_with(&x, false, &mut visit));
+    let _ = tch::no_grad(|| model.forward_with(&x, false, &mut visit)).ok()?;
     let mut products = 0;
     for (k, p) in model.params().iter().filter(|p| p.tensor.dim() > 1).enumerate() {
         let area = areas.get(p.name.split('.').next()?)?;

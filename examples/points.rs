@@ -25,7 +25,7 @@ fn pasted(photo: &PathBuf, number: usize) -> Result<(Image, Vec<Point>)> {
     let colors = [[250_u8, 220, 30], [20, 60, 230]];
     let mut points = vec![];
     for (k, ((cx, cy), color)) in places.into_iter().zip(colors).enumerate() {
-        if k == 1 && number % 7 == 0 {
+        if k == 1 && number.is_multiple_of(7) {
             points.push(Point::hidden());
             continue;
         }

@@ -134,10 +134,38 @@ pub enum Error {
         /// The batch, from 0.
         batch: usize,
     },
+    /// Weights of a model are NaN or infinite: whatever it predicts is worthless.
+    #[error(
+        "`{name}` of the model has values that are NaN or infinite: lower the learning rate, and look at \
+         the items and the batch size"
+    )]
+    #[non_exhaustive]
+    NonFiniteWeights {
+        /// The first such parameter or buffer.
+        name: String,
+    },
     /// A data worker panicked, most likely in a user's transform or data set.
     #[error("a data worker panicked: {why}")]
     #[non_exhaustive]
     Worker {
+        /// The panic's message.
+        why: String,
+    },
+    /// A model, a loss or a metric could not be computed.
+    #[error("{what} failed: {cause}")]
+    #[non_exhaustive]
+    Computation {
+        /// What was computed, with the shapes that it got.
+        what: String,
+        /// Why: libtorch's message, a panic, or an error of its own.
+        cause: Box<Self>,
+    },
+    /// Code that was given to the crate panicked: a module, a loss, a metric, a callback or a transform.
+    #[error("a panic at {place}: {why}")]
+    #[non_exhaustive]
+    Panic {
+        /// The file, line and column of the panic.
+        place: String,
         /// The panic's message.
         why: String,
     },
@@ -270,6 +298,12 @@ impl Error {
     /// Returns a [`Distributed`](Self::Distributed): something that went wrong between processes.
     pub(crate) fn distributed(rank: Option<usize>, why: impl Into<String>) -> Self {
         Self::Distributed { rank, why: why.into() }
+    }
+
+    /// Returns a function that turns an error into a [`Computation`](Self::Computation) that names what was
+    /// computed.
+    pub(crate) fn computation(what: impl FnOnce() -> String) -> impl FnOnce(Self) -> Self {
+        move |cause| Self::Computation { what: what(), cause: Box::new(cause) }
     }
 
     /// Returns a function that turns an I/O error into an [`Io`](Self::Io) that names the file or folder.

@@ -108,11 +108,11 @@ fn compare(arch: &Arch, folder: &Path) -> Result<(), Failed> {
     let _guard = tch::no_grad_guard();
     let mut whole = ArchSpec::classifier(arch, 3, 1000).build(Device::Cpu, Seed(0))?;
     whole.load_state_dict(&given.state)?; // fails on any name or shape that differs
-    let logits = whole.forward(&given.others["x"], false);
+    let logits = whole.forward(&given.others["x"], false)?;
     close(&format!("{name}: logits"), &logits, &given.others["logits"])?;
     whole.channels_last();
     let x = given.others["x"].permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-    let last = whole.forward(&x, false);
+    let last = whole.forward(&x, false)?;
     close(&format!("{name}: logits, channels last"), &last, &given.others["logits"])?;
     drop(whole);
 
@@ -124,7 +124,7 @@ fn compare(arch: &Arch, folder: &Path) -> Result<(), Failed> {
         if child != "head" {
             features = out.copy();
         }
-    });
+    })?;
     close(&format!("{name}: features"), &features, &given.others["features"])?;
     equal("features", &arch.features()?, &given.others["features"].size()[1])?;
     names_and_groups(&model, &given)?;
@@ -188,7 +188,7 @@ fn export(model: &Model, stem: &Path, x: &Tensor, out: &Tensor) -> Result<(), Fa
     close("torchscript", &read.forward_ts(&[x])?, out)?;
     // Another number of images, of another size.
     let small = x.narrow(0, 0, 1).narrow(2, 0, 80).narrow(3, 8, 72).contiguous();
-    let small_out = model.forward(&small, false);
+    let small_out = model.forward(&small, false)?;
     close("torchscript, another size", &read.forward_ts(&[&small])?, &small_out)?;
     let state = model.state_dict();
     let state = state.iter().map(|(n, t)| (format!("state.{n}"), t.contiguous()));

@@ -1,4 +1,5 @@
 use crate::{
+    error::Error,
     learner::{Callback, Scope, Step, Training, order},
     sample::Batch,
 };
@@ -12,19 +13,22 @@ const OWNER: &str = "GradientAccumulation";
 /// `GradientAccumulation`.
 ///
 /// Unlike there, a batch larger than `items` is not scaled up, and gradients left at the end of an
-/// epoch go on into the next one but never into the next fit.
+/// epoch go on into the next one but never into the next fit: a message says how many items are left. A fit
+/// with fewer items than that is an error.
 #[derive(Debug)]
 pub struct GradientAccumulation {
     items: usize,
     seen: usize,
     batch: usize,
+    /// Whether the items were compared with those of the fit.
+    checked: bool,
 }
 
 impl GradientAccumulation {
     /// Gathers the gradients of `items` items before a step.
     #[must_use]
     pub fn new(items: usize) -> Self {
-        Self { items: items.max(1), seen: 0, batch: 0 }
+        Self { items, seen: 0, batch: 0, checked: false }
     }
 }
 
@@ -37,6 +41,39 @@ impl Callback for GradientAccumulation {
         // The gradients of these items are in the checkpoint too.
         let seen = t.notes.get(OWNER).filter(|_| t.is_resumed()).and_then(Value::as_u64);
         self.seen = seen.map_or(0, |seen| seen as usize);
+        self.checked = false;
+        Ok(())
+    }
+
+    fn before_train(&mut self, t: &mut Training) -> Step {
+        if std::mem::replace(&mut self.checked, true) {
+            return Ok(());
+        }
+        let train = t.dls.train();
+        let epochs = t.at.epochs.saturating_sub(t.at.epoch);
+        let of_fit = epochs * train.len().min(train.num_batches() * train.bs());
+        let wrong = |why| Err(Error::config("GradientAccumulation", why).into());
+        if self.items == 0 {
+            return wrong("0 items make no step: take 1 or more".to_owned());
+        }
+        // A resumed fit may have fewer left.
+        if self.items > of_fit && t.at.batch == 0 {
+            return wrong(format!(
+                "a step after {} items never comes: the fit has {of_fit}",
+                self.items
+            ));
+        }
+        Ok(())
+    }
+
+    fn after_fit(&mut self, t: &mut Training) -> Step {
+        if self.seen > 0 {
+            t.say(format!(
+                "the gradients of the last {} items of the fit made no step: it takes {}",
+                self.seen, self.items
+            ));
+            self.seen = 0;
+        }
         Ok(())
     }
 
@@ -51,7 +88,7 @@ impl Callback for GradientAccumulation {
 
     fn before_backward(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
         self.batch = t.batch_items(batch.items.len());
-        *loss = &*loss * (self.batch as f64 / self.items.max(self.batch) as f64);
+        *loss = loss.f_mul_scalar(self.batch as f64 / self.items.max(self.batch) as f64)?;
         Ok(())
     }
 

@@ -4,9 +4,12 @@ use crate::{
     learner::{Callback, EpochRow, Step, Training, order},
 };
 use serde_json::Value;
-use std::path::PathBuf;
+use std::{fs, io, path::PathBuf};
 
 /// Writes the table of epochs to a CSV file, a line as each epoch ends: fastai's `CSVLogger`.
+///
+/// The columns are `stage`, `epoch`, those of the table, and `time` in seconds. The stages of one
+/// `fine_tune` are one table; `stage` counts them from 0. Folders that do not exist are made.
 #[derive(Debug)]
 pub struct CsvLogger {
     path: PathBuf,
@@ -15,16 +18,19 @@ pub struct CsvLogger {
     /// Whether the names of the columns are still to be written. Below earlier content they are written with the
     /// first row, so that a fit that is started again before that leaves no second head.
     with_head: bool,
+    /// The columns that were written last.
+    head: Vec<String>,
 }
 
 impl CsvLogger {
-    /// Writes to `path`, which a fit begins anew.
+    /// Writes to `path`. Each call of `fit` or `fine_tune` replaces the file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), append: false, file: None, with_head: false }
+        Self { path: path.into(), append: false, file: None, with_head: false, head: vec![] }
     }
 
-    /// Whether to write below what is in the file already. Default: false.
+    /// Whether to write below what is in the file already. The names of the columns are written where they
+    /// differ from those that the file begins with. Default: false.
     #[must_use]
     pub fn append(mut self, yes: bool) -> Self {
         self.append = yes;
@@ -45,8 +51,8 @@ impl CsvLogger {
         format!("CsvLogger.{}", self.path.display())
     }
 
-    fn write_row(&mut self, row: &EpochRow) -> Result<()> {
-        let mut cells = vec![row.epoch.to_string()];
+    fn write_row(&mut self, stage: usize, row: &EpochRow) -> Result<()> {
+        let mut cells = vec![stage.to_string(), row.epoch.to_string()];
         cells.extend(row.values.iter().map(|v| v.map_or_else(String::new, |v| v.to_string())));
         cells.push(format!("{:.3}", row.seconds));
         self.write(&cells)
@@ -54,10 +60,28 @@ impl CsvLogger {
 
     fn write_head(&mut self, t: &Training) -> Result<()> {
         if std::mem::take(&mut self.with_head) {
-            self.write(&t.history.head())?;
+            self.head = columns(t);
+            self.write(&columns(t))?;
         }
         Ok(())
     }
+
+    /// The columns that the file begins with; none if it is not there or empty.
+    fn columns_there(&self) -> Result<Vec<String>> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(e) => return Err(Error::io(&self.path)(e)),
+        };
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+        let head = reader.headers().map_err(io::Error::from).map_err(Error::io(&self.path))?;
+        Ok(head.iter().map(ToOwned::to_owned).collect())
+    }
+}
+
+/// The columns of the file.
+fn columns(t: &Training) -> Vec<String> {
+    std::iter::once("stage".to_owned()).chain(t.history.head()).collect()
 }
 
 impl Callback for CsvLogger {
@@ -81,7 +105,8 @@ impl Callback for CsvLogger {
             if Appender::has(&self.path, position) {
                 // Rows after the checkpoint are written again.
                 self.file = Some(Appender::open(&self.path, Some(position))?);
-                self.with_head = self.append && t.history.rows.is_empty();
+                self.with_head =
+                    self.append && t.history.rows.is_empty() && self.columns_there()? != columns(t);
                 return Ok(());
             }
             self.file = Some(Appender::open(&self.path, Some(0))?);
@@ -91,15 +116,22 @@ impl Callback for CsvLogger {
             ));
             self.write_head(t)?;
             for row in t.history.rows.clone() {
-                self.write_row(&row)?;
+                self.write_row(t.stage(), &row)?;
             }
             return Ok(());
         }
-        let keep = if self.append { None } else { Some(0) };
-        self.file = Some(Appender::open(&self.path, keep)?);
-        if !self.append {
+        // A later stage continues below the one before.
+        let below = self.append || t.stage() > 0;
+        self.with_head = match (below, t.stage()) {
+            (true, 0) => self.columns_there()? != columns(t),
+            (true, _) => self.head != columns(t),
+            (false, _) => true,
+        };
+        self.file = Some(Appender::open(&self.path, if below { None } else { Some(0) })?);
+        if !below {
             self.write_head(t)?;
         }
+        self.head = columns(t);
         Ok(())
     }
 
@@ -115,7 +147,7 @@ impl Callback for CsvLogger {
     fn after_epoch(&mut self, t: &mut Training) -> Step {
         self.write_head(t)?;
         let Some(row) = t.history.rows.last() else { return Ok(()) };
-        Ok(self.write_row(row)?)
+        Ok(self.write_row(t.stage(), row)?)
     }
 
     fn after_fit(&mut self, _: &mut Training) -> Step {

@@ -73,7 +73,7 @@ pub struct Cut {
 }
 
 /// Chooses a box for a number of items, a width and a height.
-type CutDraws = Box<dyn FnMut(usize, i64, i64) -> Cut>;
+type CutDraws = Box<dyn FnMut(usize, i64, i64) -> Cut + Send>;
 
 /// The order as a tensor, if it is one of `n` items.
 fn order_of(perm: &[i64], n: usize) -> Result<Tensor> {
@@ -107,11 +107,11 @@ impl Mixer {
     }
 
     /// The loss against both targets, mixed item by item.
-    fn after_loss(&mut self, t: &Training, batch: &Batch, loss: &mut Tensor) {
-        let (Some(mixed), Some(y)) = (self.mixed.take(), &batch.y) else { return };
-        let Some(pred) = mixed.pred else { return };
-        let (own, other) = (t.loss.each(&pred, y), t.loss.each(&pred, &mixed.other));
-        *loss = t.loss.reduce(&other.lerp_tensor(&own, &mixed.weight));
+    fn after_loss(&mut self, t: &Training, batch: &Batch, loss: &mut Tensor) -> Result<()> {
+        let (Some(mixed), Some(y)) = (self.mixed.take(), &batch.y) else { return Ok(()) };
+        let Some(pred) = mixed.pred else { return Ok(()) };
+        *loss = t.loss.mixed(&pred, y, &mixed.other, &mixed.weight)?;
+        Ok(())
     }
 }
 
@@ -122,7 +122,7 @@ impl Mixer {
 pub struct MixUp {
     mixer: Mixer,
     #[debug(skip)]
-    draws: Option<Box<dyn FnMut(usize) -> Pairs>>,
+    draws: Option<Box<dyn FnMut(usize) -> Pairs + Send>>,
 }
 
 impl MixUp {
@@ -135,7 +135,7 @@ impl MixUp {
     /// Chooses pairs and weights itself, for a batch of the given number of items, instead of at
     /// random.
     #[must_use]
-    pub fn draws(mut self, draws: impl FnMut(usize) -> Pairs + 'static) -> Self {
+    pub fn draws(mut self, draws: impl FnMut(usize) -> Pairs + Send + 'static) -> Self {
         self.draws = Some(Box::new(draws));
         self
     }
@@ -177,6 +177,10 @@ impl Callback for MixUp {
         }
         let n = batch.x.size()[0] as usize;
         let Pairs { perm, weights } = self.draw(n, t)?;
+        if let Some(bad) = weights.iter().find(|w| !(0.0..=1.0).contains(*w)) {
+            let why = format!("the weight {bad} was drawn; it must be between 0 and 1");
+            return Err(Error::config("draws", why).into());
+        }
         let weights: Vec<f32> = weights.into_iter().map(|w| w.max(1.0 - w)).collect();
         if weights.len() != n {
             let why = format!("{} weights for a batch of {n} items", weights.len());
@@ -195,8 +199,7 @@ impl Callback for MixUp {
     }
 
     fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
-        self.mixer.after_loss(t, batch, loss);
-        Ok(())
+        Ok(self.mixer.after_loss(t, batch, loss)?)
     }
 }
 
@@ -220,7 +223,7 @@ impl CutMix {
     /// Chooses the box itself, for a batch of the given number of items, width and height, instead of
     /// at random.
     #[must_use]
-    pub fn draws(mut self, draws: impl FnMut(usize, i64, i64) -> Cut + 'static) -> Self {
+    pub fn draws(mut self, draws: impl FnMut(usize, i64, i64) -> Cut + Send + 'static) -> Self {
         self.draws = Some(Box::new(draws));
         self
     }
@@ -293,7 +296,6 @@ impl Callback for CutMix {
     }
 
     fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
-        self.mixer.after_loss(t, batch, loss);
-        Ok(())
+        Ok(self.mixer.after_loss(t, batch, loss)?)
     }
 }

@@ -17,6 +17,7 @@ mod save_best;
 mod short_epoch;
 mod tensorboard;
 
+pub use crate::metric::Better;
 #[cfg(feature = "csv")]
 pub use csv_log::CsvLogger;
 #[cfg(feature = "dashboard")]
@@ -28,7 +29,7 @@ pub use {
     clip::GradientClip,
     early_stop::EarlyStopping,
     mixup::{Cut, CutMix, MixUp, Pairs},
-    monitor::{Better, Monitor},
+    monitor::Monitor,
     nan_guard::{NanGuard, NanReport},
     reduce_lr::ReduceLrOnPlateau,
     save_best::SaveBest,

@@ -3,23 +3,15 @@
 use crate::{
     error::{Error, Result},
     learner::Training,
+    metric::Better,
 };
 use serde::{Deserialize, Serialize};
-
-/// Which of two values is the better one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Better {
-    /// The lower one, as for losses.
-    Lower,
-    /// The higher one, as for accuracies.
-    Higher,
-}
 
 /// A column of the table of epochs, and its best value so far: what fastai's `TrackerCallback` keeps.
 #[derive(Debug, Clone)]
 pub struct Monitor {
     column: String,
-    better: Better,
+    better: Option<Better>,
     min_delta: f64,
     reset_on_fit: bool,
     best: Option<f64>,
@@ -34,19 +26,18 @@ struct Note {
 }
 
 impl Monitor {
-    /// Watches `column`. Lower is better if its name contains `loss` or `error`, else higher.
+    /// Watches `column`: `train_loss`, `valid_loss`, or the name of a metric.
     #[must_use]
     pub fn new(column: impl Into<String>) -> Self {
         let column = column.into();
-        let lower = column.contains("loss") || column.contains("error");
-        let better = if lower { Better::Lower } else { Better::Higher };
-        Self { column, better, min_delta: 0.0, reset_on_fit: true, best: None, waited: 0 }
+        Self { column, better: None, min_delta: 0.0, reset_on_fit: true, best: None, waited: 0 }
     }
 
-    /// Which value is better. Default: by the name of the column.
+    /// Which value is better. Default: what the metric says by
+    /// [`Metric::better`](crate::metric::Metric::better); the lower one for losses.
     #[must_use]
     pub fn better(mut self, better: Better) -> Self {
-        self.better = better;
+        self.better = Some(better);
         self
     }
 
@@ -79,9 +70,14 @@ impl Monitor {
     #[must_use]
     pub fn best(&self) -> f64 {
         self.best.unwrap_or(match self.better {
-            Better::Lower => f64::INFINITY,
-            Better::Higher => f64::NEG_INFINITY,
+            Some(Better::Higher) => f64::NEG_INFINITY,
+            Some(Better::Lower) | None => f64::INFINITY,
         })
+    }
+
+    /// Whether each fit begins without a best value.
+    pub(super) fn resets(&self) -> bool {
+        self.reset_on_fit
     }
 
     /// The epochs since the last better value, or since [`Monitor::wait_anew`].
@@ -105,6 +101,29 @@ impl Monitor {
             );
             return Err(Error::config("monitor", why));
         }
+        self.better = self.better.or_else(|| t.history.better(&self.column));
+        if self.better.is_none() {
+            let why = format!(
+                "the metric `{0}` does not say which values are better: use \
+                 `Monitor::new(\"{0}\").better(Better::Lower)`, or `Higher`",
+                self.column
+            );
+            return Err(Error::config("monitor", why));
+        }
+        if self.min_delta.is_nan() || self.min_delta < 0.0 {
+            let why = format!("is {}; it must be 0 or more", self.min_delta);
+            return Err(Error::config("min_delta", why));
+        }
+        let of_validation = t.history.names.iter().position(|n| n == "valid_loss");
+        let at = t.history.names.iter().position(|n| *n == self.column);
+        if at >= of_validation && t.dls.valid().num_batches() == 0 {
+            let why = format!(
+                "`{}` is a value of the validation, and there are no validation items: watch \
+                 `train_loss`, or choose another splitter",
+                self.column
+            );
+            return Err(Error::config("monitor", why));
+        }
         self.waited = 0;
         if self.reset_on_fit {
             self.best = None;
@@ -121,8 +140,8 @@ impl Monitor {
     pub(super) fn improved(&mut self, t: &Training) -> bool {
         let value = t.history.last(&self.column).unwrap_or(f64::NAN);
         let improved = match self.better {
-            Better::Lower => value + self.min_delta < self.best(),
-            Better::Higher => value - self.min_delta > self.best(),
+            Some(Better::Higher) => value - self.min_delta > self.best(),
+            Some(Better::Lower) | None => value + self.min_delta < self.best(),
         };
         if improved {
             self.best = Some(value);

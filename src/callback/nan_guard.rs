@@ -7,6 +7,7 @@ use crate::{
     model::{ArchSpec, Model},
     sample::Batch,
     seed::{Seed, Stream},
+    sys::caught,
 };
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -187,7 +188,7 @@ impl NanReport {
     ///
     /// # Errors
     /// [`Error::Config`] for a loss that is none of this crate's.
-    pub fn loss_func(&self) -> Result<Box<dyn Loss + Send>> {
+    pub fn loss_func(&self) -> Result<Box<dyn Loss>> {
         let Some(spec) = &self.about.loss_spec else {
             let name = &self.about.loss_name;
             let why = format!("`{name}` is none of this crate's losses: use your own");
@@ -208,7 +209,8 @@ impl NanReport {
         let _guard = tch::no_grad_guard();
         let stream = Stream::Step { step: self.at.step };
         tch::manual_seed(Seed(self.about.seed).rng(stream).next_u64() as i64);
-        let each = loss.each(&model.forward(&self.batch.x, true), y);
+        let pred = model.forward(&self.batch.x, true)?;
+        let each = caught(|| loss.each(&pred, y))?;
         Ok(Vec::try_from(&each.to_kind(tch::Kind::Float).contiguous().view([-1]))?)
     }
 }

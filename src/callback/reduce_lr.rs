@@ -9,13 +9,16 @@ use crate::{
 const OWNER: &str = "ReduceLrOnPlateau";
 
 /// Divides the learning rate when a value of the table has not become better for some epochs: fastai's
-/// `ReduceLROnPlateau`. For fits with a flat rate; a schedule would set it again.
+/// `ReduceLROnPlateau`. For fits with a flat rate: it is an error in one whose policy schedules the rate, as
+/// one cycle does, since the schedule would set it again.
 #[derive(Debug)]
 pub struct ReduceLrOnPlateau {
     monitor: Monitor,
     patience: usize,
     factor: f64,
     min_lr: f64,
+    /// The rates that were set last, until the next epoch has ended.
+    lowered: Option<Vec<f64>>,
 }
 
 impl ReduceLrOnPlateau {
@@ -23,7 +26,7 @@ impl ReduceLrOnPlateau {
     #[must_use]
     pub fn new(patience: usize) -> Self {
         let monitor = Monitor::new("valid_loss");
-        Self { monitor, patience, factor: 10.0, min_lr: 0.0 }
+        Self { monitor, patience, factor: 10.0, min_lr: 0.0, lowered: None }
     }
 
     /// What to watch: the name of a column, or a [`Monitor`] with more. Default: `valid_loss`.
@@ -67,9 +70,17 @@ impl Callback for ReduceLrOnPlateau {
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
         let wrong = |why| Err(Error::config("ReduceLrOnPlateau", why).into());
-        if !(self.factor.is_finite() && self.factor > 0.0) {
-            return wrong(format!("a `factor` of {} divides nothing", self.factor));
+        if !(self.factor.is_finite() && self.factor > 1.0) {
+            return wrong(format!("`factor` is {}; it must be above 1", self.factor));
         }
+        if t.is_scheduled(Hyper::Lr) {
+            return wrong(
+                "the policy of this fit sets the learning rate before each batch, so that lowering it \
+                 would have no effect: use `fit`, or `Flat`"
+                    .to_owned(),
+            );
+        }
+        self.lowered = None;
         if !(self.min_lr.is_finite() && self.min_lr >= 0.0) {
             return wrong(format!("a `min_lr` of {} is no learning rate", self.min_lr));
         }
@@ -78,17 +89,29 @@ impl Callback for ReduceLrOnPlateau {
 
     fn after_epoch(&mut self, t: &mut Training) -> Step {
         self.monitor.improved(t);
+        let lrs: Vec<f64> = t.opt.hypers().iter().map(|h| h.lr).collect();
+        if self.lowered.take().is_some_and(|set| set != lrs) {
+            t.say(format!(
+                "the learning rate that was lowered after epoch {} was set again by another callback",
+                t.at.epoch - 1
+            ));
+        }
         if self.monitor.waited() > 0 && self.monitor.waited() >= self.patience {
-            let lower = |lr: f64| (lr / self.factor).max(self.min_lr);
-            let lrs: Vec<f64> = t.opt.hypers().iter().map(|h| h.lr).collect();
+            let lower = |lr: f64| (lr / self.factor).max(self.min_lr).min(lr);
             let lowered: Vec<f64> = lrs.iter().copied().map(lower).collect();
-            t.opt.set(Hyper::Lr, &lowered);
+            t.opt.set(Hyper::Lr, &lowered)?;
             self.monitor.wait_anew();
             if let (Some(before), Some(now)) = (lrs.last(), lowered.last())
                 && now < before
             {
                 t.say(format!("learning rate lowered to {now:e} after epoch {}", t.at.epoch));
+            } else {
+                t.say(format!(
+                    "the learning rate after epoch {} is at its least, {:e}",
+                    t.at.epoch, self.min_lr
+                ));
             }
+            self.lowered = Some(lowered);
         }
         Ok(self.monitor.note(t, OWNER)?)
     }

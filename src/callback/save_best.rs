@@ -101,7 +101,8 @@ impl SaveBest {
         self.monitor.best()
     }
 
-    /// The epoch whose weights the last fit ended with; none if it ended with its last ones.
+    /// The epoch whose weights the last fit ended with; none if it ended with its last ones. Where the
+    /// monitor does not reset, it may be an epoch of an earlier fit.
     #[must_use]
     pub fn epoch(&self) -> Option<usize> {
         self.epoch
@@ -165,7 +166,10 @@ impl Callback for SaveBest {
     }
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
-        (self.kept, self.epoch, self.began) = (None, None, false);
+        (self.epoch, self.began) = (None, false);
+        if self.monitor.resets() || t.is_resumed() {
+            self.kept = None;
+        }
         self.checked()?;
         self.monitor.start(t, OWNER)?;
         if t.is_resumed() {
@@ -218,12 +222,26 @@ impl Callback for SaveBest {
             }
             return Ok(());
         }
-        if let Some(Kept { epoch, weights, opt }) = self.kept.take() {
-            t.model.load_state_dict(&weights)?;
+        if self.every.is_none()
+            && self.kept.is_none()
+            && self.monitor.waited() > 0
+            && !self.monitor.best().is_finite()
+        {
+            t.say(format!(
+                "no epoch was the best: {} was never a number; the last weights stay",
+                self.monitor.column()
+            ));
+        }
+        if let Some(Kept { epoch, weights, opt }) = &self.kept {
+            t.model.load_state_dict(weights)?;
             if let Some(state) = opt {
-                t.opt.load_state(&state)?;
+                t.opt.load_state(state)?;
             }
-            self.epoch = Some(epoch);
+            self.epoch = Some(*epoch);
+            // A later fit may still end with these.
+            if self.monitor.resets() {
+                self.kept = None;
+            }
         }
         Ok(())
     }

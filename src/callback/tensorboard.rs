@@ -31,7 +31,7 @@ impl TensorBoard {
     /// Writes only every so many training batches. Default: 1.
     #[must_use]
     pub fn every(mut self, batches: u64) -> Self {
-        self.every = batches.max(1);
+        self.every = batches;
         self
     }
 }
@@ -64,6 +64,9 @@ impl Callback for TensorBoard {
     }
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
+        if self.every == 0 {
+            return Err(Error::config("every", "is 0; it must be 1 or more").into());
+        }
         let place: Option<Place> = match t.notes.get(&self.key()) {
             Some(note) if t.is_resumed() => {
                 Some(serde_json::from_value(note.clone()).map_err(Error::other)?)

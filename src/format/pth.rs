@@ -34,6 +34,10 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 /// Supported content: tensors of every type and layout, dictionaries, lists, numbers and texts.
 /// Memory is bounded by a small multiple of the file's size.
 ///
+/// The file is mapped into memory while it is read. Nothing may shorten or overwrite it meanwhile: the
+/// operating system ends a program that reads beyond the end of a mapped file. Programs that replace a file
+/// by a new one, as this crate does, are safe.
+///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is damaged, was written by a
 /// big-endian machine, or contains anything else, which is named.

@@ -24,6 +24,10 @@ const MAX_METADATA: usize = 16 << 20;
 
 /// Reads the named tensors of a safetensors file, sorted by name, and its metadata.
 ///
+/// The file is mapped into memory while it is read. Nothing may shorten or overwrite it meanwhile: the
+/// operating system ends a program that reads beyond the end of a mapped file. Programs that replace a file
+/// by a new one, as this crate does, are safe.
+///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is damaged, or has tensors of a
 /// type that libtorch does not know. Files that this crate wrote hold a checksum, which is compared.

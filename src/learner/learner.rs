@@ -14,6 +14,7 @@ use crate::{
     model::{Model, Param},
     optim::{Adam, Optimizer},
     seed::Seed,
+    sys::caught,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,7 +22,7 @@ use std::{
 };
 
 /// Makes an optimizer for the parameters of a model.
-pub type OptFunc = Box<dyn Fn(&[Param]) -> Result<Optimizer>>;
+pub type OptFunc = Box<dyn Fn(&[Param]) -> Result<Optimizer> + Send>;
 
 /// A model, its data, and the loop that trains it: fastai's
 /// [`Learner`](https://docs.fast.ai/learner.html).
@@ -53,8 +54,9 @@ impl Learner {
         loss: Box<dyn Loss>,
         opt_func: OptFunc,
     ) -> Result<Self> {
+        caught(|| loss.check(&dls.task()))?;
         let training = Training {
-            opt: opt_func(model.params())?,
+            opt: caught(|| opt_func(model.params()))?,
             seed: dls.seed(),
             model,
             loss,
@@ -70,6 +72,7 @@ impl Learner {
             resumed: false,
             run: state::Run::Fit,
             plan: VecDeque::new(),
+            stage: 0,
             unread: vec![],
             clock: state::Clock::new(),
             stop: StopHandle::default(),
@@ -105,8 +108,11 @@ impl Learner {
     ///
     /// # Errors
     /// As the function, which is called at once.
-    pub fn opt_func(mut self, f: impl Fn(&[Param]) -> Result<Optimizer> + 'static) -> Result<Self> {
-        self.training.opt = f(self.training.model.params())?;
+    pub fn opt_func(
+        mut self,
+        f: impl Fn(&[Param]) -> Result<Optimizer> + Send + 'static,
+    ) -> Result<Self> {
+        self.training.opt = caught(|| f(self.training.model.params()))?;
         self.opt_func = Box::new(f);
         Ok(self)
     }

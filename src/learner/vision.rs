@@ -9,15 +9,12 @@ use crate::{
     model::{Arch, ArchSpec, HeadOptions, Param, UnetOptions, WeightsFrom},
     optim::{Adam, Lr, Optimizer},
     sample::Task,
+    sys::caught,
 };
-use std::panic::{self, AssertUnwindSafe};
-use tch::{
-    Kind,
-    nn::{ModuleT, Path},
-};
+use tch::nn::{ModuleT, Path};
 
 /// Builds a head below a path, for so many features and outputs.
-type MakeHead = Box<dyn Fn(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>>>;
+type MakeHead = Box<dyn Fn(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>> + Send>;
 
 /// Puts together a [`Learner`] for images; see [`vision_learner`].
 #[derive(derive_more::Debug)]
@@ -142,14 +139,14 @@ impl VisionLearner {
     #[must_use]
     pub fn custom_head(
         mut self,
-        make: impl Fn(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>> + 'static,
+        make: impl Fn(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>> + Send + 'static,
     ) -> Self {
         self.custom_head = Some(Box::new(make));
         self
     }
     /// The optimizer. Default: Adam.
     #[must_use]
-    pub fn opt_func(mut self, f: impl Fn(&[Param]) -> Result<Optimizer> + 'static) -> Self {
+    pub fn opt_func(mut self, f: impl Fn(&[Param]) -> Result<Optimizer> + Send + 'static) -> Self {
         self.opt_func = Box::new(f);
         self
     }
@@ -166,11 +163,14 @@ impl VisionLearner {
         self
     }
 
-    /// The learner. One small batch goes through the model, so that a misfit shows now.
+    /// Returns the learner. Up to two items go through the model, the loss and the metrics first, so that
+    /// a mistake shows before the training begins.
     ///
     /// # Errors
-    /// [`Error::Download`] or [`Error::Checkpoint`] if the pretrained weights cannot be had or do not
-    /// fit; [`Error::Config`] if the model does not take the images of the loaders.
+    /// [`Error::Download`](crate::Error::Download) or [`Error::Checkpoint`](crate::Error::Checkpoint) if
+    /// the pretrained weights cannot be had or do not fit;
+    /// [`Error::Computation`](crate::Error::Computation) or [`Error::Mismatch`](crate::Error::Mismatch) if
+    /// the model does not take the images, or loss and metrics do not fit the targets.
     pub fn build(mut self) -> Result<Learner> {
         let seed = self.dls.seed();
         let batch = self.dls.valid().one_batch().or_else(|_| self.dls.train().one_batch())?;
@@ -194,7 +194,7 @@ impl VisionLearner {
         };
         let mut model = match self.custom_head {
             None => spec.build(self.dls.device(), seed)?,
-            Some(make) => spec.build_with_head(self.dls.device(), seed, make)?,
+            Some(make) => caught(|| spec.build_with_head(self.dls.device(), seed, make))?,
         };
         if self.pretrained {
             let normalize = model.load_pretrained_from(&self.weights)?;
@@ -202,25 +202,13 @@ impl VisionLearner {
                 self.dls.add_batch_tfm(normalize.for_channels(n_in))?;
             }
         }
-        let x = batch.x.narrow(0, 0, 1).to_kind(Kind::Float);
-        let answer = panic::catch_unwind(AssertUnwindSafe(|| {
-            tch::no_grad(|| model.forward(&x, false).size())
-        }));
-        let n_out = n_out as i64;
-        let fits = |size: Vec<i64>| match (unet, &shape[..]) {
-            (true, [_, _, h, w]) => size == [1, n_out, *h, *w],
-            _ => size.last() == Some(&n_out),
-        };
-        if !answer.is_ok_and(fits) {
-            let why = format!("{} does not take images of shape {:?}", self.arch.name(), x.size());
-            return Err(Error::config("vision_learner", why));
-        }
         model.channels_last();
         let loss = self.loss.unwrap_or_else(|| loss::default_for(&task));
         let mut learner = Learner::assemble(self.dls, model, loss, self.opt_func)?;
         learner.training.metrics = self.metrics;
         learner.defaults = self.defaults;
         learner.set_seed(seed);
+        learner.training.try_out(&batch)?;
         if self.pretrained {
             learner.freeze();
         }

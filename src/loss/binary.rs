@@ -1,4 +1,8 @@
-use super::{Loss, LossSpec, items, per_item, weights};
+use super::{Loss, LossSpec, check_weights, items, per_item, weights};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -35,12 +39,27 @@ impl BceWithLogits {
         self.thresh = thresh;
         self
     }
-    fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Tensor {
-        let y = y.to_kind(Kind::Float).view_as(pred);
-        let weight = weights(self.weight.as_ref(), pred);
-        let weight = weight.map(|w| if w.numel() == pred.numel() { w.view_as(pred) } else { w });
-        let positive = weights(self.pos_weight.as_ref(), pred);
-        pred.binary_cross_entropy_with_logits(&y, weight.as_ref(), positive.as_ref(), reduction)
+    fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Result<Tensor> {
+        let y = y.f_to_kind(Kind::Float)?.f_view_as(pred)?;
+        let classes = pred.size().last().copied().unwrap_or(1) as usize;
+        let wrong = |what, n: usize| {
+            Err(Error::mismatch(
+                what,
+                format!("{n} weights for outputs of shape {:?}", pred.size()),
+            ))
+        };
+        let weight = match weights(self.weight.as_ref(), pred)? {
+            Some(w) if w.numel() == pred.numel() => Some(w.f_view_as(pred)?),
+            // libtorch would stretch a single one.
+            Some(w) if w.numel() != classes => return wrong("weight", w.numel()),
+            fits => fits,
+        };
+        let positive = weights(self.pos_weight.as_ref(), pred)?;
+        if let Some(w) = positive.as_ref().filter(|w| w.numel() != classes) {
+            return wrong("pos_weight", w.numel());
+        }
+        let (weight, positive) = (weight.as_ref(), positive.as_ref());
+        Ok(pred.f_binary_cross_entropy_with_logits(&y, weight, positive, reduction)?)
     }
 }
 
@@ -54,26 +73,50 @@ impl Loss for BceWithLogits {
     fn name(&self) -> &str {
         "bce_with_logits"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        per_item(&self.elements(pred, y), items(pred))
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        per_item(&self.elements(pred, y)?, items(pred))
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        self.reduced(pred, y, Reduction::None).view([-1])
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        Ok(self.reduced(pred, y, Reduction::None)?.f_view([-1])?)
     }
-    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::Mean)
     }
-    fn sum(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn sum(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::Sum)
     }
-    fn activation(&self, pred: &Tensor) -> Tensor {
-        pred.sigmoid()
+    fn activation(&self, pred: &Tensor) -> Result<Tensor> {
+        Ok(pred.f_sigmoid()?)
     }
-    fn decode(&self, activated: &Tensor) -> Tensor {
-        activated.gt(self.thresh)
+    fn decode(&self, activated: &Tensor) -> Result<Tensor> {
+        Ok(activated.f_gt(self.thresh)?)
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::BceWithLogits(self.clone()))
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        // `weight` may be one for each element of a batch, of which nothing is known yet.
+        check_weights(self.pos_weight.as_ref(), task)?;
+        check_binary(self.name(), task)?;
+        if self.thresh.is_nan() {
+            return Err(Error::config("thresh", "is NaN"));
+        }
+        Ok(())
+    }
+}
+
+/// Targets that are one category each are positions, and not zeros and ones.
+fn check_binary(loss: &str, task: &Task) -> Result<()> {
+    match task {
+        Task::Category { vocab } if vocab.len() > 2 => Err(Error::unsupported(
+            "loss",
+            format!(
+                "`{loss}` wants zeros and ones, and the targets are one of {} classes: use \
+                 `CrossEntropy`, or `MultiCategoryBlock` for several labels each",
+                vocab.len()
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -87,14 +130,17 @@ impl Loss for Bce {
     fn name(&self) -> &str {
         "bce"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        per_item(&self.elements(pred, y), items(pred))
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        per_item(&self.elements(pred, y)?, items(pred))
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        let y = y.to_kind(Kind::Float).view_as(pred);
-        pred.binary_cross_entropy(&y, None::<&Tensor>, Reduction::None).view([-1])
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let y = y.f_to_kind(Kind::Float)?.f_view_as(pred)?;
+        Ok(pred.f_binary_cross_entropy(&y, None::<&Tensor>, Reduction::None)?.f_view([-1])?)
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::Bce(*self))
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        check_binary(self.name(), task)
     }
 }

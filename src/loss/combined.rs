@@ -1,4 +1,5 @@
 use super::{Loss, LossSpec};
+use crate::{error::Result, sample::Task};
 use tch::Tensor;
 
 /// A weighted sum of losses. Activation and decoding are those of the first one.
@@ -10,7 +11,8 @@ use tch::Tensor;
 /// let loss = Combined::new(CrossEntropy::new().axis(1), 1.0).and(Dice::new(), 0.5);
 /// let (pred, y) = (Tensor::zeros([2, 3, 4, 4], (Kind::Float, Device::Cpu)), [2, 4, 4]);
 /// let y = Tensor::zeros(y, (Kind::Int64, Device::Cpu));
-/// assert_eq!(loss.each(&pred, &y).size(), [2]);
+/// assert_eq!(loss.each(&pred, &y)?.size(), [2]);
+/// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Combined {
@@ -31,11 +33,11 @@ impl Combined {
         self
     }
 
-    fn sum_of(&self, of: impl Fn(&dyn Loss) -> Tensor) -> Tensor {
-        let mut parts = self.losses.iter().map(|(loss, weight)| of(&**loss) * *weight);
+    fn sum_of(&self, of: impl Fn(&dyn Loss) -> Result<Tensor>) -> Result<Tensor> {
+        let mut parts = self.losses.iter().map(|(loss, weight)| Ok(of(&**loss)? * *weight));
         // There is one at least.
-        let first = parts.next().unwrap_or_default();
-        parts.fold(first, |sum, part| sum + part)
+        let first = parts.next().unwrap_or_else(|| Ok(Tensor::new()))?;
+        parts.try_fold(first, |sum, part: Result<Tensor>| Ok(sum.f_add(&part?)?))
     }
 }
 
@@ -43,20 +45,23 @@ impl Loss for Combined {
     fn name(&self) -> &str {
         "combined"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.sum_of(|loss| loss.each(pred, y))
     }
-    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.sum_of(|loss| loss.mean(pred, y))
     }
-    fn sum(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn sum(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.sum_of(|loss| loss.sum(pred, y))
     }
-    fn activation(&self, pred: &Tensor) -> Tensor {
+    fn activation(&self, pred: &Tensor) -> Result<Tensor> {
         self.losses[0].0.activation(pred)
     }
-    fn decode(&self, activated: &Tensor) -> Tensor {
+    fn decode(&self, activated: &Tensor) -> Result<Tensor> {
         self.losses[0].0.decode(activated)
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        self.losses.iter().try_for_each(|(loss, _)| loss.check(task))
     }
     /// That of the first loss: an exported model needs its activation and decoding only.
     fn spec(&self) -> Option<LossSpec> {

@@ -1,4 +1,11 @@
-use super::{IGNORED, Loss, LossSpec, by_class, counted, items, weights};
+use super::{
+    IGNORED, Loss, LossSpec, by_class, check_weights, counted, item_weights, items, weighted_mean,
+    weights,
+};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -12,9 +19,9 @@ use tch::{Kind, Reduction, Tensor};
 /// tch::manual_seed(42);
 /// let pred = Tensor::randn([6, 2], (Kind::Float, Device::Cpu)) * 2;
 /// let y = Tensor::from_slice(&[0_i64, 1, 0, 1, 1, 0]);
-/// let loss = CrossEntropy::new().mean(&pred, &y);
+/// let loss = CrossEntropy::new().mean(&pred, &y)?;
 /// assert_eq!(format!("{:.4}", f64::try_from(loss)?), "1.8045");
-/// # Ok::<(), finetune::tch::TchError>(())
+/// # Ok::<(), finetune::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CrossEntropy {
@@ -57,16 +64,11 @@ impl CrossEntropy {
         self.ignore_index = index;
         self
     }
-    fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Tensor {
-        let (pred, y) = by_class(pred, y, self.axis);
-        let weight = weights(self.weight.as_ref(), &pred);
-        pred.cross_entropy_loss(
-            &y,
-            weight.as_ref(),
-            reduction,
-            self.ignore_index,
-            self.label_smoothing,
-        )
+    fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Result<Tensor> {
+        let (pred, y) = by_class(pred, y, self.axis)?;
+        let weight = weights(self.weight.as_ref(), &pred)?;
+        let (weight, smoothing) = (weight.as_ref(), self.label_smoothing);
+        Ok(pred.f_cross_entropy_loss(&y, weight, reduction, self.ignore_index, smoothing)?)
     }
 }
 
@@ -80,41 +82,56 @@ impl Loss for CrossEntropy {
     fn name(&self) -> &str {
         "cross_entropy"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         counted(
-            &self.elements(pred, y),
-            &by_class(pred, y, self.axis).1,
+            &self.elements(pred, y)?,
+            &by_class(pred, y, self.axis)?.1,
             self.ignore_index,
             items(pred),
         )
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::None)
     }
-    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::Mean)
     }
-    fn divisor(&self, pred: &Tensor, y: &Tensor) -> Option<Tensor> {
-        let (pred, y) = by_class(pred, y, self.axis);
-        let counted = y.ne(self.ignore_index);
-        let counts = counted.to_kind(Kind::Float);
-        let counts = match weights(self.weight.as_ref(), &pred) {
-            Some(weight) => counts * weight.index_select(0, &(y * counted)),
-            None => counts,
-        };
-        Some(counts.sum(Kind::Float))
+    fn divisor(&self, pred: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
+        let class_weights = weights(self.weight.as_ref(), pred)?;
+        let (_, y) = by_class(pred, y, self.axis)?;
+        // One element after the other, not the mean of an item's: it is their sum that divides.
+        let counts = item_weights(&y, class_weights.as_ref(), self.ignore_index, y.numel() as i64)?;
+        Ok(Some(counts.f_sum(Kind::Float)?))
     }
-    fn sum(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn sum(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::Sum)
     }
-    fn activation(&self, pred: &Tensor) -> Tensor {
-        pred.softmax(self.axis, Kind::Float)
+    fn activation(&self, pred: &Tensor) -> Result<Tensor> {
+        Ok(pred.f_softmax(self.axis, Kind::Float)?)
     }
-    fn decode(&self, activated: &Tensor) -> Tensor {
-        activated.argmax(self.axis, false)
+    fn decode(&self, activated: &Tensor) -> Result<Tensor> {
+        Ok(activated.f_argmax(self.axis, false)?)
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::CrossEntropy(self.clone()))
+    }
+    fn mixed(&self, pred: &Tensor, y: &Tensor, other: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        // The weighted mean, as over items that are not mixed: class weights are mixed as well.
+        let class_weights = weights(self.weight.as_ref(), pred)?;
+        let counts = |y: &Tensor| {
+            let (_, y) = by_class(pred, y, self.axis)?;
+            item_weights(&y, class_weights.as_ref(), self.ignore_index, items(pred))
+        };
+        let each = self.each(pred, other)?.f_lerp_tensor(&self.each(pred, y)?, weight)?;
+        weighted_mean(&each, &counts(other)?.f_lerp_tensor(&counts(y)?, weight)?)
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        check_weights(self.weight.as_ref(), task)?;
+        if (0.0..=1.0).contains(&self.label_smoothing) {
+            return Ok(());
+        }
+        let why = format!("{} is not between 0 and 1", self.label_smoothing);
+        Err(Error::config("label_smoothing", why))
     }
 }
 
@@ -128,10 +145,10 @@ mod tests {
         tch::manual_seed(42);
         let pred = Tensor::randn([6, 2], (Kind::Float, Device::Cpu)) * 2;
         let y = Tensor::from_slice(&[0_i64, 1, 0, 1, 1, 0]);
-        let each: Vec<f32> = Vec::try_from(CrossEntropy::new().each(&pred, &y)).unwrap();
+        let each: Vec<f32> = Vec::try_from(CrossEntropy::new().each(&pred, &y).unwrap()).unwrap();
         let digits: Vec<String> = each.iter().map(|l| format!("{l:.4}")).collect();
         assert_eq!(digits, ["0.5067", "0.6973", "2.0160", "5.6958", "0.9062", "1.0048"]);
-        let mean = f64::try_from(CrossEntropy::new().mean(&pred, &y)).unwrap();
+        let mean = f64::try_from(CrossEntropy::new().mean(&pred, &y).unwrap()).unwrap();
         assert_eq!(format!("{mean:.4}"), "1.8045");
     }
 
@@ -140,7 +157,7 @@ mod tests {
         let pred = Tensor::zeros([2, 5, 3, 4], (Kind::Float, Device::Cpu));
         let y = Tensor::zeros([2, 3, 4], (Kind::Int64, Device::Cpu));
         let loss = CrossEntropy::new().axis(1);
-        assert_eq!(loss.each(&pred, &y).size(), [2]);
-        assert_eq!(loss.elements(&pred, &y).size(), [24]);
+        assert_eq!(loss.each(&pred, &y).unwrap().size(), [2]);
+        assert_eq!(loss.elements(&pred, &y).unwrap().size(), [24]);
     }
 }

@@ -1,4 +1,5 @@
 use super::{Loss, LossSpec};
+use crate::{error::Result, sys::caught};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -54,7 +55,7 @@ impl Dice {
     /// One minus the overlap of each class in each image, `[N, C]`.
     fn overlap(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         let classes = pred.size().get(1).copied().unwrap_or(1);
-        let p = self.activation(pred).flatten(2, -1);
+        let p = pred.softmax(1, Kind::Float).flatten(2, -1);
         let y = y.flatten(1, -1).unsqueeze(1);
         let numbers = Tensor::arange(classes, (y.kind(), y.device())).view([1, -1, 1]);
         let mut t = y.eq_tensor(&numbers).to_kind(p.kind());
@@ -75,17 +76,17 @@ impl Loss for Dice {
     fn name(&self) -> &str {
         "dice"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        self.overlap(pred, y).mean_dim(1, false, Kind::Float)
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        caught(|| Ok(self.overlap(pred, y).mean_dim(1, false, Kind::Float)))
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        self.overlap(pred, y).flatten(0, -1)
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        caught(|| Ok(self.overlap(pred, y).flatten(0, -1)))
     }
-    fn activation(&self, pred: &Tensor) -> Tensor {
-        pred.softmax(1, Kind::Float)
+    fn activation(&self, pred: &Tensor) -> Result<Tensor> {
+        Ok(pred.f_softmax(1, Kind::Float)?)
     }
-    fn decode(&self, activated: &Tensor) -> Tensor {
-        activated.argmax(1, false)
+    fn decode(&self, activated: &Tensor) -> Result<Tensor> {
+        Ok(activated.f_argmax(1, false)?)
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::Dice(self.clone()))

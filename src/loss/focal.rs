@@ -1,4 +1,8 @@
-use super::{IGNORED, Loss, LossSpec, by_class, counted, items, weights};
+use super::{IGNORED, Loss, LossSpec, by_class, check_weights, counted, items, weights};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -61,36 +65,44 @@ impl Loss for Focal {
     fn name(&self) -> &str {
         "focal"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         counted(
-            &self.elements(pred, y),
-            &by_class(pred, y, self.axis).1,
+            &self.elements(pred, y)?,
+            &by_class(pred, y, self.axis)?.1,
             self.ignore_index,
             items(pred),
         )
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        let (pred, y) = by_class(pred, y, self.axis);
-        let weight = weights(self.weight.as_ref(), &pred);
-        let all =
-            pred.cross_entropy_loss(&y, weight.as_ref(), Reduction::None, self.ignore_index, 0.0);
-        let left = -(-&all).expm1();
-        left.clamp_min(LEAST).pow_tensor_scalar(self.gamma) * all
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (pred, y) = by_class(pred, y, self.axis)?;
+        let weight = weights(self.weight.as_ref(), &pred)?;
+        let (weight, ignored) = (weight.as_ref(), self.ignore_index);
+        let all = pred.f_cross_entropy_loss(&y, weight, Reduction::None, ignored, 0.0)?;
+        let left = all.f_neg()?.f_expm1()?.f_neg()?;
+        Ok(left.f_clamp_min(LEAST)?.f_pow_tensor_scalar(self.gamma)?.f_mul(&all)?)
     }
-    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        self.elements(pred, y).sum(Kind::Float) / y.ne(self.ignore_index).sum(Kind::Float)
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let counts = y.f_ne(self.ignore_index)?.f_sum(Kind::Float)?;
+        Ok(self.elements(pred, y)?.f_sum(Kind::Float)?.f_div(&counts)?)
     }
-    fn divisor(&self, _: &Tensor, y: &Tensor) -> Option<Tensor> {
-        Some(y.ne(self.ignore_index).sum(Kind::Float))
+    fn divisor(&self, _: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(y.f_ne(self.ignore_index)?.f_sum(Kind::Float)?))
     }
-    fn activation(&self, pred: &Tensor) -> Tensor {
-        pred.softmax(self.axis, Kind::Float)
+    fn activation(&self, pred: &Tensor) -> Result<Tensor> {
+        Ok(pred.f_softmax(self.axis, Kind::Float)?)
     }
-    fn decode(&self, activated: &Tensor) -> Tensor {
-        activated.argmax(self.axis, false)
+    fn decode(&self, activated: &Tensor) -> Result<Tensor> {
+        Ok(activated.f_argmax(self.axis, false)?)
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::Focal(self.clone()))
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        check_weights(self.weight.as_ref(), task)?;
+        if self.gamma.is_finite() && self.gamma >= 0.0 {
+            return Ok(());
+        }
+        Err(Error::config("gamma", format!("{} is not a finite number from 0", self.gamma)))
     }
 }
 
@@ -102,7 +114,7 @@ mod tests {
     fn an_item_that_is_certain_has_a_finite_gradient() {
         let pred = Tensor::from_slice(&[60.0_f32, -60.0]).view([1, 2]).set_requires_grad(true);
         let y = Tensor::from_slice(&[0_i64]);
-        Focal::new().gamma(0.5).mean(&pred, &y).backward();
+        Focal::new().gamma(0.5).mean(&pred, &y).unwrap().backward();
         let grad: Vec<f32> = Vec::try_from(pred.grad().view([-1])).unwrap();
         assert!(grad.iter().all(|g| g.is_finite()), "{grad:?}");
     }

@@ -1,4 +1,11 @@
-use super::{IGNORED, Loss, LossSpec, by_class, items, per_item, weights};
+use super::{
+    IGNORED, Loss, LossSpec, by_class, check_weights, item_weights, items, per_item, weighted_mean,
+    weights,
+};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
@@ -33,18 +40,31 @@ impl LabelSmoothing {
         self.axis = axis;
         self
     }
-    fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Tensor {
-        let (pred, y) = by_class(pred, y, self.axis);
-        let logs = pred.log_softmax(1, Kind::Float);
-        let spread = -logs.mean_dim(1, false, Kind::Float);
+    fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Result<Tensor> {
+        let (spread, own, _) = self.parts(pred, y, reduction)?;
         let spread = match reduction {
-            Reduction::Mean => spread.mean(Kind::Float),
-            Reduction::Sum => spread.sum(Kind::Float),
+            Reduction::Mean => spread.f_mean(Kind::Float)?,
+            Reduction::Sum => spread.f_sum(Kind::Float)?,
             Reduction::None | Reduction::Other(_) => spread,
         };
-        let weight = weights(self.weight.as_ref(), &pred);
-        let own = logs.g_nll_loss(&y, weight.as_ref(), reduction, IGNORED);
-        spread * self.eps + own * (1.0 - self.eps)
+        self.joined(&spread, &own)
+    }
+    /// What is spread over all classes, of each element; the target's own part, reduced; the targets.
+    fn parts(
+        &self,
+        pred: &Tensor,
+        y: &Tensor,
+        reduction: Reduction,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let (pred, y) = by_class(pred, y, self.axis)?;
+        let logs = pred.f_log_softmax(1, Kind::Float)?;
+        let spread = logs.f_mean_dim(1, false, Kind::Float)?.f_neg()?;
+        let weight = weights(self.weight.as_ref(), &pred)?;
+        let own = logs.f_nll_loss(&y, weight.as_ref(), reduction, IGNORED)?;
+        Ok((spread, own, y))
+    }
+    fn joined(&self, spread: &Tensor, own: &Tensor) -> Result<Tensor> {
+        Ok(spread.f_mul_scalar(self.eps)?.f_add(&own.f_mul_scalar(1.0 - self.eps)?)?)
     }
 }
 
@@ -52,25 +72,46 @@ impl Loss for LabelSmoothing {
     fn name(&self) -> &str {
         "label_smoothing"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        per_item(&self.elements(pred, y), items(pred))
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        per_item(&self.elements(pred, y)?, items(pred))
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::None)
     }
-    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::Mean)
     }
-    fn sum(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn sum(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::Sum)
     }
-    fn activation(&self, pred: &Tensor) -> Tensor {
-        pred.softmax(self.axis, Kind::Float)
+    fn activation(&self, pred: &Tensor) -> Result<Tensor> {
+        Ok(pred.f_softmax(self.axis, Kind::Float)?)
     }
-    fn decode(&self, activated: &Tensor) -> Tensor {
-        activated.argmax(self.axis, false)
+    fn decode(&self, activated: &Tensor) -> Result<Tensor> {
+        Ok(activated.f_argmax(self.axis, false)?)
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::LabelSmoothing(self.clone()))
+    }
+    fn mixed(&self, pred: &Tensor, y: &Tensor, other: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        // As over items that are not mixed: the mean of what is spread, which no target changes, and the
+        // weighted mean of the targets' own parts.
+        let class_weights = weights(self.weight.as_ref(), pred)?;
+        let of = |y: &Tensor| {
+            let (spread, own, y) = self.parts(pred, y, Reduction::None)?;
+            let counts = item_weights(&y, class_weights.as_ref(), IGNORED, items(pred))?;
+            Ok::<_, Error>((spread, per_item(&own, items(pred))?, counts))
+        };
+        let ((spread, own, counts), (_, others, others_count)) = (of(y)?, of(other)?);
+        let own = others.f_lerp_tensor(&own, weight)?;
+        let own = weighted_mean(&own, &others_count.f_lerp_tensor(&counts, weight)?)?;
+        self.joined(&spread.f_mean(Kind::Float)?, &own)
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        check_weights(self.weight.as_ref(), task)?;
+        if (0.0..=1.0).contains(&self.eps) {
+            return Ok(());
+        }
+        Err(Error::config("eps", format!("{} is not between 0 and 1", self.eps)))
     }
 }

@@ -42,7 +42,7 @@ pub enum LossSpec {
 impl LossSpec {
     /// The loss.
     #[must_use]
-    pub fn build(&self) -> Box<dyn Loss + Send> {
+    pub fn build(&self) -> Box<dyn Loss> {
         match self.clone() {
             Self::CrossEntropy(loss) => Box::new(loss),
             Self::LabelSmoothing(loss) => Box::new(loss),

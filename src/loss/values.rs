@@ -1,9 +1,10 @@
 use super::{Loss, LossSpec, items, per_item};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-fn difference(pred: &Tensor, y: &Tensor) -> Tensor {
-    (pred - y.to_kind(Kind::Float).view_as(pred)).view([-1])
+fn difference(pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+    Ok(pred.f_sub(&y.f_to_kind(Kind::Float)?.f_view_as(pred)?)?.f_reshape([-1])?)
 }
 
 /// The mean of squared differences: fastai's `MSELossFlat`. Predictions N×n, targets N×n, or N where n
@@ -15,14 +16,14 @@ impl Loss for Mse {
     fn name(&self) -> &str {
         "mse"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        per_item(&self.elements(pred, y), items(pred))
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        per_item(&self.elements(pred, y)?, items(pred))
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        difference(pred, y).square()
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        Ok(difference(pred, y)?.f_square()?)
     }
-    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        self.elements(pred, y).mean(Kind::Float)
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        Ok(self.elements(pred, y)?.f_mean(Kind::Float)?)
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::Mse(*self))
@@ -38,14 +39,14 @@ impl Loss for L1 {
     fn name(&self) -> &str {
         "l1"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        per_item(&self.elements(pred, y), items(pred))
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        per_item(&self.elements(pred, y)?, items(pred))
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        difference(pred, y).abs()
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        Ok(difference(pred, y)?.f_abs()?)
     }
-    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        self.elements(pred, y).mean(Kind::Float)
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        Ok(self.elements(pred, y)?.f_mean(Kind::Float)?)
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::L1(*self))
@@ -61,12 +62,12 @@ pub struct PointMse;
 
 impl PointMse {
     /// Squared differences, 0 for hidden points, and what counts, both `[N, 2K]`.
-    fn parts(pred: &Tensor, y: &Tensor) -> (Tensor, Tensor) {
-        let y = y.to_kind(Kind::Float).view_as(pred);
-        let hidden = y.isnan();
+    fn parts(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
+        let y = y.f_to_kind(Kind::Float)?.f_view_as(pred)?;
+        let hidden = y.f_isnan()?;
         // Not a product with 0: the gradient of NaN is NaN.
-        let y = pred.detach().where_self(&hidden, &y);
-        ((pred - y).square(), hidden.logical_not().to_kind(Kind::Float))
+        let y = pred.detach().f_where_self(&hidden, &y)?;
+        Ok(((pred - y).f_square()?, hidden.f_logical_not()?.f_to_kind(Kind::Float)?))
     }
 }
 
@@ -74,20 +75,20 @@ impl Loss for PointMse {
     fn name(&self) -> &str {
         "point_mse"
     }
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        let (squares, counts) = Self::parts(pred, y);
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (squares, counts) = Self::parts(pred, y)?;
         let sum = |t: Tensor| t.flatten(1, -1).sum_dim_intlist(1, false, Kind::Float);
-        sum(squares) / sum(counts).clamp_min(1.0)
+        Ok(sum(squares) / sum(counts).clamp_min(1.0))
     }
-    fn elements(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        Self::parts(pred, y).0.flatten(0, -1)
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        Ok(Self::parts(pred, y)?.0.flatten(0, -1))
     }
-    fn mean(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        let (squares, counts) = Self::parts(pred, y);
-        squares.sum(Kind::Float) / counts.sum(Kind::Float).clamp_min(1.0)
+    fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (squares, counts) = Self::parts(pred, y)?;
+        Ok(squares.sum(Kind::Float) / counts.sum(Kind::Float).clamp_min(1.0))
     }
-    fn divisor(&self, pred: &Tensor, y: &Tensor) -> Option<Tensor> {
-        Some(Self::parts(pred, y).1.sum(Kind::Float).clamp_min(1.0))
+    fn divisor(&self, pred: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(Self::parts(pred, y)?.1.sum(Kind::Float).clamp_min(1.0)))
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::PointMse(*self))

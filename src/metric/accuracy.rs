@@ -1,6 +1,6 @@
 //! Accuracies and error rates.
 
-use super::{Mean, flat};
+use super::{Better, Mean, flat, targets::Targets};
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
@@ -12,19 +12,22 @@ fn right(pred: &Tensor, y: &Tensor, axis: i64) -> Result<Tensor> {
 /// Returns the fraction of items whose highest output is the target's: fastai's `accuracy`.
 #[must_use]
 pub fn accuracy() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
-    accuracy_along(-1)
+    accuracy_along(-1).targets("accuracy", Targets::Category)
 }
 
 /// [`accuracy`] with the classes along another dimension than the last: 1 for masks.
 #[must_use]
 pub fn accuracy_along(axis: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("accuracy", move |pred: &Tensor, y: &Tensor| right(pred, y, axis))
+        .better_is(Better::Higher)
 }
 
 /// Returns one minus the accuracy: fastai's `error_rate`.
 #[must_use]
 pub fn error_rate() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("error_rate", |pred: &Tensor, y: &Tensor| Ok(1.0 - right(pred, y, -1)?))
+        .better_is(Better::Lower)
+        .targets("error_rate", Targets::Category)
 }
 
 /// Returns the fraction of items whose target is among the `k` highest outputs: fastai's
@@ -41,6 +44,8 @@ pub fn top_k_accuracy(k: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor
         let found = best.f_eq_tensor(&y.f_unsqueeze(-1)?)?.f_to_kind(Kind::Float)?;
         Ok(found.sum_dim_intlist(-1, false, Kind::Float).mean(Kind::Float))
     })
+    .better_is(Better::Higher)
+    .targets("top_k_accuracy", Targets::CategoryOf(k))
 }
 
 /// Returns the fraction of correct decisions, one for each item and category: fastai's
@@ -57,12 +62,16 @@ pub fn accuracy_multi(
         let right = pred.gt(thresh).f_eq_tensor(&y.f_to_kind(Kind::Bool)?)?;
         Ok(right.to_kind(Kind::Float).mean(Kind::Float))
     })
+    .better_is(Better::Higher)
+    .targets("accuracy_multi", Targets::Categories)
 }
 
 /// Returns the fraction of wrong items: fastai's `HammingLoss`.
 #[must_use]
 pub fn hamming_loss() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("hamming_loss", |pred: &Tensor, y: &Tensor| Ok(1.0 - right(pred, y, -1)?))
+        .better_is(Better::Lower)
+        .targets("hamming_loss", Targets::Category)
 }
 
 /// Returns the fraction of wrong decisions, one for each item and category: fastai's
@@ -79,6 +88,8 @@ pub fn hamming_loss_multi(
         let wrong = pred.ge(thresh).f_ne_tensor(&y.f_to_kind(Kind::Bool)?)?;
         Ok(wrong.to_kind(Kind::Float).mean(Kind::Float))
     })
+    .better_is(Better::Lower)
+    .targets("hamming_loss_multi", Targets::Categories)
 }
 
 /// Returns the mean squared difference between predicted probabilities and true labels: of the
@@ -96,4 +107,6 @@ pub fn brier_score() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
         let all = probs.f_sub(&so)?.square().sum_dim_intlist(-1, false, Kind::Float);
         Ok(all.mean(Kind::Float) / if classes == 2 { 2.0 } else { 1.0 })
     })
+    .better_is(Better::Lower)
+    .targets("brier_score", Targets::Category)
 }

@@ -1,10 +1,14 @@
 //! Precision, recall and scores derived from them, for one category per item.
 
 use super::{
-    Metric,
-    confusion::{Counts, highest, present, sums},
+    Better, Metric,
+    confusion::{Counts, Decide, present, sums},
+    targets::Targets,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use ndarray::Array2;
 use tch::Tensor;
 
@@ -139,11 +143,31 @@ impl Metric for ClassScore {
         self.counts = Counts::default();
     }
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
-        let (predicted, classes) = highest(pred, y)?;
+        let (predicted, classes) = Decide::Highest.classes(pred)?;
         self.counts.add(&predicted, y, classes)
     }
     fn value(&self) -> Result<Option<f64>> {
         self.counts.matrix()?.map(|m| self.of(&m)).transpose()
+    }
+    fn better(&self) -> Option<Better> {
+        Some(Better::Higher)
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        Targets::Category.check(self.score.name, task)?;
+        let wrong = |why: String| Err(Error::config(self.score.name, why));
+        let classes = task.vocab().len();
+        match self.average {
+            Average::Samples => wrong("`Average::Samples` is for several categories".into()),
+            Average::Binary if classes > 2 => wrong(format!(
+                "there are {classes} classes, and `Average::Binary` is for two: choose another with \
+                 `average`"
+            )),
+            Average::Binary if self.pos_label >= classes => wrong(format!(
+                "`pos_label` is {}; it must be the position of one of the {classes} classes",
+                self.pos_label
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

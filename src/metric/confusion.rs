@@ -1,7 +1,10 @@
 //! Metrics of the confusion matrix.
 
-use super::{Metric, flat};
-use crate::error::{Error, Result};
+use super::{Better, Metric, flat, targets::Targets};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use ndarray::{Array2, Axis};
 use tch::{Kind, Tensor};
 
@@ -48,8 +51,32 @@ pub(super) fn present(matrix: &Array2<f64>) -> Vec<usize> {
     (0..truly.len()).filter(|&c| truly[c] + predicted[c] > 0.0).collect()
 }
 
-/// The classes of a batch, as they are counted: predicted ones, true ones, how many there may be.
-type Decide = fn(&Tensor, &Tensor) -> Result<(Tensor, i64)>;
+/// How outputs become the classes that are counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Decide {
+    /// The highest output of the last dimension.
+    Highest,
+    /// Each category for itself, yes from a probability of a half on.
+    EachCategory,
+}
+
+impl Decide {
+    /// Returns the predicted classes of a batch, and how many classes there may be.
+    pub(super) fn classes(self, pred: &Tensor) -> Result<(Tensor, i64)> {
+        let size = |dim: Option<&i64>| dim.copied().unwrap_or(0);
+        Ok(match self {
+            Self::Highest => (pred.f_argmax(-1, false)?, size(pred.size().last())),
+            Self::EachCategory => (pred.f_sigmoid()?.f_ge(0.5)?, 2),
+        })
+    }
+
+    fn targets(self) -> Targets {
+        match self {
+            Self::Highest => Targets::Category,
+            Self::EachCategory => Targets::Categories,
+        }
+    }
+}
 
 /// A metric of the confusion matrix of a whole epoch. The counts stay on the device until its end.
 #[derive(derive_more::Debug)]
@@ -57,18 +84,17 @@ pub struct ConfusionMetric<F> {
     name: &'static str,
     #[debug(skip)]
     f: F,
-    #[debug(skip)]
     decide: Decide,
     counts: Counts,
 }
 
-impl<F: Fn(&Array2<f64>) -> Option<f64>> ConfusionMetric<F> {
+impl<F: Fn(&Array2<f64>) -> Option<f64> + Send> ConfusionMetric<F> {
     pub(super) fn new(name: &'static str, decide: Decide, f: F) -> Self {
         Self { name, f, decide, counts: Counts::default() }
     }
 }
 
-impl<F: Fn(&Array2<f64>) -> Option<f64>> Metric for ConfusionMetric<F> {
+impl<F: Fn(&Array2<f64>) -> Option<f64> + Send> Metric for ConfusionMetric<F> {
     fn name(&self) -> &str {
         self.name
     }
@@ -76,35 +102,31 @@ impl<F: Fn(&Array2<f64>) -> Option<f64>> Metric for ConfusionMetric<F> {
         self.counts = Counts::default();
     }
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
-        let (predicted, classes) = (self.decide)(pred, y)?;
+        let (predicted, classes) = self.decide.classes(pred)?;
         self.counts.add(&predicted, y, classes)
     }
     fn value(&self) -> Result<Option<f64>> {
         Ok(self.counts.matrix()?.and_then(|m| (self.f)(&m)))
     }
-}
-
-/// The highest output of the last dimension.
-pub(super) fn highest(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
-    Ok((pred.f_argmax(-1, false)?, pred.size().last().copied().unwrap_or(0)))
-}
-
-/// Each category by itself: predicted if its probability is at least 0.5.
-fn each_category(pred: &Tensor, _: &Tensor) -> Result<(Tensor, i64)> {
-    Ok((pred.f_sigmoid()?.ge(0.5), 2))
+    fn better(&self) -> Option<Better> {
+        Some(Better::Higher)
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        self.decide.targets().check(self.name, task)
+    }
 }
 
 /// The correlation of predictions and targets: fastai's `MatthewsCorrCoef`.
 #[must_use]
 pub fn matthews_corrcoef() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("matthews_corrcoef", highest, |m| Some(correlation(m)))
+    ConfusionMetric::new("matthews_corrcoef", Decide::Highest, |m| Some(correlation(m)))
 }
 
 /// [`matthews_corrcoef`] over all decisions, one for each item and category. fastai's
 /// `MatthewsCorrCoefMulti` always fails.
 #[must_use]
 pub fn matthews_corrcoef_multi() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("matthews_corrcoef", each_category, |m| Some(correlation(m)))
+    ConfusionMetric::new("matthews_corrcoef", Decide::EachCategory, |m| Some(correlation(m)))
 }
 
 fn correlation(matrix: &Array2<f64>) -> f64 {
@@ -126,14 +148,14 @@ fn mean_recall(matrix: &Array2<f64>) -> (f64, f64) {
 /// The mean of the recalls of the classes that occur: fastai's `BalancedAccuracy`.
 #[must_use]
 pub fn balanced_accuracy() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("balanced_accuracy_score", highest, |m| Some(mean_recall(m).0))
+    ConfusionMetric::new("balanced_accuracy_score", Decide::Highest, |m| Some(mean_recall(m).0))
 }
 
 /// [`balanced_accuracy`] scaled so that guessing gives 0: fastai's
 /// `BalancedAccuracy(adjusted=True)`.
 #[must_use]
 pub fn balanced_accuracy_adjusted() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("balanced_accuracy_score", highest, |m| {
+    ConfusionMetric::new("balanced_accuracy_score", Decide::Highest, |m| {
         let (mean, n) = mean_recall(m);
         Some((mean - 1.0 / n) / (1.0 - 1.0 / n))
     })
@@ -155,7 +177,7 @@ pub enum KappaWeights {
 /// not occur are dropped before distances are counted, as in scikit-learn.
 #[must_use]
 pub fn cohen_kappa(weights: KappaWeights) -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
-    ConfusionMetric::new("cohen_kappa_score", highest, move |m| {
+    ConfusionMetric::new("cohen_kappa_score", Decide::Highest, move |m| {
         let occur = present(m);
         let (truly, predicted) = sums(m);
         let (mut seen, mut by_chance) = (0.0, 0.0);

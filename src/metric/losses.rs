@@ -1,7 +1,10 @@
 //! The loss itself as a metric.
 
-use super::{Metric, mean::Total};
-use crate::error::Result;
+use super::{Better, Metric, mean::Total};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use tch::{Kind, Tensor};
 
 /// A function of the mean loss over the items. Returned by [`avg_loss`] and [`perplexity`].
@@ -35,10 +38,13 @@ impl Metric for AvgLoss {
         Ok(())
     }
     fn update_loss(&mut self, loss: &Tensor, items: i64) -> Result<()> {
-        self.total.add(loss.mean(Kind::Float), items)
+        self.total.add(loss.f_mean(Kind::Float)?, items)
     }
     fn value(&self) -> Result<Option<f64>> {
         Ok(self.total.mean()?.map(self.finish))
+    }
+    fn better(&self) -> Option<Better> {
+        Some(Better::Lower)
     }
 }
 
@@ -69,7 +75,7 @@ impl Metric for SmoothLoss {
         Ok(())
     }
     fn update_loss(&mut self, loss: &Tensor, _: i64) -> Result<()> {
-        let loss = loss.detach().mean(Kind::Float);
+        let loss = loss.detach().f_mean(Kind::Float)?;
         let before = self.average.take().unwrap_or_else(|| loss.zeros_like());
         self.average = Some(loss.f_lerp(&before, self.beta)?);
         self.count += 1;
@@ -78,5 +84,15 @@ impl Metric for SmoothLoss {
     fn value(&self) -> Result<Option<f64>> {
         let Some(average) = &self.average else { return Ok(None) };
         Ok(Some(f64::try_from(average)? / (1.0 - self.beta.powi(self.count))))
+    }
+    fn better(&self) -> Option<Better> {
+        Some(Better::Lower)
+    }
+    fn check(&self, _: &Task) -> Result<()> {
+        if (0.0..1.0).contains(&self.beta) {
+            return Ok(());
+        }
+        let why = format!("`beta` is {}; it must be between 0 and 1", self.beta);
+        Err(Error::config("avg_smooth_loss", why))
     }
 }

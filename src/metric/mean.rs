@@ -1,5 +1,8 @@
-use super::Metric;
-use crate::error::{Error, Result};
+use super::{Better, Metric, targets::Targets};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use tch::{Device, Kind, Tensor};
 
 /// The value of a metric for one batch, which may still be on the device.
@@ -100,17 +103,39 @@ pub struct Mean<F> {
     #[debug(skip)]
     finish: fn(f64) -> f64,
     total: Total,
+    better: Option<Better>,
+    targets: (&'static str, Targets),
 }
 
 impl<F, R> Mean<F>
 where
-    F: Fn(&Tensor, &Tensor) -> Result<R>,
+    F: Fn(&Tensor, &Tensor) -> Result<R> + Send,
     R: Into<MetricValue>,
 {
     /// Returns a metric from a function of predictions and targets that returns the mean of a
     /// batch.
     pub fn new(name: impl Into<String>, f: F) -> Self {
-        Self { name: name.into(), f, finish: |mean| mean, total: Total::default() }
+        Self {
+            name: name.into(),
+            f,
+            finish: |mean| mean,
+            total: Total::default(),
+            better: None,
+            targets: ("metric", Targets::Any),
+        }
+    }
+
+    /// Says which values are better, for callbacks that watch the metric. Default: not said.
+    #[must_use]
+    pub fn better_is(mut self, better: Better) -> Self {
+        self.better = Some(better);
+        self
+    }
+
+    /// Says which targets the metric is defined for.
+    pub(super) fn targets(mut self, name: &'static str, targets: Targets) -> Self {
+        self.targets = (name, targets);
+        self
     }
 
     /// Applies a function to the mean of the epoch, such as a root. Default: none.
@@ -123,7 +148,7 @@ where
 
 impl<F, R> Metric for Mean<F>
 where
-    F: Fn(&Tensor, &Tensor) -> Result<R>,
+    F: Fn(&Tensor, &Tensor) -> Result<R> + Send,
     R: Into<MetricValue>,
 {
     fn name(&self) -> &str {
@@ -144,5 +169,12 @@ where
     }
     fn value(&self) -> Result<Option<f64>> {
         Ok(self.total.mean()?.map(self.finish))
+    }
+    fn better(&self) -> Option<Better> {
+        self.better
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        let (name, targets) = self.targets;
+        targets.check(name, task)
     }
 }

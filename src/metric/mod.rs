@@ -15,23 +15,27 @@
 //! | the loss | [`avg_loss`], [`perplexity`], [`avg_smooth_loss`] |
 
 mod accuracy;
+mod better;
 mod class_score;
 mod confusion;
 mod losses;
 mod mean;
 mod multi_label;
+mod named;
 mod over_epoch;
 mod points;
 mod ranking;
 mod regression;
 mod roc;
 mod segmentation;
+mod targets;
 
 pub use {
     accuracy::{
         accuracy, accuracy_along, accuracy_multi, brier_score, error_rate, hamming_loss,
         hamming_loss_multi, top_k_accuracy,
     },
+    better::Better,
     class_score::{
         Average, ClassScore, f1_score, fbeta_score, jaccard_score, precision_score, recall_score,
     },
@@ -45,6 +49,7 @@ pub use {
         MultiScore, f1_score_multi, fbeta_score_multi, jaccard_score_multi, precision_score_multi,
         recall_score_multi,
     },
+    named::{Named, named},
     over_epoch::OverEpoch,
     points::{PointDistance, point_distance},
     ranking::{
@@ -64,7 +69,7 @@ pub use {
 
 use crate::{
     error::{Error, Result},
-    sample::Batch,
+    sample::{Batch, Task},
 };
 use std::fmt::Debug;
 use tch::Tensor;
@@ -72,7 +77,7 @@ use tch::Tensor;
 /// A number computed from the predictions of a whole epoch.
 ///
 /// For the mean of a function over the items, use [`Mean::new`] with a closure.
-pub trait Metric: Debug {
+pub trait Metric: Debug + Send {
     /// Returns the name of its column in the table of epochs.
     fn name(&self) -> &str;
     /// Resets the metric before an epoch.
@@ -118,6 +123,20 @@ pub trait Metric: Debug {
     /// # Errors
     /// If the metric is not defined for predictions of this shape.
     fn value(&self) -> Result<Option<f64>>;
+    /// Returns which values are better. [`SaveBest`](crate::callback::SaveBest) and the other callbacks
+    /// that watch a column go by it. Default: none, so that they must be told.
+    fn better(&self) -> Option<Better> {
+        None
+    }
+    /// Checks options against the targets, before anything is trained. Default: does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], [`Error::Config`] or [`Error::Mismatch`] if the metric is not defined for
+    /// such targets.
+    fn check(&self, task: &Task) -> Result<()> {
+        let _ = task;
+        Ok(())
+    }
 }
 
 /// Returns predictions and targets flat. Their number of elements must be equal.

@@ -1,11 +1,15 @@
 //! Precision, recall and scores derived from them, for several categories per item.
 
 use super::{
-    Metric,
+    Better, Metric,
     class_score::{Average, Score},
     mean::Total,
+    targets::Targets,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use tch::{Kind, Tensor};
 
 /// An averaged score for several categories per item. Returned by [`f1_score_multi`] and similar
@@ -99,6 +103,21 @@ impl Metric for MultiScore {
         let all = Vec::<Vec<f64>>::try_from(counts.tr().to_kind(Kind::Double))?;
         let counts: Vec<[f64; 3]> = all.iter().map(|c| [c[0], c[1], c[2]]).collect();
         Ok(Some(self.score.averaged(self.average, &counts)))
+    }
+    fn better(&self) -> Option<Better> {
+        Some(Better::Higher)
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        Targets::Categories.check(self.score.name, task)?;
+        if self.average == Average::Binary {
+            let why = "`Average::Binary` is for one category of two: choose another with `average`";
+            return Err(Error::config(self.score.name, why));
+        }
+        if !(0.0..=1.0).contains(&self.thresh) && self.sigmoid {
+            let why = format!("`thresh` is {}; it must be between 0 and 1", self.thresh);
+            return Err(Error::config(self.score.name, why));
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
-use super::Metric;
-use crate::error::Result;
+use super::{Better, Metric, targets::Targets};
+use crate::{error::Result, sample::Task};
 use tch::{Device, Kind, Tensor};
 
 /// A function of all predictions and targets of an epoch: fastai's `AccumMetric`. They stay on the device
@@ -23,17 +23,39 @@ pub struct OverEpoch<F> {
     f: F,
     preds: Vec<Tensor>,
     targets: Vec<Tensor>,
+    better: Option<Better>,
+    wants: (&'static str, Targets),
 }
 
-impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> OverEpoch<F> {
+impl<F: Fn(&Tensor, &Tensor) -> Result<f64> + Send> OverEpoch<F> {
     /// Returns a metric from a function of all predictions and all targets of an epoch,
     /// concatenated and on the CPU.
     pub fn new(name: impl Into<String>, f: F) -> Self {
-        Self { name: name.into(), f, preds: vec![], targets: vec![] }
+        Self {
+            name: name.into(),
+            f,
+            preds: vec![],
+            targets: vec![],
+            better: None,
+            wants: ("metric", Targets::Any),
+        }
+    }
+
+    /// Says which values are better, for callbacks that watch the metric. Default: not said.
+    #[must_use]
+    pub fn better_is(mut self, better: Better) -> Self {
+        self.better = Some(better);
+        self
+    }
+
+    /// Says which targets the metric is defined for.
+    pub(super) fn wants(mut self, name: &'static str, targets: Targets) -> Self {
+        self.wants = (name, targets);
+        self
     }
 }
 
-impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> Metric for OverEpoch<F> {
+impl<F: Fn(&Tensor, &Tensor) -> Result<f64> + Send> Metric for OverEpoch<F> {
     fn name(&self) -> &str {
         &self.name
     }
@@ -52,6 +74,13 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<f64>> Metric for OverEpoch<F> {
         }
         let all = |parts: &[Tensor]| Tensor::f_cat(parts, 0)?.f_to_device(Device::Cpu);
         Ok(Some((self.f)(&all(&self.preds)?, &all(&self.targets)?)?))
+    }
+    fn better(&self) -> Option<Better> {
+        self.better
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        let (name, targets) = self.wants;
+        targets.check(name, task)
     }
 }
 

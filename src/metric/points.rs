@@ -1,6 +1,6 @@
 //! How far predicted points are from the true ones.
 
-use super::Metric;
+use super::{Better, Metric};
 use crate::{
     error::{Error, Result},
     sample::{Batch, Placement},
@@ -29,6 +29,9 @@ fn rows(t: &Tensor) -> Result<Vec<Vec<f32>>> {
 }
 
 impl Metric for PointDistance {
+    fn better(&self) -> Option<Better> {
+        Some(Better::Lower)
+    }
     fn name(&self) -> &str {
         "point_distance"
     }

@@ -1,7 +1,10 @@
 //! How well scores rank positives above negatives.
 
-use super::{Average, Metric, OverEpoch, Roc, over_epoch::numbers};
-use crate::error::{Error, Result};
+use super::{Average, Better, Metric, OverEpoch, Roc, over_epoch::numbers, targets::Targets};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use tch::{Kind, Tensor};
 
 /// The area under the ROC curve of the scores of positive against negative items.
@@ -76,18 +79,31 @@ pub enum MultiClass {
 }
 
 /// A score of all predictions and targets.
-type OfAll = Box<dyn Fn(&Tensor, &Tensor) -> Result<f64>>;
+type OfAll = Box<dyn Fn(&Tensor, &Tensor) -> Result<f64> + Send>;
 
 /// The area under a curve of all scores of an epoch. Returned by [`roc_auc`] and similar functions.
 #[derive(derive_more::Debug)]
 pub struct Ranking {
     #[debug(skip)]
     of_all: OverEpoch<OfAll>,
+    /// What is wrong with an option, if anything.
+    invalid: Option<String>,
 }
 
 impl Ranking {
-    fn new(name: &str, f: impl Fn(&Tensor, &Tensor) -> Result<f64> + 'static) -> Self {
-        Self { of_all: OverEpoch::new(name, Box::new(f)) }
+    fn new(
+        name: &'static str,
+        targets: Targets,
+        f: impl Fn(&Tensor, &Tensor) -> Result<f64> + Send + 'static,
+    ) -> Self {
+        let f: OfAll = Box::new(f);
+        let of_all = OverEpoch::new(name, f).better_is(Better::Higher).wants(name, targets);
+        Self { of_all, invalid: None }
+    }
+
+    fn invalid_if(mut self, invalid: bool, why: impl Into<String>) -> Self {
+        self.invalid = invalid.then(|| why.into());
+        self
     }
 }
 
@@ -104,6 +120,15 @@ impl Metric for Ranking {
     fn value(&self) -> Result<Option<f64>> {
         self.of_all.value()
     }
+    fn better(&self) -> Option<Better> {
+        self.of_all.better()
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        match &self.invalid {
+            Some(why) => Err(Error::config("metric", format!("`{}`: {why}", self.name()))),
+            None => self.of_all.check(task),
+        }
+    }
 }
 
 /// The area under the receiver operating characteristic of more than two classes: fastai's `RocAuc`,
@@ -111,14 +136,19 @@ impl Metric for Ranking {
 /// not occur among the targets, and for two classes, as in fastai: see [`roc_auc_binary`].
 #[must_use]
 pub fn roc_auc(average: Average, multi_class: MultiClass) -> Ranking {
-    Ranking::new("roc_auc_score", move |pred, y| {
+    let averages = match multi_class {
+        MultiClass::OneVsRest => average != Average::Binary,
+        MultiClass::OneVsOne => matches!(average, Average::Macro | Average::Weighted),
+    };
+    let all = Ranking::new("roc_auc_score", Targets::ThreeCategories, move |pred, y| {
         let wrong = |why: String| Err(Error::config("roc_auc", why));
         let classes = pred.size().last().copied().unwrap_or(0);
         if classes < 3 {
             return wrong(format!("{classes} outputs: use `roc_auc_binary` for two classes"));
         }
         let so = y.f_to_kind(Kind::Int64)?.f_one_hot(classes)?;
-        if so.sum_dim_intlist(0, false, Kind::Int64).eq(0).any() == Tensor::from(true) {
+        let times = so.f_sum_dim_intlist(0, false, Kind::Int64)?;
+        if bool::try_from(times.f_eq(0)?.f_any()?)? {
             return wrong("a class does not occur among the targets".into());
         }
         let rows = pairs(&pred.f_softmax(-1, Kind::Double)?, &so)?;
@@ -126,7 +156,8 @@ pub fn roc_auc(average: Average, multi_class: MultiClass) -> Ranking {
             MultiClass::OneVsRest => over_columns(&rows, average, roc_area, "roc_auc"),
             MultiClass::OneVsOne => one_vs_one(&rows, average),
         }
-    })
+    });
+    all.invalid_if(!averages, format!("{average:?} is not for {multi_class:?}"))
 }
 
 /// The mean over the pairs of classes of the area that separates one from the other.
@@ -166,7 +197,8 @@ fn second_of_two(pred: &Tensor, y: &Tensor) -> Result<Vec<(f64, bool)>> {
 /// if only one class occurs.
 #[must_use]
 pub fn roc_auc_binary(max_fpr: Option<f64>) -> Ranking {
-    Ranking::new("roc_auc_score", move |pred, y| {
+    let invalid = max_fpr.is_some_and(|most| !(most > 0.0 && most <= 1.0));
+    let all = Ranking::new("roc_auc_score", Targets::TwoCategories, move |pred, y| {
         let scores = second_of_two(pred, y)?;
         match max_fpr {
             None => Ok(roc_area(&scores)),
@@ -177,7 +209,9 @@ pub fn roc_auc_binary(max_fpr: Option<f64>) -> Ranking {
                 Err(Error::config("max_fpr", format!("{most} is not above 0 and at most 1")))
             }
         }
-    })
+    });
+    let most = max_fpr.unwrap_or_default();
+    all.invalid_if(invalid, format!("`max_fpr` is {most}; it must be above 0 and at most 1"))
 }
 
 /// The area under the receiver operating characteristic of several categories each: fastai's
@@ -190,7 +224,7 @@ pub fn roc_auc_multi(average: Average) -> Ranking {
 /// The mean of the precisions at each recall, of two classes: fastai's `APScoreBinary`.
 #[must_use]
 pub fn ap_score_binary() -> Ranking {
-    Ranking::new("average_precision_score", |pred, y| {
+    Ranking::new("average_precision_score", Targets::TwoCategories, |pred, y| {
         Ok(average_precision(&second_of_two(pred, y)?))
     })
 }
@@ -203,11 +237,12 @@ pub fn ap_score_multi(average: Average) -> Ranking {
 }
 
 fn multi(name: &'static str, average: Average, area: Area) -> Ranking {
-    Ranking::new(name, move |pred, y| {
+    let all = Ranking::new(name, Targets::Categories, move |pred, y| {
         if pred.size() != y.size() {
             let why = format!("{:?} predictions for {:?} targets", pred.size(), y.size());
             return Err(Error::config(name, why));
         }
         over_columns(&pairs(&pred.f_sigmoid()?, y)?, average, area, name)
-    })
+    });
+    all.invalid_if(average == Average::Binary, "`Average::Binary` is for one category of two")
 }

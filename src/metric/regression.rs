@@ -1,18 +1,20 @@
 //! Errors and correlations of numbers.
 
-use super::{Mean, OverEpoch, flat, over_epoch::numbers};
+use super::{Better, Mean, OverEpoch, flat, over_epoch::numbers, targets::Targets};
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
 /// The mean of `f` of flat predictions and targets.
 fn mean_of(
-    name: &str,
-    f: impl Fn(&Tensor, &Tensor) -> Tensor,
+    name: &'static str,
+    f: impl Fn(&Tensor, &Tensor) -> Tensor + Send,
 ) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new(name, move |pred: &Tensor, y: &Tensor| {
         let (pred, y) = flat(pred, y)?;
         Ok(f(&pred, &y.f_to_kind(Kind::Float)?).mean(Kind::Float))
     })
+    .better_is(Better::Lower)
+    .targets(name, Targets::Values)
 }
 
 /// The mean of squared differences: fastai's `mse`.
@@ -49,13 +51,15 @@ pub fn exp_rmspe() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
 
 /// `f` of all predictions and targets.
 fn of_all(
-    name: &str,
-    f: impl Fn(&[f64], &[f64]) -> f64,
+    name: &'static str,
+    f: impl Fn(&[f64], &[f64]) -> f64 + Send,
 ) -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     OverEpoch::new(name, move |pred: &Tensor, y: &Tensor| {
         let (pred, y) = flat(pred, y)?;
         Ok(f(&numbers(&pred)?, &numbers(&y)?))
     })
+    .better_is(Better::Higher)
+    .wants(name, Targets::Values)
 }
 
 fn mean(x: &[f64]) -> f64 {

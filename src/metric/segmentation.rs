@@ -1,6 +1,6 @@
 //! Metrics of masks. Predictions `[N, C, H, W]`, targets `[N, H, W]`.
 
-use super::{Metric, flat};
+use super::{Better, Metric, flat};
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
@@ -68,6 +68,9 @@ impl Score {
 }
 
 impl Metric for MaskScore {
+    fn better(&self) -> Option<Better> {
+        Some(Better::Higher)
+    }
     fn name(&self) -> &str {
         &self.name
     }
@@ -190,6 +193,9 @@ pub fn foreground_acc(background: i64) -> ForegroundAccuracy {
 }
 
 impl Metric for ForegroundAccuracy {
+    fn better(&self) -> Option<Better> {
+        Some(Better::Higher)
+    }
     fn name(&self) -> &str {
         "foreground_acc"
     }

@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    sys::caught,
     transform::Normalize,
 };
-use std::{borrow::Cow, fmt, panic, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 use tch::{
     Tensor,
     nn::{ModuleT, Path},
@@ -152,10 +153,12 @@ impl Arch {
     pub(super) fn features_of(&self, body: &Body, n_in: i64) -> Result<i64> {
         match self.features {
             Some(features) => Ok(features),
-            None => probe(body, n_in).ok_or_else(|| {
-                let why =
-                    format!("the body takes no image of {n_in} channels and up to 2048 pixels");
-                Error::config("arch", format!("{}: {why}", self.name))
+            None => probe(body, n_in).map_err(|e| {
+                let why = format!(
+                    "{}: the body takes no image of {n_in} channels and up to 2048 pixels: {e}",
+                    self.name
+                );
+                Error::config("arch", why)
             }),
         }
     }
@@ -219,14 +222,19 @@ impl Arch {
     }
 }
 
-/// The channels that the body makes of the smallest image that it takes.
-fn probe(body: &Body, n_in: i64) -> Option<i64> {
+/// The channels that the body makes of the smallest image that it takes. The error is that of the largest.
+fn probe(body: &Body, n_in: i64) -> Result<i64> {
     let _guard = tch::no_grad_guard();
-    [64, 128, 256, 512, 1024, 2048].into_iter().find_map(|size| {
-        let x = Tensor::zeros([1, n_in, size, size], tch::kind::FLOAT_CPU);
-        let forward = panic::AssertUnwindSafe(|| body.forward_t(&x, false).size());
-        panic::catch_unwind(forward).ok()?.get(1).copied()
-    })
+    let features = |size: i64| {
+        let x = Tensor::f_zeros([1, n_in, size, size], tch::kind::FLOAT_CPU)?;
+        let out = caught(|| Ok(body.forward_t(&x, false).size()))?;
+        let none = || Error::mismatch("body", format!("its output has the shape {out:?}"));
+        out.get(1).copied().ok_or_else(none)
+    };
+    [64, 128, 256, 512, 1024]
+        .into_iter()
+        .find_map(|n| features(n).ok())
+        .map_or_else(|| features(2048), Ok)
 }
 
 impl fmt::Debug for Arch {

@@ -61,6 +61,51 @@ pub(super) fn failure() -> Option<Error> {
     FAILED.take()
 }
 
+/// Looks after the running statistics of a training pass over one item.
+///
+/// The variance of a single value is NaN, and spoils the running one for good. PyTorch refuses that in Python;
+/// libtorch does not, and neither does `tch`.
+pub(super) struct Statistics {
+    /// The running means and variances by name, as they were and as they are.
+    kept: Vec<(String, Tensor, Tensor)>,
+}
+
+impl Statistics {
+    /// Keeps the statistics where the pass could spoil them: with one item, in training.
+    pub(super) fn before(buffers: &[(String, Tensor)], x: &Tensor, train: bool) -> Result<Self> {
+        let one = train && x.size().first() == Some(&1);
+        let running = |name: &str| name.ends_with("running_mean") || name.ends_with("running_var");
+        let kept = buffers.iter().filter(|(name, _)| one && running(name));
+        let kept =
+            kept.map(|(name, now)| Ok((name.clone(), now.f_detach_copy()?, now.shallow_clone())));
+        Ok(Self { kept: kept.collect::<Result<_>>()? })
+    }
+
+    /// Puts the statistics back if the pass has spoiled them.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if so, which names the first of them.
+    pub(super) fn check(mut self) -> Result<()> {
+        let is_nan = |t: &Tensor| Ok::<_, Error>(bool::try_from(t.f_isnan()?.f_any()?)?);
+        for (name, before, now) in &self.kept {
+            if !is_nan(now)? || is_nan(before)? {
+                continue;
+            }
+            let why = format!(
+                "`{}` has one value per channel, of which it can take no variance: use a larger `bs`, \
+                 or `drop_last(true)` if the last batch has one item",
+                name.rsplit_once('.').map_or("", |(layer, _)| layer)
+            );
+            let _guard = tch::no_grad_guard();
+            for (_, before, now) in &mut self.kept {
+                now.f_copy_(before)?;
+            }
+            return Err(Error::unsupported("batch normalization", why));
+        }
+        Ok(())
+    }
+}
+
 /// `tch`'s batch normalization, which
 /// [`Model::hold_frozen_norms`](super::Model::hold_frozen_norms) can reach: while it is held and its
 /// weight does not learn, it uses its running statistics in training too, and leaves them alone.

@@ -45,7 +45,7 @@ pub(crate) use source::checkpoints;
 
 use crate::{
     error::{Error, Result},
-    sys,
+    sys::{self, caught},
 };
 use net::Net;
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,8 +152,12 @@ impl Model {
         })
     }
 
-    /// The network's output; with dropout and batch statistics if `train`.
-    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    /// Returns the network's output; with dropout and batch statistics if `train`.
+    ///
+    /// # Errors
+    /// [`Error::Computation`] with libtorch's reason, or the message of the panic, if the network does not
+    /// take such inputs, and if a batch normalization would have one value per channel to train with.
+    pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         self.forward_with(x, train, &mut |_, _| {})
     }
 
@@ -167,20 +171,30 @@ impl Model {
     /// let model = spec.build(Device::Cpu, Seed(1))?;
     /// let mut shapes = vec![];
     /// let x = Tensor::zeros([1, 3, 64, 64], tch::kind::FLOAT_CPU);
-    /// let _ = model.forward_with(&x, false, &mut |name, out| shapes.push((name.to_owned(), out.size())));
+    /// model.forward_with(&x, false, &mut |name, out| shapes.push((name.to_owned(), out.size())))?;
     /// assert_eq!(shapes[0], ("conv1".to_owned(), vec![1, 64, 32, 32]));
     /// assert_eq!(shapes[7], ("layer4".to_owned(), vec![1, 512, 2, 2]));
     /// # Ok::<(), finetune::Error>(())
     /// ```
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
     pub fn forward_with(
         &self,
         x: &Tensor,
         train: bool,
         visit: &mut dyn FnMut(&str, &Tensor),
-    ) -> Tensor {
-        let _hold = batch_norm::Hold::new(self.hold_frozen_norms);
-        let _synced = batch_norm::Synced::new(self.synced.clone());
-        self.net.forward_with(x, train, visit)
+    ) -> Result<Tensor> {
+        let statistics = batch_norm::Statistics::before(&self.buffers, x, train)?;
+        let done = caught(|| {
+            let _hold = batch_norm::Hold::new(self.hold_frozen_norms);
+            let _synced = batch_norm::Synced::new(self.synced.clone());
+            Ok(self.net.forward_with(x, train, visit))
+        });
+        statistics
+            .check()
+            .and(done)
+            .map_err(Error::computation(|| format!("the model on inputs of shape {:?}", x.size())))
     }
 
     /// Lets the batch normalizations use the statistics of all processes' items in training.
@@ -320,6 +334,32 @@ impl Model {
     /// As there.
     pub(crate) fn check_state(&self, state: &[(String, Tensor)]) -> Result<()> {
         self.paired(state).map(drop)
+    }
+
+    /// Checks that no weight is NaN or infinite, and no buffer NaN. This waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteWeights`] naming the first that is.
+    pub fn check_finite(&self) -> Result<()> {
+        let params = self.params.iter().map(|p| (&p.name, p.tensor.f_isfinite()));
+        let buffers = self.buffers.iter().filter(|(_, t)| t.is_floating_point());
+        // A buffer may hold infinities on purpose, as a mask does.
+        let buffers =
+            buffers.map(|(name, t)| (name, t.f_isnan().and_then(|nan| nan.f_logical_not())));
+        let (mut names, mut fine) = (vec![], vec![]);
+        for (name, each) in params.chain(buffers) {
+            names.push(name);
+            fine.push(each?.f_all()?);
+        }
+        if fine.is_empty() {
+            return Ok(());
+        }
+        let fine = Tensor::f_stack(&fine, 0)?.f_to_kind(tch::Kind::Int64)?;
+        let fine: Vec<i64> = Vec::try_from(fine)?;
+        match fine.iter().position(|fine| *fine == 0) {
+            None => Ok(()),
+            Some(i) => Err(Error::NonFiniteWeights { name: names[i].clone() }),
+        }
     }
 
     /// Puts the weights of convolutions into channels-last memory, in which convolutions of

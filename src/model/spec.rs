@@ -9,6 +9,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     seed::{Seed, Stream},
+    sys,
 };
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -251,6 +252,7 @@ impl ArchSpec {
         if self.n_in == 0 || self.n_out == 0 {
             return Err(Error::config("n_out", "a model needs input channels and outputs"));
         }
+        sys::check_device(device)?;
         tch::manual_seed(seed.rng(Stream::Init).next_u64() as i64);
         let mut vars = VarStore::new(Device::Cpu);
         let net = make(&vars)?;

@@ -33,7 +33,7 @@ impl Model {
     /// model.export_torchscript(&path, &x.i(..1), "{}")?;
     ///
     /// let read = CModule::load(&path)?.forward_ts(&[&x])?;
-    /// assert!(read.allclose(&model.forward(&x, false), 1e-5, 1e-5, false));
+    /// assert!(read.allclose(&model.forward(&x, false)?, 1e-5, 1e-5, false));
     /// # Ok::<(), finetune::Error>(())
     /// ```
     ///

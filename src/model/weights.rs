@@ -38,14 +38,15 @@ pub(super) fn load(
     let kept = matched.state.into_iter();
     let kept = kept.filter(|(name, _)| variables.has(name) || !cut_off(name));
     let body = kept.map(|(name, t)| {
-        let adapted = if name == first { adapt_first_layer(&t, n_in as i64) } else { t };
-        (name, adapted)
+        let adapted = if name == first { adapt_first_layer(&t, n_in as i64)? } else { t };
+        Ok((name, adapted))
     });
     // The head, or the decoder, is new: it stays.
     let head =
         own.iter().filter(|(name, _)| name.starts_with("head.") || name.starts_with("layers."));
-    let head = head.map(|(name, t)| (name.clone(), t.shallow_clone()));
-    let all: StateDict = body.chain(head).collect();
+    let head = head.map(|(name, t)| Ok((name.clone(), t.shallow_clone())));
+    let all: StateDict =
+        body.chain(head).collect::<Result<_>>().map_err(|e: Error| broken(e.to_string()))?;
     match model.load_state_dict(&all) {
         Ok(()) => Ok(normalize),
         Err(e) => Err(broken(format!("{e}. {}", closest(&state)))),
@@ -108,22 +109,32 @@ fn closest(state: &StateDict) -> String {
 /// evenly, so that a picture without colors gives what it gave.
 ///
 /// `weight` is a convolution's: `[outputs, channels, height, width]`. The result has `n_in` channels.
-pub fn adapt_first_layer(weight: &Tensor, n_in: i64) -> Tensor {
-    let had = weight.size().get(1).copied().unwrap_or(0);
-    if n_in == had {
-        return weight.shallow_clone();
-    }
-    if n_in == 1 {
-        return weight.sum_dim_intlist(1, true, weight.kind());
-    }
-    if had == 1 {
-        return weight.repeat([1, n_in, 1, 1]) / n_in;
-    }
-    if n_in < had {
-        return weight.narrow(1, 0, n_in) * (had as f64 / n_in as f64);
-    }
-    let mut size = weight.size();
-    size[1] = n_in - had;
-    let more = Tensor::zeros(size, (weight.kind(), weight.device()));
-    Tensor::cat(&[weight.shallow_clone(), more], 1)
+///
+/// # Errors
+/// [`Error::Mismatch`] if it is of another shape, or `n_in` is not positive.
+pub fn adapt_first_layer(weight: &Tensor, n_in: i64) -> Result<Tensor> {
+    let size = weight.size();
+    let had = match size[..] {
+        [_, had, _, _] if had > 0 && n_in > 0 => had,
+        _ => {
+            let why = format!(
+                "a weight of shape {size:?} for {n_in} channels; it must be [outputs, channels, height, \
+                 width], and there must be a channel"
+            );
+            return Err(Error::mismatch("first layer", why));
+        }
+    };
+    Ok(if n_in == had {
+        weight.shallow_clone()
+    } else if n_in == 1 {
+        weight.f_sum_dim_intlist(1, true, weight.kind())?
+    } else if had == 1 {
+        weight.f_repeat([1, n_in, 1, 1])?.f_div_scalar(n_in)?
+    } else if n_in < had {
+        weight.f_narrow(1, 0, n_in)?.f_mul_scalar(had as f64 / n_in as f64)?
+    } else {
+        let beyond = [size[0], n_in - had, size[2], size[3]];
+        let more = Tensor::f_zeros(beyond, (weight.kind(), weight.device()))?;
+        Tensor::f_cat(&[weight.shallow_clone(), more], 1)?
+    })
 }

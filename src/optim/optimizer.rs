@@ -111,14 +111,29 @@ impl Optimizer {
     }
 
     /// Sets all hyperparameters, a set for each group.
-    pub fn set_hypers(&mut self, hypers: &[Hypers]) {
-        for (old, new) in self.hypers.iter_mut().zip(hypers) {
-            *old = *new;
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there are not as many sets as groups. Nothing is set then.
+    pub fn set_hypers(&mut self, hypers: &[Hypers]) -> Result<()> {
+        self.one_each("hyperparameters", hypers.len())?;
+        self.hypers.copy_from_slice(hypers);
+        Ok(())
+    }
+
+    fn one_each(&self, what: &'static str, n: usize) -> Result<()> {
+        let groups = self.hypers.len();
+        if n == groups {
+            return Ok(());
         }
+        Err(Error::mismatch(what, format!("{n} values for {groups} parameter groups")))
     }
 
     /// Sets one hyperparameter, a value for each group.
-    pub fn set(&mut self, hyper: Hyper, values: &[f64]) {
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there are not as many values as groups. Nothing is set then.
+    pub fn set(&mut self, hyper: Hyper, values: &[f64]) -> Result<()> {
+        self.one_each("hyperparameter", values.len())?;
         for (h, &v) in self.hypers.iter_mut().zip(values) {
             *match hyper {
                 Hyper::Lr => &mut h.lr,
@@ -128,6 +143,7 @@ impl Optimizer {
                 Hyper::Wd => &mut h.wd,
             } = v;
         }
+        Ok(())
     }
 
     /// Returns the gradients of the trainable parameters that have one.
@@ -175,7 +191,7 @@ impl Optimizer {
         let mut lots: BTreeMap<(usize, bool, u64), Vec<usize>> = BTreeMap::new();
         for (i, p) in self.params.iter().enumerate().filter(|(i, _)| has[*i]) {
             let kept = self.kept[i].get_or_insert_with(|| Kept::new(&*self.rule, &p.tensor));
-            kept.lay_out_as(&p.tensor);
+            kept.lay_out_as(p)?;
             let decays = p.kind == ParamKind::Weight || self.wd_bn_bias;
             let steps = if self.rule.counts() { kept.steps } else { 0 };
             lots.entry((p.group, decays, steps)).or_default().push(i);
@@ -314,13 +330,32 @@ impl Kept {
         Self { state: rule.state_names().iter().map(|_| zeros()).collect(), steps: 0 }
     }
 
-    /// Converts the state to the parameter's memory layout, which may have changed.
-    fn lay_out_as(&mut self, param: &Tensor) {
-        for state in self.state.iter_mut().filter(|s| s.stride() != param.stride()) {
-            let mut laid_out = param.detach().empty_like();
-            laid_out.copy_(state);
-            *state = laid_out;
+    /// Converts the state to the memory layout, type and device of the parameter, which may have changed.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the parameter has another shape now.
+    fn lay_out_as(&mut self, param: &Param) -> Result<()> {
+        let (name, param) = (&param.name, &param.tensor);
+        for state in &mut self.state {
+            if state.size() != param.size() {
+                let why = format!(
+                    "`{name}` has the shape {:?} now, and its state has {:?}: make a \
+                     new optimizer, or call `clear_state`",
+                    param.size(),
+                    state.size()
+                );
+                return Err(Error::mismatch("optimizer state", why));
+            }
+            let alike = state.stride() == param.stride()
+                && state.kind() == param.kind()
+                && state.device() == param.device();
+            if !alike {
+                let mut laid_out = param.detach().f_empty_like()?;
+                laid_out.f_copy_(state)?;
+                *state = laid_out;
+            }
         }
+        Ok(())
     }
 }
 

@@ -121,7 +121,7 @@ impl StepGroup {
 ///     }
 /// }
 /// ```
-pub trait Rule: Debug {
+pub trait Rule: Debug + Send {
     /// The initial hyperparameters.
     fn hypers(&self) -> Hypers;
 

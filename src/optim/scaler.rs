@@ -243,7 +243,7 @@ mod tests {
     fn an_overflow_skips_the_step_and_good_steps_bring_the_scale_back() {
         let p = param();
         let mut opt = Optimizer::new(std::slice::from_ref(&p), Sgd::new()).unwrap();
-        opt.set(Hyper::Lr, &[0.5]);
+        opt.set(Hyper::Lr, &[0.5]).unwrap();
         let mut scaler = GradScaler::new().init_scale(8.0).growth_interval(2);
 
         assert!(!step(&mut scaler, &mut opt, &p, true));

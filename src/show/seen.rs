@@ -19,7 +19,7 @@ pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<V
         ));
     }
     let first = batch.x.narrow(0, 0, (n as i64).min(batch.x.size()[0]));
-    let x = transform::denormalize(loader.batch_tfms(), &first);
+    let x = transform::denormalize(loader.batch_tfms(), &first)?;
     let bytes = (x * 255.0).round().to_kind(Kind::Uint8).to_device(Device::Cpu);
     let rows = bytes.permute([0, 2, 3, 1]).contiguous();
     (0..rows.size()[0]).map(|i| picture(&rows.get(i))).collect()

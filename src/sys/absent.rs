@@ -17,6 +17,12 @@ pub(crate) fn tensor_lent(
     absent()
 }
 
+pub(super) fn grad_enabled() -> bool {
+    true
+}
+
+pub(super) fn set_grad_enabled(_: bool) {}
+
 /// Automatic casts, from `enter` to the end of the value's life.
 #[derive(Debug)]
 pub(crate) struct Autocast(());
@@ -53,7 +59,7 @@ pub(crate) fn trace(
     _: &Tensor,
     _: &std::path::Path,
     what: &TraceOptions<'_>,
-    forward: impl FnMut(&Tensor) -> Tensor,
+    forward: impl FnMut(&Tensor) -> Result<Tensor>,
 ) -> Result<()> {
     let _ = (what.parameters, what.buffers, what.files, forward);
     absent()

@@ -323,6 +323,10 @@ pub(crate) struct Reducer {
     _group: Group,
 }
 
+// SAFETY: the reducer is owned by this value alone, which is not `Sync`; libtorch itself calls it from the
+// threads of its backward pass, under its own lock.
+unsafe impl Send for Reducer {}
+
 impl fmt::Debug for Reducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reducer").finish_non_exhaustive()

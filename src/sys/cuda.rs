@@ -1,6 +1,8 @@
 //! Loads libtorch's CUDA half at run time.
 
+use crate::error::{Error, Result};
 use std::{path::PathBuf, sync::OnceLock};
+use tch::Device;
 
 /// Whether CUDA can be used, and why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,30 @@ pub enum CudaStatus {
 pub fn cuda() -> CudaStatus {
     static STATUS: OnceLock<CudaStatus> = OnceLock::new();
     STATUS.get_or_init(load).clone()
+}
+
+/// Checks that tensors can be on a device: otherwise libtorch panics deep inside.
+///
+/// # Errors
+/// [`Error::Unsupported`] if it is a GPU that is not there.
+pub(crate) fn check_device(device: Device) -> Result<()> {
+    let why = match device {
+        Device::Cpu => return Ok(()),
+        Device::Cuda(n) => match cuda() {
+            CudaStatus::Available(gpus) if (n as i64) < gpus => return Ok(()),
+            CudaStatus::Available(gpus) => format!("there are {gpus} GPUs, counted from 0"),
+            CudaStatus::NotInLibtorch => "this libtorch has no CUDA half".to_owned(),
+            CudaStatus::NotLoadable(why) => format!("libtorch's CUDA half cannot be loaded: {why}"),
+            CudaStatus::NoGpu => "there is no GPU, or no driver for it".to_owned(),
+        },
+        Device::Mps if tch::utils::has_mps() => return Ok(()),
+        Device::Vulkan if tch::utils::has_vulkan() => return Ok(()),
+        Device::Mps | Device::Vulkan => "this libtorch does not have it".to_owned(),
+    };
+    Err(Error::unsupported(
+        "device",
+        format!("{device:?} cannot be used: {why}; use `Device::Cpu`"),
+    ))
 }
 
 fn load() -> CudaStatus {

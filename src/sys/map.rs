@@ -19,7 +19,7 @@ impl Mapped {
     pub(crate) fn of(file: &File) -> io::Result<Self> {
         // SAFETY: the mapping is private and read-only. Whoever shortens the file meanwhile ends this
         // program, as with every program that maps it; our own writers replace files and never
-        // shorten them.
+        // shorten them. The public functions that map files of the user's state this contract.
         unsafe { Mmap::map(file) }.map(Self)
     }
 }

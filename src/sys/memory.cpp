@@ -8,11 +8,14 @@
 #include <c10/core/impl/alloc_cpu.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <iterator>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <set>
 #include <tuple>
 #include <unordered_map>
@@ -20,13 +23,28 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace {
 
 // Smaller pieces are kept by the C library itself, in bytes.
 constexpr size_t LARGE = 1 << 18;
-constexpr size_t PAGE = 1 << 12;
+
+// The size of a page of memory, in bytes.
+size_t page() {
+#ifdef __linux__
+    static const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    return size;
+#else
+    return 1 << 12;
+#endif
+}
+
+struct Part;
+
+// Spare parts by size, the smallest first.
+using Spare = std::set<std::pair<size_t, Part*>>;
 
 // A part of a region of memory that the system gave, between its neighbours in that region.
 struct Part {
@@ -35,11 +53,19 @@ struct Part {
     Part* before;
     Part* after;
     bool spare;
+    // Its place in a `Spare` while it is in use. Whoever frees memory must not allocate, or it could throw.
+    Spare::node_type node;
 
     bool whole() const {
         return before == nullptr && after == nullptr;
     }
 };
+
+std::unique_ptr<Part> new_part(char* data, size_t size, Part* before, Part* after) {
+    Spare one{{0, nullptr}};
+    return std::unique_ptr<Part>(
+        new Part{data, size, before, after, false, one.extract(one.begin())});
+}
 
 class Keeper final : public c10::Allocator {
   public:
@@ -50,14 +76,16 @@ class Keeper final : public c10::Allocator {
     }
 
     c10::DataPtr allocate(size_t n) override {
-        if (n >= LARGE) {
-            std::lock_guard<std::mutex> guard(lock_);
-            if (holds_ > 0) {
-                void* data = take((n + PAGE - 1) / PAGE * PAGE);
-                return {data, data, &give, c10::DeviceType::CPU};
-            }
+        if (n < LARGE || holds_.load(std::memory_order_acquire) == 0) {
+            return with_retry([&] { return plain_->allocate(n); });
         }
-        return plain_->allocate(n);
+        // Not more than a vector can have: rounding up must not overflow.
+        if (n > SIZE_MAX / 2) throw std::bad_alloc();
+        void* data = with_retry([&] {
+            std::lock_guard<std::mutex> guard(lock_);
+            return take((n + page() - 1) / page() * page());
+        });
+        return {data, data, &give, c10::DeviceType::CPU};
     }
 
     c10::DeleterFnPtr raw_deleter() const override {
@@ -70,20 +98,18 @@ class Keeper final : public c10::Allocator {
 
     void hold() {
         std::lock_guard<std::mutex> guard(lock_);
-        ++holds_;
+        holds_.fetch_add(1, std::memory_order_release);
     }
 
-    void release() {
+    void release() noexcept {
         std::lock_guard<std::mutex> guard(lock_);
-        if (--holds_ > 0) return;
+        if (holds_.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
         most_ = 0;
-        for (auto next = spare_.begin(); next != spare_.end();) {
-            let_go((next++)->second);
-        }
+        return_spare();
     }
 
     // The bytes of the regions, and of what is spare in them.
-    std::pair<size_t, size_t> bytes() {
+    std::pair<size_t, size_t> bytes() noexcept {
         std::lock_guard<std::mutex> guard(lock_);
         return {bytes_, bytes_ - used_bytes_};
     }
@@ -93,38 +119,61 @@ class Keeper final : public c10::Allocator {
         c10::SetCPUAllocator(this);
     }
 
-    // `n` bytes of the smallest spare part that has as many, else of a new region. Regions that are spare
+    // What `get` returns. Where there is no memory, what is spare is returned to the system first.
+    template <class Get>
+    auto with_retry(Get get) -> decltype(get()) {
+        try {
+            return get();
+        } catch (...) {
+            std::lock_guard<std::mutex> guard(lock_);
+            if (spare_.empty()) throw;
+            return_spare();
+        }
+        return get();
+    }
+
+    // `n` bytes of the smallest spare part that has as many, or of a new region. Regions that are spare
     // are given up where all together would be larger than what was ever used at once.
     void* take(size_t n) {
         Part* part;
         auto found = spare_.lower_bound({n, nullptr});
         if (found != spare_.end()) {
             part = found->second;
-            spare_.erase(found);
+            used_.emplace(part->data, part);  // May throw, and is first therefore.
+            part->node = spare_.extract(found);
             part->spare = false;
             split(part, n);
         } else {
             make_room(n);
-            part = new Part{static_cast<char*>(c10::alloc_cpu(n)), n, nullptr, nullptr, false};
+            auto made = new_part(nullptr, n, nullptr, nullptr);
+            std::unique_ptr<void, decltype(&c10::free_cpu)> data(c10::alloc_cpu(n), &c10::free_cpu);
+            made->data = static_cast<char*>(data.get());
+            used_.emplace(made->data, made.get());
+            data.release();
+            part = made.release();
             bytes_ += n;
         }
-        used_.emplace(part->data, part);
         used_bytes_ += part->size;
         most_ = std::max(most_, used_bytes_);
         return part->data;
     }
 
     // Leaves a part `n` bytes and makes the rest a spare part of its own, if it is large.
-    void split(Part* part, size_t n) {
+    void split(Part* part, size_t n) noexcept {
         if (part->size - n < LARGE) return;
-        auto* rest = new Part{part->data + n, part->size - n, part, part->after, true};
+        Part* rest;
+        try {
+            rest = new_part(part->data + n, part->size - n, part, part->after).release();
+        } catch (const std::bad_alloc&) {
+            return;  // The part may as well be larger than was asked for.
+        }
         if (rest->after != nullptr) rest->after->before = rest;
         part->after = rest;
         part->size = n;
-        spare_.insert({rest->size, rest});
+        put(rest);
     }
 
-    void make_room(size_t n) {
+    void make_room(size_t n) noexcept {
         for (auto next = spare_.end(); next != spare_.begin() && bytes_ + n > most_;) {
             Part* part = std::prev(next)->second;
             if (part->whole()) {
@@ -135,8 +184,22 @@ class Keeper final : public c10::Allocator {
         }
     }
 
+    // Makes a part a spare one.
+    void put(Part* part) noexcept {
+        part->spare = true;
+        part->node.value() = {part->size, part};
+        spare_.insert(std::move(part->node));
+    }
+
+    // Returns all that is spare to the system.
+    void return_spare() noexcept {
+        for (auto next = spare_.begin(); next != spare_.end();) {
+            let_go((next++)->second);
+        }
+    }
+
     // Returns what is spare to the system: the region, or the pages where the region is still in use.
-    void let_go(Part* part) {
+    void let_go(Part* part) noexcept {
         if (part->whole()) {
             forget(part);
         } else {
@@ -144,47 +207,46 @@ class Keeper final : public c10::Allocator {
         }
     }
 
-    void forget(Part* part) {
+    void forget(Part* part) noexcept {
         spare_.erase({part->size, part});
         bytes_ -= part->size;
         c10::free_cpu(part->data);
         delete part;
     }
 
-    static void clear(const Part* part) {
+    static void clear(const Part* part) noexcept {
 #ifdef __linux__
         auto data = reinterpret_cast<uintptr_t>(part->data);
-        auto first = (data + PAGE - 1) / PAGE * PAGE, end = (data + part->size) / PAGE * PAGE;
+        auto first = (data + page() - 1) / page() * page(), end = (data + part->size) / page() * page();
         if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
 #endif
     }
 
-    // Makes one of a part and the one after it, of which at most one is in `spare_`.
-    void join(Part* part, Part* after) {
+    // Makes one of a part and the one after it, neither of which is in `spare_`.
+    static void join(Part* part, Part* after) noexcept {
         part->size += after->size;
         part->after = after->after;
         if (part->after != nullptr) part->after->before = part;
         delete after;
     }
 
-    void take_back(Part* part) {
+    void take_back(Part* part) noexcept {
         used_bytes_ -= part->size;
-        part->spare = true;
         if (Part* after = part->after; after != nullptr && after->spare) {
             spare_.erase({after->size, after});
             join(part, after);
         }
         if (Part* before = part->before; before != nullptr && before->spare) {
-            spare_.erase({before->size, before});
+            before->node = spare_.extract({before->size, before});
             join(before, part);
             part = before;
         }
-        spare_.insert({part->size, part});
-        if (holds_ == 0) let_go(part);
+        put(part);
+        if (holds_.load(std::memory_order_relaxed) == 0) let_go(part);
     }
 
     // What every tensor's memory goes back by: what is not from here is the allocator's before.
-    static void give(void* data) {
+    static void give(void* data) noexcept {
         auto& keeper = instance();
         {
             std::lock_guard<std::mutex> guard(keeper.lock_);
@@ -201,35 +263,47 @@ class Keeper final : public c10::Allocator {
 
     c10::Allocator* plain_;
     std::mutex lock_;
-    size_t holds_ = 0;
+    std::atomic<size_t> holds_{0};
     std::unordered_map<void*, Part*> used_;
-    // By size, the smallest first.
-    std::set<std::pair<size_t, Part*>> spare_;
+    Spare spare_;
     // Of all regions, and of what is used of them.
     size_t bytes_ = 0, used_bytes_ = 0;
     // The most that was in use at once since it is held.
     size_t most_ = 0;
 };
 
+// Whether memory is kept at all: unless the environment says `FINETUNE_KEEP_MEMORY=0`.
+bool wanted() noexcept {
+    const char* said = std::getenv("FINETUNE_KEEP_MEMORY");
+    return said == nullptr || std::strcmp(said, "0") != 0;
+}
+
+// libtorch reads its allocator without a lock. It is replaced when the program is loaded, before there are
+// threads that could allocate at the same time.
+const bool installed = [] {
+    if (!wanted()) return false;
+    Keeper::instance();
+    return true;
+}();
+
 }  // namespace
 
 extern "C" {
 
-char* finetune_memory_hold() {
-    try {
-        Keeper::instance().hold();
-        return nullptr;
-    } catch (const std::exception& e) {
-        return strdup(e.what());
-    }
+// Whether memory is kept from now on; otherwise `finetune_memory_release` must not be called.
+bool finetune_memory_hold() noexcept {
+    if (!installed) return false;
+    Keeper::instance().hold();
+    return true;
 }
 
-void finetune_memory_release() {
+void finetune_memory_release() noexcept {
     Keeper::instance().release();
 }
 
-void finetune_memory_bytes(size_t* all, size_t* spare) {
-    std::tie(*all, *spare) = Keeper::instance().bytes();
+void finetune_memory_bytes(size_t* all, size_t* spare) noexcept {
+    *all = *spare = 0;
+    if (installed) std::tie(*all, *spare) = Keeper::instance().bytes();
 }
 
 }  // extern "C"

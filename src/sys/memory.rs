@@ -1,11 +1,7 @@
 //! Memory of tensors that is used again.
 
-use super::message::checked;
-use crate::error::Result;
-use std::ffi::c_char;
-
 unsafe extern "C" {
-    fn finetune_memory_hold() -> *mut c_char;
+    fn finetune_memory_hold() -> bool;
     fn finetune_memory_release();
     #[cfg(test)]
     fn finetune_memory_bytes(all: *mut usize, spare: *mut usize);
@@ -15,22 +11,28 @@ unsafe extern "C" {
 /// being returned to the system, which would clear it page by page before it gives it out again. Regions
 /// that nobody uses are returned where all together would be larger than what was in use at once, and all
 /// of them at the end. It concerns all tensors of the process; those that outlive it are not touched.
+///
+/// A program that is started with `FINETUNE_KEEP_MEMORY=0` in its environment keeps nothing, and libtorch's
+/// own allocator stays in place.
 #[derive(Debug)]
 #[must_use = "memory is kept as long as this value lives"]
-pub(crate) struct KeptMemory(());
+pub(crate) struct KeptMemory {
+    holds: bool,
+}
 
 impl KeptMemory {
-    pub(crate) fn hold() -> Result<Self> {
+    pub(crate) fn hold() -> Self {
         // SAFETY: a call without arguments; what it does is guarded by a lock.
-        checked(unsafe { finetune_memory_hold() })?;
-        Ok(Self(()))
+        Self { holds: unsafe { finetune_memory_hold() } }
     }
 }
 
 impl Drop for KeptMemory {
     fn drop(&mut self) {
-        // SAFETY: as above, and each hold is released once.
-        unsafe { finetune_memory_release() }
+        if self.holds {
+            // SAFETY: as above, and each hold is released once.
+            unsafe { finetune_memory_release() }
+        }
     }
 }
 
@@ -59,13 +61,53 @@ mod tests {
         t.eq(value).all().int64_value(&[]) == 1
     }
 
-    /// In a process of its own, since other tests hold memory too.
-    #[test]
-    fn memory_is_kept_used_again_and_returned() {
-        let test = ["--exact", "--ignored", "--show-output", "sys::memory::tests::alone"];
-        let done = Command::new(env::current_exe().unwrap()).args(test).output().unwrap();
+    /// Runs a test in a process of its own, since other tests hold memory too.
+    fn run_alone(test: &str, keep: &str) {
+        let test = format!("sys::memory::tests::{test}");
+        let done = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--show-output", &test])
+            .env("FINETUNE_KEEP_MEMORY", keep)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(done.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    fn memory_is_kept_used_again_and_returned() {
+        run_alone("alone", "1");
+    }
+
+    #[test]
+    fn nothing_is_kept_where_the_environment_says_so() {
+        run_alone("switched_off", "0");
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn switched_off() {
+        let _hold = KeptMemory::hold();
+        drop(tensor(4 * MB, 1));
+        assert_eq!(bytes(), (0, 0));
+    }
+
+    #[test]
+    fn spare_memory_is_returned_where_there_is_not_enough() {
+        run_alone("too_large", "1");
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn too_large() {
+        let _hold = KeptMemory::hold();
+        drop(tensor(4 * MB, 1));
+        assert_eq!(bytes(), (4 * MB, 4 * MB));
+        for size in [1 << 50, i64::MAX] {
+            let none = Tensor::f_empty([size], (Kind::Uint8, tch::Device::Cpu));
+            assert!(none.is_err(), "no machine has {size} bytes");
+            assert_eq!(bytes(), (0, 0));
+        }
+        assert!(is_all(&tensor(4 * MB, 2), 2), "the next one has its memory");
     }
 
     #[test]
@@ -74,7 +116,7 @@ mod tests {
         let before = tensor(4 * MB, 9);
         assert_eq!(bytes(), (0, 0));
         {
-            let _hold = KeptMemory::hold().unwrap();
+            let _hold = KeptMemory::hold();
             let first = tensor(4 * MB, 1);
             let place = first.data_ptr();
             assert_eq!(bytes(), (4 * MB, 0));
@@ -106,7 +148,7 @@ mod tests {
         assert_eq!(bytes(), (0, 0));
 
         // What outlives it keeps its numbers, and returns its memory at its end.
-        let hold = (KeptMemory::hold().unwrap(), KeptMemory::hold().unwrap());
+        let hold = (KeptMemory::hold(), KeptMemory::hold());
         drop(tensor(4 * MB, 1));
         let outlives = tensor(MB, 7);
         drop(hold.0);
@@ -120,7 +162,7 @@ mod tests {
 
         // Side by side, no two have the same memory.
         {
-            let _hold = KeptMemory::hold().unwrap();
+            let _hold = KeptMemory::hold();
             let work = |k: i64| {
                 let mut kept: Vec<(Tensor, i64)> = vec![];
                 for i in 0..300_i64 {

@@ -17,7 +17,7 @@ pub(super) fn take(text: *mut c_char) -> String {
     }
 }
 
-/// The message of a call as an error; none is success.
+/// The message of a call as an error. A null pointer is success.
 pub(super) fn checked(message: *mut c_char) -> Result<()> {
     if message.is_null() { Ok(()) } else { Err(tch::TchError::Torch(take(message)).into()) }
 }

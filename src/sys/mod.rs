@@ -7,6 +7,7 @@ mod c10d;
 #[cfg(feature = "doc-only")]
 #[path = "absent_c10d.rs"]
 mod c10d;
+mod caught;
 mod cuda;
 mod list;
 mod map;
@@ -26,8 +27,9 @@ mod trace;
 mod weigh;
 
 pub(crate) use c10d::{Group, Interface, Reducer, Store, set_grads};
-pub(crate) use cuda::folder;
+pub(crate) use caught::caught;
 pub use cuda::{CudaStatus, cuda};
+pub(crate) use cuda::{check_device, folder};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;

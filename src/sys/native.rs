@@ -2,7 +2,10 @@
 
 use super::message::{checked, take};
 use crate::error::{Error, Result};
-use std::ffi::{CStr, c_char, c_void};
+use std::{
+    ffi::{CStr, c_char, c_void},
+    marker::PhantomData,
+};
 use tch::{Device, Kind, Tensor};
 
 unsafe extern "C" {
@@ -15,7 +18,9 @@ unsafe extern "C" {
         context: *mut c_void,
         out: *mut *mut c_void,
     ) -> *mut c_char;
-    fn finetune_autocast_get(cuda: bool) -> i32;
+    fn finetune_grad_enabled() -> bool;
+    fn finetune_set_grad_enabled(enabled: bool);
+    fn finetune_autocast_get(cuda: bool, state: *mut i32) -> *mut c_char;
     fn finetune_autocast_set(cuda: bool, state: i32, entering: bool) -> *mut c_char;
     fn finetune_version() -> *const c_char;
     fn finetune_capability() -> *mut c_char;
@@ -34,11 +39,11 @@ pub(crate) fn tensor_lent(
 ) -> Result<Tensor> {
     /// The vector and who gets it.
     type Lent = (Vec<f32>, Box<dyn FnOnce(Vec<f32>) + Send>);
-    let fits = sizes.len() == strides.len() && sizes.iter().chain(strides).all(|n| *n >= 0);
-    let empty = sizes.contains(&0);
-    let last: i64 = sizes.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum();
-    if !fits || (!empty && last as usize >= data.len()) {
-        let why = format!("{sizes:?} by {strides:?} does not fit {} numbers", data.len());
+    if !fits(sizes, strides, data.len()) {
+        let why = format!(
+            "sizes {sizes:?} and strides {strides:?} reach beyond the vector of {} elements",
+            data.len()
+        );
         return Err(Error::mismatch("tensor_lent", why));
     }
     extern "C" fn end(context: *mut c_void) {
@@ -51,8 +56,9 @@ pub(crate) fn tensor_lent(
     let context = Box::into_raw(owner).cast::<c_void>();
     let mut out = std::ptr::null_mut();
     // SAFETY: the memory outlives the tensor, which gives it back by `end`; sizes and strides were
-    // checked to stay within it.
-    let made = checked(unsafe {
+    // checked to stay within it. The native layer takes the context over and ends it once, also where
+    // the call fails.
+    checked(unsafe {
         finetune_from_blob(
             pointer,
             sizes.as_ptr(),
@@ -62,13 +68,38 @@ pub(crate) fn tensor_lent(
             context,
             &raw mut out,
         )
-    });
-    if let Err(e) = made {
-        end(context);
-        return Err(e);
-    }
+    })?;
     // SAFETY: the native layer returned a new tensor, which is ours now.
     Ok(unsafe { Tensor::from_ptr(out.cast()) })
+}
+
+/// Whether a tensor of these sizes and strides, in elements, stays within `len` elements, and can be
+/// counted.
+fn fits(sizes: &[i64], strides: &[i64], len: usize) -> bool {
+    if sizes.len() != strides.len() || sizes.iter().chain(strides).any(|n| *n < 0) {
+        return false;
+    }
+    // libtorch multiplies all sizes, those of an empty tensor too, and counts bytes.
+    let count = sizes.iter().try_fold(1_i64, |all, n| all.checked_mul(*n.max(&1)));
+    if count.and_then(|n| n.checked_mul(size_of::<f32>() as i64)).is_none() {
+        return false;
+    }
+    let last = sizes.iter().zip(strides).try_fold(0_i64, |last, (n, stride)| {
+        last.checked_add((n - 1).max(0).checked_mul(*stride)?)
+    });
+    sizes.contains(&0) || last.is_some_and(|last| (last as usize) < len)
+}
+
+/// Returns whether this thread records gradients.
+pub(super) fn grad_enabled() -> bool {
+    // SAFETY: reads a setting of this thread.
+    unsafe { finetune_grad_enabled() }
+}
+
+/// Sets whether this thread records gradients.
+pub(super) fn set_grad_enabled(enabled: bool) {
+    // SAFETY: writes a setting of this thread.
+    unsafe { finetune_set_grad_enabled(enabled) }
 }
 
 /// libtorch's numbers of the two 16-bit types.
@@ -77,11 +108,14 @@ const BFLOAT16: i32 = 15;
 
 /// Automatic casts, from `enter` to the end of the value's life: libtorch chooses the 16-bit type for
 /// the operations that it holds to be safe in it. Restored on unwinding too.
+///
+/// The setting is one of the thread, so the value cannot be sent to another one.
 #[derive(Debug)]
 #[must_use = "the casts end with this value"]
 pub(crate) struct Autocast {
     cuda: bool,
     before: i32,
+    this_thread: PhantomData<*const ()>,
 }
 
 impl Autocast {
@@ -100,10 +134,12 @@ impl Autocast {
                 return Err(Error::unsupported("precision", why));
             }
         };
-        // SAFETY: reads and writes thread-local settings of libtorch.
-        let before = unsafe { finetune_autocast_get(cuda) };
+        let mut before = 0;
+        // SAFETY: reads and writes settings of this thread, and a number of ours.
+        checked(unsafe { finetune_autocast_get(cuda, &raw mut before) })?;
+        // SAFETY: as above.
         checked(unsafe { finetune_autocast_set(cuda, code * 2 + 1, true) })?;
-        Ok(Self { cuda, before })
+        Ok(Self { cuda, before, this_thread: PhantomData })
     }
 }
 
@@ -129,4 +165,63 @@ pub(crate) fn version() -> String {
 pub(crate) fn capability() -> String {
     // SAFETY: returns text that it allocated for the caller.
     take(unsafe { finetune_capability() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    #[test]
+    fn sizes_and_strides_that_reach_beyond_the_vector_are_errors() {
+        let huge = (1_i64 << 32) + 1;
+        for (sizes, strides) in [
+            (vec![huge], vec![1 << 32]),
+            (vec![huge, 1 << 31], vec![0, 0]),
+            (vec![0, i64::MAX, i64::MAX], vec![1, 1, 1]),
+            (vec![i64::MAX, 2], vec![i64::MAX, i64::MAX]),
+            (vec![5], vec![1]),
+            (vec![2, 2], vec![3, 1]),
+            (vec![-1], vec![1]),
+            (vec![2], vec![-1]),
+            (vec![2], vec![]),
+        ] {
+            let made = tensor_lent(vec![0.0; 4], &sizes, &strides, drop);
+            assert!(made.is_err(), "{sizes:?} by {strides:?}");
+        }
+        for (sizes, strides) in [(vec![4], vec![1]), (vec![2, 2], vec![1, 2]), (vec![9], vec![0])] {
+            assert_eq!(tensor_lent(vec![0.0; 4], &sizes, &strides, drop).unwrap().size(), sizes);
+        }
+        assert_eq!(tensor_lent(vec![], &[0, 3], &[3, 1], drop).unwrap().numel(), 0);
+    }
+
+    /// Compiles only while `Autocast` is not `Send`: otherwise both implementations would apply.
+    #[test]
+    fn automatic_casts_stay_on_their_thread() {
+        trait Ambiguous<T> {
+            fn none() {}
+        }
+        impl<T> Ambiguous<()> for T {}
+        impl<T: Send> Ambiguous<u8> for T {}
+        <Autocast as Ambiguous<_>>::none();
+    }
+
+    #[test]
+    fn the_vector_is_given_back_once() {
+        let times = Arc::new(AtomicUsize::new(0));
+        let count = times.clone();
+        let back = move |data: Vec<f32>| {
+            assert_eq!(data, [1.0, 2.0]);
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        let tensor = tensor_lent(vec![1.0, 2.0], &[2], &[1], back).unwrap();
+        let view = tensor.narrow(0, 1, 1);
+        drop(tensor);
+        assert_eq!(times.load(Ordering::Relaxed), 0);
+        drop(view);
+        assert_eq!(times.load(Ordering::Relaxed), 1);
+    }
 }

@@ -1,6 +1,6 @@
 // What tch and torch-sys have no symbol for.
 //
-// Every function catches: an exception must not cross into Rust. A function that can fail returns
+// No exception crosses into Rust: every function catches, or is noexcept. A function that can fail returns
 // its message, which the caller frees with finetune_free, or null.
 
 #include <ATen/Version.h>
@@ -27,12 +27,17 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/version.h>
 
-#include <cstring>
-#include <exception>
+#include <initializer_list>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "message.h"
+
 namespace {
+
+using finetune::caught;
 
 // Many tensors that one call works on.
 using List = std::vector<at::Tensor>;
@@ -41,15 +46,29 @@ List& list(void* of) {
     return *static_cast<List*>(of);
 }
 
-// Does `body` without recording gradients; the message of what it throws, or null.
-template <class Body>
-char* caught(Body body) {
-    try {
-        at::NoGradGuard guard;
-        body();
-        return nullptr;
-    } catch (const std::exception& e) {
-        return strdup(e.what());
+// Whether two tensors have the same number of elements, laid out alike in the same kind of memory.
+bool alike(const at::Tensor& a, const at::Tensor& b) {
+    return a.sizes() == b.sizes() && a.strides() == b.strides() &&
+           a.scalar_type() == b.scalar_type() && a.device() == b.device();
+}
+
+// The fused kernels take as many elements of each tensor as its parameter has, in the order of memory,
+// without a look at sizes and strides. What does not fit must not reach them.
+void check_fused(const List& params, std::initializer_list<std::pair<const char*, const List*>> all) {
+    for (size_t i = 0; i < params.size(); ++i) {
+        TORCH_CHECK(params[i].is_non_overlapping_and_dense(), "parameter ", i,
+                    " is a view with gaps or overlaps in memory; make it contiguous");
+    }
+    for (auto& [name, tensors] : all) {
+        TORCH_CHECK(tensors->size() == params.size(), params.size(), " parameters and ",
+                    tensors->size(), " tensors of ", name);
+        for (size_t i = 0; i < params.size(); ++i) {
+            auto& p = params[i];
+            auto& t = (*tensors)[i];
+            TORCH_CHECK(t.defined() && alike(p, t), name, " ", i, " does not fit its parameter of shape ",
+                        p.sizes(), " and type ", p.scalar_type(), " on ", p.device(),
+                        ": sizes, strides, types and devices must be equal");
+        }
     }
 }
 
@@ -57,30 +76,44 @@ char* caught(Body body) {
 
 extern "C" {
 
-void finetune_free(char* text) {
-    free(text);
+void finetune_free(char* text) noexcept {
+    finetune::free_message(text);
 }
 
-// A tensor over memory that `drop(context)` frees when the last use of it ends.
+// A tensor over memory that `drop(context)` frees when the last use of it ends. The context is taken over
+// in any case: where this fails, it is dropped before the return.
 char* finetune_from_blob(void* data, const int64_t* sizes, const int64_t* strides, size_t dims,
-                         void (*drop)(void*), void* context, void** out) {
+                         void (*drop)(void*), void* context, void** out) noexcept {
     return caught([&] {
+        // The owner is what frees, however far libtorch comes: its deleter only has to hold it.
+        std::shared_ptr<void> owner(context, drop);
         auto tensor = at::from_blob(
             data, at::IntArrayRef(sizes, dims), at::IntArrayRef(strides, dims),
-            [drop, context](void*) { drop(context); }, at::kFloat);
+            [owner](void*) {}, at::kFloat);
         *out = new at::Tensor(std::move(tensor));
     });
 }
 
-// Automatic casts: the state before, packed, or the new state.
-int finetune_autocast_get(bool cuda) {
-    auto device = cuda ? at::kCUDA : at::kCPU;
-    bool enabled = at::autocast::is_autocast_enabled(device);
-    int kind = static_cast<int>(at::autocast::get_autocast_dtype(device));
-    return kind * 2 + (enabled ? 1 : 0);
+// Whether this thread records gradients.
+bool finetune_grad_enabled() noexcept {
+    return at::GradMode::is_enabled();
 }
 
-char* finetune_autocast_set(bool cuda, int state, bool entering) {
+void finetune_set_grad_enabled(bool enabled) noexcept {
+    at::GradMode::set_enabled(enabled);
+}
+
+// Automatic casts: the state before, packed, or the new state.
+char* finetune_autocast_get(bool cuda, int* state) noexcept {
+    return caught([&] {
+        auto device = cuda ? at::kCUDA : at::kCPU;
+        bool enabled = at::autocast::is_autocast_enabled(device);
+        int kind = static_cast<int>(at::autocast::get_autocast_dtype(device));
+        *state = kind * 2 + (enabled ? 1 : 0);
+    });
+}
+
+char* finetune_autocast_set(bool cuda, int state, bool entering) noexcept {
     return caught([&] {
         auto device = cuda ? at::kCUDA : at::kCPU;
         at::autocast::set_autocast_enabled(device, (state & 1) != 0);
@@ -95,7 +128,7 @@ char* finetune_autocast_set(bool cuda, int state, bool entering) {
 
 // Lists of tensors. A list shares its tensors with those it was made of.
 
-char* finetune_list(void** tensors, size_t n, void** out) {
+char* finetune_list(void** tensors, size_t n, void** out) noexcept {
     return caught([&] {
         auto made = std::make_unique<List>();
         made->reserve(n);
@@ -104,16 +137,16 @@ char* finetune_list(void** tensors, size_t n, void** out) {
     });
 }
 
-void finetune_list_free(void* of) {
+void finetune_list_free(void* of) noexcept {
     delete static_cast<List*>(of);
 }
 
-char* finetune_list_get(void* of, size_t i, void** out) {
+char* finetune_list_get(void* of, size_t i, void** out) noexcept {
     return caught([&] { *out = new at::Tensor(list(of).at(i)); });
 }
 
 // A new list from an old one: see `NewList` in list.rs.
-char* finetune_list_new(int what, void* of, void* as, void** out) {
+char* finetune_list_new(int what, void* of, void* as, void** out) noexcept {
     return caught([&] {
         List made;
         switch (what) {
@@ -130,24 +163,27 @@ char* finetune_list_new(int what, void* of, void* as, void** out) {
                 for (size_t i = 0; i < list(of).size(); ++i) {
                     auto& t = list(of)[i];
                     auto& like = list(as).at(i);
-                    made.push_back(t.strides() == like.strides() ? t : at::empty_like(like).copy_(t));
+                    TORCH_CHECK(t.sizes() == like.sizes(), "tensor ", i, " of shape ", t.sizes(),
+                                " does not fit shape ", like.sizes());
+                    made.push_back(alike(t, like) ? t : at::empty_like(like).copy_(t));
                 }
         }
         *out = new List(std::move(made));
     });
 }
 
-char* finetune_list_laid_out_as(void* of, void* as, bool* same) {
+// Whether each tensor of the one list has the sizes, strides, type and device of that of the other.
+char* finetune_list_laid_out_as(void* of, void* as, bool* same) noexcept {
     return caught([&] {
-        *same = true;
-        for (size_t i = 0; i < list(of).size(); ++i) {
-            *same = *same && list(of)[i].strides() == list(as).at(i).strides();
+        *same = list(of).size() == list(as).size();
+        for (size_t i = 0; *same && i < list(of).size(); ++i) {
+            *same = alike(list(of)[i], list(as)[i]);
         }
     });
 }
 
 // Changes xs[i]: see `Each` in list.rs.
-char* finetune_foreach(int what, void* x, void* y, void* z, double a) {
+char* finetune_foreach(int what, void* x, void* y, void* z, double a) noexcept {
     return caught([&] {
         auto& xs = list(x);
         if (xs.empty()) return;
@@ -168,7 +204,7 @@ char* finetune_foreach(int what, void* x, void* y, void* z, double a) {
 }
 
 // The gradients of the parameters that learn and have one; `has` says which.
-char* finetune_grads(void* params, bool* has, void** out) {
+char* finetune_grads(void* params, bool* has, void** out) noexcept {
     return caught([&] {
         List grads;
         for (auto& p : list(params)) {
@@ -179,14 +215,14 @@ char* finetune_grads(void* params, bool* has, void** out) {
     });
 }
 
-char* finetune_clear_grads(void* params) {
+char* finetune_clear_grads(void* params) noexcept {
     return caught([&] {
         for (auto& p : list(params)) p.mutable_grad() = at::Tensor();
     });
 }
 
 // Multiplies by `factor` and tells whether a number was infinite or NaN.
-char* finetune_unscale(void* grads, float factor, bool* found) {
+char* finetune_unscale(void* grads, float factor, bool* found) noexcept {
     return caught([&] {
         *found = false;
         if (list(grads).empty()) return;
@@ -200,10 +236,11 @@ char* finetune_unscale(void* grads, float factor, bool* found) {
 
 // One step of Adam with decoupled decay, the `step`th of all of them.
 char* finetune_adamw(void* params, void* grads, void* avgs, void* sqrs, double step, double lr,
-                     double beta1, double beta2, double decay, double eps) {
+                     double beta1, double beta2, double decay, double eps) noexcept {
     return caught([&] {
         auto& ps = list(params);
         if (ps.empty()) return;
+        check_fused(ps, {{"gradient", &list(grads)}, {"average", &list(avgs)}, {"square", &list(sqrs)}});
         // One counter for all: the kernels only read it.
         List steps(ps.size(), at::full({}, step, ps[0].options().dtype(at::kFloat)));
         at::_fused_adamw_(ps, list(grads), list(avgs), list(sqrs), {}, steps, lr, beta1, beta2,
@@ -212,19 +249,23 @@ char* finetune_adamw(void* params, void* grads, void* avgs, void* sqrs, double s
 }
 
 // One step of gradient descent with undamped momentum.
-char* finetune_sgd(void* params, void* grads, void* sums, double lr, double mom) {
+char* finetune_sgd(void* params, void* grads, void* sums, double lr, double mom) noexcept {
     return caught([&] {
         if (list(params).empty()) return;
+        check_fused(list(params), {{"gradient", &list(grads)}, {"momentum", &list(sums)}});
         at::_fused_sgd_(list(params), list(grads), list(sums), 0, mom, lr, 0, false, false, false);
     });
 }
 
-const char* finetune_version() {
+const char* finetune_version() noexcept {
     return TORCH_VERSION;
 }
 
-char* finetune_capability() {
-    return strdup(at::get_cpu_capability().c_str());
+// The name of the vector instructions in use; the caller frees it as a message.
+char* finetune_capability() noexcept {
+    std::string name;
+    char* failed = caught([&] { name = at::get_cpu_capability(); });
+    return failed != nullptr ? failed : finetune::message(name.c_str());
 }
 
 }  // extern "C"

@@ -4,10 +4,12 @@
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/jit/passes/normalize_ops.h>
 
-#include <cstring>
-#include <exception>
 #include <map>
+#include <memory>
+#include <stdexcept>
 #include <string>
+
+#include "message.h"
 
 namespace {
 
@@ -60,19 +62,17 @@ extern "C" {
 // The first `parameters` of the `n` tensors are parameters, the others buffers.
 char* finetune_trace(const char** names, void** tensors, size_t parameters, size_t n, void* input,
                      void* (*forward)(void*, void*), void* context, const char** file_names,
-                     const char** file_texts, size_t files, const char* path) {
-    try {
-        at::NoGradGuard guard;
+                     const char** file_texts, size_t files, const char* path) noexcept {
+    return finetune::caught([&] {
         Tree tree;
         for (size_t i = 0; i < n; ++i) {
             tree.add(names[i], *static_cast<at::Tensor*>(tensors[i]), i < parameters);
         }
         auto run = [&](torch::jit::Stack inputs) -> torch::jit::Stack {
-            auto* out = static_cast<at::Tensor*>(forward(context, new at::Tensor(inputs[0].toTensor())));
+            std::unique_ptr<at::Tensor> out(
+                static_cast<at::Tensor*>(forward(context, new at::Tensor(inputs[0].toTensor()))));
             if (out == nullptr) throw std::runtime_error("the forward pass failed");
-            torch::jit::Stack outputs{*out};
-            delete out;
-            return outputs;
+            return torch::jit::Stack{*out};
         };
         auto unnamed = [](const at::Tensor&) { return std::string(); };
         auto traced = torch::jit::tracer::trace({*static_cast<at::Tensor*>(input)}, run, unnamed, true,
@@ -85,10 +85,7 @@ char* finetune_trace(const char** names, void** tensors, size_t parameters, size
         torch::jit::ExtraFilesMap extra;
         for (size_t i = 0; i < files; ++i) extra[file_names[i]] = file_texts[i];
         tree.root().save(path, extra);
-        return nullptr;
-    } catch (const std::exception& e) {
-        return strdup(e.what());
-    }
+    });
 }
 
 }  // extern "C"

@@ -1,10 +1,9 @@
 //! Calls into `trace.cpp`.
 
-use super::message::checked;
+use super::{caught, message::checked};
 use crate::error::{Error, Result};
 use std::{
     ffi::{CString, c_char, c_void},
-    panic::{self, AssertUnwindSafe},
     path::Path,
 };
 use tch::Tensor;
@@ -35,12 +34,18 @@ pub(crate) struct TraceOptions<'a> {
     pub(crate) files: &'a [(&'a str, &'a str)],
 }
 
+/// What is recorded, and why it failed if it did.
+struct Recorded<'a> {
+    forward: &'a mut dyn FnMut(&Tensor) -> Result<Tensor>,
+    failed: Option<Error>,
+}
+
 /// Records what `forward` does to `input`, and writes it to `path` as TorchScript.
 pub(crate) fn trace(
     input: &Tensor,
     path: &Path,
     what: &TraceOptions<'_>,
-    mut forward: impl FnMut(&Tensor) -> Tensor,
+    mut forward: impl FnMut(&Tensor) -> Result<Tensor>,
 ) -> Result<()> {
     let text = |text: &str| {
         CString::new(text)
@@ -58,10 +63,10 @@ pub(crate) fn trace(
     let path =
         path.to_str().ok_or_else(|| Error::config("path", format!("{path:?} is no UTF-8")))?;
     let path = text(path)?;
-    let mut forward: &mut dyn FnMut(&Tensor) -> Tensor = &mut forward;
+    let mut recorded = Recorded { forward: &mut forward, failed: None };
     // SAFETY: every pointer is that of a live value: texts end in zero, tensors and names are as many,
     // and the context is what `call` casts it back to.
-    checked(unsafe {
+    let done = checked(unsafe {
         finetune_trace(
             names_at.as_ptr(),
             tensors.as_ptr(),
@@ -69,25 +74,31 @@ pub(crate) fn trace(
             tensors.len(),
             input.as_ptr().cast_mut().cast(),
             call,
-            (&raw mut forward).cast(),
+            (&raw mut recorded).cast(),
             file_names_at.as_ptr(),
             file_texts_at.as_ptr(),
             what.files.len(),
             path.as_ptr(),
         )
-    })
+    });
+    match recorded.failed {
+        Some(e) => Err(e),
+        None => done,
+    }
 }
 
-/// Calls the closure that `context` points to; null if it panicked.
+/// Calls the closure that `context` points to. Null if it failed: why is in the context.
 extern "C" fn call(context: *mut c_void, x: *mut c_void) -> *mut c_void {
-    // SAFETY: `trace` passes the address of its closure reference, which lives until it returns.
-    let forward = unsafe { &mut *context.cast::<&mut dyn FnMut(&Tensor) -> Tensor>() };
+    // SAFETY: `trace` passes the address of its own value, which lives until it returns.
+    let recorded = unsafe { &mut *context.cast::<Recorded<'_>>() };
     // SAFETY: the native layer hands over a new tensor.
     let x = unsafe { Tensor::from_ptr(x.cast()) };
-    let Ok(out) = panic::catch_unwind(AssertUnwindSafe(|| forward(&x))) else {
-        return std::ptr::null_mut();
-    };
-    // The native layer takes this handle over.
-    let out = std::mem::ManuallyDrop::new(out);
-    out.as_ptr().cast_mut().cast()
+    match caught(|| (recorded.forward)(&x)) {
+        // The native layer takes this handle over.
+        Ok(out) => std::mem::ManuallyDrop::new(out).as_ptr().cast_mut().cast(),
+        Err(e) => {
+            recorded.failed = Some(e);
+            std::ptr::null_mut()
+        }
+    }
 }

@@ -61,6 +61,7 @@ use crate::{
     image::Image,
     sample::{Sample, Split},
     seed::Rng,
+    sys::caught,
 };
 use std::{fmt::Debug, sync::Arc};
 use tch::Tensor;
@@ -185,11 +186,21 @@ pub(crate) fn plan_visited(
     Ok(plan)
 }
 
-/// A batch as pictures to look at: values from 0 to 1, whatever normalization `tfms` ended in.
-pub fn denormalize(tfms: &[Arc<dyn BatchTransform>], x: &Tensor) -> Tensor {
+/// Returns a batch as pictures to look at: values from 0 to 1, whatever normalization `tfms` ended in.
+///
+/// # Errors
+/// What libtorch reports, such as that the channels do not fit.
+pub fn denormalize(tfms: &[Arc<dyn BatchTransform>], x: &Tensor) -> Result<Tensor> {
     let normalize = tfms.iter().rev().find_map(|t| match t.spec() {
         Some(BatchSpec::Normalize(n)) => Some(n),
         _ => None,
     });
-    normalize.map_or_else(|| x.shallow_clone(), |n| n.undo(x)).clamp(0.0, 1.0)
+    // `f_clamp` panics where it fails: tch reads the error of the call as one of its scalars'.
+    caught(|| {
+        let x = match normalize {
+            Some(normalize) => normalize.undo(x)?,
+            None => x.shallow_clone(),
+        };
+        Ok(x.f_clamp(0.0, 1.0)?)
+    })
 }

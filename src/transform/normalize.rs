@@ -96,10 +96,14 @@ impl Normalize {
         &self.std
     }
 
-    /// Normalized values N×C×H×W as they were before.
-    pub fn undo(&self, x: &Tensor) -> Tensor {
-        let of = |v: &[f32]| Tensor::from_slice(v).view([1, -1, 1, 1]).to_device(x.device());
-        x * of(&self.std) + of(&self.mean)
+    /// Returns normalized values N×C×H×W as they were before.
+    ///
+    /// # Errors
+    /// What libtorch reports, such as that the channels do not fit.
+    pub fn undo(&self, x: &Tensor) -> Result<Tensor> {
+        let of =
+            |v: &[f32]| Tensor::f_from_slice(v)?.f_view([1, -1, 1, 1])?.f_to_device(x.device());
+        Ok(x.f_mul(&of(&self.std)?)?.f_add(&of(&self.mean)?)?)
     }
 }
 

@@ -99,11 +99,20 @@ impl Plan {
 
     /// Forgets all images but the `kept` ones, given by position in order. What was drawn for the batch
     /// as a whole stays.
-    pub fn keep(&mut self, kept: &[usize]) {
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a position is beyond the images. Nothing is changed then.
+    pub fn keep(&mut self, kept: &[usize]) -> Result<()> {
+        let n = self.images.len();
+        if let Some(far) = kept.iter().find(|i| **i >= n) {
+            let why = format!("position {far} is beyond the {n} images of the plan");
+            return Err(Error::config("Plan::keep", why));
+        }
         self.images = kept.iter().map(|&i| self.images[i].clone()).collect();
         self.places = kept.iter().map(|&i| self.place(i)).collect();
-        if let Some(next) = &mut self.next {
-            next.keep(kept);
+        match &mut self.next {
+            Some(next) => next.keep(kept),
+            None => Ok(()),
         }
     }
 

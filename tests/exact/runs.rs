@@ -336,7 +336,8 @@ fn t4_weights_of_other_classes_are_refused() -> Result<()> {
 fn a_damaged_checkpoint_is_reported_and_the_previous_one_used() -> Result<()> {
     let _alone = alone();
     let whole = undisturbed(plan());
-    let damage: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = (&'static str, fn(&mut Vec<u8>));
+    let damage: [Damage; 4] = [
         ("empty", |bytes| bytes.clear()),
         ("cut", |bytes| bytes.truncate(bytes.len() - 1)),
         ("flipped", |bytes| *bytes.last_mut().unwrap() ^= 1),
@@ -487,7 +488,7 @@ fn a_disk_that_stays_full_ends_the_fit_only_if_asked() -> Result<()> {
     let messages: Vec<&String> =
         history.messages.iter().filter(|m| m.contains("could not be written")).collect();
     assert_eq!(messages.len(), 2, "{messages:?}");
-    assert_eq!(checkpoints(folder.path()), [PathBuf::new(); 0]);
+    assert_eq!(checkpoints(folder.path()), Vec::<PathBuf>::new());
 
     let run = Checkpoint::new("fail").every(1).on_checkpoint_error(OnCheckpointError::Fail);
     let error = learner(folder.path())?.fit_or_resume(run, plan()).unwrap_err().to_string();

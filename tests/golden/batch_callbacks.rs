@@ -6,6 +6,7 @@ use crate::{
     tiny::{classes, loaders, tiny},
 };
 use finetune::{
+    Result,
     callback::{CutMix, GradientAccumulation, GradientClip, MixUp},
     learner::{Callback, Learner, MixedPrecision, Outcome, Scope, Step, Training},
     loss::{BceWithLogits, CrossEntropy, LabelSmoothing, Loss},
@@ -14,7 +15,7 @@ use finetune::{
     sample::{Batch, Task},
 };
 use serde_json::Value;
-use std::{cell::RefCell, rc::Rc};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor, nn};
 
 pub(crate) fn check(g: &Golden, r: &mut Report) {
@@ -58,7 +59,7 @@ fn kept(t: &Tensor) -> Kept {
 
 /// Notes what the model and the loss see in training.
 #[derive(Debug, Clone, Default)]
-struct Capture(Rc<RefCell<Vec<Mixed>>>);
+struct Capture(Arc<Mutex<Vec<Mixed>>>);
 
 impl Callback for Capture {
     fn order(&self) -> i32 {
@@ -68,18 +69,18 @@ impl Callback for Capture {
         if t.at.is_training() {
             let y = batch.y.as_ref().map(kept);
             let mixed = Mixed { x: Some(kept(&batch.x)), y, ..Mixed::default() };
-            self.0.borrow_mut().push(mixed);
+            self.0.lock().unwrap().push(mixed);
         }
         Ok(())
     }
     fn after_pred(&mut self, t: &mut Training, _: &mut Batch, pred: &mut Tensor) -> Step {
-        if let (true, Some(last)) = (t.at.is_training(), self.0.borrow_mut().last_mut()) {
+        if let (true, Some(last)) = (t.at.is_training(), self.0.lock().unwrap().last_mut()) {
             last.pred = Some(kept(pred));
         }
         Ok(())
     }
     fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
-        if let (true, Some(last)) = (t.at.is_training(), self.0.borrow_mut().last_mut()) {
+        if let (true, Some(last)) = (t.at.is_training(), self.0.lock().unwrap().last_mut()) {
             last.loss = f64::try_from(&*loss)?;
         }
         Ok(())
@@ -119,11 +120,11 @@ fn mixer(g: &Golden, case: &Value, learn: Learner) -> Learner {
 struct Summed(CrossEntropy);
 
 impl Loss for Summed {
-    fn each(&self, pred: &Tensor, y: &Tensor) -> Tensor {
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.0.each(pred, y)
     }
-    fn reduce(&self, each: &Tensor) -> Tensor {
-        each.sum(Kind::Float)
+    fn reduce(&self, each: &Tensor) -> Result<Tensor> {
+        Ok(each.f_sum(Kind::Float)?)
     }
 }
 
@@ -148,7 +149,7 @@ fn mix(g: &Golden, r: &mut Report, case: &Value) {
     let seen = Capture::default();
     let mut learn = mixer(g, case, learn).callback(seen.clone());
     learn.fit(1, 0.0).unwrap();
-    for (i, ours) in seen.0.borrow().iter().enumerate() {
+    for (i, ours) in seen.0.lock().unwrap().iter().enumerate() {
         let of = |what: &str| g.tensor(&format!("{key}.b{i}.{what}"));
         for (what, ours) in [("xb", &ours.x), ("yb", &ours.y), ("pred", &ours.pred)] {
             let (size, numbers) = ours.as_ref().unwrap();
@@ -166,7 +167,7 @@ fn mix(g: &Golden, r: &mut Report, case: &Value) {
 
 /// Notes weights, steps and left gradients of every training batch.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Steps(pub(crate) Rc<RefCell<Taken>>);
+pub(crate) struct Steps(pub(crate) Arc<Mutex<Taken>>);
 
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
@@ -183,27 +184,27 @@ impl Callback for Steps {
     }
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
         if t.at.is_training() {
-            self.0.borrow_mut().stepped.push(false);
+            self.0.lock().unwrap().stepped.push(false);
         }
         Ok(())
     }
     fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
         if t.at.is_training() {
-            self.0.borrow_mut().losses.push(f64::try_from(&*loss)?);
+            self.0.lock().unwrap().losses.push(f64::try_from(&*loss)?);
         }
         Ok(())
     }
     fn before_backward(&mut self, _: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
-        self.0.borrow_mut().scaled.push(f64::try_from(&*loss)?);
+        self.0.lock().unwrap().scaled.push(f64::try_from(&*loss)?);
         Ok(())
     }
     fn after_step(&mut self, _: &mut Training) -> Step {
-        *self.0.borrow_mut().stepped.last_mut().unwrap() = true;
+        *self.0.lock().unwrap().stepped.last_mut().unwrap() = true;
         Ok(())
     }
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
         if t.at.is_training() {
-            let mut taken = self.0.borrow_mut();
+            let mut taken = self.0.lock().unwrap();
             for p in t.model.params() {
                 taken.params.extend(flat(&p.tensor));
                 let grad = p.tensor.grad();
@@ -229,14 +230,14 @@ fn accumulate(g: &Golden, r: &mut Report, case: &Value) {
     let mut learn =
         on_accum(g, bs).callback(GradientAccumulation::new(items)).callback(steps.clone());
     learn.fit(epochs, number(&case["lr"])).unwrap();
-    let taken = steps.0.borrow();
+    let taken = steps.0.lock().unwrap();
     let stepped: Vec<bool> = serde_json::from_value(case["stepped"].clone()).unwrap();
     r.exact(format!("{key}: steps"), &taken.stepped, &stepped);
     if items < bs {
         // A batch larger than what is to be gathered is a plain step.
         let plain = Steps::default();
         on_accum(g, bs).callback(plain.clone()).fit(epochs, number(&case["lr"])).unwrap();
-        let plain = plain.0.borrow();
+        let plain = plain.0.lock().unwrap();
         r.close(format!("{key}: as without"), &taken.params, &plain.params, F32);
         r.close(format!("{key}: losses as without"), &taken.losses, &plain.losses, F32);
         r.differs(key, "a batch larger than the items to gather is not scaled up");
@@ -264,7 +265,7 @@ fn accumulate(g: &Golden, r: &mut Report, case: &Value) {
 
 /// The l2 norm of all gradients at an order.
 #[derive(Debug, Clone)]
-struct Norms(i32, Rc<RefCell<Vec<f64>>>);
+struct Norms(i32, Arc<Mutex<Vec<f64>>>);
 
 impl Callback for Norms {
     fn order(&self) -> i32 {
@@ -273,7 +274,7 @@ impl Callback for Norms {
     fn before_step(&mut self, t: &mut Training) -> Step {
         let squares = t.model.params().iter().map(|p| p.tensor.grad().square().sum(None));
         let all: f64 = squares.map(|s| f64::try_from(s).unwrap()).sum();
-        self.1.borrow_mut().push(all.sqrt());
+        self.1.lock().unwrap().push(all.sqrt());
         Ok(())
     }
 }
@@ -283,14 +284,14 @@ fn clip(g: &Golden, r: &mut Report, case: &Value) {
     let arg = |name: &str, default: f64| case["kwargs"].get(name).map_or(default, number);
     let clip = GradientClip::new(arg("max_norm", 1.0)).norm_type(arg("norm_type", 2.0));
     let steps = Steps::default();
-    let (before, after) = (Norms(5, Rc::default()), Norms(500, Rc::default()));
+    let (before, after) = (Norms(5, Arc::default()), Norms(500, Arc::default()));
     let learn = on_accum(g, 4).callback(clip).callback(steps.clone());
     let mut learn = learn.callback(before.clone()).callback(after.clone());
     learn.fit(1, 0.1).unwrap();
-    r.close(format!("{key}: before"), &before.1.borrow(), &numbers(&case["l2_before"]), F32);
-    r.close(format!("{key}: after"), &after.1.borrow(), &numbers(&case["l2_after"]), F32);
+    r.close(format!("{key}: before"), &before.1.lock().unwrap(), &numbers(&case["l2_before"]), F32);
+    r.close(format!("{key}: after"), &after.1.lock().unwrap(), &numbers(&case["l2_after"]), F32);
     let params = flat(&g.tensor(&format!("{key}.params_after_batch")));
-    r.close(format!("{key}: weights"), &steps.0.borrow().params, &params, F32);
+    r.close(format!("{key}: weights"), &steps.0.lock().unwrap().params, &params, F32);
 }
 
 /// A scaler with fastai's arguments.
@@ -318,7 +319,7 @@ fn scaler(g: &Golden, r: &mut Report, case: &Value) {
     let p = vs.root().var_copy("p", &Tensor::from_slice(&[1.0_f32, -2.0]));
     let model = Model::from_module(vs, nn::func(Tensor::shallow_clone)).unwrap();
     let mut opt = Optimizer::new(model.params(), Sgd::new()).unwrap();
-    opt.set(Hyper::Lr, &[0.1]);
+    opt.set(Hyper::Lr, &[0.1]).unwrap();
     let mut scaler = scaler_of(&case["kwargs"]);
     let initial = number(&case["initial_scale"]);
     r.close(format!("scaler {name}: initial"), &[scaler.get_scale()], &[initial], F32);
@@ -366,19 +367,19 @@ impl Callback for Infinite {
 
 /// The scale after each step, and the cancelled ones, as the notes for a checkpoint tell.
 #[derive(Debug, Clone, Default)]
-struct Scales(Rc<RefCell<(Vec<f64>, Vec<usize>)>>);
+struct Scales(Arc<Mutex<(Vec<f64>, Vec<usize>)>>);
 
 impl Callback for Scales {
     fn order(&self) -> i32 {
         900
     }
     fn after_step(&mut self, t: &mut Training) -> Step {
-        self.0.borrow_mut().0.push(number(&t.notes["MixedPrecision"]["scale"]));
+        self.0.lock().unwrap().0.push(number(&t.notes["MixedPrecision"]["scale"]));
         Ok(())
     }
     fn after_cancel(&mut self, t: &mut Training, scope: Scope) -> Step {
         assert_eq!(scope, Scope::Step);
-        self.0.borrow_mut().1.push(t.at.fit_batches);
+        self.0.lock().unwrap().1.push(t.at.fit_batches);
         Ok(())
     }
 }
@@ -394,7 +395,7 @@ fn mixed(g: &Golden, r: &mut Report, case: &Value) {
     let learn = learn.callback(steps.clone()).callback(scales.clone());
     let mut learn = learn.callback(GradientClip::new(1.0));
     learn.fit(2, 0.1).unwrap();
-    let (taken, (scale, cancelled)) = (steps.0.borrow(), &*scales.0.borrow());
+    let (taken, (scale, cancelled)) = (steps.0.lock().unwrap(), &*scales.0.lock().unwrap());
     r.close(format!("{key}: scale"), scale, &numbers(&case["scale_at_after_step"]), F32);
     let theirs: Vec<usize> = serde_json::from_value(case["cancelled_steps"].clone()).unwrap();
     r.exact(format!("{key}: cancelled"), cancelled, &theirs);

@@ -16,7 +16,7 @@ use finetune::{
     sample::{Batch, Task},
 };
 use serde_json::Value;
-use std::{cell::RefCell, rc::Rc};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Tensor, nn};
 
 pub(crate) const F32: Tol = Tol { rtol: 1e-5, atol: 1e-6 };
@@ -64,7 +64,7 @@ impl<F> std::fmt::Debug for Every<F> {
     }
 }
 
-impl<F: FnMut(&str, &mut Training) -> Step> Every<F> {
+impl<F: FnMut(&str, &mut Training) -> Step + Send> Every<F> {
     pub(crate) fn new(order: i32, f: F) -> Self {
         Self { order, f }
     }
@@ -79,7 +79,7 @@ macro_rules! events {
     };
 }
 
-impl<F: FnMut(&str, &mut Training) -> Step> Callback for Every<F> {
+impl<F: FnMut(&str, &mut Training) -> Step + Send> Callback for Every<F> {
     fn order(&self) -> i32 {
         self.order
     }
@@ -107,10 +107,10 @@ impl<F: FnMut(&str, &mut Training) -> Step> Callback for Every<F> {
 }
 
 /// Notes every event.
-fn log(order: i32, to: &Rc<RefCell<Vec<Seen>>>) -> impl Callback + 'static {
+fn log(order: i32, to: &Arc<Mutex<Vec<Seen>>>) -> impl Callback + 'static {
     let to = to.clone();
     Every::new(order, move |event, t| {
-        to.borrow_mut().push((event.to_owned(), t.at.epoch, t.at.batch, t.at.is_training()));
+        to.lock().unwrap().push((event.to_owned(), t.at.epoch, t.at.batch, t.at.is_training()));
         Ok(())
     })
 }
@@ -157,7 +157,7 @@ fn canceller(scenario: &Value) -> Option<impl Callback + 'static> {
 
 /// The losses that were computed, by epoch and part: what a recorder has to record.
 #[derive(Debug, Clone, Default)]
-struct Computed(Rc<RefCell<Vec<Loss>>>);
+struct Computed(Arc<Mutex<Vec<Loss>>>);
 
 /// A loss: its epoch, whether it is of training, its value and its items.
 type Loss = (usize, bool, f64, usize);
@@ -168,7 +168,7 @@ impl Callback for Computed {
     }
     fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
         let row = (t.at.epoch, t.at.is_training(), f64::try_from(&*loss)?, batch.items.len());
-        self.0.borrow_mut().push(row);
+        self.0.lock().unwrap().push(row);
         Ok(())
     }
 }
@@ -176,7 +176,7 @@ impl Callback for Computed {
 impl Computed {
     /// The smoothed training loss at the end of `epoch` and the mean validation loss.
     fn row(&self, epoch: usize) -> [f64; 2] {
-        let all = self.0.borrow();
+        let all = self.0.lock().unwrap();
         let (mut value, mut count) = (0.0, 0);
         for (.., loss, _) in all.iter().filter(|(e, train, ..)| *train && *e <= epoch) {
             value += (loss - value) * 0.02;
@@ -189,22 +189,22 @@ impl Computed {
     }
 
     fn steps(&self) -> usize {
-        self.0.borrow().iter().filter(|(_, train, ..)| *train).count()
+        self.0.lock().unwrap().iter().filter(|(_, train, ..)| *train).count()
     }
 }
 
 fn events(g: &Golden, r: &mut Report, scenario: &Value) {
     let name = scenario["name"].as_str().unwrap();
-    let (first, last) = (Rc::default(), Rc::default());
+    let (first, last) = (Arc::default(), Arc::default());
     let computed = Computed::default();
     let (mut changed, mut before) = (0, vec![]);
-    let steps = Rc::new(RefCell::new(0));
+    let steps = Arc::new(Mutex::new(0));
     let count = steps.clone();
     let watch = Every::new(-200, move |_: &str, t: &mut Training| {
         let now = flat(&t.model.params()[0].tensor);
         if !before.is_empty() && now != before {
             changed += 1;
-            *count.borrow_mut() = changed;
+            *count.lock().unwrap() = changed;
         }
         before = now;
         Ok(())
@@ -220,13 +220,13 @@ fn events(g: &Golden, r: &mut Report, scenario: &Value) {
     let done = learn.fit(g.json["events"]["n_epoch"].as_u64().unwrap() as usize, 0.1);
     let escaped = !scenario["escaped"].is_null();
     r.exact(format!("{name}: is an error"), &done.is_err(), &escaped);
-    event_lists(r, name, scenario, &first.borrow(), &last.borrow(), escaped);
+    event_lists(r, name, scenario, &first.lock().unwrap(), &last.lock().unwrap(), escaped);
 
     // fastai counts the step of a batch without gradients, which moves nothing.
     let without =
         scenario["exception"] == "CancelBackwardException" && scenario["at"] == "before_backward";
     let theirs = scenario["optimizer_steps"].as_u64().unwrap() as usize - usize::from(without);
-    r.exact(format!("{name}: steps"), &*steps.borrow(), &theirs);
+    r.exact(format!("{name}: steps"), &*steps.lock().unwrap(), &theirs);
     let trained = scenario["train_iter"].as_u64().unwrap() as usize;
     r.exact(format!("{name}: batches"), &learn.training_mut().at.fit_batches, &trained);
     recorded(r, name, scenario, &learn, &computed);
@@ -321,8 +321,8 @@ fn texts(v: &Value) -> Vec<String> {
 
 /// Validation and prediction, a short epoch, a loss that is no number.
 fn small(g: &Golden, r: &mut Report) {
-    let names = |seen: &Rc<RefCell<Vec<Seen>>>| -> Vec<String> {
-        seen.borrow().iter().map(|s| s.0.clone()).collect()
+    let names = |seen: &Arc<Mutex<Vec<Seen>>>| -> Vec<String> {
+        seen.lock().unwrap().iter().map(|s| s.0.clone()).collect()
     };
     type Call = fn(&mut Learner) -> Result<()>;
     let calls: [(&str, Call); 2] = [
@@ -331,14 +331,14 @@ fn small(g: &Golden, r: &mut Report) {
     ];
     for (key, call) in calls {
         r.case();
-        let seen = Rc::default();
+        let seen = Arc::default();
         let mut learn = on_events(g).callback(log(-100, &seen));
         call(&mut learn).unwrap();
         r.exact(key, &names(&seen), &texts(&g.json[key]));
     }
 
     r.case();
-    let (case, seen) = (&g.json["short_epoch"], Rc::default());
+    let (case, seen) = (&g.json["short_epoch"], Arc::default());
     let short = ShortEpoch::new(number(&case["pct"]));
     let mut learn = on_events(g).callback(log(-100, &seen)).callback(short);
     learn.fit(1, 0.1).unwrap();
@@ -347,7 +347,7 @@ fn small(g: &Golden, r: &mut Report) {
     r.exact("short_epoch: row", &values.iter().all(Option::is_none), &true);
 
     r.case();
-    let (case, seen) = (&g.json["terminate_on_nan"], Rc::default());
+    let (case, seen) = (&g.json["terminate_on_nan"], Arc::default());
     let at = case["nan_at_train_iter"].as_u64().unwrap() as usize;
     let mut learn = on_events(g).callback(log(-100, &seen)).callback(Nan { at });
     let done = learn.fit(2, 0.1);

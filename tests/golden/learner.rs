@@ -121,7 +121,7 @@ fn compare(g: &Golden, r: &mut Report, case: &Value, learn: &mut Learner, watch:
     let key = case["key"].as_str().unwrap();
     let is_tiny = case["model"] == "tiny";
     let theirs = |name: &str| flat(&g.tensor(&format!("{key}.{name}")));
-    let seen = watch.0.borrow();
+    let seen = watch.0.lock().unwrap();
     let s = |name: &str| number(&case["sensitivity_without_onednn"][name]);
     let abs = |atol: f64| Tol { rtol: 1e-6, atol };
     let floor =
@@ -182,9 +182,9 @@ fn first_batch(g: &Golden, r: &mut Report) {
         r.case();
         let at = |what: &str| g.tensor(&format!("first_batch.{name}.{what}"));
         let tol = Tol { rtol: 1e-4, atol: if name == "tiny" { 2e-5 } else { 1e-3 } };
-        let evaluated = tch::no_grad(|| learn.model().forward(&x, false));
+        let evaluated = tch::no_grad(|| learn.model().forward(&x, false)).unwrap();
         r.tensor(format!("{name}.eval_logits"), &evaluated, &at("eval_logits"), tol);
-        let logits = learn.model().forward(&x, true);
+        let logits = learn.model().forward(&x, true).unwrap();
         r.tensor(format!("{name}.train_logits"), &logits, &at("train_logits"), tol);
         let loss = logits.cross_entropy_for_logits(&y);
         r.tensor(format!("{name}.loss"), &loss, &at("loss"), tol);

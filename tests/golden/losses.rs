@@ -20,9 +20,9 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
         let pred = (Tensor::arange(12, FLOAT_CPU).view([4, 3]) - 5.0) * 0.7;
         let y = Tensor::zeros([4, 3], FLOAT_CPU);
         let loss = BceWithLogits::new().pos_weight(vec![1.0, 2.0, 3.0]);
-        let with_weight = loss.elements(&pred, &y);
+        let with_weight = loss.elements(&pred, &y).unwrap();
         // Without positives the weights of positives change nothing.
-        let without = BceWithLogits::new().elements(&pred, &y);
+        let without = BceWithLogits::new().elements(&pred, &y).unwrap();
         report.tensor("pos_weight without flatten", &with_weight, &without, CLOSE);
         report.differs(
             "BCEWithLogitsLossFlat(pos_weight, flatten=True)",
@@ -95,6 +95,7 @@ fn one(golden: &Golden, case: &Value, report: &mut Report) {
         "none" => loss.elements(&pred, &y),
         other => panic!("no reduction `{other}`"),
     };
+    let ours = ours.unwrap();
     let theirs = tensor("expected");
     if theirs.dim() > 1 {
         report.exact(format!("{name} is flat"), &ours.dim(), &1);
@@ -107,9 +108,9 @@ fn one(golden: &Golden, case: &Value, report: &mut Report) {
 
     // What `get_preds` keeps: a number for each item, of which the plain mean is that of all.
     let pred = pred.detach();
-    let each = loss.each(&pred, &y);
+    let each = loss.each(&pred, &y).unwrap();
     report.exact(format!("{name} each"), &each.size(), &vec![pred.size()[0]]);
-    let all = loss.elements(&pred, &y).mean(Kind::Float);
+    let all = loss.elements(&pred, &y).unwrap().mean(Kind::Float);
     report.tensor(format!("{name} mean of each"), &each.mean(Kind::Float), &all, CLOSE);
 
     activation(golden, case, &*loss, &name, report);
@@ -125,8 +126,8 @@ fn activation(golden: &Golden, case: &Value, loss: &dyn Loss, name: &str, report
         return;
     }
     let pred = tensor("input");
-    let activated = loss.activation(&pred);
-    let decoded = loss.decode(&activated);
+    let activated = loss.activation(&pred).unwrap();
+    let decoded = loss.decode(&activated).unwrap();
     let axis = case["params"].get("axis").map_or(-1, |a| number(a) as i64);
     if text(&case["loss"]).starts_with("LabelSmoothing") && axis != -1 {
         // fastai's softmax and argmax run over the last dimension, whatever `axis` says.
@@ -153,18 +154,18 @@ fn textbook(golden: &Golden, report: &mut Report) {
     let drawn = Tensor::randn([6, 2], (Kind::Float, tch::Device::Cpu)) * 2;
     report.tensor("toy acts from their seed", &drawn, &acts, Tol { rtol: 1e-6, atol: 1e-6 });
     let loss = CrossEntropy::new();
-    report.tensor("toy softmax", &loss.activation(&acts), &tensor("softmax"), CLOSE);
+    report.tensor("toy softmax", &loss.activation(&acts).unwrap(), &tensor("softmax"), CLOSE);
     report.tensor(
         "toy sigmoid",
-        &BceWithLogits::new().activation(&acts),
+        &BceWithLogits::new().activation(&acts).unwrap(),
         &tensor("sigmoid"),
         CLOSE,
     );
-    report.tensor("toy each", &loss.each(&acts, &y), &tensor("loss_none"), CLOSE);
-    report.tensor("toy nll", &loss.each(&acts, &y), &tensor("nll_of_log_softmax"), CLOSE);
-    report.tensor("toy mean", &loss.mean(&acts, &y), &tensor("loss"), CLOSE);
+    report.tensor("toy each", &loss.each(&acts, &y).unwrap(), &tensor("loss_none"), CLOSE);
+    report.tensor("toy nll", &loss.each(&acts, &y).unwrap(), &tensor("nll_of_log_softmax"), CLOSE);
+    report.tensor("toy mean", &loss.mean(&acts, &y).unwrap(), &tensor("loss"), CLOSE);
     let told = number(&golden.json["toy"]["loss"]);
-    report.close("toy loss", &flat(&loss.mean(&acts, &y)), &[told], CLOSE);
-    let picked = loss.activation(&acts).gather(1, &y.unsqueeze(1), false).view([-1]);
+    report.close("toy loss", &flat(&loss.mean(&acts, &y).unwrap()), &[told], CLOSE);
+    let picked = loss.activation(&acts).unwrap().gather(1, &y.unsqueeze(1), false).view([-1]);
     report.tensor("toy picked", &picked, &tensor("picked_probability"), CLOSE);
 }

@@ -321,17 +321,26 @@ fn loss(golden: &Golden, report: &mut Report, case: &Value) {
         "sum" => loss.sum(&pred, &y),
         _ => loss.elements(&pred, &y),
     };
+    let ours = ours.unwrap();
     let theirs = tensor("expected");
     report.close(&what, &flat(&ours), &flat(&theirs), CLOSE);
     ours.sum(Kind::Float).backward();
     report.tensor(format!("{what} gradient"), &pred.grad(), &tensor("grad_of_sum"), CLOSE);
     let pred = pred.detach();
-    report.exact(format!("{what} each"), &loss.each(&pred, &y).size(), &vec![pred.size()[0]]);
-    let activated = loss.activation(&pred);
+    report.exact(
+        format!("{what} each"),
+        &loss.each(&pred, &y).unwrap().size(),
+        &vec![pred.size()[0]],
+    );
+    let activated = loss.activation(&pred).unwrap();
     if golden.has(&format!("{key}.activation")) {
         report.tensor(format!("{what} activation"), &activated, &tensor("activation"), CLOSE);
         let decoded = tensor("decodes_of_activation");
-        report.exact(format!("{what} decoded"), &ints(&loss.decode(&activated)), &ints(&decoded));
+        report.exact(
+            format!("{what} decoded"),
+            &ints(&loss.decode(&activated).unwrap()),
+            &ints(&decoded),
+        );
     }
     let built = loss.spec().map(|spec| spec.build());
     report.holds(format!("{what} as data"), built.is_some_and(|b| b.spec() == loss.spec()));

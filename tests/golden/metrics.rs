@@ -128,7 +128,7 @@ fn value(metric: &mut dyn Metric, batches: &[(Tensor, Tensor)]) -> Result<Option
     for (pred, y) in batches {
         metric.update(pred, y).map_err(|e| e.to_string())?;
         if y.kind() == Kind::Int64 && y.dim() == 1 {
-            let loss = CrossEntropy::new().mean(pred, y);
+            let loss = CrossEntropy::new().mean(pred, y).map_err(|e| e.to_string())?;
             metric.update_loss(&loss, y.size()[0]).map_err(|e| e.to_string())?;
         }
     }

@@ -129,7 +129,7 @@ fn run(golden: &Golden, case: &Value, eps: Option<f64>) -> Run {
     let mut opt = make();
     let steps = golden.json["steps"].as_u64().unwrap() as usize;
     let row = |name: &str, k: usize| flat(&golden.tensor(name).get(k as i64));
-    opt.set(Hyper::Lr, &[row("lr", 0)[0]; 2]);
+    opt.set(Hyper::Lr, &[row("lr", 0)[0]; 2]).unwrap();
     let mut path: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
     let mut grad = Tensor::new();
     for k in 0..steps {
@@ -137,18 +137,18 @@ fn run(golden: &Golden, case: &Value, eps: Option<f64>) -> Run {
             let (state, hypers) = (opt.state(), opt.hypers().to_vec());
             opt = make();
             opt.load_state(&state).unwrap();
-            opt.set_hypers(&hypers);
+            opt.set_hypers(&hypers).unwrap();
         }
         if case["scheduled_lr"] == true {
-            opt.set(Hyper::Lr, &row("lr", k));
+            opt.set(Hyper::Lr, &row("lr", k)).unwrap();
         }
         if case["scheduled_mom"] == true {
-            opt.set(Hyper::Mom, &row("mom", k));
+            opt.set(Hyper::Mom, &row("mom", k)).unwrap();
         }
         if let Some(change) = case["wd_change"].as_array()
             && change[0] == k
         {
-            opt.set(Hyper::Wd, &[number(&change[1]); 2]);
+            opt.set(Hyper::Wd, &[number(&change[1]); 2]).unwrap();
         }
         for p in &all {
             let none = golden.json["no_grad_at"].get(&p.name).and_then(Value::as_array);
@@ -330,7 +330,7 @@ fn clearing(golden: &Golden, report: &mut Report) {
     opt.clear_state();
     report.exact("clear_state after", &stated(&opt), &theirs("after"));
     // The parameter is still one without decay: a step is its learning rate long.
-    opt.set(Hyper::Wd, &[100.0]);
+    opt.set(Hyper::Wd, &[100.0]).unwrap();
     let before = p.tensor.detach().copy();
     step(&mut opt);
     let moved = flat(&(before - p.tensor.detach()));

@@ -274,11 +274,11 @@ impl<'a> Set<'a> {
             let mut said = vec![];
             for i in 0..passes {
                 let x = self.g.tensor(&format!("{key}.pass{i}.x"));
-                let pred = tch::no_grad(|| learn.model().forward(&x, false));
+                let pred = tch::no_grad(|| learn.model().forward(&x, false)).unwrap();
                 let name = format!("{key}.pass{i}.preds");
                 r.tensor(
                     &name,
-                    &CrossEntropy::new().activation(&pred),
+                    &CrossEntropy::new().activation(&pred).unwrap(),
                     &self.g.tensor(&name),
                     PREDS,
                 );

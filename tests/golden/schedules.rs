@@ -111,7 +111,7 @@ fn fits(g: &Golden, r: &mut Report) {
             continue;
         }
         done.unwrap();
-        let seen = watch.0.borrow();
+        let seen = watch.0.lock().unwrap();
         let theirs = |name: &str| flat(&g.tensor(&format!("{key}.{name}")));
         if case["name"] == "fit_flat_cos" && case["desc"]["start_epoch"].is_u64() {
             let start = case["desc"]["start_epoch"].as_u64().unwrap() as usize;

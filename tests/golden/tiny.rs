@@ -9,7 +9,7 @@ use finetune::{
     model::{Model, batch_norm2d},
     sample::{Batch, Task},
 };
-use std::{cell::RefCell, rc::Rc};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor, nn};
 
 /// The weight at flat index `i` of the `k`-th tensor: a number in [-1, 1).
@@ -157,12 +157,12 @@ pub(crate) struct Seen {
 
 /// Notes hyper-parameters, losses, gradients and weights at every step.
 #[derive(Debug, Clone)]
-pub(crate) struct Watch(pub(crate) Rc<RefCell<Seen>>, bool);
+pub(crate) struct Watch(pub(crate) Arc<Mutex<Seen>>, bool);
 
 impl Watch {
     /// `weights`: whether to keep all weights after each batch.
     pub(crate) fn new(weights: bool) -> Self {
-        Self(Rc::default(), weights)
+        Self(Arc::default(), weights)
     }
 }
 
@@ -173,7 +173,7 @@ impl Callback for Watch {
 
     fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
         let loss = f64::try_from(&*loss).unwrap();
-        let mut seen = self.0.borrow_mut();
+        let mut seen = self.0.lock().unwrap();
         if t.at.is_training() {
             seen.raw_loss.push(loss)
         } else {
@@ -186,12 +186,12 @@ impl Callback for Watch {
         let grads = t.model.params().iter().map(|p| p.tensor.grad()).filter(Tensor::defined);
         let squares: f64 =
             grads.map(|g| f64::try_from(g.to_kind(Kind::Double).square().sum(None)).unwrap()).sum();
-        self.0.borrow_mut().grad_norm.push(squares.sqrt());
+        self.0.lock().unwrap().grad_norm.push(squares.sqrt());
         Ok(())
     }
 
     fn before_step(&mut self, t: &mut Training) -> Step {
-        let mut seen = self.0.borrow_mut();
+        let mut seen = self.0.lock().unwrap();
         for h in t.opt.hypers() {
             seen.lr.push(h.lr);
             seen.mom.push(h.mom);
@@ -207,13 +207,13 @@ impl Callback for Watch {
         if self.1 && t.at.is_training() {
             let flat: Vec<Tensor> =
                 t.model.params().iter().map(|p| p.tensor.detach().flatten(0, -1)).collect();
-            self.0.borrow_mut().params.push(Tensor::cat(&flat, 0).copy());
+            self.0.lock().unwrap().params.push(Tensor::cat(&flat, 0).copy());
         }
         Ok(())
     }
 
     fn after_fit(&mut self, t: &mut Training) -> Step {
-        let mut seen = self.0.borrow_mut();
+        let mut seen = self.0.lock().unwrap();
         seen.smooth_loss.extend(&t.history.losses);
         let values = |r: &finetune::learner::EpochRow| r.values.iter().flatten().copied().collect();
         seen.rows.extend(t.history.rows.iter().map(values));

@@ -12,10 +12,12 @@ use finetune::{
 };
 use serde_json::Value;
 use std::{
-    cell::{Cell, RefCell},
     fs,
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tch::Tensor;
 
@@ -26,7 +28,7 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
     }
     r.case();
     let folder = tempfile::tempdir().unwrap();
-    let learn = learner(g, "fake_loss", vec![1.0], Rc::default());
+    let learn = learner(g, "fake_loss", vec![1.0], Arc::default());
     let mut learn = learn.model_dir(folder.path());
     let mut bad = EarlyStopping::new(1).monitor("nope");
     let done = learn.fit_with(&Flat::new(1), &mut [&mut bad]);
@@ -45,7 +47,7 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
 struct Prescribed {
     name: String,
     values: Vec<f64>,
-    epoch: Rc<Cell<usize>>,
+    epoch: Arc<AtomicUsize>,
 }
 
 impl Metric for Prescribed {
@@ -57,11 +59,16 @@ impl Metric for Prescribed {
         Ok(())
     }
     fn value(&self) -> Result<Option<f64>> {
-        Ok(Some(self.values[self.epoch.get()]))
+        Ok(Some(self.values[self.epoch.load(Ordering::Relaxed)]))
+    }
+    /// fastai's rule, which goes by the name.
+    fn better(&self) -> Option<Better> {
+        let lower = self.name.contains("loss") || self.name.contains("error");
+        Some(if lower { Better::Lower } else { Better::Higher })
     }
 }
 
-fn learner(g: &Golden, name: &str, values: Vec<f64>, epoch: Rc<Cell<usize>>) -> Learner {
+fn learner(g: &Golden, name: &str, values: Vec<f64>, epoch: Arc<AtomicUsize>) -> Learner {
     let (x, y) = (g.tensor("events.x"), g.tensor("events.y"));
     let head = |t: &Tensor| t.narrow(0, 0, 4);
     let metric = Prescribed { name: name.to_owned(), values, epoch };
@@ -78,7 +85,7 @@ fn weight(t: &Training) -> f64 {
 struct Ends {
     lrs: Vec<f64>,
     weights: Vec<f64>,
-    epoch: Rc<Cell<usize>>,
+    epoch: Arc<AtomicUsize>,
 }
 
 impl Callback for Ends {
@@ -86,7 +93,7 @@ impl Callback for Ends {
         55
     }
     fn before_epoch(&mut self, t: &mut Training) -> Step {
-        self.epoch.set(t.at.epoch);
+        self.epoch.store(t.at.epoch, Ordering::Relaxed);
         Ok(())
     }
     fn after_epoch(&mut self, t: &mut Training) -> Step {
@@ -103,7 +110,7 @@ type Saved = (usize, String, bool);
 #[derive(Debug)]
 struct Files {
     folder: PathBuf,
-    seen: Rc<RefCell<Vec<Saved>>>,
+    seen: Arc<Mutex<Vec<Saved>>>,
 }
 
 fn take_files(folder: &Path, epoch: usize, seen: &mut Vec<Saved>) {
@@ -128,7 +135,7 @@ impl Callback for Files {
         1000
     }
     fn after_epoch(&mut self, t: &mut Training) -> Step {
-        take_files(&self.folder, t.at.epoch, &mut self.seen.borrow_mut());
+        take_files(&self.folder, t.at.epoch, &mut self.seen.lock().unwrap());
         Ok(())
     }
 }
@@ -209,7 +216,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
     let folder = tempfile::tempdir().unwrap();
     let mut ends = Ends::default();
     let mut learn = learner(g, column, values.clone(), ends.epoch.clone()).model_dir(folder.path());
-    let saved = Rc::<RefCell<Vec<Saved>>>::default();
+    let saved = Arc::<Mutex<Vec<Saved>>>::default();
     let mut files = Files { folder: folder.path().to_owned(), seen: saved.clone() };
     let mut trackers = Trackers::of(case);
     let mut lent = trackers.lent();
@@ -217,7 +224,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
     lent.push(&mut files);
     learn.fit_with(&Flat::new(values.len()).lr(0.1), &mut lent).unwrap();
     let last = learn.training_mut().at.epoch;
-    take_files(folder.path(), last, &mut saved.borrow_mut());
+    take_files(folder.path(), last, &mut saved.lock().unwrap());
 
     r.exact(
         format!("{name}: epochs"),
@@ -246,7 +253,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
     let mut theirs = theirs;
     // Ours looks once at the end of each epoch: a file written twice there is seen once.
     theirs.dedup();
-    let mut ours = saved.borrow().clone();
+    let mut ours = saved.lock().unwrap().clone();
     ours.dedup();
     r.exact(format!("{name}: files"), &ours, &theirs);
     let now = weight(learn.training_mut());

@@ -34,7 +34,7 @@ fn targets_and_loss(dls: &DataLoaders) -> (Tensor, f64) {
     assert_eq!(batch.x.size(), [4, 3, 2, 3], "gray pictures become three channels");
     let y = batch.y.unwrap();
     let zeros = Tensor::zeros([4, dls.task().n_out() as i64], (Kind::Float, Device::Cpu));
-    let loss = loss::default_for(&dls.task()).mean(&zeros, &y);
+    let loss = loss::default_for(&dls.task()).mean(&zeros, &y).unwrap();
     (y, f64::try_from(loss).unwrap())
 }
 
@@ -114,7 +114,7 @@ fn numbers() {
         let batch = dls.as_ref().unwrap().train().one_batch().unwrap();
         let y = batch.y.unwrap();
         let zeros = Tensor::zeros([4, 1], (Kind::Float, Device::Cpu));
-        let loss = loss::default_for(&dls.unwrap().task()).mean(&zeros, &y);
+        let loss = loss::default_for(&dls.unwrap().task()).mean(&zeros, &y).unwrap();
         (y, f64::try_from(loss).unwrap())
     };
     assert_eq!(Vec::<f32>::try_from(&y).unwrap(), [0.0, 1.0, 2.0, 3.0]);

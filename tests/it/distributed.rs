@@ -101,7 +101,7 @@ impl Callback for FirstGrads {
 
 /// Does something before a batch of training.
 #[derive(derive_more::Debug)]
-struct AtBatch(usize, #[debug(skip)] Box<dyn FnMut(&mut Training) -> Step>);
+struct AtBatch(usize, #[debug(skip)] Box<dyn FnMut(&mut Training) -> Step + Send>);
 
 impl Callback for AtBatch {
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
@@ -553,7 +553,7 @@ fn the_store_listens_on_the_loopback_address_alone() {
 fn the_launcher_starts_a_job_and_tells_who_failed() {
     let run = |case: &str| {
         let out = tempfile::tempdir().unwrap();
-        let mut children = vec![command(case, out.path()).spawn().unwrap()];
+        let mut children = [command(case, out.path()).spawn().unwrap()];
         children[0].wait().unwrap();
         Job { out, children: vec![] }
     };

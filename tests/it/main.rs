@@ -38,5 +38,6 @@ mod show;
 mod spatial;
 mod structure;
 mod texts;
+mod training_reports;
 mod untar;
 mod walkthrough;

@@ -8,7 +8,7 @@ use ratatui::{
 use std::{fmt, io, time::Duration};
 
 /// Something that shows a dashboard.
-pub(super) trait Place: fmt::Debug {
+pub(super) trait Place: fmt::Debug + Send {
     fn draw(&mut self, view: &View<'_>) -> io::Result<()>;
 
     /// What has happened since the last time, one by one; none where that was all.

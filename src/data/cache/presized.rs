@@ -61,7 +61,8 @@ impl Cache {
     ///
     /// The file is written beside its place and renamed at the end of a pass, so what is there is
     /// whole, and several runs may use it at the same time; what they add is joined. While a new file
-    /// takes the place of an old one there is room needed for both. No other program may write to it.
+    /// takes the place of an old one there is room needed for both. No other program may write to it or
+    /// shorten it: the operating system ends a program that reads beyond the end of a mapped file.
     pub fn file(path: impl Into<PathBuf>, limit: u64) -> Self {
         Self { file: Some(path.into()), limit }
     }

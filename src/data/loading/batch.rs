@@ -97,7 +97,7 @@ impl BatchJob {
             transform::plan(&pass.batch_tfms, all, size, channels, pass.split, &mut rng)?;
         if n < all {
             // What is drawn for an item is the same for any number of processes.
-            plan.keep(&(self.first..self.first + n).collect::<Vec<_>>());
+            plan.keep(&(self.first..self.first + n).collect::<Vec<_>>())?;
         }
         let volume = |(w, h): (u32, u32)| w as usize * h as usize * usize::from(channels);
         // Without batch transforms a batch is kept as bytes, a quarter of the memory, till it is taken.
@@ -214,7 +214,7 @@ impl Job for BatchJob {
             }
         };
         if !whole {
-            plan.keep(&kept);
+            plan.keep(&kept)?;
         }
         let buffers = Arc::downgrade(&self.pass.buffers);
         let places = kept.iter().map(|k| self.first + k).collect();

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     sample::{Batch, Sample, Split, Task},
     seed::Stream,
+    sys,
     transform::{BatchTransform, ItemTransform},
 };
 use std::{fmt, sync::Arc};
@@ -79,6 +80,7 @@ impl DataLoader {
         if bs == 0 {
             return Err(Error::config("bs", "a batch needs at least one item"));
         }
+        sys::check_device(self.settings.device)?;
         if n > 0 && bs > n && self.settings.drop_last() {
             let why = format!(
                 "{bs} is more than the {n} training items, and the last, partial batch is dropped: \

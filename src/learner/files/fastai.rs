@@ -47,7 +47,7 @@ pub(in crate::learner) fn load(t: &mut Training, path: &Path, with_opt: bool) ->
     let (state, hypers) = opt.map_err(broken)?.unzip();
     weights::install(t, &weights, state.as_ref()).map_err(|e| broken(e.to_string()))?;
     for (hyper, values) in hypers.unwrap_or_default() {
-        t.opt.set(hyper, &values);
+        t.opt.set(hyper, &values)?;
     }
     Ok(())
 }

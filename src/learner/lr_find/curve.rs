@@ -23,14 +23,27 @@ pub struct Suggestion {
 /// [fastai's](https://docs.fast.ai/callback.schedule.html#learner.lr_find).
 #[derive(Debug, Clone, PartialEq)]
 #[must_use]
+#[non_exhaustive]
 pub struct LrCurve {
     /// The learning rates, rising by equal factors.
     pub lrs: Vec<f64>,
     /// The smoothed loss at each.
     pub losses: Vec<f64>,
+    /// Why the sweep ended before its last step; none if it did not.
+    pub ended: Option<String>,
 }
 
 impl LrCurve {
+    /// A curve from learning rates and the loss at each.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there are not as many losses as rates.
+    pub fn new(lrs: Vec<f64>, losses: Vec<f64>) -> Result<Self> {
+        let curve = Self { lrs, losses, ended: None };
+        curve.at_least(0, "new")?;
+        Ok(curve)
+    }
+
     /// A curve without its first tenth, its last five points, and what follows a loss that is no number.
     pub fn trimmed(lrs: &[f64], losses: &[f64], steps: usize) -> Self {
         let (from, to) = (steps / 10, losses.len().saturating_sub(5));
@@ -39,17 +52,21 @@ impl LrCurve {
         let numbers = losses.iter().position(|l| l.is_nan()).unwrap_or(losses.len());
         lrs.truncate(numbers);
         losses.truncate(numbers);
-        Self { lrs, losses }
+        Self { lrs, losses, ended: None }
     }
 
     fn at_least(&self, points: usize, suggestion: &str) -> Result<()> {
-        if self.losses.len() >= points {
+        let (rates, losses) = (self.lrs.len(), self.losses.len());
+        if rates != losses {
+            let why = format!("it has {rates} learning rates and {losses} losses");
+            return Err(Error::mismatch("learning-rate curve", why));
+        }
+        if losses >= points {
             return Ok(());
         }
-        let why = format!(
-            "`{suggestion}` needs {points} points and the curve has {}: use more steps",
-            self.losses.len()
-        );
+        let what = self.ended.as_deref().unwrap_or("use more steps");
+        let why =
+            format!("`{suggestion}` needs {points} points and the curve has {losses}: {what}");
         Err(Error::config("lr_find", why))
     }
 
@@ -143,7 +160,7 @@ impl LrCurve {
     ///     let last = found.losses.iter().rposition(|l| *l < first).unwrap_or(0);
     ///     Ok(found.lrs[last])
     /// }
-    /// let found = LrCurve { lrs: vec![1e-4, 1e-3, 1e-2, 1e-1], losses: vec![2.0, 1.8, 1.5, 3.0] };
+    /// let found = LrCurve::new(vec![1e-4, 1e-3, 1e-2, 1e-1], vec![2.0, 1.8, 1.5, 3.0])?;
     /// let all = found.suggestions(&[("valley", LrCurve::valley), ("brave", brave)])?;
     /// assert_eq!((all[1].lr, all[1].loss), (1e-2, 1.5));
     /// # Ok::<(), finetune::Error>(())
@@ -156,9 +173,13 @@ impl LrCurve {
         functions.iter().map(suggest).collect()
     }
 
-    /// The loss at `lr`, between the points by the logarithm of the rate: where a suggestion is drawn.
+    /// The loss at `lr`, between the points by the logarithm of the rate: where a suggestion is drawn. NaN
+    /// if there are no points, or not as many losses as rates.
     #[must_use]
     pub fn loss_at(&self, lr: f64) -> f64 {
+        if self.lrs.len() != self.losses.len() {
+            return f64::NAN;
+        }
         let after = self.lrs.iter().position(|l| *l >= lr);
         match after {
             Some(0) => self.losses[0],

@@ -9,7 +9,6 @@ use crate::{
     optim::{Anneal, Hyper},
     sample::Batch,
 };
-use std::panic::{self, AssertUnwindSafe};
 
 /// How a learning rate is looked for: fastai's arguments of `lr_find`.
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ impl LrFinder {
         self.end_lr = lr;
         self
     }
-    /// The number of steps, at least 6. Default: 100.
+    /// The number of steps, 6 or more. Default: 100.
     #[must_use]
     pub fn steps(mut self, steps: usize) -> Self {
         self.steps = steps;
@@ -64,13 +63,29 @@ impl LrFinder {
     ) -> Result<(Finder, Course)> {
         let rate = |lr: f64| lr.is_finite() && lr > 0.0;
         if !rate(self.start_lr) || !rate(self.end_lr) {
-            return Err(Error::config("lr_find", "both rates must be positive numbers"));
+            let why = format!(
+                "`start_lr` is {} and `end_lr` is {}; both must be positive numbers",
+                self.start_lr, self.end_lr
+            );
+            return Err(Error::config("lr_find", why));
         }
-        let steps = self.steps.max(6);
+        if self.start_lr >= self.end_lr {
+            let why = format!(
+                "`start_lr` is {} and `end_lr` is {}; the end must be above the start",
+                self.start_lr, self.end_lr
+            );
+            return Err(Error::config("lr_find", why));
+        }
+        if self.steps < 6 {
+            let why = format!("`steps` is {}; it must be 6 or more", self.steps);
+            return Err(Error::config("lr_find", why));
+        }
+        let steps = self.steps;
         let set = vec![(Hyper::Lr, vec![self.start_lr; groups])];
         let epochs = self.steps / batches.max(1) + 1;
         let sweep = Self { steps, ..self };
-        Ok((Finder { sweep, best: f64::INFINITY }, Course { epochs, set, ..Course::default() }))
+        let finder = Finder { sweep, best: f64::INFINITY, ended: None };
+        Ok((finder, Course { epochs, set, ..Course::default() }))
     }
 }
 
@@ -79,12 +94,19 @@ impl LrFinder {
 pub(in crate::learner) struct Finder {
     sweep: LrFinder,
     best: f64,
+    /// Why the sweep ended before its last step.
+    ended: Option<String>,
 }
 
 impl Finder {
     /// The curve of a finished sweep, without its ends as fastai drops them.
-    pub(in crate::learner) fn found(&self, t: &Training) -> LrCurve {
-        LrCurve::trimmed(&t.history.lrs, &t.history.losses, self.sweep.steps)
+    pub(in crate::learner) fn found(&self, t: &Training) -> Result<LrCurve> {
+        let mut curve = LrCurve::trimmed(&t.history.lrs, &t.history.losses, self.sweep.steps);
+        curve.ended.clone_from(&self.ended);
+        match &self.ended {
+            Some(why) if curve.losses.is_empty() => Err(Error::config("lr_find", why.clone())),
+            _ => Ok(curve),
+        }
     }
 }
 
@@ -100,17 +122,39 @@ impl Callback for Finder {
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
         let done = t.at.fit_batches as f64 / self.sweep.steps as f64;
         let lr = Anneal::Exp.at(self.sweep.start_lr, self.sweep.end_lr, done);
-        t.opt.set(Hyper::Lr, &vec![lr; t.opt.hypers().len()]);
+        t.opt.set(Hyper::Lr, &vec![lr; t.opt.hypers().len()])?;
         Ok(())
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
         let Some(&loss) = t.history.losses.last() else { return Ok(()) };
         self.best = self.best.min(loss);
-        let diverged = self.sweep.stop_diverging && loss > 4.0 * self.best;
-        // A loss that is no number compares as neither: what follows would be no number either.
-        let done = t.at.fit_batches >= self.sweep.steps;
-        if diverged || loss.is_nan() || done { Scope::Fit.cancel() } else { Ok(()) }
+        let (step, steps) = (t.at.fit_batches, self.sweep.steps);
+        let lr = t.opt.hypers().last().map_or(0.0, |h| h.lr);
+        let at = format!("step {step} of {steps}, with a learning rate of {lr:.1e}");
+        if !loss.is_finite() {
+            // What follows would not be a number either.
+            let raw = t.history.raw_losses.last().copied().unwrap_or(loss);
+            self.ended = Some(match step {
+                ..=3 => format!(
+                    "the loss is {raw} at {at}: the rate is hardly the reason; look at the images, the \
+                     targets, the loss and the initial weights"
+                ),
+                _ => format!(
+                    "the loss is {raw} at {at}: sweep lower rates with `start_lr` and `end_lr`"
+                ),
+            });
+            return Scope::Fit.cancel();
+        }
+        if self.sweep.stop_diverging && loss > 4.0 * self.best {
+            self.ended = Some(format!(
+                "the loss was {loss:.3} after {at}, more than four times its best, {:.3}: sweep lower \
+                 rates with `start_lr` and `end_lr`",
+                self.best
+            ));
+            return Scope::Fit.cancel();
+        }
+        if step >= steps { Scope::Fit.cancel() } else { Ok(()) }
     }
 
     fn before_validate(&mut self, _: &mut Training) -> Step {
@@ -123,7 +167,8 @@ impl Learner {
     /// optimizer, history and random streams are as before, also where it fails.
     ///
     /// # Errors
-    /// As [`Learner::fit_with`].
+    /// As [`Learner::fit_with`]; [`Error::Config`] with the reason if the loss is NaN, infinite or too high
+    /// so early that no curve is left.
     pub fn lr_find(&mut self) -> Result<LrCurve> {
         self.lr_find_with(LrFinder::new())
     }
@@ -142,21 +187,18 @@ impl Learner {
         let hypers = t.opt.hypers().to_vec();
         let (at, history, notes) = (t.at, t.history.clone(), t.notes.clone());
 
-        // libtorch reports some failures by a panic; the weights must survive that too.
         let (stage, steps) = (Stage::only(course), finder.sweep.steps);
-        let swept = panic::catch_unwind(AssertUnwindSafe(|| {
-            let done = self.one(stage, vec![&mut finder], Run::Sweep(steps), None);
-            done.map(|()| finder.found(&self.training))
-        }));
+        let swept = self.one(stage, vec![&mut finder], Run::Sweep(steps), None);
+        let found = swept.and_then(|()| finder.found(&self.training));
 
         let t = &mut self.training;
         t.opt.zero_grad();
         t.model.load_state_dict(&weights)?;
         t.opt.load_state(&state)?;
-        t.opt.set_hypers(&hypers);
+        t.opt.set_hypers(&hypers)?;
         (t.at, t.history, t.notes) = (at, history, notes);
         (t.run, t.resumed) = (Run::Fit, false);
         t.unread.clear();
-        swept.unwrap_or_else(|payload| panic::resume_unwind(payload))
+        found
     }
 }

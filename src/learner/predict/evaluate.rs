@@ -15,6 +15,7 @@ use crate::{
     },
     loss::Loss,
     sample::{Batch, Placement, Target, Task, spatial_targets},
+    sys::caught,
     transform,
 };
 use ndarray::{Array2, ArrayD, Ix4, IxDyn};
@@ -208,7 +209,8 @@ impl Learner {
         let loader = loader.subset(loader.items())?.with(every)?;
         let mut gathered = Gather::new(what);
         self.evaluate(vec![&mut gathered], &loader, pass, what.inputs)?;
-        gathered.predictions(loader.task())
+        let name = |item| caught(|| Ok(loader.dataset().name(item))).unwrap_or_default();
+        gathered.predictions(loader.task(), name)
     }
 
     /// Goes through `loader` without training and leaves position and random streams as they were.
@@ -284,9 +286,9 @@ fn picture(loader: &DataLoader, inputs: &ArrayD<f32>) -> Result<Image> {
     let flat: Vec<f32> = inputs.iter().copied().collect();
     let x = Tensor::f_from_slice(&flat)?.f_view(&shape[..])?;
     let (_, c, h, w) = x.size4()?;
-    let x = transform::denormalize(loader.batch_tfms(), &x) * 255.0;
-    let rows = x.f_get(0)?.permute([1, 2, 0]).to_kind(Kind::Uint8).contiguous();
-    Image::new(w as u32, h as u32, c as u8, Vec::try_from(&rows.view([-1]))?)
+    let x = transform::denormalize(loader.batch_tfms(), &x)?.f_mul_scalar(255.0)?;
+    let rows = x.f_get(0)?.f_permute([1, 2, 0])?.f_to_kind(Kind::Uint8)?.f_contiguous()?;
+    Image::new(w as u32, h as u32, c as u8, Vec::try_from(&rows.f_view([-1])?)?)
 }
 
 /// Takes the outputs of a model batch by batch: fastai's `GatherPredsCallback`.
@@ -320,13 +322,13 @@ impl Gather {
         let size = picture_size(&batch.x);
         match &batch.y {
             Some(y) => {
-                self.losses.extend(floats(&t.loss.each(pred, y))?);
+                self.losses.extend(floats(&t.loss_of_each(pred, y)?)?);
                 self.targets.extend(decode(y, batch.labels.as_ref(), &task, size)?);
             }
             None => self.targets.extend(batch.items.iter().map(|_| Target::None)),
         }
-        let activated = t.loss.activation(pred);
-        self.decoded.extend(decode(&t.loss.decode(&activated), None, &task, size)?);
+        let activated = caught(|| t.loss.activation(pred))?;
+        self.decoded.extend(decode(&caught(|| t.loss.decode(&activated))?, None, &task, size)?);
         let kept = if self.activation { activated } else { pred.shallow_clone() };
         // Of all pixels of all masks the numbers would fill the memory.
         if self.keep_pixels {
@@ -347,11 +349,14 @@ impl Gather {
         Ok(())
     }
 
-    fn predictions(self, task: Task) -> Result<Predictions> {
-        let preds = rows(&match self.preds.is_empty() {
-            true => Tensor::zeros([0, task.n_out() as i64], (Kind::Float, Device::Cpu)),
+    /// What was taken; `name` tells what an item is called.
+    fn predictions(self, task: Task, name: impl Fn(usize) -> String) -> Result<Predictions> {
+        let all = match self.preds.is_empty() {
+            true => Tensor::f_zeros([0, task.n_out() as i64], (Kind::Float, Device::Cpu))?,
             false => Tensor::f_cat(&self.preds, 0)?,
-        })?;
+        };
+        check_numbers(&all, |i| name(self.items.get(i).copied().unwrap_or(i)))?;
+        let preds = rows(&all)?;
         let inputs = match self.keep_inputs && !self.inputs.is_empty() {
             true => Some(array(&Tensor::f_cat(&self.inputs, 0)?)?),
             false => None,
@@ -383,8 +388,29 @@ impl Callback for Gather {
     }
 }
 
+/// Checks that no output is NaN, of which a class could not be told. `name` tells what an item is called.
+pub(in crate::learner) fn check_numbers(
+    outputs: &Tensor,
+    name: impl Fn(usize) -> String,
+) -> Result<()> {
+    let n = outputs.size().first().copied().unwrap_or(0);
+    if outputs.numel() == 0 || !bool::try_from(outputs.f_isnan()?.f_any()?)? {
+        return Ok(());
+    }
+    let each = outputs.f_reshape([n, -1])?.f_isnan()?.f_any_dim(1, false)?;
+    let each: Vec<i64> = Vec::try_from(each.f_to_kind(Kind::Int64)?.f_to_device(Device::Cpu)?)?;
+    let which: Vec<usize> = (0..each.len()).filter(|i| each[*i] != 0).collect();
+    let first = which.first().map_or_else(String::new, |i| name(*i));
+    let why = format!(
+        "the model's outputs are NaN for {} of {n} items, the first of which is {first}: look at the \
+         weights with `Model::check_finite`, and at the items",
+        which.len()
+    );
+    Err(Error::computation(|| "the prediction".to_owned())(Error::other(why)))
+}
+
 fn floats(t: &Tensor) -> Result<Vec<f32>> {
-    let flat = t.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
+    let flat = t.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
     Ok(Vec::try_from(&flat)?)
 }
 
@@ -397,9 +423,14 @@ fn array(t: &Tensor) -> Result<ArrayD<f32>> {
 
 /// A tensor of predictions as items × outputs.
 pub(in crate::learner) fn rows(preds: &Tensor) -> Result<Array2<f32>> {
-    let n = preds.size()[0];
+    let Some(&n) = preds.size().first() else {
+        return Err(Error::mismatch(
+            "model",
+            "its output is a single number, and not one for each item",
+        ));
+    };
     let outputs = if n == 0 { preds.size().get(1).copied().unwrap_or(1) } else { -1 };
-    let preds = preds.to_kind(Kind::Float).contiguous().view([n, outputs]);
+    let preds = preds.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([n, outputs])?;
     let shape = (n as usize, preds.size()[1] as usize);
     let flat = floats(&preds)?;
     Ok(Array2::from_shape_vec(shape, flat).expect("as many numbers as the shape says"))
@@ -463,7 +494,7 @@ pub(in crate::learner) fn predictions(
         };
         return all.outer_iter().enumerate().map(one).collect();
     }
-    let decoded = decode(&loss.decode(activated), None, task, size)?;
+    let decoded = decode(&caught(|| loss.decode(activated))?, None, task, size)?;
     let all = rows(activated)?;
     let one = |(i, (row, target)): (usize, (ndarray::ArrayView1<'_, f32>, Target))| {
         Prediction::new(row.to_vec(), original(target, &place(i)), task)

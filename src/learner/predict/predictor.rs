@@ -11,12 +11,12 @@ use crate::{
     model::{ArchSpec, Model},
     sample::{Placement, Sample, Split, Target, Task},
     seed::{Seed, Stream},
-    sys::{KeptMemory, share_processors},
+    sys::{self, KeptMemory, caught, share_processors},
     transform::{self, BatchSpec, BatchTransform, ItemSpec, ItemTransform},
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::{panic, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 use tch::{Device, Kind, Tensor};
 
 /// What an exported file says of its weights.
@@ -87,7 +87,7 @@ const BATCH: usize = 32;
 pub struct Predictor {
     model: Model,
     task: Task,
-    loss: Box<dyn Loss + Send>,
+    loss: Box<dyn Loss>,
     preparation: Preparation,
     batch_tfms: Vec<Arc<dyn BatchTransform>>,
     batch_size: usize,
@@ -122,6 +122,7 @@ impl Predictor {
     /// its architecture.
     pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
         let path = path.as_ref();
+        sys::check_device(device)?;
         let (state, about) = read_safetensors(path)?;
         let broken = |why| Error::Checkpoint { path: path.to_owned(), why };
         Self::assemble(&state, &about, device).map_err(broken)
@@ -133,6 +134,7 @@ impl Predictor {
     /// As [`load`](Self::load).
     pub fn from_bytes(bytes: &[u8], device: Device) -> Result<Self> {
         let name = "the model in memory";
+        sys::check_device(device)?;
         let (state, about) = read_safetensors_bytes(bytes, name)?;
         let broken = |why| Error::Checkpoint { path: name.into(), why };
         Self::assemble(&state, &about, device).map_err(broken)
@@ -175,7 +177,7 @@ impl Predictor {
             return Err(format!("its model has {n} outputs for a vocabulary of {outputs}"));
         }
         share_processors();
-        let kept = (device == Device::Cpu).then(KeptMemory::hold).transpose();
+        let kept = (device == Device::Cpu).then(KeptMemory::hold);
         Ok(Self {
             model,
             task: export.task,
@@ -183,14 +185,14 @@ impl Predictor {
             preparation: Preparation { images: export.decode.into(), item_tfms },
             batch_tfms,
             batch_size: BATCH,
-            _kept: kept.map_err(|e| e.to_string())?,
+            _kept: kept,
         })
     }
 
     /// How many images go through the model at once; more need more memory. Default: 32.
     #[must_use]
     pub fn batch_size(mut self, n: usize) -> Self {
-        self.batch_size = n.max(1);
+        self.batch_size = n;
         self
     }
 
@@ -207,7 +209,7 @@ impl Predictor {
     /// [`Error::Io`] or [`Error::Image`] if the file cannot be read or decoded.
     pub fn predict(&self, image: impl Into<ImageSource>) -> Result<Prediction> {
         let prepared = self.preparation.of(&image.into(), 0)?;
-        let mut all = self.predict_prepared(vec![prepared])?;
+        let mut all = self.predict_prepared(vec![prepared], 0, &mut None)?;
         all.pop().ok_or_else(|| Error::config("predict", "the image made no batch"))
     }
 
@@ -231,8 +233,11 @@ impl Predictor {
         &self,
         images: impl IntoIterator<Item = S>,
     ) -> Result<Vec<Prediction>> {
+        if self.batch_size == 0 {
+            return Err(Error::config("batch_size", "is 0; it must be 1 or more"));
+        }
         let mut images = images.into_iter();
-        let mut all = vec![];
+        let (mut all, mut first) = (vec![], None);
         loop {
             let few: Vec<ImageSource> =
                 images.by_ref().take(self.batch_size).map(Into::into).collect();
@@ -245,7 +250,7 @@ impl Predictor {
                 .enumerate()
                 .map(|(i, image)| preparation.of(image, from + i))
                 .collect();
-            all.extend(self.predict_prepared(prepared?)?);
+            all.extend(self.predict_prepared(prepared?, from, &mut first)?);
         }
     }
 
@@ -263,11 +268,12 @@ impl Predictor {
             return Ok(vec![]);
         }
         if x.kind() != Kind::Uint8 {
-            return self.through(&x.to_kind(Kind::Float), &[]);
+            return self.through(&x.f_to_kind(Kind::Float)?, &[], 0);
         }
-        let pixels = x.permute([0, 2, 3, 1]).to_device(Device::Cpu).contiguous().view([n, -1]);
+        let pixels = x.f_permute([0, 2, 3, 1])?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let pixels = pixels.f_reshape([n, -1])?;
         let images = (0..n).map(|i| {
-            let pixels: Vec<u8> = Vec::try_from(pixels.get(i))?;
+            let pixels: Vec<u8> = Vec::try_from(pixels.f_get(i)?)?;
             Image::new(w as u32, h as u32, channels as u8, pixels)
         });
         self.predict_batch(images.collect::<Result<Vec<_>>>()?)
@@ -283,19 +289,27 @@ impl Predictor {
         self.preparation.images.open(image, "the image")
     }
 
-    fn predict_prepared(&self, samples: Vec<Sample>) -> Result<Vec<Prediction>> {
+    /// The predictions for a chunk of images, of which the first has the number `from`. `first` is the size
+    /// of all images, once it is known.
+    fn predict_prepared(
+        &self,
+        samples: Vec<Sample>,
+        from: usize,
+        first: &mut Option<(u32, u32)>,
+    ) -> Result<Vec<Prediction>> {
         let placements: Vec<_> = samples.iter().map(|s| s.placement().cloned()).collect();
         let images: Vec<Image> = samples.into_iter().map(|s| s.image).collect();
-        let size = (images[0].width(), images[0].height());
+        let Some(image) = images.first() else { return Ok(vec![]) };
+        let (n, channels) = (images.len(), image.channels());
+        let size = *first.get_or_insert((image.width(), image.height()));
         if let Some(k) = images.iter().position(|i| (i.width(), i.height()) != size) {
             return Err(Error::Collate {
                 first: "image 0".into(),
                 first_size: size,
-                other: format!("image {k}"),
+                other: format!("image {}", from + k),
                 other_size: (images[k].width(), images[k].height()),
             });
         }
-        let (n, channels) = (images.len(), images[0].channels());
         let mut rng = Seed(0).rng(Stream::Split);
         let plan = transform::plan(&self.batch_tfms, n, size, channels, Split::Valid, &mut rng)?;
         let place = |(i, p): (usize, Option<Placement>)| p.map(|p| plan.placement(i, &p));
@@ -304,18 +318,22 @@ impl Predictor {
         let (w, h) = plan.output_size();
         let shape = [n as i64, i64::from(h), i64::from(w), i64::from(channels)];
         let x = Tensor::f_from_slice(&plan.execute(&pixels, false)?)?.f_view(shape)?;
-        let x = x.permute([0, 3, 1, 2]).to_device(self.model.device());
-        self.through(&plan.tensor_steps(x)?, &placements)
+        let x = x.f_permute([0, 3, 1, 2])?.f_to_device(self.model.device())?;
+        self.through(&plan.tensor_steps(x)?, &placements, from)
     }
 
-    fn through(&self, x: &Tensor, placements: &[Option<Placement>]) -> Result<Vec<Prediction>> {
+    /// The predictions for inputs of the model, of which the first has the number `from`.
+    fn through(
+        &self,
+        x: &Tensor,
+        placements: &[Option<Placement>],
+        from: usize,
+    ) -> Result<Vec<Prediction>> {
         let _guard = tch::no_grad_guard();
-        let x = x.to_device(self.model.device());
-        let forward = panic::AssertUnwindSafe(|| self.model.forward(&x, false));
-        let out = panic::catch_unwind(forward).map_err(|_| {
-            Error::config("predict", format!("the model does not take a batch of {:?}", x.size()))
-        })?;
-        let activated = self.loss.activation(&out);
+        let x = x.f_to_device(self.model.device())?;
+        let out = self.model.forward(&x, false)?;
+        evaluate::check_numbers(&out, |i| format!("image {}", from + i))?;
+        let activated = caught(|| self.loss.activation(&out))?;
         let size = evaluate::picture_size(&x);
         evaluate::predictions(&activated, &*self.loss, &self.task, size, placements)
     }

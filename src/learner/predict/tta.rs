@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     learner::{Learner, PredictOptions, Predictions},
     sample::Split,
+    sys::caught,
 };
 use ndarray::Array2;
 use tch::Tensor;
@@ -127,8 +128,12 @@ impl Learner {
         let shape = [plain.len() as i64, plain.preds.ncols() as i64];
         let flat: Vec<f32> = plain.preds.iter().copied().collect();
         let preds = Tensor::f_from_slice(&flat)?.f_view(shape)?;
-        plain.decoded =
-            evaluate::decode(&self.training.loss.decode(&preds), None, &plain.task, (2, 2))?;
+        plain.decoded = evaluate::decode(
+            &caught(|| self.training.loss.decode(&preds))?,
+            None,
+            &plain.task,
+            (2, 2),
+        )?;
         Ok(plain)
     }
 

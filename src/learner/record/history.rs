@@ -1,7 +1,7 @@
 //! What was recorded of the last fit.
 
 use super::duration::time;
-use crate::{error::Result, optim::Hypers};
+use crate::{error::Result, metric::Better, optim::Hypers};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -71,6 +71,8 @@ pub struct History {
     /// What callbacks had to say: why a fit ended early, where a better model was found.
     pub messages: Vec<String>,
     pub(in crate::learner) smooth: Smooth,
+    /// Which values of each column are better, where that is known.
+    pub(in crate::learner) better: Vec<Option<Better>>,
 }
 
 impl History {
@@ -88,6 +90,14 @@ impl History {
         self.column(name).last().copied().flatten()
     }
 
+    /// Returns which values of column `name` are better; none if there is no such column, or its metric does
+    /// not say.
+    #[must_use]
+    pub fn better(&self, name: &str) -> Option<Better> {
+        let i = self.names.iter().position(|n| n == name)?;
+        self.better.get(i).copied().flatten()
+    }
+
     /// The values of column `name`, an epoch each; empty if there is no such column.
     #[must_use]
     pub fn column(&self, name: &str) -> Vec<Option<f64>> {
@@ -98,5 +108,5 @@ impl History {
 
 /// A loss as a number; this waits for the device.
 pub(crate) fn number(loss: &Tensor) -> Result<f32> {
-    Ok(f32::try_from(loss.detach().mean(Kind::Float))?)
+    Ok(f32::try_from(loss.detach().f_mean(Kind::Float)?)?)
 }

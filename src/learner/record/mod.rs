@@ -2,6 +2,7 @@
 
 pub(in crate::learner) mod duration;
 pub(in crate::learner) mod history;
+pub(in crate::learner) mod metrics;
 pub(in crate::learner) mod progress;
 pub(in crate::learner) mod recorder;
 

@@ -36,9 +36,9 @@ pub enum Steps {
 #[derive(derive_more::Debug)]
 pub struct Progress {
     #[debug(skip)]
-    table: Box<dyn Write>,
+    table: Box<dyn Write + Send>,
     #[debug(skip)]
-    log: Box<dyn Write>,
+    log: Box<dyn Write + Send>,
     steps: Steps,
     widths: Vec<usize>,
     part: Option<Part>,
@@ -86,7 +86,7 @@ impl Progress {
 
     /// The table to a writer, and nothing else.
     #[must_use]
-    pub fn to_writer(table: impl Write + 'static) -> Self {
+    pub fn to_writer(table: impl Write + Send + 'static) -> Self {
         Self {
             table: Box::new(table),
             log: Box::new(io::stderr()),
@@ -107,7 +107,7 @@ impl Progress {
 
     /// Where the lines of [`Steps::Lines`] go. Default: standard error.
     #[must_use]
-    pub fn log_to(mut self, log: impl Write + 'static) -> Self {
+    pub fn log_to(mut self, log: impl Write + Send + 'static) -> Self {
         self.log = Box::new(log);
         self
     }

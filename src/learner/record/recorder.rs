@@ -1,15 +1,18 @@
 //! Writes the history of a fit.
 
+use super::metrics;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     learner::{
         Callback, EpochRow, History, Outcome, Scope, Step, Training, order, training::state::Run,
     },
-    metric::Metric,
     sample::Batch,
 };
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 use tch::{Device, Kind, Tensor};
 
 /// After how many batches the losses are read from a GPU, which waits for it.
@@ -24,13 +27,14 @@ struct Mean {
 }
 
 impl Mean {
-    fn add(&mut self, loss: &Tensor, items: usize) {
-        let weighted = loss.detach().mean(Kind::Double) * items as f64;
+    fn add(&mut self, loss: &Tensor, items: usize) -> Result<()> {
+        let weighted = loss.detach().f_mean(Kind::Double)?.f_mul_scalar(items as f64)?;
         self.total = Some(match self.total.take() {
-            Some(total) => total + weighted,
+            Some(total) => total.f_add(&weighted)?,
             None => weighted,
         });
         self.count += items;
+        Ok(())
     }
 
     fn value(&self) -> Result<Option<f64>> {
@@ -53,6 +57,8 @@ pub(in crate::learner) struct Recorder {
     began: Instant,
     /// Whether the training metrics of this epoch miss the batches before it was resumed.
     incomplete: bool,
+    /// The columns that were NaN or infinite already in this fit.
+    told: BTreeSet<usize>,
 }
 
 /// The key of its notes and tensors in a checkpoint.
@@ -67,6 +73,28 @@ impl Recorder {
             cancelled: None,
             began: Instant::now(),
             incomplete: false,
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// The values of the metrics.
+    fn values(&self, t: &mut Training) -> Result<Vec<Option<f64>>> {
+        if self.train_columns(t) + 1 + t.metrics.len() != self.row.len() {
+            let why = "their number has changed during the fit: add metrics before it";
+            return Err(Error::mismatch("metrics", why));
+        }
+        metrics::values(&mut t.metrics)
+    }
+
+    /// Tells of columns that are NaN or infinite, each once in a fit.
+    fn tell_of_nan(&mut self, t: &mut Training) {
+        for (i, value) in self.row.iter().enumerate() {
+            let Some(value) = value.filter(|v| !v.is_finite()) else { continue };
+            if self.told.insert(i) {
+                let (name, epoch) =
+                    (t.history.names.get(i).cloned().unwrap_or_default(), t.at.epoch);
+                t.say(format!("{name} is {value} in epoch {epoch}"));
+            }
         }
     }
 
@@ -74,23 +102,6 @@ impl Recorder {
     fn train_columns(&self, t: &Training) -> usize {
         1 + if self.train_metrics { t.metrics.len() } else { 0 }
     }
-}
-
-pub(in crate::learner) fn names(train_metrics: bool, metrics: &[Box<dyn Metric>]) -> Vec<String> {
-    let named = |prefix: &str| metrics.iter().map(|m| format!("{prefix}{}", m.name())).collect();
-    let (train, valid): (Vec<_>, Vec<_>) =
-        if train_metrics { (named("train_"), named("valid_")) } else { (vec![], named("")) };
-    let one = |name: &str| std::iter::once(name.to_owned());
-    one("train_loss").chain(train).chain(one("valid_loss")).chain(valid).collect()
-}
-
-fn values(metrics: &[Box<dyn Metric>]) -> Result<Vec<Option<f64>>> {
-    metrics.iter().map(|m| m.value()).collect()
-}
-
-fn update(metrics: &mut [Box<dyn Metric>], pred: &Tensor, batch: &Batch) -> Result<()> {
-    let pred = pred.detach();
-    metrics.iter_mut().try_for_each(|m| m.update_batch(&pred, batch))
 }
 
 impl Callback for Recorder {
@@ -104,10 +115,12 @@ impl Callback for Recorder {
 
     fn before_fit(&mut self, t: &mut Training) -> Step {
         t.unread.clear();
-        let names = names(self.train_metrics, &t.metrics);
+        let (names, better) = metrics::columns(self.train_metrics, &t.metrics)?;
         if !t.is_resumed() || t.history.names != names {
             t.history = History { names, ..History::default() };
         }
+        t.history.better = better;
+        self.told.clear();
         Ok(())
     }
 
@@ -124,7 +137,7 @@ impl Callback for Recorder {
     }
 
     fn before_train(&mut self, t: &mut Training) -> Step {
-        t.metrics.iter_mut().for_each(|m| m.reset());
+        metrics::reset(&mut t.metrics)?;
         self.incomplete = false;
         if t.is_resumed() && self.train_metrics {
             let kept = t.tensors.remove(OWNER).unwrap_or_default();
@@ -157,8 +170,7 @@ impl Callback for Recorder {
     fn before_validate(&mut self, t: &mut Training) -> Step {
         t.read_losses()?;
         self.valid = Mean::default();
-        t.metrics.iter_mut().for_each(|m| m.reset());
-        Ok(())
+        Ok(metrics::reset(&mut t.metrics)?)
     }
 
     fn after_batch(&mut self, t: &mut Training, batch: &Batch, outcome: &Outcome) -> Step {
@@ -182,11 +194,11 @@ impl Callback for Recorder {
                 if t.parallel.is_none() {
                     all.placements.clone_from(&batch.placements);
                 }
-                update(&mut t.metrics, &pred, &all)?;
+                metrics::update(&mut t.metrics, &pred, &all, loss)?;
             }
         } else {
-            self.valid.add(loss, y.size()[0] as usize);
-            update(&mut t.metrics, pred, batch)?;
+            self.valid.add(loss, y.size().first().map_or(1, |n| *n as usize))?;
+            metrics::update(&mut t.metrics, pred, batch, loss)?;
         }
         Ok(())
     }
@@ -208,7 +220,8 @@ impl Callback for Recorder {
                 "epoch {epoch} was resumed, and not all metrics can be resumed: its training metrics are left out"
             ));
         } else if self.train_metrics {
-            self.row[1..=t.metrics.len()].clone_from_slice(&values(&t.metrics)?);
+            let values = self.values(t)?;
+            self.row[1..=values.len()].copy_from_slice(&values);
         }
         Ok(())
     }
@@ -217,9 +230,11 @@ impl Callback for Recorder {
         if self.cancelled == Some(Scope::Validate) {
             return Ok(());
         }
+        let values = self.values(t)?;
         let at = self.train_columns(t);
         self.row[at] = self.valid.value()?;
-        self.row[at + 1..].clone_from_slice(&values(&t.metrics)?);
+        self.row[at + 1..].copy_from_slice(&values);
+        self.tell_of_nan(t);
         Ok(())
     }
 

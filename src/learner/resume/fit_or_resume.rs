@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     learner::{
         Callback, Learner, TrainingPlan,
-        record::recorder::names,
+        record::metrics,
         training::{fit::Lent, stage::Stage},
     },
 };
@@ -175,7 +175,8 @@ impl Learner {
 
     /// The columns of the table of epochs.
     pub(in crate::learner) fn columns(&self) -> Vec<String> {
-        names(self.recorder.train_metrics, &self.training.metrics)
+        let columns = metrics::columns(self.recorder.train_metrics, &self.training.metrics);
+        columns.map(|(names, _)| names).unwrap_or_default()
     }
 
     /// Refuses a checkpoint that does not fit this program.

@@ -44,6 +44,11 @@ impl Checkpoints {
         Self { stages, ..Self::default() }
     }
 
+    /// The number of stages, those that are done included.
+    pub(in crate::learner) fn number_of_stages(&self) -> usize {
+        self.stages.len()
+    }
+
     /// For a run of that name, with files that cannot be used, continued from the file `written`.
     pub(super) fn of_run(
         stages: Vec<Stage>,

@@ -327,7 +327,7 @@ pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
     history.hypers = hypers_of(list("hypers")?)?;
     weights::install(t, &file.below("model"), Some(&file.below("opt")))
         .map_err(|e| broken(e.to_string()))?;
-    t.opt.set_hypers(&saved.hypers);
+    t.opt.set_hypers(&saved.hypers)?;
     for p in t.model.params() {
         let _ = p.tensor.set_requires_grad(saved.learn.contains(&p.name));
     }

@@ -31,7 +31,7 @@ impl Callback for ParamScheduler {
         if t.at.is_training() {
             let done = t.at.progress();
             for (hyper, each) in &self.schedules {
-                t.opt.set(*hyper, &each.iter().map(|s| s.at(done)).collect::<Vec<_>>());
+                t.opt.set(*hyper, &each.iter().map(|s| s.at(done)).collect::<Vec<_>>())?;
             }
         }
         Ok(())

@@ -103,12 +103,13 @@ pub struct Outcome {
 /// | its end | no | done | yes | go on | `Ok` |
 /// | [`Scope::cancel`] inside it | once | skipped | yes | go on | `Ok` |
 /// | an error | no | skipped | only `after_fit` | skipped | `Err`, naming callback and event |
+/// | a panic in user code: callback, model, loss, metric, optimizer, data set, transform | no | skipped | only `after_fit` | skipped | `Err` with the message of the panic |
 /// | a cancel of a part that is not running | no | skipped | only `after_fit` | skipped | `Err` |
 ///
 /// The events are those of [fastai's callbacks](https://docs.fast.ai/callback.core.html); its seven
 /// `after_cancel_…` are one method here, and `after_fit` comes on every ending.
 #[allow(unused_variables)] // the default bodies name their arguments for the reader
-pub trait Callback: Debug {
+pub trait Callback: Debug + Send {
     /// Its name in errors. Default: the type's name.
     fn name(&self) -> &str {
         let path = std::any::type_name::<Self>();

@@ -10,7 +10,7 @@ use crate::{
     learner::{Callback, Outcome, Scope, Step, Stop, Training},
     sample::{Batch, Split},
     seed::Stream,
-    sys::{KeptMemory, share_processors},
+    sys::{KeptMemory, caught, share_processors},
 };
 use rand::Rng as _;
 use std::{ops::Range, time::Instant};
@@ -28,11 +28,11 @@ pub(in crate::learner) fn fit<'a>(
     if !t.resumed {
         t.at.fit_batches = 0;
     }
-    let _kept = kept_memory(t)?;
+    let _kept = kept_memory(t);
     share_processors();
     let agreed = t.agree_on_fit();
     let done = agreed.and_then(|()| {
-        let mut run = Run::new(t, callbacks);
+        let mut run = Run::new(t, callbacks)?;
         run.first = batch;
         run.fit(epochs).map_err(into_error)
     });
@@ -48,9 +48,9 @@ pub(in crate::learner) fn evaluate<'a>(
     gather_inputs: bool,
 ) -> Result<()> {
     (t.at.epoch, t.at.epochs, t.at.fit_batches, t.at.pass) = (0, 1, 0, pass);
-    let _kept = kept_memory(t)?;
+    let _kept = kept_memory(t);
     share_processors();
-    let mut run = Run::new(t, callbacks);
+    let mut run = Run::new(t, callbacks)?;
     run.loader = Some(loader.clone());
     run.gather_inputs = gather_inputs;
     let done = run.validation_only().map_err(into_error);
@@ -67,8 +67,8 @@ fn settled(t: &mut Training, e: Error) -> Error {
 
 /// Keeps the memory of one batch for the next, where the system would hand it out: for a GPU libtorch does
 /// so by itself.
-fn kept_memory(t: &Training) -> Result<Option<KeptMemory>> {
-    (t.model.device() == Device::Cpu).then(KeptMemory::hold).transpose()
+fn kept_memory(t: &Training) -> Option<KeptMemory> {
+    (t.model.device() == Device::Cpu).then(KeptMemory::hold)
 }
 
 /// What a stop that left the loop is to the caller.
@@ -112,17 +112,20 @@ fn shard_of(batch: &Batch, part: &BatchPart, shard: usize) -> Result<Option<Batc
 /// What the mean of this rank's loss was divided by.
 fn weight(t: &Training, part: &BatchPart, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
     let items = Tensor::from(part.own_items() as f64);
-    let own = t.loss.divisor(pred, y).filter(|_| part.own_items() > 0);
+    let own = t.loss_divisor(pred, y)?.filter(|_| part.own_items() > 0);
     Ok(own.unwrap_or(items))
 }
 
 impl<'t, 'a> Run<'t, 'a> {
-    fn new(t: &'t mut Training, mut callbacks: Vec<&'a mut (dyn Callback + 'a)>) -> Self {
-        callbacks.sort_by_key(|cb| cb.order());
-        if !t.is_first_rank() {
-            callbacks.retain(|cb| !cb.only_on_first_rank());
-        }
-        Self { t, callbacks, first: 0, loader: None, gather_inputs: false }
+    fn new(t: &'t mut Training, mut callbacks: Vec<&'a mut (dyn Callback + 'a)>) -> Result<Self> {
+        caught(|| {
+            callbacks.sort_by_key(|cb| cb.order());
+            if !t.is_first_rank() {
+                callbacks.retain(|cb| !cb.only_on_first_rank());
+            }
+            Ok(())
+        })?;
+        Ok(Self { t, callbacks, first: 0, loader: None, gather_inputs: false })
     }
 
     fn fit(&mut self, epochs: Range<usize>) -> Step {
@@ -171,8 +174,7 @@ impl<'t, 'a> Run<'t, 'a> {
     fn finish(&mut self, done: Step) -> Step {
         let mut done = self.absorb_cancel(Scope::Fit, done);
         for cb in &mut self.callbacks {
-            let after = cb.after_fit(self.t).map_err(|stop| with_context(&**cb, "after_fit", stop));
-            done = done.and(after);
+            done = done.and(call(&mut **cb, self.t, "after_fit", |cb, t| cb.after_fit(t)));
         }
         done
     }
@@ -256,6 +258,7 @@ impl<'t, 'a> Run<'t, 'a> {
         let nothing = || Batch::new(Tensor::new(), None, vec![]);
         let mut batch = part.batch.take().unwrap_or_else(nothing);
         let done = self.one_batch(&mut batch, &part, &mut outcome);
+        let done = done.map_err(|stop| self.at_batch(stop));
         if self.t.at.is_training() {
             self.t.at.step += 1;
         }
@@ -327,9 +330,12 @@ impl<'t, 'a> Run<'t, 'a> {
         let Training { parallel, model, .. } = &mut *self.t;
         parallel.as_mut().map_or(Ok(()), |p| p.before_forward(model))?;
         let pred = outcome.pred.insert(self.t.forward(&batch.x)?);
+        if self.t.at.batch == 0 {
+            self.t.check_outputs(pred)?;
+        }
         self.each("after_pred", |cb, t| cb.after_pred(t, batch, pred))?;
         let Some(y) = &batch.y else { return Ok(false) };
-        let loss = outcome.loss.insert(self.t.loss.mean(pred, y));
+        let loss = outcome.loss.insert(self.t.loss(pred, y)?);
         self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))?;
         let whole = match &self.t.parallel {
             Some(p) => Some(p.whole_loss(loss, &weight(self.t, part, pred, y)?)?),
@@ -404,10 +410,10 @@ impl<'t, 'a> Run<'t, 'a> {
                 tree.push(None)?;
                 continue;
             };
-            let mut loss = self.t.loss.mean(&pred, y);
+            let mut loss = self.t.loss(&pred, y)?;
             self.each("after_loss", |cb, t| cb.after_loss(t, &batch, &mut loss))?;
-            let items = Tensor::from(y.size()[0] as f64);
-            let weight = self.t.loss.divisor(&pred, y).unwrap_or(items);
+            let items = Tensor::from(y.size().first().copied().unwrap_or(1) as f64);
+            let weight = self.t.loss_divisor(&pred, y)?.unwrap_or(items);
             let weight = weight.f_to_kind(Kind::Float)?.f_to_device(loss.device())?;
             let done = self.backward(&batch, &loss, Some(&weight));
             self.absorb_cancel(Scope::Backward, done)?;
@@ -453,9 +459,12 @@ impl<'t, 'a> Run<'t, 'a> {
         }
         let Some(pred) = pred else { return Ok(()) };
         let pred = outcome.pred.insert(pred);
+        if self.t.at.batch == 0 {
+            self.t.check_outputs(pred)?;
+        }
         self.each("after_pred", |cb, t| cb.after_pred(t, batch, pred))?;
         let Some(y) = &batch.y else { return Ok(()) };
-        let loss = outcome.loss.insert(self.t.loss.mean(pred, y));
+        let loss = outcome.loss.insert(self.t.loss(pred, y)?);
         self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))
     }
 
@@ -476,8 +485,22 @@ impl<'t, 'a> Run<'t, 'a> {
 
     fn step(&mut self) -> Step {
         self.each("before_step", |cb, t| cb.before_step(t))?;
-        self.t.opt.step()?;
-        Ok(())
+        Ok(caught(|| self.t.opt.step())?)
+    }
+
+    /// A failed computation with the place where it failed.
+    fn at_batch(&self, stop: Stop) -> Stop {
+        match stop {
+            Stop::Failed(
+                e @ (Error::Computation { .. } | Error::Torch(_) | Error::Panic { .. }),
+            ) => {
+                let at = &self.t.at;
+                let part = if at.is_training() { "training" } else { "validation" };
+                let what = || format!("{part} batch {} of epoch {}", at.batch, at.epoch);
+                Stop::Failed(Error::computation(what)(e))
+            }
+            other => other,
+        }
     }
 
     /// Where `scope` ends: a cancel of it stops here.
@@ -493,13 +516,24 @@ impl<'t, 'a> Run<'t, 'a> {
     fn each(
         &mut self,
         event: &'static str,
-        mut call: impl FnMut(&mut dyn Callback, &mut Training) -> Step,
+        mut handle: impl FnMut(&mut dyn Callback, &mut Training) -> Step,
     ) -> Step {
         for cb in &mut self.callbacks {
-            call(&mut **cb, self.t).map_err(|stop| with_context(&**cb, event, stop))?;
+            call(&mut **cb, self.t, event, &mut handle)?;
         }
         Ok(())
     }
+}
+
+/// Lets a callback handle an event. A panic in it is a failure like any other.
+fn call(
+    callback: &mut dyn Callback,
+    t: &mut Training,
+    event: &'static str,
+    handle: impl FnOnce(&mut dyn Callback, &mut Training) -> Step,
+) -> Step {
+    let done = caught(|| Ok(handle(callback, t))).unwrap_or_else(|e| Err(Stop::Failed(e)));
+    done.map_err(|stop| with_context(callback, event, stop))
 }
 
 /// A failure with the callback and the event; a cancel as it is.
@@ -509,7 +543,7 @@ fn with_context(callback: &dyn Callback, event: &'static str, stop: Stop) -> Sto
             e @ (Error::NonFiniteLoss { .. } | Error::Interrupted { .. } | Error::Busy { .. }),
         ) => Stop::Failed(e),
         Stop::Failed(cause) => Stop::Failed(Error::Callback {
-            callback: callback.name().to_owned(),
+            callback: caught(|| Ok(callback.name().to_owned())).unwrap_or_default(),
             event,
             cause: Box::new(cause),
         }),

@@ -8,6 +8,7 @@ use crate::{
         TrainingPlan, resume::request::Checkpoints,
     },
     optim::Lr,
+    sys::caught,
 };
 
 /// Callbacks for one fit only: the caller has them back afterwards.
@@ -72,10 +73,19 @@ impl Learner {
     /// Trains by `policy`, with `callbacks` for this fit only.
     ///
     /// # Errors
-    /// [`Error::Config`] for an option that cannot be used, [`Error::NonFiniteLoss`] where the loss is no
-    /// longer a number, and whatever the data, a metric or a callback reports.
+    /// [`Error::Config`] for an option that cannot be used, [`Error::NonFiniteLoss`] where the loss is NaN or
+    /// infinite, [`Error::NonFiniteWeights`] if weights are at the end, and whatever the data, the model, a
+    /// metric or a callback reports, a panic included.
     pub fn fit_with(&mut self, policy: &dyn Policy, callbacks: Lent<'_, '_>) -> Result<()> {
-        let stages = self.stages_of(&policy)?;
+        let stages = caught(|| self.stages_of(&policy))?;
+        if let Some(course) = stages.first().map(|stage| &stage.course)
+            && course.epochs > 0
+            && course.start_epoch >= course.epochs
+        {
+            let (start, epochs) = (course.start_epoch, course.epochs);
+            let why = format!("is {start}; it must be below the number of epochs, {epochs}");
+            return Err(Error::config("start_epoch", why));
+        }
         self.carry_out(stages, callbacks)
     }
 
@@ -99,6 +109,7 @@ impl Learner {
         mut resumed: Option<usize>,
     ) -> Result<()> {
         checkpoints.identify(self.callback_fingerprints(callbacks), self.columns());
+        self.training.stage = checkpoints.number_of_stages().saturating_sub(left.len());
         self.training.checkpoints = checkpoints;
         self.training.plan = left.into();
         while let Some(stage) = self.training.plan.front().cloned() {
@@ -108,6 +119,7 @@ impl Learner {
             lent.extend(callbacks.iter_mut().map(|c| &mut **c as &mut dyn Callback));
             let done = self.one(stage, lent, Run::Fit, from);
             self.training.plan.pop_front();
+            self.training.stage += 1;
             if done.is_err() {
                 self.training.plan.clear();
                 return done;
@@ -133,19 +145,25 @@ impl Learner {
             );
             return Err(Error::config("bs", why));
         }
+        self.training.check()?;
         let Stage { freeze_to, course } = stage;
         if from.is_none() {
             if let Some(first) = freeze_to {
                 self.freeze_to(first);
             }
             if course.reset_opt {
-                self.training.opt = (self.opt_func)(self.training.model.params())?;
+                self.training.opt = caught(|| (self.opt_func)(self.training.model.params()))?;
             }
             for (hyper, values) in &course.set {
-                self.training.opt.set(*hyper, values);
+                self.training.opt.set(*hyper, values)?;
             }
             self.training.notes.clear();
             self.training.tensors.clear();
+        }
+        if !self.training.model.params().iter().any(|p| p.tensor.requires_grad()) {
+            let groups = self.training.model.groups();
+            let why = format!("no parameter learns: the model has {groups} groups; see `unfreeze`");
+            return Err(Error::config("freeze_to", why));
         }
         let epochs = match from {
             Some(_) => self.training.at.epoch..course.epochs,
@@ -156,8 +174,12 @@ impl Learner {
         let mut all: Vec<&mut dyn Callback> = vec![recorder, &mut scheduler];
         all.extend(mixed.as_mut().map(|m| m as &mut dyn Callback));
         all.extend(progress.as_mut().map(|p| p as &mut dyn Callback));
-        let kept = kept.iter_mut().filter(|c| run == Run::Fit || !c.skip_evaluation());
-        all.extend(kept.map(|c| &mut **c as &mut dyn Callback));
+        let skips = |c: &dyn Callback| caught(|| Ok(run != Run::Fit && c.skip_evaluation()));
+        for callback in kept {
+            if !skips(&**callback)? {
+                all.push(&mut **callback);
+            }
+        }
         all.extend(lent.into_iter().map(|c| c as &mut dyn Callback));
         training.resumed = from.is_some();
         training.run = run;
@@ -165,7 +187,11 @@ impl Learner {
         (training.resumed, training.run) = (false, Run::Fit);
         // Whatever a cancelled batch left behind is not carried into the next fit.
         training.opt.zero_grad();
-        done
+        done?;
+        match run {
+            Run::Fit => training.model.check_finite(),
+            Run::Sweep(_) | Run::Evaluation => Ok(()),
+        }
     }
 
     /// Lets only the groups from `first` on learn, and the normalizations of the others. The optimizer

@@ -74,7 +74,7 @@ impl DistributedOptions {
                        choose one of them";
             return Err(Error::config("sync_bn", why));
         }
-        if self.deterministic && SHARDS % world.size() != 0 {
+        if self.deterministic && !SHARDS.is_multiple_of(world.size()) {
             let why = format!(
                 "needs 1, 2, 4 or 8 processes, which share {SHARDS} shards equally; there are {}",
                 world.size()

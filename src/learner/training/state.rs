@@ -4,14 +4,18 @@ use super::{parallel::Parallel, stage::Stage};
 use crate::{
     data::DataLoaders,
     error::{Error, Result},
-    learner::{History, StopHandle, record::history::number, resume::request::Checkpoints},
+    learner::{
+        History, StopHandle,
+        record::{history::number, metrics},
+        resume::request::Checkpoints,
+    },
     loss::Loss,
     metric::Metric,
     model::Model,
-    optim::Optimizer,
-    sample::Split,
+    optim::{Hyper, Optimizer},
+    sample::{Batch, Split},
     seed::Seed,
-    sys,
+    sys::{self, caught},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -55,6 +59,8 @@ pub struct Training {
     pub(in crate::learner) run: Run,
     /// What is being fitted, and what comes after it.
     pub(in crate::learner) plan: VecDeque<Stage>,
+    /// How many stages of the plan are done.
+    pub(in crate::learner) stage: usize,
     /// Training losses that are not yet in the history, with the batch they are of.
     pub(in crate::learner) unread: Vec<(usize, Tensor)>,
     pub(in crate::learner) clock: Clock,
@@ -167,15 +173,87 @@ impl Training {
             Precision::Full => {
                 let pred = self.model.forward(x, train);
                 self.model.sync_failure()?;
-                return Ok(pred);
+                return pred;
             }
             Precision::Half => Kind::Half,
             Precision::BFloat16 => Kind::BFloat16,
         };
         let _cast = sys::Autocast::enter(self.model.device(), kind)?;
-        let pred = self.model.forward(x, train).to_kind(Kind::Float);
+        let pred = self.model.forward(x, train);
         self.model.sync_failure()?;
-        Ok(pred)
+        Ok(pred?.f_to_kind(Kind::Float)?)
+    }
+
+    /// Returns the loss of a batch, a single number.
+    ///
+    /// # Errors
+    /// [`Error::Computation`] with the reason and the shapes.
+    pub fn loss(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        caught(|| self.loss.mean(pred, y)).map_err(self.of_loss(pred, y))
+    }
+
+    /// Returns the loss of each item of a batch.
+    ///
+    /// # Errors
+    /// As [`Training::loss`].
+    pub(in crate::learner) fn loss_of_each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        caught(|| self.loss.each(pred, y)).map_err(self.of_loss(pred, y))
+    }
+
+    /// Returns what [`Training::loss`] divides the sum by; none for the number of items.
+    pub(in crate::learner) fn loss_divisor(
+        &self,
+        pred: &Tensor,
+        y: &Tensor,
+    ) -> Result<Option<Tensor>> {
+        caught(|| self.loss.divisor(pred, y)).map_err(self.of_loss(pred, y))
+    }
+
+    /// Names the loss, and what it was given, in an error.
+    fn of_loss(&self, pred: &Tensor, y: &Tensor) -> impl FnOnce(Error) -> Error {
+        let (pred, y) = (pred.size(), y.size());
+        let name = caught(|| Ok(self.loss.name().to_owned())).unwrap_or_default();
+        let what = format!("the loss `{name}` of outputs {pred:?} and targets {y:?}");
+        Error::computation(|| what)
+    }
+
+    /// Checks the loss and the metrics against the targets.
+    pub(in crate::learner) fn check(&self) -> Result<()> {
+        let task = self.dls.task();
+        caught(|| self.loss.check(&task))?;
+        caught(|| self.metrics.iter().try_for_each(|m| m.check(&task)))
+    }
+
+    /// Lets up to two items go through model, loss and metrics without training, so that a mistake shows
+    /// before the training begins.
+    pub(in crate::learner) fn try_out(&mut self, batch: &Batch) -> Result<()> {
+        self.check()?;
+        let _guard = tch::no_grad_guard();
+        let few = |t: &Tensor| t.f_narrow(0, 0, t.size().first().map_or(0, |n| (*n).min(2)));
+        let pred = self.model.forward(&few(&batch.x)?.f_to_kind(Kind::Float)?, false)?;
+        self.check_outputs(&pred)?;
+        let Some(y) = &batch.y else { return Ok(()) };
+        let y = few(y)?;
+        let loss = self.loss(&pred, &y)?;
+        let items = batch.items.iter().copied().take(2).collect();
+        let mut tried = Batch::new(few(&batch.x)?, Some(y), items);
+        tried.placements = batch.placements.iter().take(2).cloned().collect();
+        metrics::reset(&mut self.metrics)?;
+        metrics::update(&mut self.metrics, &pred, &tried, &loss)?;
+        metrics::reset(&mut self.metrics)
+    }
+
+    /// Checks that the model has as many outputs as there are categories, where the loss is one of this
+    /// crate. Another loss may have other outputs.
+    pub(in crate::learner) fn check_outputs(&self, pred: &Tensor) -> Result<()> {
+        let task = self.dls.task();
+        let classes = task.vocab().len() as i64;
+        let [_, outputs] = pred.size()[..] else { return Ok(()) };
+        if classes == 0 || outputs == classes || self.loss.spec().is_none() {
+            return Ok(());
+        }
+        let why = format!("the model has {outputs} outputs for {classes} categories");
+        Err(Error::mismatch("model", why))
     }
 
     /// Takes the losses that are still on the device into the history, which waits for it. The loop
@@ -204,6 +282,19 @@ impl Training {
     /// [`History::messages`].
     pub fn say(&mut self, message: impl Into<String>) {
         self.history.messages.push(message.into());
+    }
+
+    /// Returns which fit this is of those that one call makes, from 0: the second one of `fine_tune` is 1.
+    #[must_use]
+    pub fn stage(&self) -> usize {
+        self.stage
+    }
+
+    /// Returns whether the policy of this fit sets a hyper-parameter before each training batch, so that
+    /// whatever a callback sets does not last.
+    #[must_use]
+    pub fn is_scheduled(&self, hyper: Hyper) -> bool {
+        self.plan.front().is_some_and(|s| s.course.schedules.iter().any(|(h, _)| *h == hyper))
     }
 
     /// What stops this fit, also from another thread.

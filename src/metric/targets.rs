@@ -1,0 +1,67 @@
+//! Which targets a metric is defined for.
+
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
+
+/// The targets that a metric is defined for, as far as a [`Task`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Targets {
+    /// Any: nothing is checked.
+    Any,
+    /// One category each.
+    Category,
+    /// One of two categories each.
+    TwoCategories,
+    /// One of three or more categories each.
+    ThreeCategories,
+    /// One category each, of which there are at least as many as this.
+    CategoryOf(i64),
+    /// Any number of categories each.
+    Categories,
+    /// Numbers.
+    Values,
+}
+
+impl Targets {
+    /// Checks that the metric `name` is defined for the targets of `task`.
+    pub(super) fn check(self, name: &'static str, task: &Task) -> Result<()> {
+        let wrong = |why: String| Err(Error::unsupported(name, why));
+        let classes = task.vocab().len();
+        if self == Self::Any {
+            return Ok(());
+        }
+        match (task, self) {
+            (Task::Category { .. }, Self::Categories) => wrong(
+                "is for several categories each, and the targets are one category each".into(),
+            ),
+            (Task::Category { .. }, Self::Values) => {
+                wrong("is for numbers, and the targets are categories".into())
+            }
+            (Task::Category { .. }, Self::TwoCategories) if classes != 2 => {
+                wrong(format!("is for two categories, and there are {classes}"))
+            }
+            (Task::Category { .. }, Self::ThreeCategories) if classes < 3 => wrong(format!(
+                "is for three or more categories, and there are {classes}: use `roc_auc_binary`"
+            )),
+            (Task::Category { .. }, Self::CategoryOf(k)) if !(1..=classes as i64).contains(&k) => {
+                Err(Error::config(name, format!("`k` is {k}; it must be between 1 and {classes}")))
+            }
+            (Task::Values { .. }, with) if with != Self::Values => {
+                wrong("is for categories, and the targets are numbers".into())
+            }
+            // Probabilities of categories are numbers, too.
+            (Task::Categories { .. }, with)
+                if ![Self::Categories, Self::Values].contains(&with) =>
+            {
+                wrong(
+                    "is for one category each, and the targets are several: use the metric whose \
+                     name ends in `_multi`"
+                        .into(),
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+}

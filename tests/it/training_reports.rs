@@ -1,0 +1,821 @@
+//! Reports of people who train image models, each as a test that is named after the row of the report, and
+//! panics and other failures of code that users hand to a learner.
+
+use crate::{fit::learner, pets};
+use finetune::{
+    Error, Result,
+    callback::{
+        Better, CsvLogger, EarlyStopping, GradientAccumulation, MixUp, Monitor, Pairs,
+        ReduceLrOnPlateau, SaveBest, ShortEpoch,
+    },
+    data::{Arrays, DataLoaders, LoaderOptions, RandomSplitter},
+    learner::{
+        Callback, FineTune, Flat, Learner, LrCurve, LrFinder, OneCycle, Outcome, Predictor, Scope,
+        Step, Training, vision_learner,
+    },
+    loss::{BceWithLogits, CrossEntropy, LabelSmoothing, Loss, Mse},
+    metric::{
+        Mean, Metric, accuracy, avg_loss, avg_smooth_loss, error_rate, f1_score, f1_score_multi,
+        mae, mse, named, perplexity, roc_auc_binary, top_k_accuracy,
+    },
+    model::{BatchNorm, Model, Param, ParamKind, adapt_first_layer, batch_norm1d, resnet18},
+    optim::{Adam, Optimizer, Sgd},
+    sample::{Batch, Task},
+};
+use std::fs;
+use tch::{
+    Device, Kind, Tensor,
+    nn::{self, ModuleT, Path},
+};
+
+/// A task of this many categories.
+fn classes(n: usize) -> Task {
+    Task::Category { vocab: (0..n).map(|i| i.to_string()).collect() }
+}
+
+/// Rows of four numbers whose class goes around.
+fn rows(n: i64, task: &Task) -> Arrays {
+    let at = Tensor::arange(n * 4, (Kind::Float, Device::Cpu));
+    let x = (at * 12.9898).sin().view([n, 4]);
+    let many = task.n_out() as i64;
+    let y = Tensor::arange(n, (Kind::Int64, Device::Cpu)).remainder(many.max(1));
+    let y = match task {
+        Task::Category { .. } => y,
+        Task::Categories { .. } => y.one_hot(many).to_kind(Kind::Float),
+        _ => y.to_kind(Kind::Float) * 0.5,
+    };
+    Arrays::from_tensors(&x, &y, task.clone()).unwrap()
+}
+
+fn loaders(train: i64, valid: i64, bs: usize, task: &Task) -> DataLoaders {
+    let options = LoaderOptions::new().bs(bs).shuffle(false).drop_last(false).device(Device::Cpu);
+    DataLoaders::from_arrays(rows(train, task), rows(valid, task), options).unwrap()
+}
+
+/// One linear layer from a formula.
+fn linear(outputs: i64) -> Model {
+    model(|path| {
+        let mut layer = nn::linear(path / "last", 4, outputs, Default::default());
+        let at = Tensor::arange(4 * outputs, (Kind::Float, Device::Cpu)).view([outputs, 4]);
+        tch::no_grad(|| {
+            layer.ws.copy_(&((at * 78.233).sin() * 0.5));
+            let _ = layer.bs.as_mut().unwrap().zero_();
+        });
+        layer
+    })
+}
+
+fn model<M: ModuleT + 'static>(make: impl FnOnce(&Path<'_>) -> M) -> Model {
+    let vars = nn::VarStore::new(Device::Cpu);
+    let net = make(&vars.root());
+    Model::from_module(vars, net).unwrap()
+}
+
+fn of(dls: DataLoaders, model: Model, loss: impl Loss + 'static) -> Learner {
+    Learner::new(dls, model, loss).unwrap().quiet()
+}
+
+fn three() -> Learner {
+    of(loaders(12, 6, 4, &classes(3)), linear(3), CrossEntropy::new())
+}
+
+/// Counts its `after_fit`.
+#[derive(Debug, Default)]
+struct Ends(usize);
+
+impl Callback for Ends {
+    fn after_fit(&mut self, _: &mut Training) -> Step {
+        self.0 += 1;
+        Ok(())
+    }
+}
+
+/// The error of a fit, in which every callback has had its `after_fit`.
+#[track_caller]
+fn failed(learn: &mut Learner) -> String {
+    let mut ends = Ends::default();
+    let done = learn.fit_with(&Flat::new(1).lr(1e-2), &mut [&mut ends]);
+    assert_eq!(ends.0, 1, "`after_fit`");
+    done.unwrap_err().to_string()
+}
+
+fn weights(learn: &Learner) -> Vec<f64> {
+    let all = learn.model().params().iter().map(|p| p.tensor.detach().flatten(0, -1));
+    Vec::try_from(Tensor::cat(&all.collect::<Vec<_>>(), 0).to_kind(Kind::Double)).unwrap()
+}
+
+#[test]
+fn a_learner_can_be_sent_to_another_thread() {
+    fn send<T: Send>() {}
+    send::<Learner>();
+    send::<Predictor>();
+    let mut learn = three();
+    let learn = std::thread::spawn(move || {
+        learn.fit(1, 1e-2).unwrap();
+        learn
+    });
+    assert_eq!(learn.join().unwrap().recorder().rows.len(), 1);
+}
+
+#[test]
+fn a_panic_in_the_model_is_an_error_of_the_fit() {
+    let net = model(|path| {
+        let layer = nn::linear(path / "last", 4, 3, Default::default());
+        nn::seq_t().add(layer).add_fn(|x| {
+            assert!(x.size()[0] < 4, "no four");
+            x.shallow_clone()
+        })
+    });
+    let mut learn = of(loaders(12, 6, 4, &classes(3)), net, CrossEntropy::new());
+    let error = failed(&mut learn);
+    for part in ["training batch 0 of epoch 0", "the model on inputs of shape [4, 4]", "no four"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn libtorch_says_what_is_wrong_in_the_model() {
+    let net = model(|path| nn::linear(path / "last", 5, 3, Default::default()));
+    let mut learn = of(loaders(12, 6, 4, &classes(3)), net, CrossEntropy::new());
+    let error = failed(&mut learn);
+    assert!(error.contains("mat1 and mat2 shapes cannot be multiplied (4x4 and 5x3)"), "{error}");
+    assert!(!error.contains("Exception raised") && !error.contains("unwrap"), "{error}");
+}
+
+#[test]
+fn a_panic_in_the_loss_is_an_error_of_the_fit() {
+    #[derive(Debug)]
+    struct Bad;
+    impl Loss for Bad {
+        fn each(&self, _: &Tensor, _: &Tensor) -> Result<Tensor> {
+            panic!("no loss today")
+        }
+    }
+    let mut learn = of(loaders(12, 6, 4, &classes(3)), linear(3), Bad);
+    let error = failed(&mut learn);
+    assert!(error.contains("no loss today") && error.contains("the loss `Bad`"), "{error}");
+}
+
+/// Panics at one call.
+#[derive(Debug)]
+struct BadMetric(&'static str);
+
+impl BadMetric {
+    fn at(&self, call: &str) {
+        assert!(self.0 != call, "no {call} today");
+    }
+}
+
+impl Metric for BadMetric {
+    fn name(&self) -> &str {
+        "bad"
+    }
+    fn reset(&mut self) {
+        self.at("reset");
+    }
+    fn update(&mut self, _: &Tensor, _: &Tensor) -> Result<()> {
+        self.at("update");
+        Ok(())
+    }
+    fn update_loss(&mut self, _: &Tensor, _: i64) -> Result<()> {
+        self.at("update_loss");
+        Ok(())
+    }
+    fn value(&self) -> Result<Option<f64>> {
+        self.at("value");
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_panic_in_a_metric_is_an_error_of_the_fit() {
+    for call in ["reset", "update", "update_loss", "value"] {
+        let error = failed(&mut three().metric(BadMetric(call)));
+        let said = error.contains(&format!("no {call} today")) && error.contains("metric `bad`");
+        assert!(said, "{error}");
+    }
+}
+
+#[test]
+fn a_panic_in_a_callback_is_an_error_of_the_fit() {
+    #[derive(Debug)]
+    struct Bad(&'static str);
+    impl Bad {
+        fn at(&self, event: &str) -> Step {
+            assert!(self.0 != event, "no {event} today");
+            Ok(())
+        }
+    }
+    impl Callback for Bad {
+        fn before_fit(&mut self, _: &mut Training) -> Step {
+            self.at("before_fit")
+        }
+        fn before_batch(&mut self, _: &mut Training, _: &mut Batch) -> Step {
+            self.at("before_batch")
+        }
+        fn after_step(&mut self, _: &mut Training) -> Step {
+            self.at("after_step")
+        }
+        fn after_validate(&mut self, _: &mut Training) -> Step {
+            self.at("after_validate")
+        }
+        fn after_fit(&mut self, _: &mut Training) -> Step {
+            self.at("after_fit")
+        }
+    }
+    for event in ["before_fit", "before_batch", "after_step", "after_validate", "after_fit"] {
+        let mut learn = three().callback(Bad(event));
+        let error = failed(&mut learn);
+        let start = format!("`Bad` failed in `{event}`: a panic at ");
+        assert!(
+            error.starts_with(&start) && error.contains(&format!("no {event} today")),
+            "{error}"
+        );
+        assert!(error.contains("training_reports.rs"), "the place is told: {error}");
+    }
+}
+
+#[test]
+fn a_panic_in_an_optimizer_or_a_policy_is_an_error_of_the_fit() {
+    let made = three().opt_func(|_| panic!("no optimizer today"));
+    assert!(made.unwrap_err().to_string().contains("no optimizer today"));
+
+    #[derive(Debug)]
+    struct Bad;
+    impl finetune::learner::Policy for Bad {
+        fn course(
+            &self,
+            _: usize,
+            _: &finetune::learner::Defaults,
+        ) -> Result<finetune::learner::Course> {
+            panic!("no policy today")
+        }
+    }
+    let error = three().fit_with(&Bad, &mut []).unwrap_err().to_string();
+    assert!(error.contains("no policy today"), "{error}");
+}
+
+#[test]
+fn an_optimizer_step_after_a_parameter_got_another_shape_is_an_error() {
+    let sum = |t: &Tensor| (t * t).sum(Kind::Float).backward();
+    type Make = fn(&[Param]) -> Result<Optimizer>;
+    let made: [Make; 2] =
+        [|p| Optimizer::new(p, Adam::new()), |p| Optimizer::new(p, Sgd::new().mom(0.9))];
+    for make in made {
+        for size in [vec![100_000_i64], vec![2], vec![5, 2], vec![10, 1]] {
+            let mut tensor = Tensor::ones([10], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let kind = ParamKind::Weight;
+            let param = |tensor: &Tensor| Param {
+                name: "w".to_owned(),
+                tensor: tensor.shallow_clone(),
+                group: 0,
+                kind,
+            };
+            let mut opt = make(&[param(&tensor)]).unwrap();
+            sum(&tensor);
+            opt.step().unwrap();
+            opt.zero_grad();
+            tensor.set_data(&Tensor::ones(size.as_slice(), (Kind::Float, Device::Cpu)));
+            sum(&tensor);
+            let error = opt.step().unwrap_err().to_string();
+            assert!(error.contains("`w` has the shape"), "{size:?}: {error}");
+            opt.clear_state();
+            opt.step().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_parameter_without_memory_of_its_own_is_an_error() {
+    let one = Tensor::ones([1], (Kind::Float, Device::Cpu));
+    let tensor = one.expand([100_000], false).set_requires_grad(true);
+    let kind = ParamKind::Weight;
+    let param = Param { name: "w".into(), tensor: tensor.shallow_clone(), group: 0, kind };
+    let mut opt = Optimizer::new(&[param], Adam::new()).unwrap();
+    (&tensor * 2.0).sum(Kind::Float).backward();
+    assert!(opt.step().is_err());
+}
+
+#[test]
+fn calls_that_used_to_panic_are_errors() {
+    let mut short = LrCurve::new(vec![1e-3; 20], vec![1.0; 20]).unwrap();
+    short.lrs.clear();
+    for suggest in [LrCurve::valley, LrCurve::minimum, LrCurve::steep, LrCurve::slide] {
+        assert!(suggest(&short).is_err());
+    }
+    assert!(short.loss_at(1e-3).is_nan());
+    assert!(LrCurve::new(vec![1e-3], vec![]).is_err());
+
+    let mut plan = finetune::transform::Plan::new(2, (4, 4), 3);
+    assert!(plan.keep(&[5]).is_err());
+    assert_eq!(plan.len(), 2);
+    plan.keep(&[1]).unwrap();
+
+    let flat = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+    assert!(adapt_first_layer(&flat, 1).is_err());
+    assert!(
+        adapt_first_layer(&Tensor::zeros([8, 3, 3, 3], (Kind::Float, Device::Cpu)), 0).is_err()
+    );
+    assert!(finetune::transform::denormalize(&[], &Tensor::new()).is_err());
+
+    let row = finetune::data::Row::table(["name"], [["a.jpg"]]).unwrap().remove(0);
+    let empty = || finetune::data::ColReader::of(Vec::<String>::new());
+    assert!(empty().text()(&row).is_err());
+    assert!(empty().labels(";")(&row).is_err());
+    assert!(empty().number()(&row).is_err());
+}
+
+#[test]
+fn metrics_that_are_added_during_a_fit_are_an_error() {
+    #[derive(Debug)]
+    struct Adds;
+    impl Callback for Adds {
+        fn before_epoch(&mut self, t: &mut Training) -> Step {
+            t.metrics.push(Box::new(accuracy()));
+            Ok(())
+        }
+    }
+    let error = failed(&mut three().callback(Adds));
+    assert!(error.contains("their number has changed during the fit"), "{error}");
+}
+
+#[test]
+fn a_model_whose_output_has_no_items_is_an_error() {
+    let net = model(|path| {
+        let layer = nn::linear(path / "last", 4, 3, Default::default());
+        nn::seq_t().add(layer).add_fn(|x| x.sum(Kind::Float))
+    });
+    let mut learn = of(loaders(12, 6, 4, &classes(3)), net, CrossEntropy::new());
+    assert!(failed(&mut learn).contains("the loss `"));
+    assert!(learn.get_preds().is_err());
+}
+
+#[test]
+fn t1_metrics_of_the_loss_have_values() {
+    /// The number of losses.
+    #[derive(Debug, Default)]
+    struct Losses(f64);
+    impl Metric for Losses {
+        fn name(&self) -> &str {
+            "losses"
+        }
+        fn reset(&mut self) {
+            self.0 = 0.0;
+        }
+        fn update(&mut self, _: &Tensor, _: &Tensor) -> Result<()> {
+            Ok(())
+        }
+        fn update_loss(&mut self, _: &Tensor, _: i64) -> Result<()> {
+            self.0 += 1.0;
+            Ok(())
+        }
+        fn value(&self) -> Result<Option<f64>> {
+            Ok(Some(self.0))
+        }
+    }
+    let learn = three().metric(perplexity()).metric(named("avg", avg_loss()));
+    let learn = learn.metric(named("smooth", avg_smooth_loss(0.9))).metric(Losses::default());
+    let mut learn = learn.train_metrics(true);
+    learn.fit(2, 1e-2).unwrap();
+    let last = |name: &str| learn.recorder().last(name).unwrap();
+    let loss = last("valid_loss");
+    assert!((last("valid_perplexity") - loss.exp()).abs() < 1e-5);
+    assert!((last("valid_avg") - loss).abs() < 1e-6);
+    assert!((last("valid_smooth") - loss).abs() < 0.5);
+    assert_eq!((last("train_losses"), last("valid_losses")), (3.0, 2.0));
+    let validated = learn.validate().unwrap();
+    let found = validated.iter().find(|(n, _)| n == "perplexity").unwrap().1.unwrap();
+    assert!((found - loss.exp()).abs() < 1e-5);
+}
+
+/// A linear layer, a batch normalization of `tch`'s or of this crate's, and another layer.
+fn normalized(own: bool) -> Model {
+    let layer = |path: Path<'_>, n| nn::linear(path, 4, n, Default::default());
+    if own {
+        return model(|path| {
+            let norm: BatchNorm = batch_norm1d(&(path / "norm"), 4, Default::default());
+            nn::seq_t().add(layer(path / "first", 4)).add(norm).add(layer(path / "last", 3))
+        });
+    }
+    model(|path| {
+        let norm = nn::batch_norm1d(path / "norm", 4, Default::default());
+        nn::seq_t().add(layer(path / "first", 4)).add(norm).add(layer(path / "last", 3))
+    })
+}
+
+#[test]
+fn t2_batch_normalization_over_one_value_is_an_error_that_names_the_batch() {
+    for own in [true, false] {
+        let one = of(loaders(3, 6, 1, &classes(3)), normalized(own), CrossEntropy::new());
+        let last = of(loaders(5, 6, 4, &classes(3)), normalized(own), CrossEntropy::new());
+        for (mut learn, batch) in [(one, 0), (last, 1)] {
+            let error = failed(&mut learn);
+            let at = format!("training batch {batch} of epoch 0");
+            for part in [at.as_str(), "`norm`", "`bs`", "`drop_last(true)`"] {
+                assert!(error.contains(part), "{error}");
+            }
+            learn.model().check_finite().unwrap();
+            learn.get_preds().unwrap();
+        }
+        // With several values for each channel, one item is enough.
+        let mut fits = of(loaders(4, 6, 4, &classes(3)), normalized(own), CrossEntropy::new());
+        fits.fit(1, 1e-2).unwrap();
+    }
+}
+
+#[test]
+fn t2_nan_is_told_in_weights_validation_and_predictions() {
+    /// Spoils a weight at the end of the training of an epoch.
+    #[derive(Debug)]
+    struct Spoil;
+    impl Callback for Spoil {
+        fn after_train(&mut self, t: &mut Training) -> Step {
+            tch::no_grad(|| {
+                let _ = t.model.params()[0].tensor.shallow_clone().fill_(f64::NAN);
+            });
+            Ok(())
+        }
+    }
+    let mut learn = three();
+    let done = learn.fit_with(&Flat::new(1).lr(1e-2), &mut [&mut Spoil]);
+    assert!(matches!(done, Err(Error::NonFiniteWeights { .. })), "{done:?}");
+    let told = &learn.recorder().messages;
+    assert!(told.iter().any(|m| m.contains("valid_loss is NaN in epoch 0")), "{told:?}");
+    let error = learn.get_preds().unwrap_err().to_string();
+    assert!(error.contains("NaN for 6 of 6 items"), "{error}");
+}
+
+#[test]
+fn t3_outputs_that_do_not_fit_the_classes_are_errors() {
+    for outputs in [1, 2, 4, 7] {
+        let mut learn = of(loaders(12, 6, 4, &classes(3)), linear(outputs), CrossEntropy::new());
+        let error = failed(&mut learn);
+        assert!(error.contains(&format!("{outputs} outputs for 3 categories")), "{error}");
+    }
+    let several = Task::Categories { vocab: (0..3).map(|i| i.to_string()).collect() };
+    let mut learn = of(loaders(12, 6, 4, &several), linear(4), BceWithLogits::new());
+    assert!(failed(&mut learn).contains("4 outputs for 3 categories"));
+}
+
+#[test]
+fn t3_class_weights_and_losses_that_do_not_fit_are_errors_of_the_learner() {
+    let task = classes(3);
+    let made = |loss: Box<dyn Fn() -> Result<Learner>>| loss().map(drop).unwrap_err().to_string();
+    let dls = || loaders(12, 6, 4, &classes(3));
+    let error = made(Box::new(move || {
+        Learner::new(dls(), linear(3), CrossEntropy::new().weight(vec![1.0, 2.0]))
+    }));
+    assert!(error.contains("2 weights for 3 classes"), "{error}");
+    let error = made(Box::new(move || Learner::new(dls(), linear(3), LabelSmoothing::new(1.5))));
+    assert!(error.contains("1.5 is not between 0 and 1"), "{error}");
+    let error = made(Box::new(move || Learner::new(dls(), linear(3), BceWithLogits::new())));
+    assert!(error.contains("use `CrossEntropy`"), "{error}");
+    let weights = CrossEntropy::new().weight(vec![1.0, f32::NAN, 1.0]);
+    assert!(weights.check(&task).is_err());
+
+    // Numbers are not classes.
+    let pred = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+    let y = Tensor::from_slice(&[0.5_f32, 1.0]);
+    let error = CrossEntropy::new().mean(&pred, &y).unwrap_err().to_string();
+    assert!(error.contains("classes are integers"), "{error}");
+    let far = Tensor::from_slice(&[0_i64, 3]);
+    let error = CrossEntropy::new().mean(&pred, &far).unwrap_err().to_string();
+    assert!(error.contains("Target 3 is out of bounds"), "{error}");
+    for weight in [vec![2.0], vec![1.0, 2.0]] {
+        let y = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        assert!(BceWithLogits::new().pos_weight(weight.clone()).mean(&pred, &y).is_err());
+        assert!(BceWithLogits::new().weight(weight).mean(&pred, &y).is_err());
+    }
+}
+
+#[test]
+fn t3_a_learner_for_images_tries_loss_and_metrics_before_training() -> Result<()> {
+    let dls = || pets::block()?.dataloaders(pets::photos());
+    let wrong = [
+        vision_learner(dls()?, resnet18()).metric(f1_score_multi()),
+        vision_learner(dls()?, resnet18()).loss(CrossEntropy::new().weight(vec![1.0; 4])),
+        vision_learner(dls()?, resnet18()).loss(BceWithLogits::new()),
+        vision_learner(dls()?, resnet18()).metric(BadMetric("update")),
+        vision_learner(dls()?, resnet18()).custom_head(|_, _, _| panic!("no head today")),
+    ];
+    let told = [
+        "several categories",
+        "4 weights for 3 classes",
+        "`bce_with_logits`",
+        "no update",
+        "no head",
+    ];
+    for (builder, told) in wrong.into_iter().zip(told) {
+        let error = builder.pretrained(false).build().unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn t5_metrics_know_which_values_are_better() {
+    let lower: [Box<dyn Metric>; 5] = [
+        Box::new(mae()),
+        Box::new(mse()),
+        Box::new(perplexity()),
+        Box::new(error_rate()),
+        Box::new(avg_loss()),
+    ];
+    assert!(lower.iter().all(|m| m.better() == Some(Better::Lower)));
+    let higher: [Box<dyn Metric>; 3] =
+        [Box::new(accuracy()), Box::new(f1_score()), Box::new(roc_auc_binary(None))];
+    assert!(higher.iter().all(|m| m.better() == Some(Better::Higher)));
+
+    // The loss rises from the first epoch on: the best epoch is the first.
+    let numbers = Task::Values { n: 1 };
+    let learn = of(loaders(12, 6, 4, &numbers), linear(1), Mse).metric(mae());
+    let mut learn = learn.opt_func(|p| Optimizer::new(p, Sgd::new())).unwrap();
+    let mut best = SaveBest::new().monitor("mae");
+    learn.fit_with(&Flat::new(3).lr(1.5), &mut [&mut best]).unwrap();
+    let values: Vec<f64> = learn.recorder().column("mae").into_iter().flatten().collect();
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(values.iter().any(|v| *v > lowest), "{values:?}");
+    assert_eq!(best.best(), lowest, "{values:?}");
+
+    // One of the user's own says it, or is asked to.
+    let own = || Mean::new("own", |_: &Tensor, _: &Tensor| Ok(1.0));
+    let mut learn = three().metric(own());
+    let mut stop = EarlyStopping::new(1).monitor("own");
+    let error = learn.fit_with(&Flat::new(1), &mut [&mut stop]).unwrap_err().to_string();
+    assert!(error.contains("does not say which values are better"), "{error}");
+    let mut told = EarlyStopping::new(1).monitor(Monitor::new("own").better(Better::Lower));
+    learn.fit_with(&Flat::new(1), &mut [&mut told]).unwrap();
+    let mut learn = three().metric(own().better_is(Better::Higher));
+    learn.fit_with(&Flat::new(1), &mut [&mut EarlyStopping::new(1).monitor("own")]).unwrap();
+}
+
+#[test]
+fn t6_gradients_of_more_items_than_the_fit_has_are_an_error_and_leftovers_are_told() {
+    let mut learn = three();
+    let mut many = GradientAccumulation::new(25);
+    let error = learn.fit_with(&Flat::new(2), &mut [&mut many]).unwrap_err().to_string();
+    assert!(error.contains("the fit has 24"), "{error}");
+    assert!(learn.fit_with(&Flat::new(1), &mut [&mut GradientAccumulation::new(0)]).is_err());
+    let before = weights(&learn);
+    learn.fit_with(&Flat::new(2).lr(1e-2), &mut [&mut GradientAccumulation::new(24)]).unwrap();
+    assert_ne!(weights(&learn), before, "more than an epoch, but not than the fit");
+    learn.fit_with(&Flat::new(1), &mut [&mut GradientAccumulation::new(8)]).unwrap();
+    let told = &learn.recorder().messages;
+    assert!(told.iter().any(|m| m.contains("last 4 items of the fit made no step")), "{told:?}");
+    let mut learn = three().callback(GradientAccumulation::new(12));
+    learn.validate().unwrap();
+}
+
+#[test]
+fn t7_trackers_of_a_validation_without_items_are_errors_at_the_start() {
+    let none = pets::block().unwrap().splitter(RandomSplitter::new(0.0));
+    let dls = none.dataloaders(pets::photos()).unwrap();
+    let mut learn = vision_learner(dls, resnet18()).pretrained(false).build().unwrap().quiet();
+    let before = weights(&learn);
+    let mut stop = EarlyStopping::new(1);
+    let mut best = SaveBest::new();
+    let mut reduce = ReduceLrOnPlateau::new(1);
+    for tracker in [&mut stop as &mut dyn Callback, &mut best, &mut reduce] {
+        let error = learn.fit_with(&Flat::new(2), &mut [tracker]).unwrap_err().to_string();
+        assert!(error.contains("there are no validation items"), "{error}");
+    }
+    assert_eq!(weights(&learn), before);
+    let mut stop = EarlyStopping::new(1).monitor("train_loss");
+    let mut short = ShortEpoch::new(0.01);
+    learn.fit_with(&Flat::new(1).lr(1e-3), &mut [&mut stop, &mut short]).unwrap();
+}
+
+#[test]
+fn t8_a_csv_log_has_all_stages_and_makes_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/folder/log.csv");
+    let columns = |line: &str, n: usize| line.split(',').take(n).collect::<Vec<_>>().join(",");
+    let lines = |n: usize| {
+        let text = fs::read_to_string(&path).unwrap();
+        text.lines().map(|line| columns(line, n)).collect::<Vec<_>>()
+    };
+    let mut learn = three();
+    let mut log = CsvLogger::new(&path);
+    learn.fine_tune_with(FineTune::new(2), &mut [&mut log]).unwrap();
+    assert_eq!(lines(2), ["stage,epoch", "0,0", "1,0", "1,1"]);
+    // Another call begins a table of its own.
+    learn.fit_with(&Flat::new(1), &mut [&mut log]).unwrap();
+    assert_eq!(lines(2), ["stage,epoch", "0,0"]);
+
+    let mut log = CsvLogger::new(&path).append(true);
+    learn.fit_with(&Flat::new(1), &mut [&mut log]).unwrap();
+    assert_eq!(lines(2), ["stage,epoch", "0,0", "0,0"], "the names stand there already");
+    let mut learn = learn.metric(accuracy());
+    learn.fit_with(&Flat::new(1), &mut [&mut log]).unwrap();
+    assert_eq!(lines(2)[3..], ["stage,epoch", "0,0"], "other columns have their names");
+}
+
+#[test]
+fn t9_the_best_weights_of_several_fits_stay() {
+    let numbers = Task::Values { n: 1 };
+    let learn = of(loaders(12, 6, 4, &numbers), linear(1), Mse);
+    let mut learn = learn.opt_func(|p| Optimizer::new(p, Sgd::new())).unwrap();
+    let mut best = SaveBest::new().monitor(Monitor::new("valid_loss").reset_on_fit(false));
+    learn.fit_with(&Flat::new(2).lr(1e-2), &mut [&mut best]).unwrap();
+    let (kept, value) = (weights(&learn), best.best());
+    // Nothing but worse epochs.
+    learn.fit_with(&Flat::new(2).lr(5.0), &mut [&mut best]).unwrap();
+    assert!(learn.recorder().last("valid_loss").unwrap() > value);
+    assert_eq!(weights(&learn), kept);
+    assert_eq!(best.best(), value);
+}
+
+#[test]
+fn t10_a_sweep_says_what_happened_to_the_loss() {
+    let nan = Mean::new("unused", |_: &Tensor, _: &Tensor| Ok(0.0));
+    #[derive(Debug)]
+    struct NanFrom(usize);
+    impl Callback for NanFrom {
+        fn after_loss(&mut self, t: &mut Training, _: &Batch, loss: &mut Tensor) -> Step {
+            if t.at.fit_batches >= self.0 {
+                *loss = &*loss * f64::NAN;
+            }
+            Ok(())
+        }
+    }
+    let mut learn = three().metric(nan).callback(NanFrom(0));
+    let error = learn.lr_find().unwrap_err().to_string();
+    assert!(error.contains("the loss is NaN at step 1 of 100"), "{error}");
+    assert!(error.contains("look at the images"), "{error}");
+    let error = three().callback(NanFrom(12)).lr_find().unwrap_err().to_string();
+    assert!(error.contains("NaN at step 13") && error.contains("`start_lr`"), "{error}");
+    let found = three().callback(NanFrom(20)).lr_find().unwrap();
+    let error = found.slide().unwrap_err().to_string();
+    assert!(error.contains("NaN at step 21"), "{error}");
+
+    let wrong = [
+        LrFinder::new().steps(3),
+        LrFinder::new().start_lr(1.0).end_lr(0.1),
+        LrFinder::new().start_lr(0.0),
+    ];
+    for sweep in wrong {
+        assert!(three().lr_find_with(sweep).is_err());
+    }
+}
+
+#[test]
+fn t11_lowering_a_scheduled_rate_is_an_error_or_is_told() {
+    let mut reduce = ReduceLrOnPlateau::new(1);
+    let error = three().fit_with(&OneCycle::new(2), &mut [&mut reduce]).unwrap_err().to_string();
+    assert!(error.contains("sets the learning rate before each batch"), "{error}");
+    assert!(three().fine_tune_with(1, &mut [&mut reduce]).is_err());
+
+    /// Sets the rate in each epoch.
+    #[derive(Debug)]
+    struct Sets;
+    impl Callback for Sets {
+        fn before_epoch(&mut self, t: &mut Training) -> Step {
+            Ok(t.opt.set(finetune::optim::Hyper::Lr, &[1e-9])?)
+        }
+    }
+    let monitor = || Monitor::new("valid_loss").min_delta(1e9);
+    let mut reduce = ReduceLrOnPlateau::new(1).monitor(monitor());
+    let mut learn = three();
+    learn.fit_with(&Flat::new(3).lr(1e-9), &mut [&mut Sets, &mut reduce]).unwrap();
+    let told = &learn.recorder().messages;
+    assert!(told.iter().any(|m| m.contains("set again by another callback")), "{told:?}");
+
+    // The least rate is not raised to, and is told.
+    let mut reduce = ReduceLrOnPlateau::new(1).monitor(monitor()).min_lr(1e-3);
+    let mut learn = three();
+    learn.fit_with(&Flat::new(3).lr(1e-6), &mut [&mut reduce]).unwrap();
+    assert_eq!(learn.training().opt.hypers()[0].lr, 1e-6);
+    let told = &learn.recorder().messages;
+    assert!(told.iter().any(|m| m.contains("at its least")), "{told:?}");
+}
+
+#[test]
+fn t12_metrics_that_cannot_work_on_the_targets_fail_before_the_first_batch() {
+    let wrong: [Box<dyn Fn(Learner) -> Learner>; 5] = [
+        Box::new(|l| l.metric(f1_score())),
+        Box::new(|l| l.metric(top_k_accuracy(4))),
+        Box::new(|l| l.metric(roc_auc_binary(None))),
+        Box::new(|l| l.metric(f1_score_multi())),
+        Box::new(|l| l.metric(mae())),
+    ];
+    for add in wrong {
+        let mut learn = add(three());
+        let before = weights(&learn);
+        assert!(learn.fit(1, 1e-2).is_err());
+        assert!(learn.recorder().losses.is_empty());
+        assert_eq!(weights(&learn), before);
+    }
+    three().metric(top_k_accuracy(3)).fit(1, 1e-2).unwrap();
+}
+
+#[test]
+fn t13_metrics_of_one_name_have_columns_of_their_own() {
+    let learn = three().metric(accuracy()).metric(accuracy()).metric(named("valid_loss", mse()));
+    let mut learn = learn;
+    let names = |learn: &Learner| learn.recorder().names.join(" ");
+    assert!(learn.fit(1, 1e-2).is_err(), "mse is not for categories");
+    let mut learn = three()
+        .metric(accuracy())
+        .metric(accuracy())
+        .metric(avg_loss())
+        .metric(avg_smooth_loss(0.9))
+        .metric(named("valid_loss", avg_loss()));
+    learn.fit(1, 1e-2).unwrap();
+    let all = "train_loss valid_loss accuracy accuracy_2 loss loss_2 valid_loss_2";
+    assert_eq!(names(&learn), all);
+    assert_eq!(learn.recorder().last("accuracy_2"), learn.recorder().last("accuracy"));
+}
+
+#[test]
+fn t14_a_bad_request_to_a_predictor_is_an_error_with_the_reason() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pets.safetensors");
+    pets::learner()?.export(&path)?;
+    let predictor = Predictor::load(&path, Device::Cpu)?;
+    let floats = |size: &[i64]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
+    let error = predictor.predict_tensor(&floats(&[1, 5, 64, 64])).unwrap_err().to_string();
+    assert!(error.contains("expected input[1, 5, 64, 64] to have 3 channels"), "{error}");
+    let error = predictor.predict_tensor(&(floats(&[2, 3, 64, 64]) + f64::NAN)).unwrap_err();
+    assert!(error.to_string().contains("NaN for 2 of 2 items"), "{error}");
+    let answers = predictor.predict_tensor(&floats(&[2, 3, 64, 64]))?;
+    assert_eq!(answers.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn t15_mixed_losses_are_normalized_as_others_are() {
+    let x = (Tensor::arange(18, (Kind::Float, Device::Cpu)) * 3.7).sin().view([6, 3]);
+    let y = Tensor::from_slice(&[0_i64, 1, 2, 1, 1, 0]);
+    let other = Tensor::from_slice(&[2_i64, 1, 0, 0, 1, 1]);
+    let ones = Tensor::ones([6], (Kind::Float, Device::Cpu));
+    let class_weights = vec![0.2_f32, 1.0, 3.0];
+    let losses: [Box<dyn Loss>; 4] = [
+        Box::new(CrossEntropy::new()),
+        Box::new(CrossEntropy::new().weight(class_weights.clone())),
+        Box::new(CrossEntropy::new().weight(class_weights.clone()).label_smoothing(0.1)),
+        Box::new(LabelSmoothing::new(0.1).weight(class_weights.clone())),
+    ];
+    let number = |t: Result<Tensor>| f64::try_from(t.unwrap()).unwrap();
+    for loss in losses {
+        // Mixed with nothing, or with itself, it is the loss of the validation.
+        let mean = number(loss.mean(&x, &y));
+        let whole = number(loss.mixed(&x, &y, &other, &ones));
+        let same = number(loss.mixed(&x, &y, &y, &(&ones * 0.3)));
+        assert!((whole - mean).abs() < 1e-5 && (same - mean).abs() < 1e-5, "{loss:?}");
+    }
+    // The weighted mean over both targets, by hand.
+    let weighted = CrossEntropy::new().weight(class_weights.clone());
+    let logs: Vec<Vec<f64>> = Vec::try_from(x.log_softmax(-1, Kind::Double)).unwrap();
+    let (mut sum, mut all) = (0.0, 0.0);
+    let targets = |t: &Tensor| Vec::<i64>::try_from(t).unwrap();
+    for (i, (a, b)) in targets(&y).into_iter().zip(targets(&other)).enumerate() {
+        for (class, part) in [(a as usize, 0.7), (b as usize, 0.3)] {
+            let weight = part * f64::from(class_weights[class]);
+            sum -= weight * logs[i][class];
+            all += weight;
+        }
+    }
+    let mixed = number(weighted.mixed(&x, &y, &other, &(&ones * 0.7)));
+    assert!((mixed - sum / all).abs() < 1e-5, "{mixed} and {}", sum / all);
+
+    // In a fit that mixes nothing, the training loss is that of the same batch in validation.
+    let loss = CrossEntropy::new().weight(class_weights);
+    let learn = of(loaders(6, 6, 6, &classes(3)), linear(3), loss);
+    let mut learn = learn.callback(
+        MixUp::new(0.4)
+            .draws(|n| Pairs { perm: (0..n as i64).rev().collect(), weights: vec![1.0; n] }),
+    );
+    learn.fit(1, 0.0).unwrap();
+    let last = |name| learn.recorder().last(name).unwrap();
+    assert!((last("train_loss") - last("valid_loss")).abs() < 1e-5);
+}
+
+#[test]
+fn options_without_effect_are_errors() {
+    let error = three().fit_with(&Flat::new(2).start_epoch(2), &mut []).unwrap_err().to_string();
+    assert!(error.contains("`start_epoch`"), "{error}");
+    let mut learn = three();
+    let opt = &mut learn.training_mut().opt;
+    assert!(opt.set(finetune::optim::Hyper::Lr, &[1.0, 2.0]).is_err());
+    assert!(opt.set_hypers(&[]).is_err());
+    // What is there stays.
+    let mut learn = learner();
+    let mut seen = Seen::default();
+    learn.fit_with(&Flat::new(1), &mut [&mut seen]).unwrap();
+    assert_eq!((seen.0, seen.1), (vec![0], false));
+}
+
+/// Notes the stage of each fit, and whether the rate is scheduled.
+#[derive(Debug, Default)]
+struct Seen(Vec<usize>, bool);
+
+impl Callback for Seen {
+    fn before_fit(&mut self, t: &mut Training) -> Step {
+        self.0.push(t.stage());
+        self.1 = t.is_scheduled(finetune::optim::Hyper::Lr);
+        Ok(())
+    }
+    fn after_batch(&mut self, _: &mut Training, _: &Batch, _: &Outcome) -> Step {
+        Scope::Fit.cancel()
+    }
+}
