@@ -261,6 +261,9 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         let (splits, notes) = collected(|| caught(|| self.splitter.split(&items), none, none));
         let splits = splits?;
         in_one(&splits, &items, &get_x)?;
+        if splits.train.is_empty() && !notes.is_empty() {
+            return Err(Error::EmptySplit { split: "training", why: notes.join("; ") });
+        }
         let (targets, target) = self.targets(&items, &splits, &get_x, &get_y)?;
         let input = self.input;
         if target.task().is_spatial() && input.decode_options().reduces() {
@@ -276,6 +279,10 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
             self.options.clone(),
         )?;
         dls.notes.splice(..0, notes);
+        if dls.task().vocab().iter().any(|name| name.trim().is_empty()) {
+            dls.notes
+                .push("a category has an empty name: fix `get_y`, or leave such items out".into());
+        }
         dls.test_items = Some(Arc::new(Pipeline { input, get_x, get_y, target }));
         match &self.cache {
             Some(cache) => dls.cached(cache),

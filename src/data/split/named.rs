@@ -209,7 +209,7 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
                 usual.join(", "),
                 some(found.collect::<Vec<_>>().into_iter()),
             );
-            Err(Error::EmptySplit { split, why })
+            Error::EmptySplit { split, why }
         };
         let names = |given: &Option<Vec<String>>, usual: &[&str]| match given {
             Some(names) => names.clone(),
@@ -218,12 +218,13 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
         if train.is_empty() {
             let names = names(&self.train, &TRAIN);
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            return nothing("training", "train_name", &names);
+            // Without training items there are no loaders; their error repeats this.
+            note(nothing("training", "train_name", &names).to_string());
         }
         let names = names(&self.valid, &VALID);
         if valid.is_empty() && !names.is_empty() {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            return nothing("validation", "valid_name", &names);
+            return Err(nothing("validation", "valid_name", &names));
         }
         Ok(Splits { train, valid })
     }
@@ -231,8 +232,8 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
 
 /// Splits by a text file with the names of the validation items, one a line.
 ///
-/// A name is that of the file, without its folder. A byte-order mark, empty lines, and white space around a
-/// name are left out. Names that no item has are told by
+/// A name is that of the file, without its folder, and blanks count. A byte-order mark and empty lines are left
+/// out. Names that no item has are told by
 /// [`DataLoaders::notes`](crate::data::DataLoaders::notes); if no item has any of the names, that is an
 /// error. (fastai passes over both.)
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,11 +252,11 @@ impl<I: AsRef<Path>> Splitter<I> for FileSplitter {
     fn split(&self, items: &[I]) -> Result<Splits> {
         let text = fs::read_to_string(&self.file).map_err(Error::io(&self.file))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+        let lines = text.split(['\n', '\r']).filter(|line| !line.is_empty());
         let valid: BTreeSet<&str> = lines.collect();
         let name = |item: &I| item.as_ref().file_name().map(|name| shown(Path::new(name)));
         let names: Vec<String> = items.iter().map(|item| name(item).unwrap_or_default()).collect();
-        let there: HashSet<&str> = names.iter().map(|name| name.trim()).collect();
+        let there: HashSet<&str> = names.iter().map(String::as_str).collect();
         let absent: Vec<&str> = valid.iter().copied().filter(|n| !there.contains(n)).collect();
         if absent.len() == valid.len() {
             let first = absent.first().map_or("it is empty".to_owned(), |name| {
@@ -272,6 +273,6 @@ impl<I: AsRef<Path>> Splitter<I> for FileSplitter {
             let n = absent.len();
             note(format!("{n} names in {} are those of no item: {which}", shown(&self.file)));
         }
-        Ok(Splits::by(items.len(), |&i| valid.contains(names[i].trim())))
+        Ok(Splits::by(items.len(), |&i| valid.contains(names[i].as_str())))
     }
 }

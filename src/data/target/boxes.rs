@@ -152,7 +152,7 @@ impl TargetBlock for (BBoxBlock, BBoxLblBlock) {
         let strange: Vec<&String> =
             names.iter().zip(&positions).filter(|(_, p)| p.is_none()).map(|(n, _)| n).collect();
         if !strange.is_empty() {
-            return Err(unknown(&strange, self.1.given.is_some()));
+            return Err(unknown(&strange, self.1.given.is_some(), ""));
         }
         boxes(corners, |i| positions[i].unwrap_or(0))
     }

@@ -100,10 +100,6 @@ impl Vocab {
             }
             Sort::Given => {}
         }
-        if names.iter().any(|name| name.trim().is_empty()) {
-            let why = "a label is empty or only white space: fix `get_y`, or leave such items out";
-            return Err(Error::config("get_y", why));
-        }
         if add_na {
             names.retain(|name| name != NA);
             names.insert(0, NA.to_owned());
@@ -120,7 +116,7 @@ impl Vocab {
 /// One category for each item, by name: <https://docs.fast.ai/vision.data.html> and `Categorize`.
 ///
 /// The vocabulary is that of the *training* labels, sorted by code points. A label that is not in it
-/// is an error that names the item, unless [`add_na`](Self::add_na) is set. An empty label is an error.
+/// is an error that names the item, unless [`add_na`](Self::add_na) is set.
 ///
 /// ```
 /// use finetune::{data::{CategoryBlock, TargetBlock}, sample::Target};
@@ -211,7 +207,9 @@ impl TargetBlock for CategoryBlock {
 
     fn encode(&self, label: &String) -> Result<Target> {
         let known = self.vocab.position(label).or(self.add_na.then_some(0));
-        known.map(Target::Category).ok_or_else(|| unknown(&[label], self.given.is_some()))
+        known
+            .map(Target::Category)
+            .ok_or_else(|| unknown(&[label], self.given.is_some(), ", or add `add_na(true)` to it"))
     }
 
     fn decode(&self, target: &Target) -> Option<String> {
@@ -225,17 +223,17 @@ impl TargetBlock for CategoryBlock {
 }
 
 /// The error of labels that are not in the vocabulary, with what would help: `given` is whether the caller
-/// gave it.
-pub(in crate::data) fn unknown(labels: &[&String], given: bool) -> Error {
+/// gave it, and `also` what else helps with this block.
+pub(in crate::data) fn unknown(labels: &[&String], given: bool, also: &str) -> Error {
     let names: Vec<_> = labels.iter().map(|l| format!("`{l}`")).collect();
     let names = names.join(", ");
     let why = match given {
-        true => format!(
-            "{names} is not in the given `vocab`: add it there, or add `add_na(true)` to the block"
-        ),
+        true => {
+            format!("{names} is not in the `vocab` that the block was given: add it there{also}")
+        }
         false => format!(
             "{names} is not among the training labels: move such an item to the training split, give \
-             the block a `vocab`, or add `add_na(true)` to it"
+             the block a `vocab`{also}"
         ),
     };
     Error::Label { item: names, why }

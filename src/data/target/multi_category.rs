@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 /// Any number of categories for each item, by name: fastai's `MultiCategoryBlock`.
 ///
 /// The vocabulary is that of the training labels, sorted by code points; a given one keeps its order,
-/// as in fastai. An unknown label is an error that names the item, unless [`add_na`](Self::add_na) is set.
+/// as in fastai. Unlike with a [`CategoryBlock`](crate::data::CategoryBlock), an unknown label is an error even with
+/// `add_na`.
 ///
 /// ```
 /// use finetune::{data::{MultiCategoryBlock, TargetBlock}, sample::Target};
@@ -43,8 +44,8 @@ impl MultiCategoryBlock {
         self
     }
 
-    /// Adds [`NA`](crate::data::NA) as the first category, which then stands for every label that is
-    /// unknown. In fastai such a label is an error nevertheless. Default: false.
+    /// Adds [`NA`](crate::data::NA) as the first category, for items that name it. An unknown label is an error
+    /// nevertheless, as in fastai. Default: false.
     #[must_use]
     pub fn add_na(mut self, add_na: bool) -> Self {
         self.add_na = add_na;
@@ -74,15 +75,13 @@ impl TargetBlock for MultiCategoryBlock {
     fn encode(&self, label: &Vec<String>) -> Result<Target> {
         let (mut known, mut strange) = (vec![], vec![]);
         for name in label {
-            match self.vocab.position(name).or(self.add_na.then_some(0)) {
-                // Several unknown labels are one `NA`.
-                Some(position) if known.contains(&position) => {}
+            match self.vocab.position(name) {
                 Some(position) => known.push(position),
                 None => strange.push(name),
             }
         }
         if !strange.is_empty() {
-            return Err(unknown(&strange, self.given.is_some()));
+            return Err(unknown(&strange, self.given.is_some(), ""));
         }
         Ok(Target::Categories(known))
     }
