@@ -9,12 +9,12 @@ use tch::Tensor;
 /// The key of its note in a checkpoint.
 const OWNER: &str = "GradientAccumulation";
 
-/// Steps once for every `items` items, as if the batch were that large: fastai's
+/// Accumulates gradients and does one step for every `items` items: fastai's
 /// `GradientAccumulation`.
 ///
-/// Unlike there, a batch larger than `items` is not scaled up, and gradients left at the end of an
-/// epoch go on into the next one but never into the next fit: a message says how many items are left. A fit
-/// with fewer items than that is an error.
+/// Unlike in fastai, a batch larger than `items` is not scaled up. Gradients left at the end of an
+/// epoch are carried into the next epoch but not into the next fit; a message gives the number of
+/// items left. A fit with fewer than `items` items is an error.
 #[derive(Debug)]
 pub struct GradientAccumulation {
     items: usize,
@@ -25,7 +25,7 @@ pub struct GradientAccumulation {
 }
 
 impl GradientAccumulation {
-    /// Gathers the gradients of `items` items before a step.
+    /// Accumulates the gradients of `items` items before each step.
     #[must_use]
     pub fn new(items: usize) -> Self {
         Self { items, seen: 0, batch: 0, checked: false }

@@ -1,6 +1,6 @@
 use crate::learner::{Callback, Step, Training, order};
 
-/// Lets the batch normalizations that do not learn keep their running statistics and use them: fastai's
+/// Keeps the running statistics of frozen batch normalizations, and uses them in training: fastai's
 /// `BnFreeze`. Without it, frozen ones normalize by each batch and go on averaging.
 ///
 /// For networks of this crate, and your own where they are made of
@@ -11,8 +11,8 @@ pub struct BnFreeze {
 }
 
 impl BnFreeze {
-    /// For all normalizations that do not learn; with
-    /// [`train_bn`](crate::learner::Learner::train_bn) none is left.
+    /// Applies to all frozen normalizations; with [`train_bn`](crate::learner::Learner::train_bn)
+    /// there are none.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

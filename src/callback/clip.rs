@@ -4,7 +4,7 @@ use crate::{
 };
 use tch::{Kind, Tensor};
 
-/// Scales the gradients down where their norm is above a limit: fastai's `GradientClip`.
+/// Scales gradients down if their norm is above a limit: fastai's `GradientClip`.
 #[derive(Debug, Clone)]
 pub struct GradientClip {
     max_norm: f64,
@@ -18,7 +18,7 @@ impl GradientClip {
         Self { max_norm, norm_type: 2.0 }
     }
 
-    /// The kind of norm: 1, 2, or infinity for the largest value. Default: 2.
+    /// The order of the norm: 1, 2, or infinity for the largest value. Default: 2.
     #[must_use]
     pub fn norm_type(mut self, p: f64) -> Self {
         self.norm_type = p;

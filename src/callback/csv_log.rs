@@ -6,7 +6,8 @@ use crate::{
 use serde_json::Value;
 use std::{fs, io, path::PathBuf};
 
-/// Writes the table of epochs to a CSV file, a line as each epoch ends: fastai's `CSVLogger`.
+/// Writes the table of epochs to a CSV file, one line at the end of each epoch: fastai's
+/// `CSVLogger`.
 ///
 /// The columns are `stage`, `epoch`, those of the table, and `time` in seconds. The stages of one
 /// `fine_tune` are one table; `stage` counts them from 0. Folders that do not exist are made.
@@ -29,8 +30,8 @@ impl CsvLogger {
         Self { path: path.into(), append: false, file: None, with_head: false, head: vec![] }
     }
 
-    /// Whether to write below what is in the file already. The names of the columns are written where they
-    /// differ from those that the file begins with. Default: false.
+    /// If true, appends to an existing file. The header is repeated only if the columns differ from
+    /// the header of the file. Default: false.
     #[must_use]
     pub fn append(mut self, yes: bool) -> Self {
         self.append = yes;
@@ -66,7 +67,7 @@ impl CsvLogger {
         Ok(())
     }
 
-    /// The columns that the file begins with; none if it is not there or empty.
+    /// Returns the header of the file; `None` if the file is missing or empty.
     fn columns_there(&self) -> Result<Vec<String>> {
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,

@@ -1,10 +1,10 @@
 use super::Monitor;
 use crate::learner::{Callback, Scope, Step, Training, order};
 
-/// What its notes for a checkpoint are kept under.
+/// The key of its notes in a checkpoint.
 const OWNER: &str = "EarlyStopping";
 
-/// Ends the fit when a value of the table has not become better for some epochs: fastai's
+/// Ends the fit when a value of the table has not improved for some epochs: fastai's
 /// `EarlyStoppingCallback`.
 #[derive(Debug)]
 pub struct EarlyStopping {
@@ -19,7 +19,8 @@ impl EarlyStopping {
         Self { monitor: Monitor::new("valid_loss"), patience }
     }
 
-    /// What to watch: the name of a column, or a [`Monitor`] with more. Default: `valid_loss`.
+    /// The value to watch: the name of a column, or a [`Monitor`] with options. Default:
+    /// `valid_loss`.
     #[must_use]
     pub fn monitor(mut self, monitor: impl Into<Monitor>) -> Self {
         self.monitor = monitor.into();

@@ -74,7 +74,7 @@ impl EventFile {
         Ok((name, self.out.len()))
     }
 
-    /// Numbers under their names, at a step.
+    /// Writes named numbers at a step.
     pub(super) fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
         let mut summary = vec![];
         for (name, value) in values {

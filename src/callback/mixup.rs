@@ -1,4 +1,4 @@
-//! Batches mixed from pairs of items.
+//! MixUp and CutMix: batches mixed from pairs of items.
 
 use crate::{
     error::{Error, Result},
@@ -51,24 +51,24 @@ fn beta(alpha: f64) -> Result<Beta<f64>> {
     Beta::new(alpha, alpha).map_err(|_| Error::config("alpha", "must be above 0"))
 }
 
-/// Which items of a batch are mixed, and how: what [`MixUp`] draws.
+/// The pairs and weights that [`MixUp`] draws for a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
     /// The item that each item is mixed with.
     pub perm: Vec<i64>,
-    /// The weight of each item's own, from 0 to 1. One below a half is turned over, so that an item is
-    /// never mixed away by its pair.
+    /// The weight of the item itself, from 0 to 1. A weight `w` below 0.5 is replaced by `1 - w`,
+    /// so that an item always dominates its pair, as in fastai.
     pub weights: Vec<f32>,
 }
 
-/// Which box of which items is pasted: what [`CutMix`] draws.
+/// The pairs and the box that [`CutMix`] draws for a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cut {
-    /// The item that each item gets a box of.
+    /// The item whose box each item gets.
     pub perm: Vec<i64>,
-    /// The part of the picture, from 0 to 1, that a box within it leaves free.
+    /// The fraction of the image, from 0 to 1, outside a box that lies within it.
     pub weight: f64,
-    /// The middle of the box, x and y in pixels.
+    /// The center of the box, x and y in pixels.
     pub center: (i64, i64),
 }
 
@@ -84,7 +84,7 @@ fn order_of(perm: &[i64], n: usize) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(perm)?)
 }
 
-/// What both ways of mixing share: drawing by address, and the mixed loss.
+/// Shared by MixUp and CutMix: addressed draws and the mixed loss.
 #[derive(Debug)]
 struct Mixer {
     alpha: f64,
@@ -132,8 +132,7 @@ impl MixUp {
         Self { mixer: Mixer::new(alpha), draws: None }
     }
 
-    /// Chooses pairs and weights itself, for a batch of the given number of items, instead of at
-    /// random.
+    /// Replaces the random pairs and weights by those of a function of the number of items.
     #[must_use]
     pub fn draws(mut self, draws: impl FnMut(usize) -> Pairs + Send + 'static) -> Self {
         self.draws = Some(Box::new(draws));
@@ -220,8 +219,8 @@ impl CutMix {
         Self { mixer: Mixer::new(alpha), draws: None }
     }
 
-    /// Chooses the box itself, for a batch of the given number of items, width and height, instead of
-    /// at random.
+    /// Replaces the random box by that of a function of the number of items, the width and the
+    /// height.
     #[must_use]
     pub fn draws(mut self, draws: impl FnMut(usize, i64, i64) -> Cut + Send + 'static) -> Self {
         self.draws = Some(Box::new(draws));
@@ -239,7 +238,7 @@ impl CutMix {
         Ok(Cut { perm, weight, center })
     }
 
-    /// The box around `(cx, cy)` that covers `1 - weight` of a picture, cut at its edges:
+    /// Returns the box around `(cx, cy)` that covers `1 - weight` of an image, cut at its edges:
     /// `x1, y1, x2, y2`.
     #[must_use]
     pub fn bounds(width: i64, height: i64, weight: f64, cx: i64, cy: i64) -> [i64; 4] {

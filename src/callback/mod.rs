@@ -1,4 +1,4 @@
-//! Callbacks to add to a fit. Each is a file of its own.
+//! Optional callbacks.
 
 mod accumulate;
 mod bn_freeze;

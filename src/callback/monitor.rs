@@ -1,4 +1,4 @@
-//! A value of the table of epochs, and its best so far.
+//! A column of the table of epochs and its best value.
 
 use crate::{
     error::{Error, Result},
@@ -7,7 +7,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A column of the table of epochs, and its best value so far: what fastai's `TrackerCallback` keeps.
+/// A column of the table of epochs and its best value so far: the state of fastai's
+/// `TrackerCallback`.
 #[derive(Debug, Clone)]
 pub struct Monitor {
     column: String,
@@ -18,7 +19,7 @@ pub struct Monitor {
     waited: usize,
 }
 
-/// What a checkpoint keeps of a monitor.
+/// The state of a monitor in a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Note {
     best: Option<f64>,
@@ -33,7 +34,7 @@ impl Monitor {
         Self { column, better: None, min_delta: 0.0, reset_on_fit: true, best: None, waited: 0 }
     }
 
-    /// Which value is better. Default: what the metric says by
+    /// Which value is better. Default: the direction of the metric,
     /// [`Metric::better`](crate::metric::Metric::better); the lower one for losses.
     #[must_use]
     pub fn better(mut self, better: Better) -> Self {
@@ -41,14 +42,14 @@ impl Monitor {
         self
     }
 
-    /// By how much a value must be better than the best to count. Default: 0.
+    /// The minimum improvement over the best value. Default: 0.
     #[must_use]
     pub fn min_delta(mut self, delta: f64) -> Self {
         self.min_delta = delta;
         self
     }
 
-    /// Whether each fit begins without a best value. Default: true.
+    /// If true, each fit starts without a best value. Default: true.
     #[must_use]
     pub fn reset_on_fit(mut self, yes: bool) -> Self {
         self.reset_on_fit = yes;
@@ -75,23 +76,23 @@ impl Monitor {
         })
     }
 
-    /// Whether each fit begins without a best value.
+    /// Returns whether each fit starts without a best value.
     pub(super) fn resets(&self) -> bool {
         self.reset_on_fit
     }
 
-    /// The epochs since the last better value, or since [`Monitor::wait_anew`].
+    /// The epochs since the last better value, or since [`Monitor::restart`].
     pub(super) fn waited(&self) -> usize {
         self.waited
     }
 
-    /// Counts from here.
-    pub(super) fn wait_anew(&mut self) {
+    /// Restarts the count of epochs without improvement.
+    pub(super) fn restart(&mut self) {
         self.waited = 0;
     }
 
-    /// Begins a fit, and checks that there is such a column. A resumed fit goes on with what `owner`
-    /// noted.
+    /// Starts a fit and checks that the column exists. A resumed fit continues with the notes of
+    /// `owner`.
     pub(super) fn start(&mut self, t: &Training, owner: &str) -> Result<()> {
         if !t.history.names.contains(&self.column) {
             let why = format!(
@@ -135,8 +136,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Whether the epoch just finished is the best. One without the value, or whose value is no number,
-    /// is not.
+    /// Returns whether the last epoch is the best one. An epoch without the value, or with NaN, is
+    /// not.
     pub(super) fn improved(&mut self, t: &Training) -> bool {
         let value = t.history.last(&self.column).unwrap_or(f64::NAN);
         let improved = match self.better {
@@ -152,7 +153,7 @@ impl Monitor {
         improved
     }
 
-    /// Leaves a note for a checkpoint, under a name of `owner`'s.
+    /// Stores the state for a checkpoint in the notes of `owner`.
     pub(super) fn note(&self, t: &mut Training, owner: &str) -> Result<()> {
         let note = Note { best: self.best, waited: self.waited };
         let note = serde_json::to_value(note).map_err(Error::other)?;

@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
-/// Ends the fit where the training loss is no longer a number, and writes what led to it to one
-/// safetensors file: the batch as the model saw it, the files it is of, the weights before the step,
-/// the loss scale and the position. [`NanReport`] reads it, and `examples/replay_nan.rs` replays it.
+/// Ends the fit if the training loss is NaN or infinite, and writes the circumstances to one
+/// safetensors file: the batch as the model saw it, its files, the weights before the step, the
+/// loss scale and the position. [`NanReport`] reads it, and `examples/replay_nan.rs` replays it.
 ///
-/// A learner ends such a fit without this too; this looks before the step spoils the weights, and for
-/// that waits for the device at every batch.
+/// A learner ends such a fit without this callback too. This callback checks before the step
+/// changes the weights, and therefore waits for the device at every batch.
 #[derive(Debug)]
 pub struct NanGuard {
     path: PathBuf,
@@ -28,7 +28,7 @@ pub struct NanGuard {
 }
 
 impl NanGuard {
-    /// Writes to `path`, only where it is needed.
+    /// Writes to `path`, only if the loss is NaN or infinite.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), found: None }
@@ -97,7 +97,7 @@ impl Callback for NanGuard {
     }
 }
 
-/// What the file of a [`NanGuard`] says beside its tensors.
+/// The metadata of the file of a [`NanGuard`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct About {
     /// As text: JSON has no NaN.
@@ -113,19 +113,19 @@ struct About {
     arch: Option<ArchSpec>,
 }
 
-/// What a [`NanGuard`] wrote.
+/// The content of the file of a [`NanGuard`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NanReport {
     /// The batch as the model saw it.
     pub batch: Batch,
-    /// What the items of the batch are called: their files.
+    /// The names of the items of the batch: their files.
     pub files: Vec<String>,
     /// The loss: NaN or infinite.
     pub loss: f64,
-    /// What the loss was scaled by; none without [`MixedPrecision`](crate::learner::MixedPrecision).
+    /// The scale of the loss; `None` without [`MixedPrecision`](crate::learner::MixedPrecision).
     pub loss_scale: Option<f64>,
-    /// Where the training was.
+    /// The position of the training.
     pub at: Position,
     /// The number format of the forward pass.
     pub precision: Precision,
@@ -138,7 +138,8 @@ impl NanReport {
     /// Reads the file of a [`NanGuard`].
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is no such file.
+    /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is not a file of a
+    /// [`NanGuard`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
@@ -169,10 +170,10 @@ impl NanReport {
         })
     }
 
-    /// The model as it was before the step, on the CPU.
+    /// Returns the model before the step, on the CPU.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network that is none of this crate's: build it and load
+    /// [`Error::Config`] for a network that is not of this crate: build it and load
     /// [`NanReport::weights`].
     pub fn model(&self) -> Result<Model> {
         let Some(arch) = &self.about.arch else {
@@ -187,7 +188,7 @@ impl NanReport {
     /// The loss of the run, with its options.
     ///
     /// # Errors
-    /// [`Error::Config`] for a loss that is none of this crate's.
+    /// [`Error::Config`] for a loss that is not of this crate.
     pub fn loss_func(&self) -> Result<Box<dyn Loss>> {
         let Some(spec) = &self.about.loss_spec else {
             let name = &self.about.loss_name;
@@ -197,7 +198,7 @@ impl NanReport {
         Ok(spec.build())
     }
 
-    /// The loss of each item of the batch, from a forward pass as in the training: with batch
+    /// Returns the loss of each item of the batch, from a forward pass as in training: with batch
     /// statistics and the same dropout, in 32 bits.
     ///
     /// # Errors

@@ -5,12 +5,12 @@ use crate::{
     optim::Hyper,
 };
 
-/// What its notes for a checkpoint are kept under.
+/// The key of its notes in a checkpoint.
 const OWNER: &str = "ReduceLrOnPlateau";
 
-/// Divides the learning rate when a value of the table has not become better for some epochs: fastai's
-/// `ReduceLROnPlateau`. For fits with a flat rate: it is an error in one whose policy schedules the rate, as
-/// one cycle does, since the schedule would set it again.
+/// Divides the learning rate when a value of the table has not improved for some epochs: fastai's
+/// `ReduceLROnPlateau`. For fits with a flat rate: it is an error in one whose policy schedules the
+/// rate, as one cycle does, since the schedule would set it again.
 #[derive(Debug)]
 pub struct ReduceLrOnPlateau {
     monitor: Monitor,
@@ -29,21 +29,22 @@ impl ReduceLrOnPlateau {
         Self { monitor, patience, factor: 10.0, min_lr: 0.0, lowered: None }
     }
 
-    /// What to watch: the name of a column, or a [`Monitor`] with more. Default: `valid_loss`.
+    /// The value to watch: the name of a column, or a [`Monitor`] with options. Default:
+    /// `valid_loss`.
     #[must_use]
     pub fn monitor(mut self, monitor: impl Into<Monitor>) -> Self {
         self.monitor = monitor.into();
         self
     }
 
-    /// What the rates are divided by. Default: 10.
+    /// The divisor of the learning rates. Default: 10.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = factor;
         self
     }
 
-    /// What no rate falls below. Default: 0.
+    /// The minimum learning rate. Default: 0.
     #[must_use]
     pub fn min_lr(mut self, lr: f64) -> Self {
         self.min_lr = lr;
@@ -100,7 +101,7 @@ impl Callback for ReduceLrOnPlateau {
             let lower = |lr: f64| (lr / self.factor).max(self.min_lr).min(lr);
             let lowered: Vec<f64> = lrs.iter().copied().map(lower).collect();
             t.opt.set(Hyper::Lr, &lowered)?;
-            self.monitor.wait_anew();
+            self.monitor.restart();
             if let (Some(before), Some(now)) = (lrs.last(), lowered.last())
                 && now < before
             {

@@ -5,19 +5,18 @@ use crate::{
 };
 use tch::Tensor;
 
-/// What its notes for a checkpoint are kept under.
+/// The key of its notes in a checkpoint.
 const OWNER: &str = "SaveBest";
 const EPOCH: &str = "SaveBest.epoch";
 /// The prefixes of its tensors in a checkpoint.
 const WEIGHTS: &str = "weights";
 const OPT: &str = "opt";
 
-/// Keeps the weights of the best epoch and puts them back at the end of the fit: fastai's
+/// Keeps the weights of the best epoch and restores them at the end of the fit: fastai's
 /// [`SaveModelCallback`](https://docs.fast.ai/callback.tracker.html#savemodelcallback). A fit that
 /// fails ends with the best weights too.
 ///
-/// They are kept in memory; with [`SaveBest::file`] they are written as well, each time they are
-/// better, so that they outlive the program.
+/// They are kept in memory. With [`SaveBest::file`] each improvement is written to a file too.
 #[derive(Debug)]
 pub struct SaveBest {
     monitor: Monitor,
@@ -57,14 +56,15 @@ impl SaveBest {
         }
     }
 
-    /// What to watch: the name of a column, or a [`Monitor`] with more. Default: `valid_loss`.
+    /// The value to watch: the name of a column, or a [`Monitor`] with options. Default:
+    /// `valid_loss`.
     #[must_use]
     pub fn monitor(mut self, monitor: impl Into<Monitor>) -> Self {
         self.monitor = monitor.into();
         self
     }
 
-    /// Writes to a file too, under a name for [`Learner::load`](crate::learner::Learner::load).
+    /// Also writes a file, under a name for [`Learner::load`](crate::learner::Learner::load).
     /// Default: no file.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>) -> Self {
@@ -72,15 +72,15 @@ impl SaveBest {
         self
     }
 
-    /// Writes a file every `epochs` epochs instead, the first one included, as `NAME_EPOCH`, and leaves
-    /// the last weights in place. Needs [`SaveBest::file`]. Default: only better ones.
+    /// Writes a file every `epochs` epochs instead, including the first one, as `NAME_EPOCH`, and
+    /// keeps the last weights. Needs [`SaveBest::file`]. Default: only improvements.
     #[must_use]
     pub fn every_epoch(mut self, epochs: usize) -> Self {
         self.every = Some(epochs);
         self
     }
 
-    /// Leaves the last weights in place and writes them to the file at the end, over the best ones.
+    /// Keeps the last weights and writes them to the file at the end, replacing the best ones.
     /// Needs [`SaveBest::file`]. Default: false.
     #[must_use]
     pub fn at_end(mut self, yes: bool) -> Self {
@@ -101,8 +101,8 @@ impl SaveBest {
         self.monitor.best()
     }
 
-    /// The epoch whose weights the last fit ended with; none if it ended with its last ones. Where the
-    /// monitor does not reset, it may be an epoch of an earlier fit.
+    /// Returns the epoch whose weights the last fit ended with; `None` if it ended with its last
+    /// ones. If the monitor does not reset, it may be an epoch of an earlier fit.
     #[must_use]
     pub fn epoch(&self) -> Option<usize> {
         self.epoch

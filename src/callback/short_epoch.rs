@@ -4,8 +4,8 @@ use crate::{
     sample::Batch,
 };
 
-/// Ends training and validation after a part of their batches: fastai's `ShortEpochCallback`. For a
-/// quick look at whether everything works.
+/// Ends training and validation after a fraction of their batches, for a quick trial: fastai's
+/// `ShortEpochCallback`.
 #[derive(Debug, Clone)]
 pub struct ShortEpoch {
     part: f64,
@@ -13,13 +13,14 @@ pub struct ShortEpoch {
 }
 
 impl ShortEpoch {
-    /// Ends after `part` of the batches, from 0 to 1; at least one is done. fastai's default is 0.01.
+    /// Ends after the fraction `part` of the batches, from 0 to 1, and at least one batch. fastai's
+    /// default is 0.01.
     #[must_use]
     pub fn new(part: f64) -> Self {
         Self { part, short_valid: true }
     }
 
-    /// Whether validation is shortened too. Default: true.
+    /// If true, validation is shortened too. Default: true.
     #[must_use]
     pub fn short_valid(mut self, yes: bool) -> Self {
         self.short_valid = yes;

@@ -22,13 +22,13 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Writes to a folder, a file for each fit.
+    /// Writes to a folder, one file for each fit.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), every: 1, file: None }
     }
 
-    /// Writes only every so many training batches. Default: 1.
+    /// The number of training batches between records. Default: 1.
     #[must_use]
     pub fn every(mut self, batches: u64) -> Self {
         self.every = batches;

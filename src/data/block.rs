@@ -30,8 +30,8 @@ use tch::Device;
 /// Lists the items of a source.
 type GetItems<I> = Arc<dyn Fn(&Path) -> Result<Vec<I>> + Send + Sync>;
 
-/// How a source becomes data loaders: what its items are, how they are labelled, split, transformed
-/// and put into batches. fastai's `DataBlock`: <https://docs.fast.ai/data.block.html>.
+/// Describes how a source becomes data loaders: its items, their labels, the split, the transforms
+/// and the batches. fastai's `DataBlock`: <https://docs.fast.ai/data.block.html>.
 ///
 /// `I` is what an item is: a path, or a type of your own with [`rows`](Self::rows). A block is not
 /// used up, so one serves several sources.
@@ -75,7 +75,7 @@ impl<Y: TargetBlock, I> Debug for DataBlock<Y, I> {
 }
 
 impl<Y: TargetBlock> DataBlock<Y> {
-    /// A block whose items are image files.
+    /// Returns a block whose items are image files.
     #[must_use]
     pub fn blocks(input: ImageBlock, target: Y) -> Self {
         Self::rows(input, target).get_x(|path: &PathBuf| Ok(path.clone()))
@@ -83,8 +83,8 @@ impl<Y: TargetBlock> DataBlock<Y> {
 }
 
 impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
-    /// A block whose items are of a type of your own, such as a row of a table. `get_x` says where the
-    /// image of one is.
+    /// Returns a block whose items have a type of your own, such as a row of a table. `get_x`
+    /// returns the image of an item.
     ///
     /// ```no_run
     /// use finetune::data::{DataBlock, ImageBlock, RegressionBlock};
@@ -117,8 +117,8 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         }
     }
 
-    /// Lists the items of the source, such as [`get_image_files`](super::get_image_files). Needed by
-    /// [`dataloaders`](Self::dataloaders).
+    /// Sets the function that lists the items of the source, such as
+    /// [`get_image_files`](super::get_image_files). Needed by [`dataloaders`](Self::dataloaders).
     #[must_use]
     pub fn get_items(
         mut self,
@@ -128,8 +128,8 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
-    /// Where the image of an item is: a path, the bytes of a file, or an image. Needed unless items
-    /// are paths.
+    /// Sets the function that returns the image of an item: a path, the bytes of a file, or an
+    /// image. Required unless items are paths.
     #[must_use]
     pub fn get_x<X: Into<ImageSource>>(
         mut self,
@@ -139,14 +139,16 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
-    /// The label of an item. Needed. All labels are read before the first batch.
+    /// Sets the function that returns the label of an item. Required. All labels are read before
+    /// the first batch.
     #[must_use]
     pub fn get_y(mut self, get_y: impl Fn(&I) -> Result<Y::Label> + Send + Sync + 'static) -> Self {
         self.get_y = Some(Arc::new(get_y));
         self
     }
 
-    /// Which items are for validation. Default: a random fifth, by [`RandomSplitter`].
+    /// Sets the split into training and validation. Default: a random fifth for validation, by
+    /// [`RandomSplitter`].
     #[must_use]
     pub fn splitter(mut self, splitter: impl Splitter<I> + 'static) -> Self {
         self.splitter = Arc::new(splitter);
@@ -160,8 +162,8 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
-    /// Adds a transform of batches, such as [`aug_transforms`](crate::transform::aug_transforms). They
-    /// run in the order that they have among themselves. Default: none.
+    /// Adds a transform of batches, such as [`aug_transforms`](crate::transform::aug_transforms).
+    /// They run in a fixed order. Default: none.
     #[must_use]
     pub fn batch_tfms(mut self, tfm: impl BatchTransform + 'static) -> Self {
         self.batch_tfms.push(Arc::new(tfm));
@@ -182,64 +184,64 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
-    /// The number of threads that load; 0 loads on the thread that asks. It has no influence on what
-    /// is loaded. Default: one for each processor, 16 at most.
+    /// The number of loading threads; 0 loads on the calling thread. The batches do not depend on
+    /// it. Default: one per processor, at most 16.
     #[must_use]
     pub fn num_workers(mut self, num_workers: usize) -> Self {
         self.options = self.options.num_workers(num_workers);
         self
     }
 
-    /// The seed of orders and transforms. A splitter has its own. Default: 42.
+    /// The seed of shuffling and transforms. A splitter has its own. Default: 42.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.options = self.options.seed(seed);
         self
     }
 
-    /// Where the batches are to be. Default: the first CUDA device, else the CPU.
+    /// The device of the batches. Default: the first CUDA device, otherwise the CPU.
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.options = self.options.device(device);
         self
     }
 
-    /// Whether each training pass has its own random order. Default: true.
+    /// If true, each training pass has its own random order. Default: true.
     #[must_use]
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.options = self.options.shuffle(shuffle);
         self
     }
 
-    /// Whether to leave out the last training batch if it is not full. Default: as `shuffle`.
+    /// If true, drops the last training batch if it is not full. Default: as `shuffle`.
     #[must_use]
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.options = self.options.drop_last(drop_last);
         self
     }
 
-    /// Keeps decoded images for later epochs. Default: they are decoded each time.
+    /// Caches decoded images for later epochs. Default: no cache.
     #[must_use]
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
         self
     }
 
-    /// What to do with items that cannot be loaded. Default: [`OnError::Fail`].
+    /// Sets the handling of items that cannot be loaded. Default: [`OnError::Fail`].
     #[must_use]
     pub fn on_error(mut self, on_error: OnError) -> Self {
         self.options = self.options.on_error(on_error);
         self
     }
 
-    /// Lists, labels and splits the items of `source`. From here on their types are gone. No image is
-    /// opened.
+    /// Lists, labels and splits the items of `source`. The loaders have no type parameters. No
+    /// image is opened.
     ///
     /// # Errors
-    /// [`Error::Config`] for an option that is missing or cannot be used, [`Error::Label`] for an item
+    /// [`Error::Config`] for an option that is missing or invalid, [`Error::Label`] for an item
     /// without a label or with one that no training item has, [`Error::EmptySplit`] if there is no
-    /// training item, [`Error::Worker`] if a closure of yours panics, and whatever `get_items` returns.
-    /// What is passed over without an error is in [`DataLoaders::notes`].
+    /// training item, [`Error::Worker`] if a closure of yours panics, and whatever `get_items`
+    /// returns. What is passed over without an error is in [`DataLoaders::notes`].
     pub fn dataloaders(&self, source: impl AsRef<Path>) -> Result<DataLoaders> {
         let (items, notes) = collected(|| self.items(source.as_ref()));
         let mut dls = self.dataloaders_from(items?)?;
@@ -247,7 +249,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         Ok(dls)
     }
 
-    /// The same for items that are at hand.
+    /// Like [`dataloaders`](Self::dataloaders), for a list of items.
     ///
     /// # Errors
     /// As [`dataloaders`](Self::dataloaders).

@@ -1,4 +1,4 @@
-//! The two sides of a data set: training and validation.
+//! The loaders of a data set: training and validation.
 
 use super::{
     cache::{presized::Presized, store::Store},
@@ -24,7 +24,7 @@ use crate::{
 use std::sync::Arc;
 use tch::Device;
 
-/// The training and the validation batches of one data set. A clone is another handle to the same
+/// The training and the validation loader of one data set. A clone is another handle to the same
 /// data.
 #[derive(Debug, Clone)]
 pub struct DataLoaders {
@@ -62,8 +62,8 @@ impl DataLoaders {
         Self::new(&Data::Images(images), splits, options)
     }
 
-    /// Loaders of numbers in memory, of any shape, instead of images. The items of `valid` follow
-    /// those of `train` in the data set.
+    /// Returns loaders of numbers in memory, of any shape, instead of images. The items of `valid`
+    /// follow those of `train` in the data set.
     ///
     /// # Errors
     /// [`Error::Config`] if the rows or tasks of both differ or an option cannot be used.
@@ -122,19 +122,19 @@ impl DataLoaders {
         Ok(Self { train, valid, test_items: None, notes })
     }
 
-    /// The training side: shuffled, the last partial batch dropped, transforms at random.
+    /// Returns the training loader: shuffled, last partial batch dropped, random transforms.
     #[must_use]
     pub fn train(&self) -> &DataLoader {
         &self.train
     }
 
-    /// The validation side: all items in fixed order.
+    /// Returns the validation loader: all items in fixed order.
     #[must_use]
     pub fn valid(&self) -> &DataLoader {
         &self.valid
     }
 
-    /// One side.
+    /// Returns the loader of a split.
     #[must_use]
     pub fn loader(&self, split: Split) -> &DataLoader {
         match split {
@@ -143,8 +143,8 @@ impl DataLoaders {
         }
     }
 
-    /// The same data with other settings. `bs` is for both sides unless there is a `val_bs`;
-    /// `shuffle`, `drop_last` and `split` are for training.
+    /// Returns loaders of the same data with other settings. `bs` is for both sides unless there is
+    /// a `val_bs`; `shuffle`, `drop_last` and `split` are for training.
     ///
     /// # Errors
     /// As [`DataLoader::with`].
@@ -176,43 +176,43 @@ impl DataLoaders {
         Self { train, ..self.clone() }
     }
 
-    /// What the targets are.
+    /// Returns the task: the kind of the targets.
     #[must_use]
     pub fn task(&self) -> Task {
         self.train.task()
     }
 
-    /// Where the batches are.
+    /// Returns the device of the batches.
     #[must_use]
     pub fn device(&self) -> Device {
         self.train.device()
     }
 
-    /// The seed of orders and transforms.
+    /// Returns the seed of shuffling and transforms.
     #[must_use]
     pub fn seed(&self) -> Seed {
         self.train.settings().seed
     }
 
-    /// What an item is called: its file, if it has one.
+    /// Returns the name of an item: its file, if it has one.
     #[must_use]
     pub fn name(&self, item: usize) -> String {
         self.train.name(item)
     }
 
-    /// The item transforms, for export.
+    /// Returns the item transforms.
     #[must_use]
     pub fn item_tfms(&self) -> &[Arc<dyn ItemTransform>] {
         self.train.item_tfms()
     }
 
-    /// The batch transforms in the order in which they run, for export and display.
+    /// Returns the batch transforms in the order in which they run.
     #[must_use]
     pub fn batch_tfms(&self) -> &[Arc<dyn BatchTransform>] {
         self.train.batch_tfms()
     }
 
-    /// Adds a batch transform on both sides, at the place that its order gives it.
+    /// Adds a batch transform to both loaders, at the place given by its order.
     ///
     /// # Errors
     /// [`Error::Config`] if these are arrays, which have no transforms, or if an option of the

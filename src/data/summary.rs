@@ -1,4 +1,4 @@
-//! What happens to one sample and one batch, step by step.
+//! A summary of one sample and one batch, step by step.
 
 use super::{
     DataBlock, DataLoaders, TargetBlock,
@@ -13,12 +13,12 @@ use crate::{
 use std::{fmt::Write as _, path::Path};
 
 impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
-    /// What happens to the items of `source`: the splits, and one sample and one batch on their way
-    /// through every transform, with shapes.
+    /// Returns a description of the splits, and of one sample and one batch after every transform,
+    /// with shapes.
     ///
     /// # Errors
-    /// As [`dataloaders`](Self::dataloaders), and what keeps the sample or the batch from being made:
-    /// the transform and the item are named.
+    /// As [`dataloaders`](Self::dataloaders), and any error of the sample or the batch, with the
+    /// transform and the item.
     pub fn summary(&self, source: impl AsRef<Path>) -> Result<String> {
         let source = source.as_ref();
         let dls = self.dataloaders(source)?;
@@ -30,10 +30,11 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
 }
 
 impl DataLoaders {
-    /// One training sample and one training batch on their way through every transform, with shapes.
+    /// Returns a description of one training sample and one training batch after every transform,
+    /// with shapes.
     ///
     /// # Errors
-    /// What keeps the sample or the batch from being made: the transform and the item are named.
+    /// Any error of the sample or the batch, with the transform and the item.
     pub fn summary(&self) -> Result<String> {
         let mut text = String::new();
         self.write_splits(&mut text);

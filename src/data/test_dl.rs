@@ -17,8 +17,9 @@ use crate::{
 use std::sync::Arc;
 
 impl DataLoaders {
-    /// Images that are to be predicted, prepared as for validation, in the given order. Each is a
-    /// path, the bytes of a file or an [`Image`](crate::image::Image). Their batches have no targets.
+    /// Returns a loader of images to predict, prepared as in validation, in the given order. Each
+    /// is a path, the bytes of a file or an [`Image`](crate::image::Image). The batches have no
+    /// targets.
     ///
     /// # Errors
     /// [`Error::Config`] if there are none, or these loaders are of arrays.
@@ -40,19 +41,20 @@ impl DataLoaders {
         self.test(as_data(Items { input, items, get_x, targets, task: self.task() }))
     }
 
-    /// Items that are not in the data set, of the type that `get_items` returns, with their targets by
-    /// `get_y`: for a test set whose labels are known.
+    /// Returns a loader of items outside the data set, of the type that `get_items` returns, with
+    /// their targets by `get_y`: for a test set whose labels are known.
     ///
     /// # Errors
     /// [`Error::Config`] if there are none, they are of another type, or these loaders are not those
-    /// of a [`DataBlock`](super::DataBlock); [`Error::Label`] for an item whose label is not known.
+    /// of a [`DataBlock`](super::DataBlock); [`Error::Label`] for an item with an unknown label.
     pub fn test_dl_labelled<I: 'static>(&self, items: Vec<I>) -> Result<DataLoader> {
         let why = "these loaders are not of a `DataBlock` and know no `get_y`";
         let made = self.test_items.as_ref().ok_or_else(|| Error::config("test_dl", why))?;
         self.test(made.items(Box::new(items), true, self.task())?)
     }
 
-    /// How files become images, for an exported model: what a block said, else color images.
+    /// Returns the decoding options, for an exported model: those of the block, otherwise color
+    /// images.
     #[must_use]
     pub fn decode_options(&self) -> Decode {
         self.input().decode_options()

@@ -21,7 +21,7 @@ use std::{
     path::PathBuf,
 };
 
-/// Makes an optimizer for the parameters of a model.
+/// Builds an optimizer for the parameters of a model.
 pub type OptFunc = Box<dyn Fn(&[Param]) -> Result<Optimizer> + Send>;
 
 /// A model, its data, and the loop that trains it: fastai's
@@ -40,7 +40,7 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner for a model and a loss of your own, with Adam.
+    /// Returns a learner for a model and a loss of your own, with Adam.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if there are no training batches.
@@ -90,24 +90,24 @@ impl Learner {
         })
     }
 
-    /// Reports one more metric.
+    /// Adds a metric.
     #[must_use]
     pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
         self.training.metrics.push(Box::new(metric));
         self
     }
 
-    /// Keeps a callback for every fit from now on. For one fit only, see [`Learner::fit_with`].
+    /// Adds a callback for every fit. For one fit only, see [`Learner::fit_with`].
     #[must_use]
     pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self
     }
 
-    /// Another optimizer than Adam; it begins without moments.
+    /// Replaces the optimizer; the new one starts without moments. Default: Adam.
     ///
     /// # Errors
-    /// As the function, which is called at once.
+    /// The error of the function, which is called at once.
     pub fn opt_func(
         mut self,
         f: impl Fn(&[Param]) -> Result<Optimizer> + Send + 'static,
@@ -117,58 +117,59 @@ impl Learner {
         Ok(self)
     }
 
-    /// The learning rate, momentum and weight decay where a fit leaves them out.
+    /// Sets the learning rate, momentum and weight decay of fits that do not set them.
     #[must_use]
     pub fn defaults(mut self, defaults: Defaults) -> Self {
         self.defaults = defaults;
         self
     }
 
-    /// Whether normalizations of frozen groups stay trainable. Default: true, as in fastai.
+    /// If true, normalizations of frozen groups stay trainable. Default: true, as in fastai.
     #[must_use]
     pub fn train_bn(mut self, yes: bool) -> Self {
         self.train_bn = yes;
         self
     }
 
-    /// Whether metrics are reported for training batches too. Default: false.
+    /// If true, metrics are reported for training batches too. Default: false.
     #[must_use]
     pub fn train_metrics(mut self, yes: bool) -> Self {
         self.recorder.train_metrics = yes;
         self
     }
 
-    /// Where [`Learner::save`] writes. Default: `models` in the current folder.
+    /// Sets the folder in which [`Learner::save`] writes. Default: `models` in the current folder.
     #[must_use]
     pub fn model_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.training.model_dir = folder.into();
         self
     }
 
-    /// Another way to show progress than the default, which draws bars on a terminal's standard error
-    /// and prints the table of epochs to standard output.
+    /// Sets how progress is shown. Default: bars on standard error if it is a terminal, and the
+    /// table of epochs on standard output.
     #[must_use]
     pub fn progress(mut self, progress: Progress) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Neither bars nor table.
+    /// Shows neither bars nor the table.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.progress = None;
         self
     }
 
-    /// Trains with 16-bit floats where libtorch finds them safe, and with a scaled loss so that small
-    /// gradients are not lost: fastai's `to_fp16`. For CUDA: on a CPU a fit is an error that says to use
-    /// [`Learner::to_bf16`]. Weights stay 32-bit. See [`MixedPrecision`] for the options of the scaler.
+    /// Trains with 16-bit floats in operations that libtorch considers safe, and with a scaled loss
+    /// so that small gradients do not vanish: fastai's `to_fp16`. For CUDA; on a CPU a fit returns
+    /// an error that says to use [`Learner::to_bf16`]. Weights stay 32-bit. See [`MixedPrecision`]
+    /// for the options of the scaler.
     #[must_use]
     pub fn to_fp16(self) -> Self {
         self.mixed_precision(MixedPrecision::new())
     }
 
-    /// [`Learner::to_fp16`] with another start, growth or back-off of the scale.
+    /// [`Learner::to_fp16`] with another initial scale, growth or backoff.
     #[must_use]
     pub fn mixed_precision(mut self, mixed: MixedPrecision) -> Self {
         self.training.precision = Precision::Half;
@@ -176,8 +177,8 @@ impl Learner {
         self
     }
 
-    /// Trains in bfloat16 where libtorch finds it safe. Weights stay 32-bit. Fast on processors and
-    /// GPUs with bfloat16 instructions, slow elsewhere.
+    /// Trains in bfloat16 in operations that libtorch considers safe. Weights stay 32-bit. Fast on
+    /// processors and GPUs with bfloat16 instructions, slow elsewhere.
     #[must_use]
     pub fn to_bf16(mut self) -> Self {
         self.training.precision = Precision::BFloat16;
@@ -193,37 +194,37 @@ impl Learner {
         self
     }
 
-    /// What stops a fit of this learner from another thread.
+    /// Returns a handle that stops a fit from another thread.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.training.stop_handle()
     }
 
-    /// What was recorded of the last fit.
+    /// Returns the history of the last fit.
     #[must_use]
     pub fn recorder(&self) -> &History {
         &self.training.history
     }
 
-    /// The data.
+    /// Returns the data loaders.
     #[must_use]
     pub fn dls(&self) -> &DataLoaders {
         &self.training.dls
     }
 
-    /// The model.
+    /// Returns the model.
     #[must_use]
     pub fn model(&self) -> &Model {
         &self.training.model
     }
 
-    /// The state that callbacks read.
+    /// Returns the state that callbacks read.
     #[must_use]
     pub fn training(&self) -> &Training {
         &self.training
     }
 
-    /// The state that callbacks read and change.
+    /// Returns the state that callbacks read and change.
     pub fn training_mut(&mut self) -> &mut Training {
         &mut self.training
     }
@@ -232,8 +233,8 @@ impl Learner {
     /// `NAME.opt.safetensors` below [`Learner::model_dir`]; returns the first path. A file is replaced
     /// only by a complete one.
     ///
-    /// A name that ends in `.pth` is written as fastai's `Learner.save` would, weights and optimizer in
-    /// one file: fastai's `load` goes on from it.
+    /// A name that ends in `.pth` is written in the form of fastai's `Learner.save`, weights and
+    /// optimizer in one file, which fastai's `load` reads.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) naming the file.
@@ -241,8 +242,8 @@ impl Learner {
         self.training.save(name, true)
     }
 
-    /// Reads what [`Learner::save`] wrote; a fit then goes on as if it had never stopped. A name that
-    /// ends in `.pth` is a checkpoint of fastai's, with or without its optimizer.
+    /// Reads what [`Learner::save`] wrote; a fit then continues as in the same program. A name that
+    /// ends in `.pth` is read as a checkpoint of fastai, with or without its optimizer.
     ///
     /// # Errors
     /// [`Error::Checkpoint`](crate::Error::Checkpoint) listing what is missing, unexpected or of another

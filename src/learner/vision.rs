@@ -1,4 +1,4 @@
-//! A learner for images from an architecture.
+//! Learners for images from an architecture.
 
 use super::{Defaults, Learner, OptFunc};
 use crate::{
@@ -13,10 +13,10 @@ use crate::{
 };
 use tch::nn::{ModuleT, Path};
 
-/// Builds a head below a path, for so many features and outputs.
+/// Builds a head below a path, for a number of features and of outputs.
 type MakeHead = Box<dyn Fn(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>> + Send>;
 
-/// Puts together a [`Learner`] for images; see [`vision_learner`].
+/// Builder of a [`Learner`] for images; see [`vision_learner`].
 #[derive(derive_more::Debug)]
 pub struct VisionLearner {
     dls: DataLoaders,
@@ -36,8 +36,8 @@ pub struct VisionLearner {
     defaults: Defaults,
 }
 
-/// A learner for images: the body of `arch` with a new head for the targets of `dls`, in three
-/// parameter groups: fastai's
+/// Returns the builder of a learner for images: the body of `arch` with a new head for the targets
+/// of `dls`, in three parameter groups: fastai's
 /// [`vision_learner`](https://docs.fast.ai/vision.learner.html#vision_learner).
 ///
 /// Pretrained weights come with the normalization that they were trained with, and the body begins frozen.
@@ -92,19 +92,19 @@ impl VisionLearner {
         self.n_out = Some(n_out);
         self
     }
-    /// Reports one more metric.
+    /// Adds a metric.
     #[must_use]
     pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
         self.metrics.push(Box::new(metric));
         self
     }
-    /// What is minimized. Default: what fits the targets, cross-entropy for categories.
+    /// Sets the loss. Default: by the targets, such as cross-entropy for categories.
     #[must_use]
     pub fn loss(mut self, loss: impl Loss + 'static) -> Self {
         self.loss = Some(Box::new(loss));
         self
     }
-    /// Whether to begin with weights trained on ImageNet. Default: true.
+    /// If true, starts from weights trained on ImageNet. Default: true.
     #[must_use]
     pub fn pretrained(mut self, yes: bool) -> Self {
         self.pretrained = yes;
@@ -120,22 +120,23 @@ impl VisionLearner {
         self.weights = from.into();
         self
     }
-    /// Whether pretrained weights come with the normalization they were trained with. Default: true.
+    /// If true, adds the normalization with which the pretrained weights were trained. Default:
+    /// true.
     #[must_use]
     pub fn normalize(mut self, yes: bool) -> Self {
         self.normalize = yes;
         self
     }
-    /// The layers after the body. Default: fastai's.
+    /// Sets the layers after the body. Default: fastai's.
     #[must_use]
     pub fn head(mut self, head: HeadOptions) -> Self {
         self.head = head;
         self
     }
-    /// A head of your own, which takes the body's feature map: `make` gets the place of its variables,
-    /// the features and the number of outputs, as
-    /// [`ArchSpec::build_with_head`](crate::model::ArchSpec::build_with_head) shows. Such a model cannot
-    /// be exported.
+    /// Sets a head of your own, which takes the body's feature map. `make` gets the path of its
+    /// variables, the number of features and of outputs, as
+    /// [`ArchSpec::build_with_head`](crate::model::ArchSpec::build_with_head) shows. Such a model
+    /// cannot be exported.
     #[must_use]
     pub fn custom_head(
         mut self,
@@ -144,33 +145,34 @@ impl VisionLearner {
         self.custom_head = Some(Box::new(make));
         self
     }
-    /// The optimizer. Default: Adam.
+    /// Sets the optimizer. Default: Adam.
     #[must_use]
     pub fn opt_func(mut self, f: impl Fn(&[Param]) -> Result<Optimizer> + Send + 'static) -> Self {
         self.opt_func = Box::new(f);
         self
     }
-    /// The learning rate where a fit names none. Default: 1e-3.
+    /// Sets the learning rate of fits that do not set one. Default: 1e-3.
     #[must_use]
     pub fn lr(mut self, lr: impl Into<Lr>) -> Self {
         self.defaults.lr = lr.into();
         self
     }
-    /// The weight decay where a fit names none. Default: the optimizer's.
+    /// Sets the weight decay of fits that do not set one. Default: the optimizer's.
     #[must_use]
     pub fn wd(mut self, wd: f64) -> Self {
         self.defaults.wd = Some(wd);
         self
     }
 
-    /// Returns the learner. Up to two items go through the model, the loss and the metrics first, so that
-    /// a mistake shows before the training begins.
+    /// Returns the learner. Up to two items go through the model, the loss and the metrics first,
+    /// so that mistakes are found before the training.
     ///
     /// # Errors
     /// [`Error::Download`](crate::Error::Download) or [`Error::Checkpoint`](crate::Error::Checkpoint) if
-    /// the pretrained weights cannot be had or do not fit;
-    /// [`Error::Computation`](crate::Error::Computation) or [`Error::Mismatch`](crate::Error::Mismatch) if
-    /// the model does not take the images, or loss and metrics do not fit the targets.
+    /// the pretrained weights are not available or do not fit;
+    /// [`Error::Computation`](crate::Error::Computation) or
+    /// [`Error::Mismatch`](crate::Error::Mismatch) if the model does not take the images, or loss
+    /// and metrics do not fit the targets.
     pub fn build(mut self) -> Result<Learner> {
         let seed = self.dls.seed();
         let batch = self.dls.valid().one_batch().or_else(|_| self.dls.train().one_batch())?;

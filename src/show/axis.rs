@@ -13,8 +13,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis that shows all `values` that can be shown: finite ones, and above 0 where it is
-    /// logarithmic. With a little room at both ends, unless `range` is given.
+    /// Returns an axis over all `values` that can be shown: finite ones, and positive ones if it is
+    /// logarithmic. Adds a margin at both ends unless `range` is given.
     pub(super) fn around(
         values: impl Iterator<Item = f64>,
         log: bool,
@@ -45,7 +45,7 @@ impl Axis {
         Self { low, high, log, whole: false }
     }
 
-    /// With ticks at whole numbers alone.
+    /// Restricts the ticks to whole numbers.
     pub(super) fn whole(self, whole: bool) -> Self {
         Self { whole, ..self }
     }
@@ -103,7 +103,7 @@ fn tidy(v: f64) -> f64 {
     format!("{v:.12e}").parse().unwrap_or(v)
 }
 
-/// A number as a reader writes it: 0.05, 250, 3e-4, 2.5e6.
+/// Returns a number in short form: 0.05, 250, 3e-4, 2.5e6.
 pub(super) fn short(v: f64) -> String {
     match v.abs() {
         0.0 => "0".into(),

@@ -1,4 +1,4 @@
-//! Pictures of what goes into a network.
+//! Pictures of the inputs of a network.
 
 use super::{Cell, Figure, Grid, overlay::legend, seen::pictures_with_targets};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::path::Path;
 
-/// How a batch is shown: fastai's arguments of `show_batch`.
+/// Options of `show_batch`, with fastai's names.
 ///
 /// ```no_run
 /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -33,15 +33,15 @@ impl ShowBatch {
         Self { n, unique: false, columns: None, pass: 0 }
     }
 
-    /// Shows one item `n` times, each time with its own random draws: what augmentation does.
-    /// Default: different items.
+    /// Shows one item `n` times with different random draws, to judge the augmentation. Default:
+    /// different items.
     #[must_use]
     pub fn unique(mut self) -> Self {
         self.unique = true;
         self
     }
 
-    /// How many pictures are in a row. Default: the square root of their number, rounded up.
+    /// The number of pictures per row. Default: the square root of their number, rounded up.
     #[must_use]
     pub fn columns(mut self, columns: usize) -> Self {
         self.columns = Some(columns);
@@ -64,9 +64,9 @@ impl From<usize> for ShowBatch {
 }
 
 impl DataLoaders {
-    /// Training items as the network sees them, augmented, with their labels: fastai's
-    /// [`show_batch`](https://docs.fast.ai/data.core.html#tfmddl.show_batch). Takes their number, or a
-    /// [`ShowBatch`] with more.
+    /// Shows training items as the network sees them, augmented, with their labels: fastai's
+    /// [`show_batch`](https://docs.fast.ai/data.core.html#tfmddl.show_batch). Takes their number,
+    /// or a [`ShowBatch`] with more.
     ///
     /// # Errors
     /// As [`DataLoader::show_batch`].
@@ -76,8 +76,8 @@ impl DataLoaders {
 }
 
 impl DataLoader {
-    /// Items of the first batch as the network sees them, with their labels. Takes their number, or a
-    /// [`ShowBatch`] with more.
+    /// Shows items of the first batch as the network sees them, with their labels. Takes their
+    /// number, or a [`ShowBatch`] with more.
     ///
     /// # Errors
     /// Whatever the data reports; [`Error::Config`] if the inputs are no images or `n` is 0.
@@ -105,7 +105,7 @@ impl DataLoader {
         Ok(grid.figure())
     }
 
-    /// As many items of a pass as were asked for, also where a batch is smaller.
+    /// Returns the requested number of items of a pass, also if a batch is smaller.
     fn first(&self, how: &ShowBatch) -> Result<Vec<(Image, usize)>> {
         let mut shown = vec![];
         for batch in self.batches(how.pass) {
@@ -123,7 +123,7 @@ impl DataLoader {
         Ok(shown)
     }
 
-    /// One item, in one pass after another.
+    /// Returns one item in several passes.
     fn one_again_and_again(&self, how: &ShowBatch) -> Result<Vec<(Image, usize)>> {
         let Some(&item) = self.items().first() else {
             return self.first(how);

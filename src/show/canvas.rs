@@ -1,12 +1,12 @@
-//! What drawing code and figures share: the largest size and pictures at a place.
+//! Shared by drawing code and figures: the maximum size, and pictures at a place.
 
 use crate::image::Image;
 
 /// The largest side of a figure in pixels.
 pub(super) const LARGEST: u32 = 4096;
 
-/// A picture at a place of a figure, in pixels: added after all else is drawn, as pixels or as an
-/// embedded PNG.
+/// A picture at a place of a figure, in pixels. It is added after everything else, as pixels or as
+/// an embedded PNG.
 #[derive(Debug)]
 pub(super) struct Placed {
     pub(super) x: u32,

@@ -27,7 +27,7 @@ use std::ops::RangeInclusive;
 /// let figure = chart.figure();
 /// # let _ = figure;
 /// ```
-/// Points that are not finite, or not above 0 on a logarithmic axis, are left out, and a line is
+/// Points that are not finite, or not positive on a logarithmic axis, are skipped, and a line is
 /// interrupted there.
 #[derive(Debug, Clone, Default)]
 pub struct Chart {
@@ -72,14 +72,14 @@ impl Chart {
         Self { title: title.into(), ..Self::default() }
     }
 
-    /// What the horizontal axis shows. Default: not said.
+    /// The label of the horizontal axis. Default: none.
     #[must_use]
     pub fn x(mut self, name: impl Into<String>) -> Self {
         self.x.name = name.into();
         self
     }
 
-    /// What the vertical axis shows. Default: not said.
+    /// The label of the vertical axis. Default: none.
     #[must_use]
     pub fn y(mut self, name: impl Into<String>) -> Self {
         self.y.name = name.into();
@@ -93,7 +93,7 @@ impl Chart {
         self
     }
 
-    /// Labels whole numbers alone on the horizontal axis: steps, epochs. Default: all numbers.
+    /// Labels only whole numbers on the horizontal axis, for steps or epochs. Default: all numbers.
     #[must_use]
     pub fn whole_x(mut self) -> Self {
         self.x.whole = true;
@@ -131,7 +131,7 @@ impl Chart {
         self.add(name, points, Kind::Line)
     }
 
-    /// Adds a line whose points are visible, for few of them.
+    /// Adds a line with visible points, for few points.
     #[must_use]
     pub fn line_with_dots(
         self,
@@ -141,7 +141,7 @@ impl Chart {
         self.add(name, points, Kind::LineWithDots)
     }
 
-    /// Adds a dashed gray line, for what to compare with.
+    /// Adds a dashed gray line, as a reference.
     #[must_use]
     pub fn dashed(
         self,
@@ -151,7 +151,7 @@ impl Chart {
         self.add(name, points, Kind::Dashed)
     }
 
-    /// Adds points without a line, for many of them: they are small and translucent.
+    /// Adds small translucent points without a line, for many points.
     #[must_use]
     pub fn points(
         self,
@@ -299,7 +299,7 @@ impl Chart {
             }
         }
         let radius = match s.kind {
-            // Of marks at the same place the later ones are smaller, so that all are seen.
+            // Later marks at the same place are smaller, so that all are visible.
             Kind::Dot => {
                 let later = self.series.iter().skip_while(|other| !std::ptr::eq(*other, s)).skip(1);
                 let over = later.filter(|o| o.kind == Kind::Dot && o.points == s.points).count();

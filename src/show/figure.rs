@@ -27,8 +27,8 @@ use std::{fmt::Write as _, io::Write as _, path::Path};
 
 /// A picture of a chart, of photos or of a matrix.
 ///
-/// It holds what is to be drawn, not pixels, so that it can be saved as PNG and as SVG, in any size.
-/// As the last expression of a notebook cell it shows itself.
+/// It holds the content, not pixels, so that it can be saved as PNG and as SVG in any size. As the
+/// last expression of a notebook cell it is displayed.
 ///
 /// ```
 /// use finetune::show::plot_function;
@@ -58,7 +58,7 @@ impl Figure {
         Self::new(Content::Charts { charts, columns: columns.max(1) })
     }
 
-    /// The charts of a figure, each alone; another figure as it is.
+    /// Returns the charts of a figure as single figures; any other figure as it is.
     pub(super) fn each(self) -> Vec<Self> {
         match self.content {
             Content::Charts { charts, .. } => charts.into_iter().map(Self::from).collect(),
@@ -77,7 +77,7 @@ impl Figure {
         self
     }
 
-    /// The color behind everything: red, green, blue. Default: white.
+    /// The background color: red, green, blue. Default: white.
     #[must_use]
     pub fn background(mut self, color: [u8; 3]) -> Self {
         self.background = color;
@@ -101,7 +101,7 @@ impl Figure {
         })
     }
 
-    /// Writes it as PNG or SVG, by the extension of `path`. Folders that are missing are created.
+    /// Writes the figure as PNG or SVG, by the extension of `path`. Missing folders are created.
     ///
     /// # Errors
     /// [`Error::Config`] for another extension and for a size of 0 or above 4,096;
@@ -125,7 +125,7 @@ impl Figure {
         disk::replace(path, |out| out.write_all(&bytes))
     }
 
-    /// The pixels, RGB.
+    /// Returns the RGB pixels.
     ///
     /// # Errors
     /// [`Error::Config`] for a size of 0 or above 4,096.
@@ -142,7 +142,7 @@ impl Figure {
         Image::new(width, height, 3, pixels)
     }
 
-    /// The bytes of a PNG file.
+    /// Returns the bytes of a PNG file.
     ///
     /// # Errors
     /// As [`Figure::image`].
@@ -150,8 +150,8 @@ impl Figure {
         encode(&self.image()?)
     }
 
-    /// The text of an SVG file. Photos are embedded in it as PNG. Letters are text: it names the font
-    /// and does not carry it.
+    /// Returns the text of an SVG file. Photos are embedded as PNG. Letters are text in a named
+    /// font, which is not embedded.
     ///
     /// # Errors
     /// As [`Figure::image`].
@@ -176,7 +176,7 @@ impl Figure {
     }
 
     /// Shows the figure in a notebook with the Rust kernel (evcxr), which calls this for the last
-    /// expression of a cell. Where it cannot be drawn, the notebook shows why.
+    /// expression of a cell. If it cannot be drawn, the notebook shows the error.
     pub fn evcxr_display(&self) {
         match self.png() {
             Ok(png) => notebook::show(&[("image/png", &BASE64.encode(png))]),
@@ -270,7 +270,7 @@ fn paste(pixels: &mut [u8], (width, height): (u32, u32), placed: &Placed) {
     }
 }
 
-/// The bytes of a PNG file.
+/// Returns the bytes of a PNG file.
 pub(super) fn encode(picture: &Image) -> Result<Vec<u8>> {
     let color =
         if picture.channels() == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
@@ -281,7 +281,7 @@ pub(super) fn encode(picture: &Image) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A photo as the address of itself, for HTML: a JPEG, which is a tenth of the PNG.
+/// Returns a photo as a data URL, for HTML: a JPEG, which is a tenth of the PNG.
 pub(super) fn photo_url(picture: &Image) -> Result<String> {
     let color =
         if picture.channels() == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
@@ -292,13 +292,13 @@ pub(super) fn photo_url(picture: &Image) -> Result<String> {
     Ok(format!("data:image/jpeg;base64,{}", BASE64.encode(bytes)))
 }
 
-/// A picture as the address of itself, for SVG and HTML.
+/// Returns a picture as a data URL, for SVG and HTML.
 pub(super) fn data_url(picture: &Image) -> Result<String> {
     Ok(format!("data:image/png;base64,{}", BASE64.encode(encode(picture)?)))
 }
 
 impl Chart {
-    /// The chart as a figure.
+    /// Returns the chart as a figure.
     #[must_use]
     pub fn figure(self) -> Figure {
         self.into()
@@ -306,7 +306,7 @@ impl Chart {
 }
 
 impl Grid {
-    /// The grid as a figure.
+    /// Returns the grid as a figure.
     #[must_use]
     pub fn figure(self) -> Figure {
         self.into()

@@ -1,11 +1,11 @@
-//! The curve of the losses while they grow.
+//! The curve of the losses during a training.
 
 use crate::learner::{Callback, Step, Training, order};
 use std::path::PathBuf;
 
-/// Draws the losses to a picture file at the end of each epoch, over the one before: fastai's
-/// `ShowGraphCallback`, for programs that have no notebook. A viewer that watches the file shows the
-/// curve grow.
+/// Draws the losses to a picture file at the end of each epoch, replacing the previous one:
+/// fastai's `ShowGraphCallback`, for programs that have no notebook. A viewer that watches the file
+/// shows the curve grow.
 ///
 /// The kind of picture follows from the ending of the name, as in
 /// [`Figure::save`](super::Figure::save).

@@ -35,8 +35,8 @@ pub struct Grid {
     legend: Vec<(String, Rgb)>,
 }
 
-/// One picture of a [`Grid`] and the lines above it. A line that is too long for the width of the
-/// picture is written smaller, and ends in an ellipsis if that is not enough.
+/// One picture of a [`Grid`] and the lines above it. A line that is too long for the picture is
+/// written smaller, and ends in an ellipsis if that is not enough.
 #[derive(Debug, Clone)]
 pub struct Cell {
     picture: Image,
@@ -56,13 +56,13 @@ impl Cell {
         self.colored(text, BLACK)
     }
 
-    /// Adds a line in green, with a tick: what is right.
+    /// Adds a line in green with a tick, for a correct prediction.
     #[must_use]
     pub fn right(self, text: impl Into<String>) -> Self {
         self.colored(format!("✓ {}", text.into()), RIGHT)
     }
 
-    /// Adds a line in red, with a cross: what is wrong.
+    /// Adds a line in red with a cross, for a wrong prediction.
     #[must_use]
     pub fn wrong(self, text: impl Into<String>) -> Self {
         self.colored(format!("✗ {}", text.into()), WRONG)
@@ -88,7 +88,7 @@ impl Grid {
         Self { title: title.into(), cells, columns: None, side: 200, legend: vec![] }
     }
 
-    /// How many pictures are in a row. Default: the square root of their number, rounded up.
+    /// The number of pictures per row. Default: the square root of their number, rounded up.
     #[must_use]
     pub fn columns(mut self, columns: usize) -> Self {
         self.columns = Some(columns);

@@ -1,4 +1,4 @@
-//! Pictures of what a model gets wrong.
+//! Pictures of interpretations.
 
 use super::{Chart, Figure, matrix::Matrix};
 use crate::{
@@ -25,7 +25,7 @@ impl Default for ConfusionPlot {
 }
 
 impl ConfusionPlot {
-    /// Counts, every one that is not 0.
+    /// Shows counts, all that are not 0.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -38,22 +38,23 @@ impl ConfusionPlot {
         self
     }
 
-    /// Whether to show shares of the row, that is of what is true, and not counts. Default: counts.
+    /// If true, shows fractions of the row (of the true category) instead of counts. Default:
+    /// false.
     #[must_use]
     pub fn normalize(mut self, yes: bool) -> Self {
         self.normalize = yes;
         self
     }
 
-    /// The digits after the point of shares. Default: 2.
+    /// The number of decimals of fractions. Default: 2.
     #[must_use]
     pub fn decimals(mut self, decimals: usize) -> Self {
         self.decimals = decimals;
         self
     }
 
-    /// Numbers below this are not written; the colors of their squares stay. Default: 0, and 0 itself
-    /// is not written.
+    /// The threshold below which numbers are not written; their squares stay colored. Default: 0; 0
+    /// itself is not written.
     #[must_use]
     pub fn at_least(mut self, least: f64) -> Self {
         self.least = least;
@@ -70,8 +71,8 @@ fn some(items: usize) -> Result<()> {
 }
 
 impl ClassificationInterpretation {
-    /// The confusion matrix: what is true by rows, what was predicted by columns. It can be read for
-    /// some sixty categories; for more, numbers and then names are left out.
+    /// Draws the confusion matrix: true categories in rows, predicted ones in columns. It is
+    /// legible for about sixty categories; for more, numbers and then names are omitted.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no predictions.
@@ -79,7 +80,7 @@ impl ClassificationInterpretation {
         self.plot_confusion_matrix_with(ConfusionPlot::new())
     }
 
-    /// The confusion matrix with a title, shares or a threshold of your own.
+    /// Draws the confusion matrix with other options.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no predictions.
@@ -96,8 +97,8 @@ impl ClassificationInterpretation {
         Ok(Matrix { title: plot.title, names, values, decimals, least }.into())
     }
 
-    /// How often the model is right, by how sure it is, in ten ranges; the expected calibration error
-    /// is in the title.
+    /// Draws the accuracy by predicted probability in ten ranges, with the expected calibration
+    /// error in the title.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no predictions.
@@ -117,7 +118,7 @@ impl ClassificationInterpretation {
         Ok(chart.figure().size(640, 560))
     }
 
-    /// The ROC curve of each of some categories against all others, with the area under it.
+    /// Draws the ROC curve of each given category against all others, with the area under it.
     ///
     /// # Errors
     /// [`Error::Config`] for a category that the vocabulary does not have.
@@ -128,7 +129,7 @@ impl ClassificationInterpretation {
 }
 
 impl MultiLabelInterpretation {
-    /// The ROC curve of each of some categories, with the area under it.
+    /// Draws the ROC curve of each given category, with the area under it.
     ///
     /// # Errors
     /// [`Error::Config`] for a category that the vocabulary does not have.
@@ -158,7 +159,8 @@ impl SegmentationInterpretation {
 }
 
 impl RegressionInterpretation {
-    /// Predictions over targets, a chart for each number. Points on the dashed line are right.
+    /// Draws predictions over targets, one chart for each number. Exact predictions are on the
+    /// dashed line.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no predictions.

@@ -1,4 +1,4 @@
-//! The picture of a sweep of the learning rate.
+//! The picture of the learning-rate finder.
 
 use super::{Chart, Figure, axis::short};
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl LrCurve {
-    /// The loss over the learning rate, with the suggestions of this crate marked. One that the curve is
-    /// too short for is left out.
+    /// Draws the loss over the learning rate and marks the suggestions of this crate, except those
+    /// for which the curve is too short.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is empty.
@@ -26,7 +26,7 @@ impl LrCurve {
         self.plot_with(&all.into_iter().filter_map(mark).collect::<Vec<_>>())
     }
 
-    /// The loss over the learning rate, with the given suggestions marked: see
+    /// Draws the loss over the learning rate and marks the given suggestions: see
     /// [`LrCurve::suggestions`].
     ///
     /// # Errors

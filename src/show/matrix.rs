@@ -1,4 +1,4 @@
-//! A matrix of counts or shares, with names at its sides.
+//! A matrix of counts or fractions with names at its sides.
 
 use super::font::{
     BLACK, LARGE, NORMAL, Rgb, SMALL, UNITS, WHITE, at, drawing, fit, px, rgb, text, upwards, width,
@@ -11,7 +11,7 @@ use plotters::{
     style::text_anchor::{HPos, VPos},
 };
 
-/// A matrix as colored squares with their numbers: rows are what is true, columns what was predicted.
+/// A matrix as colored squares with numbers: rows are true categories, columns predicted ones.
 #[derive(Debug, Clone)]
 pub(super) struct Matrix {
     pub(super) title: String,

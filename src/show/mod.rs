@@ -1,4 +1,4 @@
-//! Pictures of what the rest of the crate knows. Nothing else imports this.
+//! Pictures, charts, tables and the report. No other module imports this one.
 
 mod axis;
 mod batch;

@@ -7,8 +7,8 @@ use crate::{
     optim::{Hyper, Hypers},
 };
 
-/// Where a curve begins: the first losses of a training are so high that the rest would be a flat
-/// line. fastai leaves out as many.
+/// The number of first steps that a curve omits, as in fastai: their losses are so high that the
+/// rest would look flat.
 const SKIPPED: usize = 5;
 
 /// What is called how, and where it is.
@@ -22,7 +22,7 @@ const HYPERS: [Named; 5] = [
     (Hyper::Wd, "weight decay", |h| h.wd),
 ];
 
-/// A line for each group of parameters; one for all where they are the same.
+/// One line for each parameter group; one for all if they are equal.
 fn by_group(chart: Chart, groups: Vec<Vec<(f64, f64)>>) -> Chart {
     let same = groups.windows(2).all(|pair| pair[0] == pair[1]);
     let kept = if same { 1 } else { groups.len() };
@@ -32,8 +32,8 @@ fn by_group(chart: Chart, groups: Vec<Vec<(f64, f64)>>) -> Chart {
     })
 }
 
-/// What a policy will do to the hyperparameters of `groups` groups of parameters over the part of the
-/// fit that is done, before anything is trained.
+/// Draws the schedules of a policy for `groups` parameter groups over the progress of the fit,
+/// without training.
 ///
 /// ```
 /// use finetune::{learner::OneCycle, show::plot_policy};
@@ -62,9 +62,9 @@ pub fn plot_policy(policy: &dyn Policy, groups: usize) -> Result<Figure> {
 }
 
 impl History {
-    /// The smoothed training loss of each step and the validation loss of each epoch. As
-    /// [fastai's](https://docs.fast.ai/learner.html#recorder.plot_loss), it begins at the sixth step
-    /// where there are more than 20.
+    /// Draws the smoothed training loss of each step and the validation loss of each epoch. As in
+    /// [fastai](https://docs.fast.ai/learner.html#recorder.plot_loss), it starts at the sixth step
+    /// if there are more than 20.
     ///
     /// # Errors
     /// [`Error::Config`] if nothing was recorded.
@@ -104,7 +104,7 @@ impl History {
         Ok(Figure::charts(charts.collect(), 2))
     }
 
-    /// The losses and each metric by epoch, a chart each. What was measured on both splits shares a
+    /// Draws the losses and each metric by epoch, one chart each. Values of both splits share a
     /// chart.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Pictures with what is true of them and what a model says.
+//! Pictures with their targets and predictions.
 
 use super::{
     Cell, Figure, Grid,
@@ -33,7 +33,7 @@ fn compared(cell: Cell, kept: &Predictions, at: usize) -> Cell {
     }
 }
 
-/// The probability of what was predicted, where the outputs are probabilities of one category.
+/// Returns the probability of the prediction if the outputs are probabilities of one category.
 fn probability(kept: &Predictions, at: usize) -> Option<f32> {
     match (&kept.decoded[at], &kept.task) {
         (Target::Category(c), Task::Category { .. }) => kept.preds.get((at, *c)).copied(),

@@ -1,4 +1,4 @@
-//! Items as the network sees them, and what their targets say.
+//! Items as the network sees them.
 
 use super::overlay::drawn;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// The first `n` pictures of a batch, without its normalization.
+/// Returns the first `n` pictures of a batch, without its normalization.
 pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<Vec<Image>> {
     if batch.x.dim() != 4 {
         return Err(Error::unsupported(
@@ -47,7 +47,7 @@ fn picture(row: &Tensor) -> Result<Image> {
     Image::new(w as u32, h as u32, c as u8, pixels)
 }
 
-/// Some items as the network sees them in validation: no augmentation, the size of the network.
+/// Returns items as the network sees them in validation: without augmentation, at the input size.
 pub(super) fn seen(loader: &DataLoader, items: &[usize]) -> Result<Vec<Image>> {
     if items.is_empty() {
         return Ok(vec![]);

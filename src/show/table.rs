@@ -8,7 +8,7 @@ use std::{
 use unicode_width::UnicodeWidthStr;
 
 /// A table with a head. [`Display`] aligns it for a terminal; as the last expression of a notebook
-/// cell it shows itself.
+/// cell it is displayed.
 ///
 /// ```
 /// use finetune::show::Table;
@@ -35,7 +35,7 @@ fn numeric(cell: &str) -> bool {
 }
 
 impl Table {
-    /// A table without rows.
+    /// Returns a table without rows.
     #[must_use]
     pub fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Self {
         Self { head: head.into_iter().map(Into::into).collect(), rows: vec![] }
@@ -50,13 +50,13 @@ impl Table {
         self
     }
 
-    /// The rows.
+    /// Returns the rows.
     #[must_use]
     pub fn rows(&self) -> &[Vec<String>] {
         &self.rows
     }
 
-    /// The table as an HTML `table` element.
+    /// Returns the table as an HTML `table` element.
     #[must_use]
     pub fn html(&self) -> String {
         let right = self.right();

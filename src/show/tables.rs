@@ -1,4 +1,4 @@
-//! Tables of a training and of what a model gets wrong.
+//! Tables of trainings and interpretations.
 
 use super::Table;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     learner::History,
 };
 
-/// A share with three digits; nothing where there is none.
+/// Returns a fraction with three decimals; empty without one.
 fn share(v: f64) -> String {
     if v.is_nan() { String::new() } else { format!("{v:.3}") }
 }
@@ -103,7 +103,7 @@ impl ClassificationInterpretation {
 }
 
 impl MultiLabelInterpretation {
-    /// How often each category is found, missed and seen where it is not.
+    /// Returns the true positives, false negatives and false positives of each category.
     #[must_use]
     pub fn table(&self) -> Table {
         let head = Table::new(["category", "found", "missed", "false alarms"]);

@@ -1,4 +1,4 @@
-//! A training on the whole terminal.
+//! A full-screen view of a training.
 
 mod place;
 mod screen;
@@ -16,18 +16,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Shows a training on the whole terminal while it runs: how far it is, its rate and the time left, the
-/// curve of its losses, the table of epochs, and what callbacks have to say. Needs the feature
-/// `dashboard`.
+/// Shows a training as a full-screen terminal view: progress, rate and time left, the curve of the
+/// losses, the table of epochs, and messages of callbacks. Needs the feature `dashboard`.
 ///
 /// `q`, Esc or Ctrl-C stops the training between two batches, with the weights of the last step, and
 /// `fit` returns `Ok`; the learner's [`StopHandle`](crate::learner::StopHandle) then says that it was
-/// asked for, and has to be [reset](crate::learner::StopHandle::reset) before the next fit. When a fit
-/// ends, in whatever way, the terminal is as it was, and the table of epochs is printed.
+/// requested, and must be [reset](crate::learner::StopHandle::reset) before the next fit. When a
+/// fit ends, for any reason, the terminal is restored and the table of epochs is printed.
 ///
-/// It takes the place of the bars and of the table, so the learner should be
-/// [`quiet`](crate::learner::Learner::quiet). Where standard output is no terminal, it does what
-/// [`Progress`] does.
+/// It replaces the bars and the table, so the learner should be
+/// [`quiet`](crate::learner::Learner::quiet). If standard output is not a terminal, it behaves like
+/// [`Progress`].
 ///
 /// ```no_run
 /// # fn f(learn: finetune::learner::Learner) -> finetune::Result<()> {
@@ -90,7 +89,7 @@ impl Default for Dashboard {
 }
 
 impl Dashboard {
-    /// A dashboard on the terminal that standard output is.
+    /// Returns a dashboard on standard output.
     #[must_use]
     pub fn new() -> Self {
         let since = Since::new(0.0);
@@ -106,7 +105,7 @@ impl Dashboard {
 
     fn begin_part(&mut self, t: &Training, from: usize) -> Result<()> {
         self.part = Since::new(from as f64);
-        // What was done before, in another run or by nobody, has cost this one no time.
+        // Work finished before this run, or skipped, must not count towards its rate.
         let before = (Self::done(t, self.part.now) - self.fit.now).max(0.0);
         self.fit.from += before;
         self.fit.now += before;
@@ -131,7 +130,7 @@ impl Dashboard {
         Ok(())
     }
 
-    /// Whether a key that stops was pressed since the last time.
+    /// Returns whether a key that stops was pressed since the last call.
     fn asked(&mut self) -> io::Result<bool> {
         let mut asked = false;
         while let Some(event) = self.place.as_mut().map_or(Ok(None), |p| p.event())? {
@@ -159,7 +158,7 @@ fn stops(key: KeyEvent) -> bool {
 
 impl Drop for Dashboard {
     fn drop(&mut self) {
-        // There is nobody left to tell.
+        // No caller is left to receive the error.
         let _ = self.close();
     }
 }

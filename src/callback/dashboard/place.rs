@@ -1,4 +1,4 @@
-//! Where a dashboard is drawn, and where its keys come from.
+//! The terminal of a dashboard: its screen and its keys.
 
 use super::screen::View;
 use ratatui::{
@@ -11,14 +11,14 @@ use std::{fmt, io, time::Duration};
 pub(super) trait Place: fmt::Debug + Send {
     fn draw(&mut self, view: &View<'_>) -> io::Result<()>;
 
-    /// What has happened since the last time, one by one; none where that was all.
+    /// Returns the next event since the last call; `None` if there is no more.
     fn event(&mut self) -> io::Result<Option<Event>>;
 
-    /// Gives it back as it was.
+    /// Restores the terminal.
     fn close(&mut self) -> io::Result<()>;
 }
 
-/// The terminal that standard output is. It is given back after a panic too.
+/// The terminal of standard output. It is restored after a panic too.
 #[derive(derive_more::Debug)]
 pub(super) struct WholeTerminal(#[debug(skip)] DefaultTerminal);
 

@@ -1,4 +1,4 @@
-//! What is on the screen.
+//! The layout of the screen.
 
 use crate::learner::{History, Position, time, waits};
 use ratatui::{
@@ -10,22 +10,22 @@ use ratatui::{
     widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Row, Table},
 };
 
-/// What is known when the screen is drawn.
+/// The data of a screen.
 #[derive(Debug)]
 pub(super) struct View<'a> {
     pub(super) history: &'a History,
     pub(super) at: Position,
     /// The batches done of this part.
     pub(super) done: usize,
-    /// Batches a second in this part.
+    /// Batches per second in this part.
     pub(super) rate: f64,
-    /// The seconds left of the fit, once that can be told.
+    /// The estimated seconds left of the fit; `None` at first.
     pub(super) left: Option<f64>,
-    /// How much of the fit is done, from 0 to 1.
+    /// The progress of the fit, from 0 to 1.
     pub(super) fit: f64,
-    /// How long the fit has taken.
+    /// The duration of the fit so far.
     pub(super) seconds: f64,
-    /// The share of the time in which training waits for data.
+    /// The fraction of time in which training waits for data.
     pub(super) waits: f64,
     pub(super) stopping: bool,
 }

@@ -1,8 +1,8 @@
 //! Presized images in one file, mapped into memory.
 //!
 //! The file is a head, the pixels of all images, a list of them as JSON, and a tail that says where the
-//! list is and what its SHA-256 is. It is never changed in place: what is new goes to a file beside it,
-//! which takes over what is still true of the old one and is renamed into its place.
+//! list is and what its SHA-256 is. It is never changed in place. New images are written to a
+//! temporary file, which takes over the valid entries of the old one and is renamed.
 
 use super::store::{CacheStatus, Key, Store, Version};
 use crate::{
@@ -40,7 +40,7 @@ struct Entry {
     at: u64,
     /// CRC-32 of the pixels.
     crc: u32,
-    /// Whether it is in the mapped file, or else in the new one.
+    /// Whether it is in the mapped file; otherwise it is in the new one.
     #[serde(skip)]
     mapped: bool,
 }
@@ -79,11 +79,11 @@ pub(in crate::data) struct FileStore {
 struct Files {
     map: Option<Mapped>,
     fresh: Option<Fresh>,
-    /// Whether the file holds what must go, be it that nothing new comes.
+    /// Whether the file has stale entries and must be rewritten even if nothing new is added.
     stale: bool,
 }
 
-/// A file that is to take the other's place.
+/// The temporary file that will replace the current one.
 struct Fresh {
     file: Temporary,
     len: AtomicU64,
@@ -148,7 +148,7 @@ impl FileStore {
         error.get_or_insert_with(|| format!("{}: {e}", self.path.display()));
     }
 
-    /// Begins a new file if there is none.
+    /// Starts a temporary file if there is none.
     fn begin(&self) -> io::Result<()> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         if files.fresh.is_none() {
@@ -190,7 +190,7 @@ impl FileStore {
         Ok(true)
     }
 
-    /// Puts a file of all entries into place.
+    /// Publishes a file of all entries.
     fn publish(&self) -> io::Result<()> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
@@ -327,7 +327,7 @@ impl Fresh {
     }
 }
 
-/// The file and its list; none if there is none or it is not whole.
+/// Returns the file and its list; `None` if it is missing or incomplete.
 fn read(path: &Path) -> Option<(Mapped, Vec<Entry>)> {
     let map = Mapped::open(path).ok()?;
     let tail = map.len().checked_sub(TAIL).filter(|_| map.starts_with(HEAD))?;

@@ -1,4 +1,4 @@
-//! A cache filled before the first epoch.
+//! Filling the cache before the first epoch.
 
 use super::{presized::Presized, store::CacheStatus};
 use crate::{
@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
 impl DataLoaders {
-    /// The same data with decoded images kept for later epochs: see [`Cache`].
+    /// Returns loaders of the same data that cache decoded images: see [`Cache`].
     ///
     /// # Errors
     /// [`Error::Config`] if these are arrays, which need no decoding, and [`Error::Io`] if the folder
@@ -25,16 +25,16 @@ impl DataLoaders {
         self.with_store(&cache.open()?)
     }
 
-    /// What the cache holds, if there is one.
+    /// Returns the state of the cache, if there is one.
     #[must_use]
     pub fn cache_status(&self) -> Option<CacheStatus> {
         self.train().presized().map(Presized::status)
     }
 
     /// Puts all training and validation images into the [`Cache`](crate::data::Cache) that these loaders
-    /// have, on their threads, with a progress bar on standard error if that is a terminal. The first
-    /// epoch is then as fast as later ones; without this it fills the cache by itself. What is there
-    /// already is not loaded again, and where there is no more room it ends.
+    /// have, on their threads, with a progress bar on standard error if that is a terminal. The
+    /// first epoch is then as fast as later ones; otherwise the first epoch fills the cache. Cached
+    /// images are not loaded again. It ends when the cache is full.
     ///
     /// ```no_run
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -47,8 +47,8 @@ impl DataLoaders {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no cache, and what keeps an image from being loaded, unless such
-    /// images are [skipped](crate::data::OnError::Skip).
+    /// [`Error::Config`] if there is no cache, and any error of an image, unless such images are
+    /// [skipped](crate::data::OnError::Skip).
     pub fn fill_cache(&self) -> Result<CacheStatus> {
         let none = || Error::config("fill_cache", "there is no cache: `cached` adds one");
         self.cache_status().ok_or_else(none)?;
@@ -59,7 +59,7 @@ impl DataLoaders {
         let bar = ProgressBar::with_draw_target(Some(all), target).with_style(style);
         let filled = [self.train(), self.valid()].into_iter().try_for_each(|side| fill(side, &bar));
         bar.finish_and_clear();
-        // What was loaded before a failure is kept too.
+        // Images loaded before a failure are kept.
         self.train().presized().into_iter().for_each(|cache| cache.settle());
         filled?;
         self.cache_status().ok_or_else(none)

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// What the list takes for an image beside its pixels, rounded up.
+/// The overhead per image in bytes, rounded up.
 const EACH: u64 = 128;
 
 /// Images in memory, up to a limit.

@@ -1,4 +1,4 @@
-//! Data that is no images: numbers in memory, of any shape.
+//! Data other than images: numbers in memory, of any shape.
 
 use super::targets::Column;
 use crate::{
@@ -91,7 +91,7 @@ impl Arrays {
             return Err(invalid(format!("targets {:?} for {} outputs", y.size(), task.n_out())));
         }
         let target = |row: &[f64]| match &task {
-            // A negative number becomes a category that is not in the vocabulary, and is refused.
+            // A negative number becomes a category beyond the vocabulary, which is refused.
             Task::Category { .. } => {
                 Target::Category(if row[0] < 0.0 { usize::MAX } else { row[0] as usize })
             }

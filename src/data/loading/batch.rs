@@ -1,4 +1,4 @@
-//! How the items of one batch become tensors.
+//! The items of one batch as tensors.
 
 use super::{
     buffers::Buffers,
@@ -20,8 +20,8 @@ use crate::{
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tch::{Device, Tensor};
 
-/// A batch to be loaded. Its memory is laid out when its first item is there, and each item is written
-/// to its place in it by the thread that loads it.
+/// A batch to load. Its memory is allocated when its first item is loaded, and each item is written
+/// to its place by the thread that loads it.
 pub(in crate::data) struct BatchJob {
     pass: Arc<Pass>,
     /// The batch's number in its pass.
@@ -46,7 +46,7 @@ pub(in crate::data) struct Piece {
     pub(in crate::data) stand_in: bool,
 }
 
-/// What became of an item: its pixels are in their place if they fit there.
+/// The result of an item. Its pixels are in their place if they fit.
 pub(in crate::data) struct Placed {
     size: (u32, u32),
     channels: u8,
@@ -54,7 +54,7 @@ pub(in crate::data) struct Placed {
     placement: Option<Placement>,
 }
 
-/// The memory of a batch and what is to be done to its images.
+/// The memory of a batch and the plan of its images.
 struct Frame {
     size: (u32, u32),
     channels: u8,
@@ -65,9 +65,9 @@ struct Frame {
 }
 
 enum Pixels<B, F> {
-    /// As the item transforms left them, N×H×W×C.
+    /// The output of the item transforms, `[N, H, W, C]`.
     Bytes(B),
-    /// As the plan leaves them, N×H×W×C.
+    /// The output of the plan, `[N, H, W, C]`.
     Floats(F),
 }
 
@@ -226,7 +226,7 @@ impl Job for BatchJob {
     }
 }
 
-/// Which items differ does not depend on which one was there first.
+/// The reported items do not depend on which one was loaded first.
 fn all_alike(placed: &[Placed], name: impl Fn(usize) -> String) -> Result<()> {
     let first = &placed[0];
     for (k, other) in placed.iter().enumerate() {
@@ -274,7 +274,7 @@ impl HostPart {
     }
 }
 
-/// A batch before it is on its device.
+/// A batch in host memory.
 struct HostBatch {
     x: Pixels<Vec<u8>, Vec<f32>>,
     size: (u32, u32),
@@ -336,7 +336,8 @@ fn to_floats(bytes: &[u8], buffers: &Weak<Buffers>) -> Vec<f32> {
     floats
 }
 
-/// N×C×H×W over N×H×W×C floats, whose memory goes back to `buffers` when the last use of it ends.
+/// Returns an `[N, C, H, W]` view of `[N, H, W, C]` floats. Their memory returns to `buffers` when
+/// its last use ends.
 fn lent(
     floats: Vec<f32>,
     n: i64,

@@ -1,12 +1,12 @@
-//! Memory of batches that are used up, for the next ones.
+//! A pool of the memory of batches.
 
 use std::sync::{Mutex, PoisonError};
 
-/// How many buffers of a kind are kept: as many as batches are under way.
+/// The number of buffers of each kind that are kept: the number of batches in flight.
 const KEPT: usize = 2;
 
-/// The memory of batches, used again and again. Fresh memory would have to be cleared by the
-/// system, page by page, which costs about as much as filling it.
+/// The memory of batches, reused. The system clears new memory page by page, which costs about as
+/// much as filling it.
 #[derive(Debug, Default)]
 pub(in crate::data) struct Buffers {
     bytes: Mutex<Vec<Vec<u8>>>,

@@ -3,7 +3,7 @@
 use crate::{error::Result, sys};
 use tch::{Device, Tensor};
 
-/// Bytes on `device`, copied without waiting where that is possible.
+/// Copies bytes to `device`, asynchronously if possible.
 pub(super) fn bytes_on(bytes: &[u8], shape: &[i64], device: Device) -> Result<Tensor> {
     match device {
         Device::Cuda(_) => {
@@ -14,7 +14,7 @@ pub(super) fn bytes_on(bytes: &[u8], shape: &[i64], device: Device) -> Result<Te
     }
 }
 
-/// A tensor on `device`, copied without waiting where that is possible.
+/// Copies a tensor to `device`, asynchronously if possible.
 pub(super) fn move_to(x: Tensor, device: Device) -> Result<Tensor> {
     match device {
         Device::Cpu => Ok(x),

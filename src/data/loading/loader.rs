@@ -1,4 +1,4 @@
-//! One list of items as batches, pass after pass.
+//! The loader: a list of items as batches.
 
 use super::{
     arrays::Arrays,
@@ -22,12 +22,12 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tch::Device;
 
-/// One list of items as batches on a device: the training or the validation side of
+/// A list of items as batches on a device: the training or the validation loader of
 /// [`DataLoaders`](crate::data::DataLoaders). A clone is another handle to the same data.
 ///
-/// Each pass has a number, and everything random in it follows from the seed and that number: its
-/// order, the item transforms of each item, the batch transforms of each batch. So a pass is the same
-/// for any number of workers and can be taken up at any batch.
+/// A pass over the data is identified by its number. Everything random in it is derived from the
+/// seed and that number: the order, the item transforms of each item, the batch transforms of each
+/// batch. A pass is therefore the same for any number of workers, and can start at any batch.
 #[derive(Clone)]
 pub struct DataLoader {
     data: Data,
@@ -91,10 +91,10 @@ impl DataLoader {
         Ok(self)
     }
 
-    /// The same data with other settings.
+    /// Returns a loader of the same data with other settings.
     ///
     /// # Errors
-    /// [`Error::Config`] if the batch size is 0, or larger than the number of items while the last,
+    /// [`Error::Config`] if the batch size is 0, or larger than the number of items if the last
     /// partial batch is dropped.
     ///
     /// ```no_run
@@ -126,7 +126,7 @@ impl DataLoader {
         new.checked()
     }
 
-    /// The same items with the transforms of training or of validation, in the same order and number.
+    /// Returns the same items with the transforms of training or of validation.
     #[must_use]
     pub fn with_split(&self, split: Split) -> Self {
         let (shuffle, drop_last) = (self.settings.shuffle, Some(self.settings.drop_last()));
@@ -177,7 +177,8 @@ impl DataLoader {
         Self { weights: Some(sums), ..self.clone() }
     }
 
-    /// The same settings for other items of the same data set, given by position.
+    /// Returns a loader of other items of the same data set, given by position, with the same
+    /// settings.
     ///
     /// # Errors
     /// [`Error::Config`] if a position is beyond the data set.
@@ -192,7 +193,8 @@ impl DataLoader {
         new.checked()
     }
 
-    /// The number of items. A pass may leave out the last few: see [`num_batches`](Self::num_batches).
+    /// Returns the number of items. A pass may drop the last few: see
+    /// [`num_batches`](Self::num_batches).
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
@@ -217,25 +219,25 @@ impl DataLoader {
         self.settings.bs
     }
 
-    /// The number of threads that load; 0 for the thread that asks.
+    /// Returns the number of loading threads; 0 means the calling thread.
     #[must_use]
     pub fn num_workers(&self) -> usize {
         self.settings.workers
     }
 
-    /// Whether the transforms are those of training or of validation.
+    /// Returns the split whose transforms apply.
     #[must_use]
     pub fn split(&self) -> Split {
         self.settings.split
     }
 
-    /// The positions of the items in the data set, in the order of a pass that is not shuffled.
+    /// Returns the positions of the items in the data set, in unshuffled order.
     #[must_use]
     pub fn items(&self) -> &[usize] {
         &self.items
     }
 
-    /// The data set, which the training and the validation side share.
+    /// Returns the data set, which both loaders share.
     #[must_use]
     pub fn dataset(&self) -> &dyn Dataset {
         match &self.data {
@@ -256,7 +258,7 @@ impl DataLoader {
         self.settings.device
     }
 
-    /// The item transforms. None for arrays.
+    /// Returns the item transforms; empty for arrays.
     #[must_use]
     pub fn item_tfms(&self) -> &[Arc<dyn ItemTransform>] {
         match &self.data {
@@ -265,7 +267,7 @@ impl DataLoader {
         }
     }
 
-    /// The batch transforms, in the order in which they run. None for arrays.
+    /// Returns the batch transforms in the order in which they run; empty for arrays.
     #[must_use]
     pub fn batch_tfms(&self) -> &[Arc<dyn BatchTransform>] {
         match &self.data {
@@ -304,14 +306,14 @@ impl DataLoader {
         self
     }
 
-    /// The batches of a pass. They are loaded ahead; dropping them early stops that.
+    /// Returns the batches of a pass. They are loaded ahead; dropping the iterator stops loading.
     #[must_use]
     pub fn batches(&self, pass: u64) -> Batches {
         self.batches_from(pass, 0)
     }
 
-    /// The batches of a pass from number `first` on, bit for bit those that
-    /// [`batches`](Self::batches) comes to. The earlier ones are not loaded.
+    /// Returns the batches of a pass from number `first` on, bit for bit those of
+    /// [`batches`](Self::batches). The earlier ones are not loaded.
     #[must_use]
     pub fn batches_from(&self, pass: u64, first: usize) -> Batches {
         let parts = self.parts_from(pass, first, Share::WHOLE);
@@ -343,10 +345,10 @@ impl DataLoader {
         BatchParts { kind, device }
     }
 
-    /// The first batch of pass 0.
+    /// Returns the first batch of pass 0.
     ///
     /// # Errors
-    /// What keeps its items from being loaded, and [`Error::EmptySplit`] if there are none.
+    /// Any error of its items, and [`Error::EmptySplit`] if there are none.
     pub fn one_batch(&self) -> Result<Batch> {
         let none = || self.empty("there is no batch to take");
         self.batches(0).next().unwrap_or_else(|| Err(none()))
@@ -367,7 +369,7 @@ impl DataLoader {
         self.empty(format!("all {} items of the pass were skipped: {whys}", skipped.len()))
     }
 
-    /// An item as it is before it joins a batch of pass `pass`: after the item transforms.
+    /// Returns an item of pass `pass` after the item transforms.
     ///
     /// # Errors
     /// What keeps it from being loaded, and [`Error::Config`] if these are arrays or it is not there.
@@ -475,7 +477,8 @@ impl Iterator for Jobs {
     }
 }
 
-/// The batches of one pass, in order, on their device. An error is of one batch; the next may be well.
+/// The batches of one pass, in order, on their device. An error affects only that batch; later
+/// batches may still succeed.
 #[derive(Debug)]
 pub struct Batches {
     parts: BatchParts,
@@ -533,7 +536,8 @@ impl Iterator for BatchParts {
             Kind::Images(batches, cache) => match batches.next() {
                 Some(Ok(part)) => {
                     let placed = part.placed_on(self.device);
-                    // Not before: the memory of its bytes serves again.
+                    // Must come after `placed_on`, which returns this batch's byte buffer to the
+                    // pool.
                     batches.run_ahead();
                     Some(placed)
                 }

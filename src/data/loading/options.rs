@@ -1,4 +1,4 @@
-//! How items become batches.
+//! The options of loaders.
 
 use super::skip::OnError;
 use crate::{sample::Split, seed::Seed};
@@ -43,8 +43,8 @@ pub(in crate::data) fn default_workers() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(16)
 }
 
-/// Other settings for a [`DataLoader`](crate::data::DataLoader) or for both sides of
-/// [`DataLoaders`](crate::data::DataLoaders). What is not named stays as it is.
+/// Settings to change of a [`DataLoader`](crate::data::DataLoader) or of both
+/// [`DataLoaders`](crate::data::DataLoaders). Settings that are not named are unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct LoaderOptions {
     pub(in crate::data) bs: Option<usize>,
@@ -59,7 +59,7 @@ pub struct LoaderOptions {
 }
 
 impl LoaderOptions {
-    /// Nothing is changed.
+    /// Changes nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -79,50 +79,50 @@ impl LoaderOptions {
         self
     }
 
-    /// Whether each pass has its own random order. Default: in training.
+    /// If true, each pass has its own random order. Default: true in training.
     #[must_use]
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.shuffle = Some(shuffle);
         self
     }
 
-    /// Whether to leave out the last batch if it is not full. Default: where it is shuffled.
+    /// If true, drops the last batch if it is not full. Default: as `shuffle`.
     #[must_use]
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.drop_last = Some(drop_last);
         self
     }
 
-    /// The number of threads that load; 0 loads on the thread that asks. It has no influence on what
-    /// is loaded. Default: one for each processor, 16 at most.
+    /// The number of loading threads; 0 loads on the calling thread. The batches do not depend on
+    /// it. Default: one per processor, at most 16.
     #[must_use]
     pub fn num_workers(mut self, num_workers: usize) -> Self {
         self.num_workers = Some(num_workers);
         self
     }
 
-    /// Where the batches are to be. Default: the first CUDA device, else the CPU.
+    /// The device of the batches. Default: the first CUDA device, otherwise the CPU.
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// The seed of orders and transforms. Default: 42.
+    /// The seed of shuffling and transforms. Default: 42.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Whether to transform as in training or as in validation. Default: as the items are for.
+    /// Which transforms to apply, training's or validation's. Default: the loader's own split.
     #[must_use]
     pub fn split(mut self, split: Split) -> Self {
         self.split = Some(split);
         self
     }
 
-    /// What to do with items that cannot be loaded. Default: [`OnError::Fail`].
+    /// Sets the handling of items that cannot be loaded. Default: [`OnError::Fail`].
     #[must_use]
     pub fn on_error(mut self, on_error: OnError) -> Self {
         self.on_error = Some(on_error);

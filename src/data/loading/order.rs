@@ -8,15 +8,15 @@ fn below(n: usize, rng: &mut Rng) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
-/// Shuffles in place. Written out, so that an order stays the same when a dependency changes its own.
+/// Shuffles in place. Implemented here, so that orders do not change with a dependency.
 pub(in crate::data) fn shuffle<T>(list: &mut [T], rng: &mut Rng) {
     for i in (1..list.len()).rev() {
         list.swap(i, below(i + 1, rng));
     }
 }
 
-/// Draws `n` positions with replacement, each as often as its weight says; `sums` are the running
-/// sums of the weights.
+/// Draws `n` positions with replacement and probabilities proportional to the weights; `sums` are
+/// their running sums.
 pub(in crate::data) fn weighted(sums: &[f64], n: usize, rng: &mut Rng) -> Vec<usize> {
     let total = sums.last().copied().unwrap_or(0.0);
     let draw = |_| {

@@ -26,7 +26,7 @@ pub(in crate::data) struct Pass {
     pub(in crate::data) task: Task,
     pub(in crate::data) on_error: OnError,
     pub(in crate::data) skipped: Arc<Skipped>,
-    /// Whether the batch transforms are carried out on the workers, not on a device.
+    /// Whether the batch transforms are executed on the workers instead of the device.
     pub(in crate::data) on_workers: bool,
     pub(in crate::data) buffers: Arc<Buffers>,
 }
@@ -35,8 +35,8 @@ pub(in crate::data) struct Pass {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::data) struct Draw {
     pub(in crate::data) item: usize,
-    /// 0 where an item comes first in a pass; counts where it is drawn again, so that it is
-    /// transformed differently each time.
+    /// 0 for the first use of an item in a pass. Counts repeated draws, so that each is transformed
+    /// differently.
     pub(in crate::data) again: u32,
 }
 
@@ -66,7 +66,7 @@ impl Pass {
         caught::name(|item| self.dataset.name(item), item)
     }
 
-    /// The sample of an item, transformed.
+    /// Returns the transformed sample of an item.
     pub(in crate::data) fn sample(&self, draw: Draw) -> Result<Sample> {
         let sample = match &self.presized {
             Some(presized) => presized.get(&*self.dataset, draw.item, self.split)?,

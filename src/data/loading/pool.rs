@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use rayon::ThreadPool;
 use std::sync::{Arc, OnceLock};
 
-/// The threads that load, started when they are first needed, and the memory that they fill, both
-/// shared by the training and the validation side.
+/// The loading threads, started when first needed, and the memory that they fill. Both loaders
+/// share them.
 pub(in crate::data) struct Pool {
     workers: usize,
     buffers: Arc<Buffers>,
@@ -18,7 +18,7 @@ impl Pool {
         Self { workers, buffers: Arc::default(), threads: OnceLock::new() }
     }
 
-    /// How many threads there are; 0 for the thread that asks.
+    /// The number of threads; 0 means the calling thread.
     pub(in crate::data) fn workers(&self) -> usize {
         self.workers
     }
@@ -27,7 +27,7 @@ impl Pool {
         &self.buffers
     }
 
-    /// The threads; none for no workers.
+    /// Returns the threads; `None` without workers.
     pub(in crate::data) fn threads(&self) -> Result<Option<Arc<ThreadPool>>> {
         if self.workers == 0 {
             return Ok(None);

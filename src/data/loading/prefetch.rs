@@ -1,4 +1,4 @@
-//! Work done ahead on a pool, in order, with each piece shared by all threads.
+//! An ordered prefetcher: jobs run ahead on a pool, and all threads share the parts of each job.
 //!
 //! A job has parts (the items of a batch) that any thread may do, and a whole that is made of them.
 //! Parts go to the pool one by one and in order, so that every thread works on the first batch first;
@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-/// How many jobs are under way or done and waiting.
+/// The number of jobs that are running or done and waiting.
 const AHEAD: usize = 2;
 
 /// A piece of work in parts.
@@ -60,7 +60,8 @@ impl<J: Job, I: Iterator<Item = J>> Prefetch<J, I> {
         Self { pool, jobs, ahead: VecDeque::new(), stop: Arc::default() }
     }
 
-    /// Puts the next jobs under way. What was taken last needs its memory no more by then.
+    /// Starts the next jobs. Call this once the buffers of the previously returned batch have been
+    /// released.
     pub(in crate::data) fn run_ahead(&mut self) {
         let Some(pool) = &self.pool else { return };
         while self.ahead.len() < AHEAD {
@@ -123,7 +124,7 @@ fn spawn<J: Job>(
                     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
                 };
                 let parts = shared.parts.iter().filter_map(take).collect();
-                // Nobody listens where the pass was dropped in the meantime.
+                // The receiver is gone if the pass was dropped.
                 let _ = shared.send.send(whole(&shared.job, parts));
             }
         });

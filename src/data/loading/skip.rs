@@ -1,4 +1,4 @@
-//! What to do with items that cannot be loaded, and what was done.
+//! Items that cannot be loaded.
 
 use crate::error::Error;
 use std::{
@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// What to do with an item whose image cannot be read or decoded.
+/// The handling of an item whose image cannot be read or decoded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnError {
@@ -14,20 +14,20 @@ pub enum OnError {
     #[default]
     Fail,
     /// The batch is made without the item, and [`DataLoader::skipped`](crate::data::DataLoader::skipped) of
-    /// its loader lists it. A batch of which nothing is left is left out, and a pass of which nothing is
-    /// left is an error. Errors of transforms and labels still fail: they are not of one file.
+    /// its loader lists it. An empty batch is dropped, and an empty pass is an error. Errors of
+    /// transforms and labels still fail, since they do not concern a single file.
     Skip,
 }
 
-/// An item that was left out.
+/// A skipped item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SkippedItem {
     /// Its position in the data set of its loader.
     pub item: usize,
-    /// What it is called: its file, if it has one.
+    /// Its name: its file, if it has one.
     pub name: String,
-    /// Why, with its name.
+    /// The error, with its name.
     pub why: String,
 }
 

@@ -7,14 +7,13 @@ use crate::{
 };
 
 impl DataLoader {
-    /// The same items, drawn with replacement: in each pass as many as there are, each as often as its
-    /// weight says, one weight for each of [`items`](Self::items). An item that is drawn again is
-    /// transformed differently. fastai's `WeightedDL`:
-    /// <https://docs.fast.ai/callback.data.html#weighteddl>.
+    /// Returns a loader that draws the same number of items with replacement, with probabilities
+    /// proportional to the weights of [`items`](Self::items). Repeated items are transformed
+    /// differently. fastai's `WeightedDL`: <https://docs.fast.ai/callback.data.html#weighteddl>.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are not as many weights as items, one is negative or no number, or
-    /// all are 0.
+    /// [`Error::Config`] if there are not as many weights as items, one is negative or NaN, or all
+    /// are 0.
     pub fn weighted(&self, weights: &[f64]) -> Result<Self> {
         let invalid = |why: String| Err(Error::config("weights", why));
         if weights.len() != self.len() {
@@ -39,8 +38,8 @@ impl DataLoader {
 }
 
 impl DataLoaders {
-    /// The same data with training items drawn by weight, one for each of the training items in the
-    /// order of [`items`](DataLoader::items): see [`DataLoader::weighted`].
+    /// Returns loaders with training items drawn by weight, in the order of
+    /// [`items`](DataLoader::items): see [`DataLoader::weighted`].
     ///
     /// # Errors
     /// As [`DataLoader::weighted`].
@@ -49,12 +48,13 @@ impl DataLoaders {
         Ok(self.with_train(train))
     }
 
-    /// The same data with training items drawn so that every category is as likely: each item weighs
-    /// one over the number of training items of its category. For items of several categories the
-    /// rarest one decides, and items of none weigh as much as those of the most frequent one.
+    /// Returns loaders with training items drawn so that all categories are equally likely: each
+    /// item weighs one over the number of training items of its category. For items of several
+    /// categories the rarest one decides, and items of none weigh as much as those of the most
+    /// frequent one.
     ///
     /// # Errors
-    /// [`Error::Config`] if the targets are no categories.
+    /// [`Error::Config`] if the targets are not categories.
     ///
     /// ```no_run
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {

@@ -1,4 +1,4 @@
-//! Checkpoints in fastai's own form: what its
+//! Checkpoints in fastai's form: what its
 //! [`Learner.save`](https://docs.fast.ai/learner.html#learner.save) writes and its `load` reads.
 
 use super::weights;
@@ -12,7 +12,7 @@ use crate::{
 use std::{collections::BTreeMap, path::Path};
 use tch::Tensor;
 
-/// The hyperparameters, under the names that fastai has for them.
+/// The hyperparameters and fastai's names for them.
 const HYPERS: [(Hyper, &str); 5] = [
     (Hyper::Wd, "wd"),
     (Hyper::SqrMom, "sqr_mom"),
@@ -21,7 +21,7 @@ const HYPERS: [(Hyper, &str); 5] = [
     (Hyper::Eps, "eps"),
 ];
 
-/// Writes the model, and the optimizer beside it if wanted, for fastai.
+/// Writes the model, optionally with the optimizer, for fastai.
 pub(in crate::learner) fn save(t: &Training, path: &Path, with_opt: bool) -> Result<()> {
     let name = namer(t);
     let weights = t.model.state_dict().into_iter();
@@ -34,7 +34,7 @@ pub(in crate::learner) fn save(t: &Training, path: &Path, with_opt: bool) -> Res
     write_pth(path, &all)
 }
 
-/// Reads what fastai or [`save`] wrote. Nothing is changed where that fails.
+/// Reads what fastai or [`save`] wrote. Nothing is changed if it fails.
 pub(in crate::learner) fn load(t: &mut Training, path: &Path, with_opt: bool) -> Result<()> {
     let value = read_pth(path)?;
     let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
@@ -42,7 +42,7 @@ pub(in crate::learner) fn load(t: &mut Training, path: &Path, with_opt: bool) ->
     let opt = opt.map(|opt| state_and_hypers(t, opt)).transpose();
     let weights = state_dict(value).map_err(|e| broken(e.to_string()))?;
     let weights = own_names(t, weights);
-    // Which weights are wrong says more than how many the optimizer knows.
+    // Wrong weights are reported before a wrong optimizer, since they say more.
     t.model.check_state(&weights).map_err(|e| broken(e.to_string()))?;
     let (state, hypers) = opt.map_err(broken)?.unzip();
     weights::install(t, &weights, state.as_ref()).map_err(|e| broken(e.to_string()))?;
@@ -56,7 +56,7 @@ fn text(s: impl Into<String>) -> Value {
     Value::Str(s.into())
 }
 
-/// What fastai calls a variable: a body and a head are numbered, a network of the user's own is not.
+/// fastai's name of a variable. A body and a head are numbered, a network of the user is not.
 fn namer(t: &Training) -> fn(&str) -> String {
     if t.model.is_unet() {
         return fastai_unet_name;
@@ -65,7 +65,7 @@ fn namer(t: &Training) -> fn(&str) -> String {
     if parts { fastai_name } else { ToOwned::to_owned }
 }
 
-/// Tensors under this crate's names, whichever of the two they have.
+/// Renames tensors from either form to this crate's names.
 fn own_names(t: &Training, given: StateDict) -> StateDict {
     let name = namer(t);
     let own: BTreeMap<String, String> =
@@ -73,19 +73,19 @@ fn own_names(t: &Training, given: StateDict) -> StateDict {
     given.into_iter().map(|(n, w)| (own.get(&n).cloned().unwrap_or(n), w)).collect()
 }
 
-/// The parameters in the order in which fastai numbers them: group by group.
+/// The parameters in the order of fastai's numbers: group by group.
 fn ordered(t: &Training) -> Vec<&Param> {
     let mut params: Vec<&Param> = t.model.params().iter().collect();
     params.sort_by_key(|p| p.group);
     params
 }
 
-/// The names of what lookahead keeps: one number, and a tensor for each parameter.
+/// The names of lookahead's state: one number, and a tensor for each parameter.
 const COUNT: &str = "lookahead.count";
 const SLOW: &str = "slow";
 
-/// What fastai's optimizer keeps: a dictionary for each parameter, and one of hyperparameters for each
-/// group; with lookahead a count of steps and the slow weights of each group.
+/// The state of fastai's optimizer: a dictionary for each parameter, one of hyperparameters for
+/// each group, and with lookahead the number of steps and the slow weights of each group.
 fn optimizer(t: &Training) -> Value {
     let mut kept: BTreeMap<String, Vec<(Value, Value)>> = BTreeMap::new();
     let (mut slow, mut count) = (BTreeMap::new(), None);
@@ -140,7 +140,7 @@ fn optimizer(t: &Training) -> Value {
 
 type Hypers = Vec<(Hyper, Vec<f64>)>;
 
-/// What fastai's optimizer kept, under the names of this crate's, and its hyperparameters.
+/// Returns the state of fastai's optimizer under this crate's names, and its hyperparameters.
 fn state_and_hypers(t: &Training, opt: &Value) -> Result<(StateDict, Hypers), String> {
     let state = opt.get("state").and_then(Value::as_list).ok_or("its optimizer has no state")?;
     let params = ordered(t);

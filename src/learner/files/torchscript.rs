@@ -1,4 +1,4 @@
-//! A trained model for PyTorch and whatever else runs libtorch.
+//! Export to TorchScript.
 
 use super::weights;
 use crate::{
@@ -9,12 +9,12 @@ use std::path::Path;
 use tch::Kind;
 
 impl Learner {
-    /// Writes the model as TorchScript (`.pt`), which `torch.jit.load` of Python reads, by tracing what it
-    /// does to one validation image.
+    /// Writes the model as TorchScript (`.pt`) for Python's `torch.jit.load`, by tracing its
+    /// forward pass of one validation image.
     ///
     /// It takes a batch `[N, C, H, W]` of floats after all transforms, normalization included, and
-    /// returns what [`Model::forward`](crate::model::Model::forward) does: logits, before any softmax.
-    /// What is needed to prepare images and to read the outputs goes along as the extra file
+    /// returns the output of [`Model::forward`](crate::model::Model::forward): logits, before any
+    /// softmax. The preparation of images and the meaning of the outputs are in the extra file
     /// `finetune.json`, with `task` (and its vocabulary), `input` (the shape that was traced),
     /// `item_tfms` and `batch_tfms`:
     ///

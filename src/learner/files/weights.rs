@@ -1,4 +1,4 @@
-//! Weights and optimizer state on disk, so that a fit goes on as if it had never stopped.
+//! Files of weights and optimizer state.
 
 use crate::{
     error::{Error, Result},
@@ -13,10 +13,10 @@ use std::{
 };
 use tch::Tensor;
 
-/// The version of the files that this crate writes, in their metadata.
+/// The version in the metadata of files of this crate.
 pub(in crate::learner) const VERSION: &str = "1";
 
-/// Writes the weights, and the optimizer's state if wanted.
+/// Writes the weights, and optionally the optimizer's state.
 pub(in crate::learner) fn save(
     t: &Training,
     folder: &Path,
@@ -53,7 +53,7 @@ pub(in crate::learner) struct Transforms {
     pub(in crate::learner) batch: Value,
 }
 
-/// What is done to images before the model sees them, for whoever prepares them elsewhere.
+/// The preparation of images, for programs that do it elsewhere.
 pub(in crate::learner) fn transforms(t: &Training) -> serde_json::Result<Transforms> {
     let item: Vec<_> = t.dls.item_tfms().iter().filter_map(|f| f.spec()).collect();
     let batch: Vec<_> = t.dls.batch_tfms().iter().filter_map(|f| f.spec()).collect();
@@ -71,7 +71,7 @@ pub(in crate::learner) fn load(
     same_vocab(t, &weights, &about)?;
     let optimizer = if with_opt && opt.exists() { Some(read(&opt)?) } else { None };
     let position = optimizer.as_ref().map(|(_, about)| position(&opt, about)).transpose()?;
-    // Weights first: what is wrong with them says most, and nothing is changed by the look.
+    // Weights are checked first: their errors say most, and the check changes nothing.
     let broken = |path: PathBuf| move |e: Error| Error::Checkpoint { path, why: e.to_string() };
     t.model.check_state(&state).map_err(broken(weights.clone()))?;
     if let Some((state, _)) = &optimizer {
@@ -100,13 +100,13 @@ fn same_vocab(t: &Training, path: &Path, about: &HashMap<String, String>) -> Res
     Err(Error::Checkpoint { path: path.to_owned(), why })
 }
 
-/// Puts weights and an optimizer's state in place: both, or neither.
+/// Installs weights and optimizer state: both, or neither.
 pub(in crate::learner) fn install(
     t: &mut Training,
     weights: &StateDict,
     opt: Option<&StateDict>,
 ) -> Result<()> {
-    // Names and shapes first, which say most of what is wrong, while both are still untouched.
+    // Names and shapes are checked first, before anything is changed.
     t.model.check_state(weights)?;
     if let Some(state) = opt {
         t.opt.load_state(state)?;
@@ -142,7 +142,8 @@ pub(crate) fn metadata(entries: &[(&str, &str)]) -> HashMap<String, String> {
     entries.iter().chain(&version).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-/// Writes named tensors as safetensors, with a checksum. The file is replaced by a complete one only.
+/// Writes named tensors as safetensors, with a checksum. An existing file is replaced only by a
+/// complete one.
 pub(crate) fn write(
     path: &Path,
     tensors: &[(String, Tensor)],
@@ -151,7 +152,7 @@ pub(crate) fn write(
     write_safetensors(path, tensors, Some(about.into_iter().collect()))
 }
 
-/// The named tensors of a safetensors file, sorted by name, and its metadata.
+/// Returns the named tensors of a safetensors file, sorted by name, and its metadata.
 pub(crate) fn read(path: &Path) -> Result<(StateDict, HashMap<String, String>)> {
     let (tensors, about) = read_safetensors(path)?;
     match about.get("finetune") {

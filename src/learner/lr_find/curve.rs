@@ -1,23 +1,23 @@
-//! What the curve of a learning-rate finder suggests.
+//! The curve of the learning-rate finder, and its suggestions.
 
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// What suggests a learning rate from a curve: [`LrCurve::valley`] or a function of your own.
+/// A function that suggests a learning rate: [`LrCurve::valley`] or one of your own.
 pub type SuggestFunction = fn(&LrCurve) -> Result<f64>;
 
-/// A learning rate that a curve suggests.
+/// A suggested learning rate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suggestion {
-    /// Who suggests it.
+    /// The name of the suggestion.
     pub name: String,
     /// The rate.
     pub lr: f64,
-    /// The smoothed loss there.
+    /// The smoothed loss at that rate.
     pub loss: f64,
 }
 
-/// The smoothed losses of a sweep of the learning rate, and what they suggest.
+/// The smoothed losses of a sweep of the learning rate.
 ///
 /// Smith, [Cyclical Learning Rates](https://arxiv.org/abs/1506.01186); the suggestions are
 /// [fastai's](https://docs.fast.ai/callback.schedule.html#learner.lr_find).
@@ -29,12 +29,12 @@ pub struct LrCurve {
     pub lrs: Vec<f64>,
     /// The smoothed loss at each.
     pub losses: Vec<f64>,
-    /// Why the sweep ended before its last step; none if it did not.
+    /// Why the sweep ended before its last step; `None` if it did not.
     pub ended: Option<String>,
 }
 
 impl LrCurve {
-    /// A curve from learning rates and the loss at each.
+    /// Returns a curve from learning rates and the loss at each.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if there are not as many losses as rates.
@@ -44,7 +44,8 @@ impl LrCurve {
         Ok(curve)
     }
 
-    /// A curve without its first tenth, its last five points, and what follows a loss that is no number.
+    /// Returns the curve without its first tenth, its last five points, and everything after a loss
+    /// that is NaN.
     pub fn trimmed(lrs: &[f64], losses: &[f64], steps: usize) -> Self {
         let (from, to) = (steps / 10, losses.len().saturating_sub(5));
         let kept = |v: &[f64]| v.get(from..to).unwrap_or_default().to_vec();
@@ -70,8 +71,8 @@ impl LrCurve {
         Err(Error::config("lr_find", why))
     }
 
-    /// The rate halfway along the longest valley: the longest falling run of losses, not
-    /// necessarily of neighbours. fastai's default.
+    /// Returns the rate halfway along the longest valley: the longest decreasing subsequence of
+    /// losses. fastai's default.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is empty.
@@ -99,7 +100,7 @@ impl LrCurve {
         Ok(self.lrs[at.rem_euclid(n as isize) as usize])
     }
 
-    /// A tenth of the rate with the lowest loss.
+    /// Returns a tenth of the rate with the lowest loss.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is empty.
@@ -108,7 +109,7 @@ impl LrCurve {
         Ok(self.lrs[least(&single(&self.losses))?] / 10.0)
     }
 
-    /// The rate at which the loss falls fastest over the logarithm of the rate.
+    /// Returns the rate of the steepest descent of the loss over the logarithm of the rate.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve has less than two points.
@@ -119,7 +120,7 @@ impl LrCurve {
         Ok(self.lrs[least(&slopes)?])
     }
 
-    /// The rate where, sliding down from the right, the slopes 15 points apart agree within 0.005.
+    /// Returns the rate at which, from the right, the slopes of points 15 apart agree within 0.005.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve has less than 16 points.
@@ -127,7 +128,7 @@ impl LrCurve {
         self.slide_with(15, 0.005, 1.0)
     }
 
-    /// [`LrCurve::slide`] with another distance, another threshold and a factor for the result.
+    /// [`LrCurve::slide`] with another distance and threshold, and a factor for the result.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is not longer than the distance.
@@ -146,7 +147,7 @@ impl LrCurve {
         Ok(lr * factor)
     }
 
-    /// Named suggestions, those of this crate or of your own, each with its place on the curve.
+    /// Returns named suggestions, of this crate or of your own, each with its place on the curve.
     ///
     /// # Errors
     /// As the suggestions.

@@ -10,7 +10,7 @@ use crate::{
     sample::Batch,
 };
 
-/// How a learning rate is looked for: fastai's arguments of `lr_find`.
+/// Options of the learning-rate finder: fastai's arguments of `lr_find`.
 #[derive(Debug, Clone)]
 pub struct LrFinder {
     start_lr: f64,
@@ -26,7 +26,7 @@ impl Default for LrFinder {
 }
 
 impl LrFinder {
-    /// A sweep from 1e-7 to 10 in 100 steps.
+    /// Returns a sweep from 1e-7 to 10 in 100 steps.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -37,7 +37,7 @@ impl LrFinder {
         self.start_lr = lr;
         self
     }
-    /// The rate that the last step would have. Default: 10.
+    /// The rate of the last step. Default: 10.
     #[must_use]
     pub fn end_lr(mut self, lr: f64) -> Self {
         self.end_lr = lr;
@@ -49,7 +49,7 @@ impl LrFinder {
         self.steps = steps;
         self
     }
-    /// Whether to stop where the smoothed loss is four times its best. Default: true.
+    /// If true, stops when the smoothed loss is four times its best value. Default: true.
     #[must_use]
     pub fn stop_diverging(mut self, yes: bool) -> Self {
         self.stop_diverging = yes;
@@ -163,8 +163,8 @@ impl Callback for Finder {
 }
 
 impl Learner {
-    /// A mock training with a rising learning rate, to find a good one. It leaves no trace: weights,
-    /// optimizer, history and random streams are as before, also where it fails.
+    /// Trains with a rising learning rate to find a good one. It leaves no trace: weights,
+    /// optimizer, history and random streams are restored, also if it fails.
     ///
     /// # Errors
     /// As [`Learner::fit_with`]; [`Error::Config`] with the reason if the loss is NaN, infinite or too high

@@ -1,4 +1,4 @@
-//! Predictions for many items, kept on the host.
+//! Predictions for many items, in host memory.
 
 use super::{
     pixels::{self, PixelProbs},
@@ -21,7 +21,7 @@ use crate::{
 use ndarray::{Array2, ArrayD, Ix4, IxDyn};
 use tch::{Device, Kind, Tensor};
 
-/// What a model says of the items of one loader, in the loader's order, in the computer's own memory.
+/// The predictions for the items of a loader, in the loader's order, in host memory.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Predictions {
@@ -30,15 +30,15 @@ pub struct Predictions {
     /// Items × outputs, after the loss's activation: probabilities for categories. For masks, the mean of
     /// the probabilities of all pixels.
     pub preds: Array2<f32>,
-    /// What the labels say; [`Target::None`] for items without.
+    /// The targets; [`Target::None`] for items without label.
     pub targets: Vec<Target>,
-    /// What the predictions say.
+    /// The decoded predictions.
     pub decoded: Vec<Target>,
     /// The loss of each item; empty for items without labels.
     pub losses: Vec<f32>,
-    /// What the outputs stand for.
+    /// The task: the meaning of the outputs.
     pub task: Task,
-    /// What went into the model, N×C×H×W; only where it was asked for by [`PredictOptions::inputs`].
+    /// The inputs of the model, `[N, C, H, W]`, if [`PredictOptions::inputs`] is set.
     pub inputs: Option<ArrayD<f32>>,
     /// The outputs for each pixel of masks, N×C×H×W; only where they were asked for by
     /// [`PredictOptions::pixels`].
@@ -86,7 +86,7 @@ impl Predictions {
     }
 }
 
-/// What to predict and what to keep: the arguments of fastai's
+/// Options of predictions: the arguments of fastai's
 /// [`get_preds`](https://docs.fast.ai/learner.html#learner.get_preds), for
 /// [`Learner::get_preds_with`].
 ///
@@ -113,19 +113,19 @@ impl Default for PredictOptions {
 }
 
 impl PredictOptions {
-    /// The validation items, without their inputs.
+    /// Predicts the validation items and does not keep their inputs.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
-    /// The items of `loader`: all of them, in its data set's order, also where it shuffles or leaves
-    /// out a last partial batch, and with the transforms that it has. Default: the validation items.
+    /// Predicts all items of `loader`, in the order of its data set, also if it shuffles or drops
+    /// the last batch, with its transforms. Default: the validation items.
     #[must_use]
     pub fn on(mut self, loader: &DataLoader) -> Self {
         self.loader = Some(loader.clone());
         self
     }
-    /// Whether to keep what went into the model. Default: false.
+    /// If true, keeps the inputs of the model. Default: false.
     #[must_use]
     pub fn inputs(mut self, yes: bool) -> Self {
         self.inputs = yes;
@@ -137,8 +137,8 @@ impl PredictOptions {
         self.pixels = yes;
         self
     }
-    /// Whether the outputs go through the loss's activation, such as the softmax. What they say is
-    /// decoded from activated outputs either way. Default: true.
+    /// If true, the loss's activation, such as the softmax, is applied to the outputs. Predictions
+    /// are decoded from activated outputs in any case. Default: true.
     #[must_use]
     pub fn activation(mut self, yes: bool) -> Self {
         self.activation = yes;
@@ -147,8 +147,8 @@ impl PredictOptions {
 }
 
 impl Learner {
-    /// Loss and metrics over the validation items, under the names of the table. The history is not
-    /// touched.
+    /// Returns the loss and the metrics over the validation items, under the names of the table.
+    /// The history does not change.
     ///
     /// # Errors
     /// Whatever the data, a metric or a callback reports.
@@ -157,8 +157,8 @@ impl Learner {
         self.validate_on(&valid)
     }
 
-    /// Loss and metrics over the items of any loader, under the names that the table has for the
-    /// validation. Transforms, order and last batch are the loader's.
+    /// Returns the loss and the metrics over the items of any loader, under the names of the table.
+    /// Transforms, order and last batch are the loader's.
     ///
     /// # Errors
     /// Whatever the data, a metric or a callback reports.
@@ -172,7 +172,7 @@ impl Learner {
         Ok(validated.names.into_iter().zip(values).skip(1).collect())
     }
 
-    /// Predictions for the validation items, with targets and losses.
+    /// Predicts the validation items, with targets and losses.
     ///
     /// # Errors
     /// Whatever the data or a callback reports.
@@ -180,7 +180,7 @@ impl Learner {
         self.get_preds_with(&PredictOptions::new())
     }
 
-    /// Predictions for every item of `loader`, in its data set's order.
+    /// Predicts all items of `loader`, in the order of its data set.
     ///
     /// # Errors
     /// Whatever the data or a callback reports.

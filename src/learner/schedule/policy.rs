@@ -110,13 +110,13 @@ macro_rules! common_setters {
             self.common.wd = Some(wd);
             self
         }
-        /// Whether to begin with a new optimizer, without its moments. Default: false.
+        /// If true, starts with a new optimizer without moments. Default: false.
         #[must_use]
         pub fn reset_opt(mut self, yes: bool) -> Self {
             self.common.reset_opt = yes;
             self
         }
-        /// The epoch to begin with, to continue a fit that was stopped. Default: 0.
+        /// The first epoch, to continue a stopped fit. Default: 0.
         #[must_use]
         pub fn start_epoch(mut self, epoch: usize) -> Self {
             self.common.start_epoch = epoch;

@@ -6,16 +6,16 @@ use crate::{
     sample::Batch,
 };
 
-/// Sets hyperparameters by schedule before every training batch: what carries out a policy.
+/// Sets scheduled hyperparameters before every training batch. A fit adds one for its policy.
 ///
-/// Lend one of your own to a fit to drive a hyperparameter that its policy leaves alone.
+/// Lend one of your own to a fit to schedule a hyperparameter that its policy does not set.
 #[derive(Debug)]
 pub struct ParamScheduler {
     schedules: Vec<(Hyper, Vec<Schedule>)>,
 }
 
 impl ParamScheduler {
-    /// One schedule for each group and hyperparameter.
+    /// Takes one schedule for each hyperparameter and group.
     #[must_use]
     pub fn new(schedules: Vec<(Hyper, Vec<Schedule>)>) -> Self {
         Self { schedules }

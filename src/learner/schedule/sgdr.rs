@@ -6,7 +6,8 @@ use crate::{
     optim::{Anneal, Hyper, Lr, Schedule},
 };
 
-/// Warm restarts: cycles that each fall to 0 by a cosine, each longer than the one before.
+/// Warm restarts: cycles in which the rate falls to 0 by a cosine, each longer than the previous
+/// one.
 ///
 /// Loshchilov, Hutter, [SGDR](https://arxiv.org/abs/1608.03983); fastai's `fit_sgdr`.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ impl Sgdr {
     }
     lr_setter!();
     common_setters!();
-    /// How many times longer each cycle is than the one before. Default: 2.
+    /// The ratio of the length of each cycle to the previous one. Default: 2.
     #[must_use]
     pub fn cycle_mult(mut self, mult: usize) -> Self {
         self.cycle_mult = mult;

@@ -1,4 +1,4 @@
-//! What takes part in a fit, and how it ends one.
+//! The events of a fit that callbacks handle, and how a callback ends a part of it.
 
 use crate::{error::Error, learner::Training, sample::Batch};
 use std::fmt::Debug;
@@ -8,11 +8,11 @@ use tch::Tensor;
 ///
 /// The numbers are fastai's.
 pub mod order {
-    /// Stops on a loss that is no number, before anybody records it.
+    /// Stops on a loss that is NaN, before it is recorded.
     pub const NAN_GUARD: i32 = -9;
     /// Changes batches: MixUp, CutMix.
     pub const MIX: i32 = 0;
-    /// Gathers gradients over several batches.
+    /// Accumulates gradients over several batches.
     pub const GRADIENT_ACCUMULATION: i32 = 6;
     /// Scales the loss and unscales the gradients.
     pub const MIXED_PRECISION: i32 = 10;
@@ -26,9 +26,9 @@ pub mod order {
     pub const SAVE_BEST: i32 = 61;
     /// Lowers the learning rate on a plateau.
     pub const REDUCE_LR: i32 = 62;
-    /// Stops a fit that no longer gets better.
+    /// Stops a fit that no longer improves.
     pub const EARLY_STOPPING: i32 = 63;
-    /// Writes checkpoints, when everybody else has seen the batch.
+    /// Writes checkpoints, after all other callbacks have seen the batch.
     pub const CHECKPOINT: i32 = 10_000;
 }
 
@@ -52,16 +52,17 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Ends this part now. What comes after it is still done.
+    /// Ends this part now. Whatever follows it still runs.
     ///
     /// # Errors
-    /// Always: the cancel travels as an `Err` up to the part that it ends, and never leaves a fit.
+    /// Always: the cancel is passed as an `Err` up to the part that it ends, and never leaves a
+    /// fit.
     pub fn cancel(self) -> Step {
         Err(Stop::Cancel(self))
     }
 }
 
-/// Why a callback ends something. A cancel never leaves `fit`: it is no error.
+/// Why a callback stops. A cancel never leaves `fit`.
 #[derive(Debug)]
 pub enum Stop {
     /// The end of one part of the fit.
@@ -76,10 +77,10 @@ impl<E: Into<Error>> From<E> for Stop {
     }
 }
 
-/// What a callback returns: go on, or stop.
+/// The result of a callback: continue, or stop.
 pub type Step = Result<(), Stop>;
 
-/// What became of a batch. A cancelled batch may have neither.
+/// The output and the loss of a batch. A cancelled batch may have neither.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The model's output.
@@ -88,7 +89,7 @@ pub struct Outcome {
     pub loss: Option<Tensor>,
 }
 
-/// Takes part in a fit. Every method does nothing unless you write it.
+/// Handles events of a fit. Every method does nothing by default.
 ///
 /// The events of one epoch, in order: `before_epoch`, `before_train`, for each training batch
 /// `before_batch`, `after_pred`, `after_loss`, `before_backward`, `after_backward`, `before_step`,
@@ -96,7 +97,7 @@ pub struct Outcome {
 /// `before_batch`, `after_pred`, `after_loss`, `after_batch`; then `after_validate`, `after_epoch`.
 /// `before_fit` and `after_fit` stand around all epochs.
 ///
-/// How a part of a fit can end:
+/// The ways in which a part of a fit ends:
 ///
 /// | it ends by | `after_cancel` | rest of the part | `after_…` of the part | outer parts | `fit` returns |
 /// |---|---|---|---|---|---|
@@ -110,19 +111,18 @@ pub struct Outcome {
 /// `after_cancel_…` are one method here, and `after_fit` comes on every ending.
 #[allow(unused_variables)] // the default bodies name their arguments for the reader
 pub trait Callback: Debug + Send {
-    /// Its name in errors. Default: the type's name.
+    /// Returns its name in errors. Default: the type's name.
     fn name(&self) -> &str {
         let path = std::any::type_name::<Self>();
         path.split('<').next().and_then(|p| p.rsplit("::").next()).unwrap_or(path)
     }
-    /// Its place, lowest first; equal ones keep the order in which they were added. Default: 0. See
-    /// [`order`] for the places of the callbacks of this crate.
+    /// Returns its order number. Lower numbers are called first; equal ones in the order in which
+    /// they were added. Default: 0. See [`order`] for those of this crate.
     fn order(&self) -> i32 {
         0
     }
-    /// Whether it stays away from `lr_find`, `validate`, `get_preds` and `predict`, which a callback kept
-    /// by a learner else takes part in: for what keeps files or best values of a training. Default:
-    /// false.
+    /// If true, the callback is skipped by `lr_find`, `validate`, `get_preds` and `predict`. Return
+    /// true if it writes files or tracks best values. Default: false.
     fn skip_evaluation(&self) -> bool {
         false
     }
@@ -131,67 +131,68 @@ pub trait Callback: Debug + Send {
     fn only_on_first_rank(&self) -> bool {
         false
     }
-    /// Before anything else.
+    /// Called before anything else.
     fn before_fit(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Before the training and the validation of an epoch.
+    /// Called before the training and the validation of an epoch.
     fn before_epoch(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Before the training batches of an epoch.
+    /// Called before the training batches of an epoch.
     fn before_train(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Before a batch goes into the model. The batch may be changed.
+    /// Called before the forward pass of a batch. The batch may be changed.
     fn before_batch(&mut self, t: &mut Training, batch: &mut Batch) -> Step {
         Ok(())
     }
-    /// After the model has answered. Answer and targets may be changed.
+    /// Called after the forward pass. The output and the targets may be changed.
     fn after_pred(&mut self, t: &mut Training, batch: &mut Batch, pred: &mut Tensor) -> Step {
         Ok(())
     }
-    /// After the loss is known. It may be changed; what is recorded is the changed one.
+    /// Called after the loss is computed. It may be changed; the changed loss is recorded.
     fn after_loss(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
         Ok(())
     }
-    /// Before the backward pass of `loss`, which may be scaled here without being recorded so.
+    /// Called before the backward pass of `loss`, which may be scaled here; the unscaled loss is
+    /// recorded.
     fn before_backward(&mut self, t: &mut Training, batch: &Batch, loss: &mut Tensor) -> Step {
         Ok(())
     }
-    /// After the gradients are known.
+    /// Called after the backward pass.
     fn after_backward(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Before the optimizer's step.
+    /// Called before the optimizer's step.
     fn before_step(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// After the optimizer's step, also a cancelled one. The gradients are still there.
+    /// Called after the optimizer's step, also a cancelled one. The gradients still exist.
     fn after_step(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// After a batch, also a cancelled one.
+    /// Called after a batch, also a cancelled one.
     fn after_batch(&mut self, t: &mut Training, batch: &Batch, outcome: &Outcome) -> Step {
         Ok(())
     }
-    /// After the training batches of an epoch.
+    /// Called after the training batches of an epoch.
     fn after_train(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Before the validation batches of an epoch.
+    /// Called before the validation batches of an epoch.
     fn before_validate(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// After the validation batches of an epoch.
+    /// Called after the validation batches of an epoch.
     fn after_validate(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// After training and validation of an epoch.
+    /// Called after training and validation of an epoch.
     fn after_epoch(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// At the end of every fit, also of one that failed.
+    /// Called at the end of every fit, also of a failed one.
     fn after_fit(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
@@ -205,7 +206,7 @@ pub trait Callback: Debug + Send {
     fn fingerprint(&self) -> Option<String> {
         None
     }
-    /// When a part was cancelled, before its `after_…` event.
+    /// Called when a part was cancelled, before its `after_…` event.
     fn after_cancel(&mut self, t: &mut Training, scope: Scope) -> Step {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The loop. Reads top down: fit, epoch, part, batch, backward and step.
+//! The training loop, top down: fit, epoch, part, batch, backward and step.
 
 use super::{
     parallel::{Next, Parallel},
@@ -16,8 +16,8 @@ use rand::Rng as _;
 use std::{ops::Range, time::Instant};
 use tch::{Device, Kind, Tensor};
 
-/// Trains for `epochs`, the first of them from `batch` on, then leaves the position's epoch at the
-/// last one.
+/// Trains for `epochs`, the first of them from `batch` on. The position's epoch is the last one
+/// afterwards.
 pub(in crate::learner) fn fit<'a>(
     t: &mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
@@ -39,7 +39,7 @@ pub(in crate::learner) fn fit<'a>(
     done.map_err(|e| settled(t, e))
 }
 
-/// Goes through `loader` once without training, with the events of one epoch that only validates.
+/// Evaluates all batches of `loader`, with the events of an epoch that only validates.
 pub(in crate::learner) fn evaluate<'a>(
     t: &mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
@@ -65,13 +65,12 @@ fn settled(t: &mut Training, e: Error) -> Error {
     }
 }
 
-/// Keeps the memory of one batch for the next, where the system would hand it out: for a GPU libtorch does
-/// so by itself.
+/// Keeps the memory of one batch for the next on a CPU; libtorch does this by itself on a GPU.
 fn kept_memory(t: &Training) -> Option<KeptMemory> {
     (t.model.device() == Device::Cpu).then(KeptMemory::hold)
 }
 
-/// What a stop that left the loop is to the caller.
+/// Converts a stop that left the loop into an error.
 fn into_error(stop: Stop) -> Error {
     match stop {
         Stop::Failed(e) => e,
@@ -87,7 +86,7 @@ struct Run<'t, 'a> {
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
     /// The training batch to begin the first epoch with.
     first: usize,
-    /// What to validate on; none for the validation items.
+    /// The loader to validate on; `None` for the validation items.
     loader: Option<DataLoader>,
     /// Whether the callbacks need what went into the model on all ranks.
     gather_inputs: bool,
@@ -169,8 +168,8 @@ impl<'t, 'a> Run<'t, 'a> {
         self.finish(done)
     }
 
-    /// The end of a fit. On every ending each callback has its `after_fit`, whatever another one's
-    /// does: there bars are closed and weights put back.
+    /// Ends a fit. Each callback gets its `after_fit` on every ending, even if that of another one
+    /// fails: bars are closed and weights restored there.
     fn finish(&mut self, done: Step) -> Step {
         let mut done = self.absorb_cancel(Scope::Fit, done);
         for cb in &mut self.callbacks {
@@ -199,8 +198,8 @@ impl<'t, 'a> Run<'t, 'a> {
         self.batches(&loader)
     }
 
-    /// Begins a part. The loader is a second handle: the batches borrow it while the callbacks have
-    /// the whole training.
+    /// Begins a part. Returns a second handle of the loader, which the batches borrow while
+    /// callbacks borrow the whole training.
     fn begin_part(&mut self, split: Split) -> DataLoader {
         let loader = match (&self.loader, split) {
             (Some(loader), Split::Valid) => loader.clone(),
@@ -503,7 +502,7 @@ impl<'t, 'a> Run<'t, 'a> {
         }
     }
 
-    /// Where `scope` ends: a cancel of it stops here.
+    /// Absorbs a cancel of `scope` at its end.
     fn absorb_cancel(&mut self, scope: Scope, done: Step) -> Step {
         match done {
             Err(Stop::Cancel(s)) if s == scope => {
@@ -536,7 +535,7 @@ fn call(
     done.map_err(|stop| with_context(callback, event, stop))
 }
 
-/// A failure with the callback and the event; a cancel as it is.
+/// Adds the callback and the event to an error; a cancel is unchanged.
 fn with_context(callback: &dyn Callback, event: &'static str, stop: Stop) -> Stop {
     match stop {
         Stop::Failed(

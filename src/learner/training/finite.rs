@@ -1,4 +1,4 @@
-//! Ends a fit whose loss is no longer a number.
+//! The check for a loss that is NaN or infinite.
 
 use crate::{
     error::Error,

@@ -1,4 +1,4 @@
-//! The fits of a learner. All go through one door.
+//! The fits of a learner.
 
 use super::{epochs, finite::Finite, stage::Stage, state::Run};
 use crate::{
@@ -11,11 +11,11 @@ use crate::{
     sys::caught,
 };
 
-/// Callbacks for one fit only: the caller has them back afterwards.
+/// Callbacks that are lent to one fit.
 pub(in crate::learner) type Lent<'a, 'b> = &'a mut [&'b mut dyn Callback];
 
 impl Learner {
-    /// Trains with the same learning rate throughout: fastai's `fit`.
+    /// Trains with a constant learning rate: fastai's `fit`.
     ///
     /// # Errors
     /// As [`Learner::fit_with`].
@@ -23,8 +23,8 @@ impl Learner {
         self.fit_with(&Flat::new(epochs).lr(lr), &mut [])
     }
 
-    /// Trains by one cycle with the peak `lr`: fastai's `fit_one_cycle`. All its arguments are setters of
-    /// [`OneCycle`], for [`Learner::fit_with`].
+    /// Trains with the one-cycle policy and the peak rate `lr`: fastai's `fit_one_cycle`. All its
+    /// arguments are setters of [`OneCycle`], for [`Learner::fit_with`].
     ///
     /// # Errors
     /// As [`Learner::fit_with`].
@@ -48,8 +48,8 @@ impl Learner {
         self.fit_with(&Sgdr::new(cycles, cycle_len).lr(lr), &mut [])
     }
 
-    /// Trains the new head first, then the whole network: fastai's `fine_tune`. Takes the epochs, or a
-    /// [`FineTune`] with more.
+    /// Trains the new head first, then the whole network: fastai's `fine_tune`. Takes the number of
+    /// epochs, or a [`FineTune`] with options.
     ///
     /// # Errors
     /// As [`Learner::fit_with`].
@@ -70,7 +70,7 @@ impl Learner {
         self.carry_out(stages, callbacks)
     }
 
-    /// Trains by `policy`, with `callbacks` for this fit only.
+    /// Trains with `policy`, and with `callbacks` for this fit only.
     ///
     /// # Errors
     /// [`Error::Config`] for an option that cannot be used, [`Error::NonFiniteLoss`] where the loss is NaN or
@@ -128,7 +128,7 @@ impl Learner {
         Ok(())
     }
 
-    /// One fit or sweep, in the first epoch from batch `from` on if it is resumed.
+    /// Runs one fit or sweep, from batch `from` of the first epoch if it is resumed.
     pub(in crate::learner) fn one(
         &mut self,
         stage: Stage,
@@ -185,7 +185,7 @@ impl Learner {
         training.run = run;
         let done = epochs::fit(training, all, epochs, from.unwrap_or(0));
         (training.resumed, training.run) = (false, Run::Fit);
-        // Whatever a cancelled batch left behind is not carried into the next fit.
+        // Gradients of a cancelled batch are not carried into the next fit.
         training.opt.zero_grad();
         done?;
         match run {
@@ -194,19 +194,19 @@ impl Learner {
         }
     }
 
-    /// Lets only the groups from `first` on learn, and the normalizations of the others. The optimizer
-    /// forgets its moments, as in fastai.
+    /// Freezes the parameter groups before `first`, except for their normalizations. The
+    /// optimizer's moments are reset, as in fastai.
     pub fn freeze_to(&mut self, first: usize) {
         self.training.model.freeze_to(first, self.train_bn);
         self.training.opt.clear_state();
     }
 
-    /// Lets only the last group learn: the head.
+    /// Freezes all groups but the last, the head.
     pub fn freeze(&mut self) {
         self.freeze_to(self.training.model.groups().saturating_sub(1));
     }
 
-    /// Lets every group learn.
+    /// Unfreezes all groups.
     pub fn unfreeze(&mut self) {
         self.freeze_to(0);
     }

@@ -1,4 +1,4 @@
-//! The scaled loss of 16-bit floats.
+//! Loss scaling in training with 16-bit floats.
 
 use crate::{
     error::{Error, Result},
@@ -8,14 +8,14 @@ use crate::{
 };
 use tch::{Device, Tensor};
 
-/// Scales the loss before the backward pass, unscales the gradients before anybody sees them, and
-/// leaves out the steps whose gradients are infinite or NaN: fastai's
+/// Scales the loss before the backward pass, unscales the gradients before other callbacks see
+/// them, and skips steps whose gradients are infinite or NaN: fastai's
 /// [`MixedPrecision`](https://docs.fast.ai/callback.fp16.html#mixedprecision), with torch's
 /// [`GradScaler`](https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling).
 ///
-/// A step that is left out is a cancelled step: `after_step` comes all the same, and the scale falls.
-/// [`Learner::to_fp16`](crate::learner::Learner::to_fp16) adds it together with the automatic casts; added as a
-/// callback of its own it scales and nothing is cast. The scale is kept in a checkpoint.
+/// A skipped step is a cancelled step: `after_step` is still called, and the scale falls.
+/// [`Learner::to_fp16`](crate::learner::Learner::to_fp16) adds it together with autocast; added as
+/// a callback by itself it only scales. The scale is stored in checkpoints.
 #[derive(Debug, Clone)]
 pub struct MixedPrecision {
     begin: GradScaler,
@@ -28,19 +28,19 @@ pub struct MixedPrecision {
 const NOTE: &str = "MixedPrecision";
 
 impl MixedPrecision {
-    /// With torch's scaler: it begins at 65,536.
+    /// Uses torch's default scaler, which starts at 65,536.
     #[must_use]
     pub fn new() -> Self {
         Self::with_scaler(GradScaler::new())
     }
 
-    /// With a scaler of other options; each fit begins with it as it is given.
+    /// Uses another scaler; each fit starts with it as given.
     #[must_use]
     pub fn with_scaler(scaler: GradScaler) -> Self {
         Self { begin: scaler.clone(), scaler, unscaled: false }
     }
 
-    /// What the loss is multiplied by now.
+    /// Returns the current scale.
     #[must_use]
     pub fn scale(&self) -> f64 {
         self.scaler.get_scale()

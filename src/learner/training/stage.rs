@@ -1,4 +1,4 @@
-//! A fit as data, so that it can be taken up again.
+//! A fit as data, so that it can be resumed.
 
 use crate::learner::Course;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// One fit of possibly several: `fine_tune` has two.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(in crate::learner) struct Stage {
-    /// The first group that learns; none to leave that as it is.
+    /// The first trainable group; `None` to keep the current one.
     pub(in crate::learner) freeze_to: Option<usize>,
     pub(in crate::learner) course: Course,
 }

@@ -1,4 +1,4 @@
-//! The state of a training: all that a callback may read or change.
+//! The state of a training, which callbacks read and change.
 
 use super::{parallel::Parallel, stage::Stage};
 use crate::{
@@ -24,32 +24,33 @@ use std::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// The training in progress: all that a callback may read or change.
+/// The state of a training, which callbacks read and change.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Training {
     /// The network with its weights.
     pub model: Model,
-    /// What changes the weights.
+    /// The optimizer.
     pub opt: Optimizer,
-    /// What is minimized.
+    /// The loss.
     pub loss: Box<dyn Loss>,
     /// The data.
     pub dls: DataLoaders,
-    /// What is reported beside the loss.
+    /// The metrics.
     pub metrics: Vec<Box<dyn Metric>>,
-    /// What was recorded so far in this fit.
+    /// The history of this fit so far.
     pub history: History,
-    /// Where the training is.
+    /// The position of the training.
     pub at: Position,
     /// The number format of the forward pass.
     pub precision: Precision,
-    /// Where every random number comes from.
+    /// The seed of all random streams.
     pub seed: Seed,
-    /// Where files go whose names are relative: see [`Learner::model_dir`](crate::learner::Learner::model_dir).
+    /// The folder of relative file names: see
+    /// [`Learner::model_dir`](crate::learner::Learner::model_dir).
     pub model_dir: PathBuf,
-    /// What callbacks want to find again when a fit is resumed, under names of their choice. Empty at
-    /// the start of a fit; in a resumed one, what was there when the checkpoint was written.
+    /// State of callbacks for a resumed fit, under names of their choice. Empty at the start of a
+    /// fit; in a resumed one, the content when the checkpoint was written.
     pub notes: BTreeMap<String, serde_json::Value>,
     /// Tensors that callbacks want to find again when a fit is resumed, by the name of the callback and a name of
     /// its choice: filled in [`Callback::before_checkpoint`](crate::learner::Callback::before_checkpoint).
@@ -57,11 +58,11 @@ pub struct Training {
     pub(in crate::learner) resumed: bool,
     pub(in crate::learner) checkpoints: Checkpoints,
     pub(in crate::learner) run: Run,
-    /// What is being fitted, and what comes after it.
+    /// The current stage and those after it.
     pub(in crate::learner) plan: VecDeque<Stage>,
     /// How many stages of the plan are done.
     pub(in crate::learner) stage: usize,
-    /// Training losses that are not yet in the history, with the batch they are of.
+    /// Training losses that are not yet in the history, with their batch.
     pub(in crate::learner) unread: Vec<(usize, Tensor)>,
     pub(in crate::learner) clock: Clock,
     pub(in crate::learner) stop: StopHandle,
@@ -81,7 +82,7 @@ pub(in crate::learner) enum Run {
     Evaluation,
 }
 
-/// How the time of a part of an epoch is spent.
+/// The time of a part of an epoch, and the part of it spent waiting.
 #[derive(Debug)]
 pub(in crate::learner) struct Clock {
     began: Instant,
@@ -98,7 +99,7 @@ impl Clock {
     }
 }
 
-/// Where a training is.
+/// The position of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Position {
     /// Training or validation.
@@ -113,10 +114,10 @@ pub struct Position {
     pub batches: usize,
     /// The training batches done in this fit.
     pub fit_batches: usize,
-    /// The training batches of all fits so far: what dropout's stream is addressed by.
+    /// The training batches of all fits so far. Dropout's random stream is addressed by it.
     pub step: u64,
-    /// The passes over the training data of all fits so far: what the order and the augmentation of
-    /// the data are addressed by.
+    /// The passes over the training data of all fits so far. The order and the augmentation of the
+    /// data are addressed by it.
     pub pass: u64,
 }
 
@@ -134,14 +135,14 @@ impl Position {
         }
     }
 
-    /// How much of the fit is done, from 0 to 1: what schedules are a function of.
+    /// Returns the progress of the fit, from 0 to 1, of which schedules are functions.
     #[must_use]
     pub fn progress(&self) -> f64 {
         let batches = self.batches.max(1) as f64;
         (self.epoch as f64 + self.batch as f64 / batches) / self.epochs.max(1) as f64
     }
 
-    /// Whether this is training, not validation.
+    /// Returns whether the current part is training.
     #[must_use]
     pub fn is_training(&self) -> bool {
         self.split == Split::Train
@@ -154,19 +155,18 @@ pub enum Precision {
     /// 32-bit floats.
     #[default]
     Full,
-    /// 16-bit floats where they are safe, chosen by libtorch operation by operation. Needs a GPU and a
-    /// scaled loss.
+    /// 16-bit floats in operations that libtorch considers safe. Needs a GPU and a scaled loss.
     Half,
-    /// bfloat16 where it is safe, chosen by libtorch operation by operation.
+    /// bfloat16 in operations that libtorch considers safe.
     BFloat16,
 }
 
 impl Training {
-    /// The model's output for `x`, in 32 bits, in the precision chosen, as the current part wants it:
-    /// with dropout and batch statistics in training, without in validation.
+    /// Returns the model's output for `x` as 32-bit floats, computed in the chosen precision: with
+    /// dropout and batch statistics in training, without in validation.
     ///
     /// # Errors
-    /// If the device does not offer the precision.
+    /// If the device does not support the precision.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let train = self.at.is_training();
         let kind = match self.precision {
@@ -256,16 +256,16 @@ impl Training {
         Err(Error::mismatch("model", why))
     }
 
-    /// Takes the losses that are still on the device into the history, which waits for it. The loop
-    /// does this now and then by itself: on a CPU after each step, on a GPU every tenth and at the end
-    /// of each part.
+    /// Reads the losses that are still on the device into the history, which waits for the device.
+    /// The loop calls this by itself: on a CPU after each step, on a GPU after every tenth step and
+    /// at the end of each part.
     ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`] if one of them is no number.
+    /// [`Error::NonFiniteLoss`] if one of them is NaN or infinite.
     pub fn read_losses(&mut self) -> Result<()> {
         for (batch, loss) in std::mem::take(&mut self.unread) {
             let loss = number(&loss)?;
-            // On a CPU a guard has looked at each loss before; `lr_find` is to go on.
+            // On a CPU each loss was checked before; `lr_find` continues on NaN.
             let must = self.model.device() != Device::Cpu && matches!(self.run, Run::Fit);
             if must && !loss.is_finite() {
                 let (loss, epoch) = (f64::from(loss), self.at.epoch);
@@ -278,7 +278,7 @@ impl Training {
         Ok(())
     }
 
-    /// Tells the user something at the end of the epoch: under the table of epochs, and in
+    /// Adds a message, which is printed below the table of epochs and stored in
     /// [`History::messages`].
     pub fn say(&mut self, message: impl Into<String>) {
         self.history.messages.push(message.into());
@@ -297,7 +297,7 @@ impl Training {
         self.plan.front().is_some_and(|s| s.course.schedules.iter().any(|(h, _)| *h == hyper))
     }
 
-    /// What stops this fit, also from another thread.
+    /// Returns a handle that stops this fit from another thread.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
@@ -317,8 +317,8 @@ impl Training {
         self.checkpoints.run.as_deref()
     }
 
-    /// The share of the time of this part of the epoch so far, from 0 to 1, in which the training
-    /// waited for data.
+    /// Returns the fraction of the time of this part of the epoch, from 0 to 1, in which the
+    /// training waited for data.
     #[must_use]
     pub fn data_wait_fraction(&self) -> f64 {
         let all = self.clock.began.elapsed().as_secs_f64();

@@ -1,16 +1,16 @@
-//! Stopping a fit from outside.
+//! Stopping a fit from another thread.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-/// Stops a fit from another thread, such as the one that handles Ctrl-C. The loop looks at it between
-/// batches; the fit then ends as if a callback had cancelled it, with the weights of the last step,
+/// Stops a fit from another thread, such as one that handles Ctrl-C. The loop checks it between
+/// batches. The fit then ends as if a callback had cancelled it, with the weights of the last step,
 /// and returns `Ok`.
 ///
-/// A stop stays requested until [`StopHandle::reset`]: the later stages of a `fine_tune` end at once
-/// too, and so does every fit begun in the meantime.
+/// A stop stays requested until [`StopHandle::reset`]: later stages of a `fine_tune` and further
+/// fits end at once too.
 ///
 /// ```no_run
 /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
@@ -30,18 +30,18 @@ use std::sync::{
 pub struct StopHandle(Arc<AtomicBool>);
 
 impl StopHandle {
-    /// Ends the fit that runs, or else the next one, before its next batch.
+    /// Ends the running fit, or otherwise the next one, before its next batch.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a stop was requested.
+    /// Returns whether a stop was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Takes the request back: fits may run again.
+    /// Clears the request, so that fits can run again.
     pub fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
     }

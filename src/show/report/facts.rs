@@ -1,4 +1,4 @@
-//! With what a model was trained, and where.
+//! The configuration of a training and its environment.
 
 use crate::{data::DataLoader, learner::Learner, sample::Task, sys};
 use std::{

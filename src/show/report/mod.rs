@@ -1,4 +1,4 @@
-//! A training in one HTML file.
+//! The report of a training in one HTML file.
 
 mod facts;
 mod mistakes;
@@ -17,10 +17,10 @@ use crate::{
 };
 use std::{fmt::Write as _, io::Write as _, path::Path};
 
-/// How a training went and what its model gets wrong, in one HTML file that needs nothing else: no
-/// script, no other file, no network. It reads on a phone and on a desktop, in light and dark.
+/// The report of a training and of its model's mistakes in one HTML file without scripts, other
+/// files or network access. It is laid out for phones and desktops, light and dark.
 ///
-/// [`Learner::report`] makes one of all that a learner knows. One can be put together by hand too:
+/// [`Learner::report`] builds a complete one. A report can also be built by hand:
 ///
 /// ```
 /// use finetune::show::{Report, Table, plot_function};
@@ -55,27 +55,27 @@ impl Report {
         Self { title: title.into(), lead: vec![], sections: vec![] }
     }
 
-    /// Adds a sentence below the title: the result in short.
+    /// Adds a sentence below the title, such as the result.
     #[must_use]
     pub fn lead(mut self, sentence: impl Into<String>) -> Self {
         self.lead.push(sentence.into());
         self
     }
 
-    /// Adds text to the section `title`, which is made where there is none yet.
+    /// Adds text to the section `title`, which is created if needed.
     #[must_use]
     pub fn text(self, title: &str, text: &str) -> Self {
         self.add(title, &format!("<p>{}</p>\n", escaped(text)))
     }
 
-    /// Adds a table to the section `title`, which is made where there is none yet.
+    /// Adds a table to the section `title`, which is created if needed.
     #[must_use]
     pub fn table(self, title: &str, table: &Table) -> Self {
         let html = format!("<div class=\"scroll\">\n{}</div>\n", table.html());
         self.add(title, &html)
     }
 
-    /// Adds a picture to the section `title`, which is made where there is none yet. Photos in it are
+    /// Adds a picture to the section `title`, which is created if needed. Photos in it are
     /// embedded.
     ///
     /// # Errors
@@ -110,10 +110,10 @@ impl Report {
         self.figure("Learning rate finder", &figure)
     }
 
-    /// Adds what the predictions of a data set show, by its task: the confusion matrix, what is taken
-    /// for what, the shares of each category, the calibration; or the errors of numbers; and the worst
-    /// mistakes with their pictures. `loader` is the one that was predicted, or another of its data
-    /// set.
+    /// Adds the interpretation of predictions, by the task: the confusion matrix, the most confused
+    /// pairs, the accuracy of each category, the calibration; or the errors of numbers; and the
+    /// worst mistakes with their pictures. `loader` is the one that was predicted, or another of
+    /// its data set.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no predictions or no labels; whatever the data reports.
@@ -237,8 +237,9 @@ impl Report {
 }
 
 impl Learner {
-    /// A report of the last fit and of the validation items, which are predicted once: curves, what is
-    /// mixed up, the worst mistakes with their pictures, the configuration, the environment.
+    /// Builds a report of the last fit and of the validation items, which are predicted once:
+    /// curves, confusions, the worst mistakes with their pictures, the configuration, the
+    /// environment.
     ///
     /// ```no_run
     /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
