@@ -36,9 +36,10 @@ test:
 golden:
 	$(WITH) cargo test --test golden
 
-## The comparison with the real torchvision and fastai; scripts/interop says what can be set.
+## The comparison with the real timm, torchvision and fastai; scripts/interop says what can be set. NAMES="convnext_tiny
+## vit_small_patch14_dinov2" compares just these networks, one line each.
 interop:
-	$(WITH) bash scripts/interop
+	$(WITH) env NAMES="$(NAMES)" bash scripts/interop
 
 ## Decoding beside Pillow's, on files of every layout that are written for it.
 decode:

@@ -4,7 +4,7 @@
 //! augmentation](presizing), [masks, points and boxes](masks_points_boxes), [the loss of a classifier](cross_entropy), [learning
 //! rates](learning_rates), [transfer learning](transfer_learning).
 //!
-//! To choose: [architectures and precision](architectures), [speed],
+//! To choose: [architectures and precision](architectures), [networks of timm and torchvision](networks), [speed],
 //! [more than one processor](distributed), [reproducibility], [checkpoints].
 //!
 //! To use and extend: [interpretation], [inference and deployment](inference), [writing a
@@ -33,6 +33,7 @@ pages! {
     learning_rates "../docs/learning-rates.md";
     transfer_learning "../docs/transfer-learning.md";
     architectures "../docs/architectures.md";
+    networks "../docs/networks.md";
     interpretation "../docs/interpretation.md";
     inference "../docs/inference.md";
     callbacks "../docs/callbacks.md";

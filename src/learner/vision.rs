@@ -179,6 +179,11 @@ impl VisionLearner {
         let shape = batch.x.size();
         let n_in = shape.get(1).copied().unwrap_or(0) as usize;
         let task = self.dls.task();
+        // Networks with positions are built for one size of image: that of the loaders.
+        if let (Some(_), &[.., height, width]) = (self.arch.image_size_of_build(), shape.as_slice())
+        {
+            self.arch = self.arch.image_size(height, width);
+        }
         let n_out = self.n_out.unwrap_or(task.n_out());
         let unet = self.unet.is_some();
         suits(&task, unet, self.loss.is_some())?;

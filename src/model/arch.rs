@@ -3,6 +3,8 @@
 use super::{
     Model, Weights, WeightsFrom,
     body::{Body, Children, kept},
+    families::{Build, Layout},
+    networks::{Network, torchvision_name},
     weights,
     zoo::Entry,
 };
@@ -29,6 +31,12 @@ pub struct Arch {
     /// The features of the body, if they are known without asking it.
     features: Option<i64>,
     weights: Option<Weights>,
+    /// Height and width of the images that it is built for, if other than its own.
+    size: Option<[i64; 2]>,
+    /// The rate of stochastic depth, if other than its own.
+    drop_path: Option<f64>,
+    /// The rate of dropout before the network's own classifier, if other than its own.
+    dropout: Option<f64>,
 }
 
 /// Appends the children of a network for so many input channels.
@@ -38,6 +46,7 @@ type MakeChildren = dyn Fn(&mut Children<'_>, i64) + Send + Sync;
 #[derive(Clone)]
 enum Make {
     Shipped(&'static Entry),
+    Table(&'static Network),
     Own(Arc<MakeChildren>),
 }
 
@@ -50,6 +59,28 @@ impl Arch {
             splits: Cow::Borrowed(entry.splits),
             features: Some(entry.features),
             weights: entry.weights.first().copied(),
+            size: None,
+            drop_path: None,
+            dropout: None,
+        }
+    }
+
+    /// A network of the tables, called `name` where it was asked for.
+    pub(super) fn of_table(
+        name: &str,
+        network: &'static Network,
+        weights: Option<Weights>,
+    ) -> Self {
+        Self {
+            name: Cow::Owned(name.to_owned()),
+            make: Make::Table(network),
+            cut: Some(network.family.cut()),
+            splits: Cow::Borrowed(&[]),
+            features: Some(network.features),
+            weights,
+            size: None,
+            drop_path: None,
+            dropout: None,
         }
     }
 
@@ -70,6 +101,9 @@ impl Arch {
             splits: Cow::Borrowed(&[]),
             features: None,
             weights: None,
+            size: None,
+            drop_path: None,
+            dropout: None,
         }
     }
 
@@ -82,7 +116,7 @@ impl Arch {
     /// The children of the whole network, before any cut: `conv1`, `bn1` and so on.
     #[must_use]
     pub fn children(&self) -> Vec<String> {
-        self.list(3, 1).names()
+        self.list(3, 1, true).names()
     }
 
     /// Where the body ends: so many children are kept, or left away at the end if `at` is negative, as
@@ -103,7 +137,94 @@ impl Arch {
         self
     }
 
-    /// Other published weights than the default ones, by torchvision's name: `IMAGENET1K_V1`.
+    /// Puts each block of the network into a parameter group of its own, for learning rates that decrease
+    /// from layer to layer. The stem is group 0. A network that does not say where its blocks are is split
+    /// at each of its children.
+    ///
+    /// ```
+    /// use finetune::model::{ArchSpec, HeadOptions, by_name};
+    /// use finetune::{seed::Seed, tch::Device};
+    ///
+    /// let arch = by_name("test_vit.r160_in1k")?.split_layers(); // 6 blocks
+    /// let model = ArchSpec::new(&arch, 3, 2, HeadOptions::new()).build(Device::Cpu, Seed(1))?;
+    /// assert_eq!(model.groups(), 8); // the stem, 6 blocks, the head
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    #[must_use]
+    pub fn split_layers(self) -> Self {
+        let layers = self.list(3, 1, true).layers();
+        Self { splits: Cow::Owned(layers), ..self }
+    }
+
+    /// Height and width in pixels of the images that the network is built for. Networks with position
+    /// embeddings, or with windows that depend on the size, take only images of this size; pretrained
+    /// positions are resampled to it as timm does. Other networks ignore it: they take any size.
+    /// Default: the network's own, see [`image_size_of_build`](Self::image_size_of_build).
+    #[must_use]
+    pub fn image_size(mut self, height: i64, width: i64) -> Self {
+        self.size = Some([height, width]);
+        self
+    }
+
+    /// The height and width of images that the network is built for; none if it takes any size.
+    #[must_use]
+    pub fn image_size_of_build(&self) -> Option<[i64; 2]> {
+        match &self.make {
+            Make::Table(network) => {
+                let own = network.family.image_size()?;
+                // Weights come with the size that they were trained for.
+                let trained = self.weights.map(|w| w.size);
+                Some(self.size.or(trained).unwrap_or(own))
+            }
+            Make::Shipped(_) | Make::Own(_) => None,
+        }
+    }
+
+    /// The rate of stochastic depth of the last block, from 0 to 1; the first block has 0 and the others
+    /// lie between. Default: the network's own, which is 0 for most.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a rate that is not from 0 to 1; [`Error::Unsupported`] for a network that
+    /// has no such setting.
+    pub fn drop_path(mut self, rate: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&rate) {
+            let why = format!("{rate} must be between 0 and 1");
+            return Err(Error::config("drop_path", why));
+        }
+        if !matches!(self.make, Make::Table(_)) {
+            let why = format!("{} has no stochastic depth that can be set", self.name);
+            return Err(Error::unsupported("drop_path", why));
+        }
+        self.drop_path = Some(rate);
+        Ok(self)
+    }
+
+    /// The rate of dropout before the network's own classifier, from 0 to 1. Default: the network's own.
+    ///
+    /// # Errors
+    /// As [`drop_path`](Self::drop_path).
+    pub fn dropout(mut self, rate: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&rate) {
+            let why = format!("{rate} must be between 0 and 1");
+            return Err(Error::config("dropout", why));
+        }
+        if !matches!(self.make, Make::Table(_)) {
+            let why = format!("{} has no dropout that can be set", self.name);
+            return Err(Error::unsupported("dropout", why));
+        }
+        self.dropout = Some(rate);
+        Ok(self)
+    }
+
+    /// Whether the body ends in a vector for each image instead of a feature map. Heads then have no
+    /// pooling.
+    #[must_use]
+    pub fn pools(&self) -> bool {
+        matches!(&self.make, Make::Table(network) if network.family.pools())
+    }
+
+    /// Other published weights than the default ones, by torchvision's name, `IMAGENET1K_V1`, or by timm's
+    /// tag, `in12k_ft_in1k`.
     ///
     /// # Errors
     /// [`Error::Config`] listing what is published.
@@ -125,11 +246,12 @@ impl Arch {
         self.weights.as_ref()
     }
 
-    /// All weights that torchvision publishes for it.
+    /// All weights that its publisher has for it, the default first.
     #[must_use]
     pub fn published(&self) -> &'static [Weights] {
         match &self.make {
             Make::Shipped(entry) => entry.weights,
+            Make::Table(network) => &network.weights,
             Make::Own(_) => &[],
         }
     }
@@ -165,23 +287,85 @@ impl Arch {
 
     /// Where the body ends and how it is split, if other than by default; none for an architecture that
     /// a file cannot name.
-    pub(super) fn changes(&self) -> Option<(Option<i64>, Option<Vec<usize>>)> {
-        let Make::Shipped(entry) = &self.make else { return None };
-        let cut = self.cut.filter(|cut| *cut != entry.cut);
-        let splits = (self.splits != entry.splits).then(|| self.splits.to_vec());
-        Some((cut, splits))
+    pub(super) fn changes(&self) -> Option<Changes> {
+        let (own_cut, own_splits) = match &self.make {
+            Make::Shipped(entry) => (entry.cut, entry.splits),
+            Make::Table(network) => (network.family.cut(), &[] as &[usize]),
+            Make::Own(_) => return None,
+        };
+        let cut = self.cut.filter(|cut| *cut != own_cut);
+        let splits = (self.splits != own_splits).then(|| self.splits.to_vec());
+        let size = self.image_size_of_build();
+        let Self { drop_path, dropout, .. } = *self;
+        Some(Changes { cut, splits, size, drop_path, dropout })
     }
 
-    /// The names of the children that the body leaves away.
+    /// The architecture with these changes.
+    pub(super) fn changed(self, changes: Changes) -> Self {
+        let Changes { cut, splits, size, drop_path, dropout } = changes;
+        let arch = cut.into_iter().fold(self, Self::cut);
+        let mut arch = splits.into_iter().fold(arch, |arch, splits| arch.split(&splits));
+        (arch.size, arch.drop_path, arch.dropout) = (size, drop_path, dropout);
+        arch
+    }
+
+    /// The publisher's name of a variable that is called `name` where the network is built.
+    pub(super) fn published_name(&self, name: &str) -> String {
+        match &self.make {
+            Make::Table(network) if network.layout == Layout::Torchvision => {
+                torchvision_name(&network.family, name)
+            }
+            _ => name.to_owned(),
+        }
+    }
+
+    /// The beginnings of the names of the variables that the body leaves away.
     pub(super) fn beyond_cut(&self) -> Vec<String> {
         let names = self.children();
-        names[kept(names.len(), self.cut)..].to_vec()
+        let beyond = names[kept(names.len(), self.cut)..].iter();
+        let published = |child: &String| {
+            let name = self.published_name(&format!("{child}.weight"));
+            name.strip_suffix("weight").unwrap_or(&name).to_owned()
+        };
+        let mut beyond: Vec<String> = beyond.map(published).collect();
+        if let Make::Table(network) = &self.make {
+            beyond.extend(network.family.beyond(network.layout).iter().map(|&n| n.to_owned()));
+        }
+        beyond
     }
 
-    fn list(&self, n_in: i64, n_out: i64) -> Children<'_> {
+    /// Whether the network is one of the tables, whose variables have their publisher's names.
+    pub(super) fn is_of_table(&self) -> bool {
+        matches!(self.make, Make::Table(_))
+    }
+
+    /// Gives the variables their publisher's names.
+    pub(super) fn rename(&self, vars: &tch::nn::VarStore) -> Result<()> {
+        let mut all = vars
+            .variables_
+            .lock()
+            .map_err(|_| Error::config("arch", "another thread panicked with the variables"))?;
+        let named = std::mem::take(&mut all.named_variables);
+        let named = named.into_iter().map(|(name, t)| (self.published_name(&name), t));
+        all.named_variables = named.collect();
+        Ok(())
+    }
+
+    fn list(&self, n_in: i64, n_out: i64, whole: bool) -> Children<'_> {
         let mut children = Children::default();
         match &self.make {
             Make::Shipped(entry) => (entry.children)(&mut children, n_in, n_out),
+            Make::Table(network) => {
+                let build = Build {
+                    n_in,
+                    n_out,
+                    size: self.image_size_of_build(),
+                    drop_path: self.drop_path,
+                    drop: self.dropout,
+                    whole,
+                };
+                network.family.children(&mut children, build);
+            }
             Make::Own(make) => make(&mut children, n_in),
         }
         children
@@ -189,17 +373,21 @@ impl Arch {
 
     /// Builds the body.
     pub(super) fn body(&self, path: &Path<'_>, n_in: i64) -> Result<Body> {
-        let children = self.list(n_in, 1);
+        let children = self.list(n_in, 1, false);
         self.checked(&children)?;
         Ok(children.build(path, self.cut, &self.splits))
     }
 
     /// Builds the whole network with its own classifier, which is one more group.
     pub(super) fn whole(&self, path: &Path<'_>, n_in: i64, n_out: i64) -> Result<Body> {
-        let children = self.list(n_in, n_out);
+        let children = self.list(n_in, n_out, true);
         self.checked(&children)?;
         let end = kept(children.names().len(), self.cut);
-        let splits: Vec<usize> = self.splits.iter().copied().chain([end]).collect();
+        // Splits of layers may put what comes before the classifier into its group already.
+        let last = self.splits.iter().max().copied();
+        let own = last.is_some_and(|last| last >= end || children.ends_at(last));
+        let end = (!own).then_some(end);
+        let splits: Vec<usize> = self.splits.iter().copied().chain(end).collect();
         Ok(children.build(path, None, &splits))
     }
 
@@ -220,6 +408,16 @@ impl Arch {
         }
         Ok(())
     }
+}
+
+/// What differs from an architecture as it is by default.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) cut: Option<i64>,
+    pub(super) splits: Option<Vec<usize>>,
+    pub(super) size: Option<[i64; 2]>,
+    pub(super) drop_path: Option<f64>,
+    pub(super) dropout: Option<f64>,
 }
 
 /// The channels that the body makes of the smallest image that it takes. The error is that of the largest.
@@ -246,17 +444,18 @@ impl fmt::Debug for Arch {
 }
 
 impl PartialEq for Arch {
-    /// Whether both have the same name and are cut and split alike.
+    /// Whether both have the same name and are cut and split alike, and built for the same size.
     fn eq(&self, other: &Self) -> bool {
-        (&self.name, self.cut, &self.splits) == (&other.name, other.cut, &other.splits)
+        let own =
+            |arch: &Self| (arch.cut, arch.image_size_of_build(), arch.drop_path, arch.dropout);
+        (&self.name, &self.splits, own(self)) == (&other.name, &other.splits, own(other))
     }
 }
 
-impl Eq for Arch {}
-
 impl Model {
-    /// Loads the published ImageNet weights into the body; the head stays as it is. Returns the
-    /// normalization that they were trained with.
+    /// Loads the published weights of the architecture into the body; the head stays as it is. Returns the
+    /// normalization that they were trained with. A classifier of the network's own is loaded too, unless it
+    /// has another number of outputs.
     ///
     /// # Errors
     /// [`Error::Download`] if the weights cannot be had, naming where to place them;
@@ -265,8 +464,8 @@ impl Model {
         self.load_pretrained_from(&WeightsFrom::published())
     }
 
-    /// Loads weights into the body; the head stays as it is. Returns the normalization that they were trained
-    /// with; none for a model of this crate that was trained without.
+    /// Loads weights into the body, as [`load_pretrained`](Self::load_pretrained) does. Returns the
+    /// normalization that they were trained with; none for a model of this crate that was trained without.
     ///
     /// # Errors
     /// As [`load_pretrained`](Self::load_pretrained).

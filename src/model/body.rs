@@ -29,8 +29,29 @@ type Make<'a> = Box<dyn FnOnce(&Path<'_>) -> Box<dyn ModuleT> + 'a>;
 /// ```
 #[derive(derive_more::Debug, Default)]
 pub struct Children<'a> {
+    list: Vec<Child<'a>>,
+}
+
+/// One child, still to be built.
+#[derive(derive_more::Debug)]
+struct Child<'a> {
+    name: String,
+    /// Whether its variables belong to the network itself, not to something called as the child.
+    at_root: bool,
+    layer: LayerStart,
     #[debug(skip)]
-    list: Vec<(String, Make<'a>)>,
+    make: Make<'a>,
+}
+
+/// Where a child stands among the layers that learn at rates of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LayerStart {
+    /// In the layer of the child before it.
+    Joins,
+    /// The first of a layer.
+    Starts,
+    /// The first of what comes after the last layer: pooling and the classifier.
+    Ends,
 }
 
 impl<'a> Children<'a> {
@@ -40,8 +61,54 @@ impl<'a> Children<'a> {
         name: impl Into<String>,
         make: impl FnOnce(&Path<'_>) -> M + 'a,
     ) -> &mut Self {
-        self.list.push((name.into(), Box::new(|path| Box::new(make(path)))));
+        self.push(name.into(), false, make)
+    }
+
+    /// Appends a layer whose variables are named as `make` says, from the root of the network.
+    pub(super) fn at_root<M: ModuleT + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        make: impl FnOnce(&Path<'_>) -> M + 'a,
+    ) -> &mut Self {
+        self.push(name.into(), true, make)
+    }
+
+    fn push<M: ModuleT + 'static>(
+        &mut self,
+        name: String,
+        at_root: bool,
+        make: impl FnOnce(&Path<'_>) -> M + 'a,
+    ) -> &mut Self {
+        let make: Make<'a> = Box::new(|path| Box::new(make(path)));
+        self.list.push(Child { name, at_root, layer: LayerStart::Joins, make });
         self
+    }
+
+    /// Marks the last child as the first of a layer that can learn at a rate of its own.
+    pub(super) fn layer(&mut self) -> &mut Self {
+        self.mark(LayerStart::Starts)
+    }
+
+    /// Marks the last child as the first after the last such layer, if no child before it is.
+    pub(super) fn last_layer(&mut self) -> &mut Self {
+        let first = self.list.iter().all(|child| child.layer != LayerStart::Ends);
+        if first { self.mark(LayerStart::Ends) } else { self }
+    }
+
+    fn mark(&mut self, layer: LayerStart) -> &mut Self {
+        if let Some(last) = self.list.last_mut() {
+            last.layer = layer;
+        }
+        self
+    }
+
+    /// Where layers begin, one for each block: the splits for layer-wise learning rates. Each child, if
+    /// the network does not say.
+    pub(super) fn layers(&self) -> Vec<usize> {
+        let marked = |child: &Child<'_>| child.layer != LayerStart::Joins;
+        let any = self.list.iter().any(marked);
+        let starts = self.list.iter().enumerate().skip(1).filter(|(_, c)| !any || marked(c));
+        starts.map(|(i, _)| i).collect()
     }
 
     /// Appends a function, which has no variables.
@@ -55,16 +122,23 @@ impl<'a> Children<'a> {
 
     /// The names of the children.
     pub(super) fn names(&self) -> Vec<String> {
-        self.list.iter().map(|(name, _)| name.clone()).collect()
+        self.list.iter().map(|child| child.name.clone()).collect()
+    }
+
+    /// Whether the child at `i` begins what comes after the last layer.
+    pub(super) fn ends_at(&self, i: usize) -> bool {
+        self.list.get(i).is_some_and(|child| child.layer == LayerStart::Ends)
     }
 
     /// Builds the first `cut` children, or all but the last `-cut` if it is negative. A child belongs to
     /// the group of the number of `splits` that do not exceed its position.
     pub(super) fn build(self, path: &Path<'_>, cut: Option<i64>, splits: &[usize]) -> Body {
         let kept = kept(self.list.len(), cut);
-        let children = self.list.into_iter().take(kept).enumerate().map(|(i, (name, make))| {
+        let children = self.list.into_iter().take(kept).enumerate().map(|(i, child)| {
+            let Child { name, at_root, make, .. } = child;
             let group = splits.iter().filter(|s| i >= **s).count();
-            let path = name.split('.').fold(path.set_group(group), |path, level| path / level);
+            let levels = name.split('.').filter(|_| !at_root);
+            let path = levels.fold(path.set_group(group), |path, level| path / level);
             (name, make(&path))
         });
         Body { children: children.collect() }

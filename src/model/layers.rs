@@ -38,6 +38,8 @@ pub(super) enum ConvInit {
     FanIn,
     /// Uniform, scaled for the fan of the inputs, biases zero: SqueezeNet.
     UniformFanIn,
+    /// Normal with a standard deviation of 0.02, biases zero: ConvNeXt.
+    Narrow,
     /// PyTorch's own default, for weights and biases: AlexNet, and every first layer for other
     /// numbers of channels than 3, as in fastai.
     Default,
@@ -105,6 +107,7 @@ impl Conv {
         let (ws_init, bs_init) = match self.init {
             ConvInit::FanOut => (normal((2.0 / fan_out).sqrt()), Init::Const(0.0)),
             ConvInit::FanIn => (normal((2.0 / fan_in).sqrt()), Init::Const(0.0)),
+            ConvInit::Narrow => (normal(0.02), Init::Const(0.0)),
             ConvInit::UniformFanIn => (uniform((6.0 / fan_in).sqrt()), Init::Const(0.0)),
             ConvInit::Default => (uniform(fan_in.sqrt().recip()), uniform(fan_in.sqrt().recip())),
         };
@@ -171,21 +174,41 @@ pub(super) const KAIMING_NORMAL: Init = init::DEFAULT_KAIMING_NORMAL;
 #[non_exhaustive]
 pub enum Activation {
     /// `max(x, 0)`.
+    #[serde(alias = "relu")]
     Relu,
     /// `min(max(x, 0), 6)`.
+    #[serde(alias = "relu6")]
     Relu6,
     /// `x * relu6(x + 3) / 6`.
+    #[serde(alias = "hard_swish")]
     HardSwish,
     /// `x * sigmoid(x)`, also called swish.
+    #[serde(alias = "silu")]
     Silu,
     /// `x` times the normal distribution function of `x`.
+    #[serde(alias = "gelu")]
     Gelu,
+    /// [`Gelu`](Self::Gelu), approximated with a hyperbolic tangent.
+    #[serde(alias = "gelu_tanh")]
+    GeluTanh,
+    /// `x * sigmoid(1.702 * x)`, another approximation of [`Gelu`](Self::Gelu).
+    #[serde(alias = "quick_gelu")]
+    QuickGelu,
     /// `x * tanh(softplus(x))`.
+    #[serde(alias = "mish")]
     Mish,
     /// `x`, or a hundredth of it below zero.
+    #[serde(alias = "leaky_relu")]
     LeakyRelu,
     /// The hyperbolic tangent.
+    #[serde(alias = "tanh")]
     Tanh,
+    /// `1 / (1 + exp(-x))`.
+    #[serde(alias = "sigmoid")]
+    Sigmoid,
+    /// `relu6(x + 3) / 6`.
+    #[serde(alias = "hard_sigmoid")]
+    HardSigmoid,
 }
 
 impl Activation {
@@ -204,6 +227,10 @@ impl Activation {
             Self::Silu if train => x.silu(),
             Self::Silu => x.silu_(),
             Self::Gelu => x.gelu("none"),
+            Self::GeluTanh => x.gelu("tanh"),
+            Self::QuickGelu => (&x * 1.702).sigmoid() * x,
+            Self::Sigmoid => x.sigmoid_(),
+            Self::HardSigmoid => x.hardsigmoid(),
             Self::Mish => x.mish(),
         }
     }

@@ -5,11 +5,15 @@ mod batch_norm;
 mod body;
 mod densenet;
 mod efficientnet;
+mod families;
 mod head;
 mod layers;
 mod layout;
 mod mobilenet;
 mod net;
+mod networks;
+mod published;
+mod resample;
 mod resnet;
 mod source;
 mod spec;
@@ -28,15 +32,17 @@ pub use {
     head::{Head, HeadInit, HeadLayer, HeadOptions, adaptive_concat_pool2d},
     layers::Activation,
     layout::{fastai_name, fastai_unet_name},
+    networks::{NetworkInfo, list},
+    published::Weights,
     source::{WeightsFrom, read_weights},
     spec::ArchSpec,
     unet::{ConvNormKind, PixelShuffleIcnr, SelfAttention, UnetBlock, UnetOptions, icnr},
     weights::adapt_first_layer,
     zoo::{
-        Weights, alexnet, all, by_name, densenet121, densenet161, densenet169, densenet201,
-        efficientnet_b0, efficientnet_lite0, mobilenet_v3_large, mobilenet_v3_small, resnet18,
-        resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, resnext101_32x8d,
-        resnext101_64x4d, squeezenet1_0, squeezenet1_1, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn,
+        alexnet, all, by_name, densenet121, densenet161, densenet169, densenet201, efficientnet_b0,
+        efficientnet_lite0, mobilenet_v3_large, mobilenet_v3_small, resnet18, resnet34, resnet50,
+        resnet101, resnet152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, squeezenet1_0,
+        squeezenet1_1, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn,
         wide_resnet50_2, wide_resnet101_2, xresnet18, xresnet34, xresnet50,
     },
 };
@@ -251,6 +257,11 @@ impl Model {
         self.spec.as_ref()
     }
 
+    /// Whether the head is other than the network's own classifier.
+    pub(super) fn has_new_head(&self) -> bool {
+        matches!(self.net, Net::Parts { .. })
+    }
+
     /// Lets only the groups from `first` on learn, and the normalizations of the others if
     /// `train_bn`.
     pub fn freeze_to(&mut self, first: usize, train_bn: bool) {
@@ -392,8 +403,21 @@ fn listed(names: &[String]) -> String {
 
 fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKind {
     let (prefix, own) = name.rsplit_once('.').unwrap_or(("", name));
+    const POSITIONS: [&str; 8] = [
+        "pos_embed",
+        "pos_embedding",
+        "cls_token",
+        "class_token",
+        "dist_token",
+        "reg_token",
+        "relative_position_bias_table",
+        "attention_biases",
+    ];
+    // Learned tokens and positions are biases in all but their shape, and scales of branches too.
+    if POSITIONS.contains(&own) || own == "layer_scale" {
+        ParamKind::Bias
     // The factor of a self-attention decays as weights do, as in fastai.
-    if tensor.dim() > 1 || own == "gamma" {
+    } else if tensor.dim() > 1 || (own == "gamma" && tensor.numel() == 1) {
         ParamKind::Weight
     } else if own == "weight"
         || all.contains_key(&format!("{prefix}.running_mean"))

@@ -79,8 +79,9 @@ impl WeightsFrom {
     }
 
     /// `model.safetensors` on the main branch of a repository of the Hugging Face hub, or of the hub
-    /// that `HF_ENDPOINT` names. What Python has in its cache is used; what is fetched is kept in
-    /// `finetune/hub` in `XDG_CACHE_HOME` or `~/.cache`.
+    /// that `HF_ENDPOINT` names. It is kept in the cache of Python's `huggingface_hub`, so that Python and
+    /// this crate download it once: `HF_HUB_CACHE`, otherwise `hub` in `HF_HOME`, otherwise
+    /// `huggingface/hub` in `XDG_CACHE_HOME` or `~/.cache`.
     #[must_use]
     pub fn hub(repo: impl Into<String>) -> Self {
         let (revision, file) = ("main".into(), "model.safetensors".into());
@@ -149,6 +150,11 @@ impl WeightsFrom {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.network.patience = Some(patience);
         self
+    }
+
+    /// Whether this is [`published`](Self::published).
+    pub(super) fn is_published(&self) -> bool {
+        self.place == Place::Published
     }
 
     pub(super) fn own_normalization(&self) -> Option<&Normalize> {
@@ -296,20 +302,62 @@ fn hub(repo: &str, revision: &str, file: &str, network: Network) -> Result<PathB
     if let Some(cached) = python_has(repo, revision, file) {
         return Ok(cached);
     }
-    let path = cache().join("finetune").join("hub").join(repo).join(revision).join(file);
+    // Where earlier versions of this crate kept what they fetched.
+    let own = cache().join("finetune").join("hub").join(repo).join(revision).join(file);
+    if own.exists() {
+        return Ok(own);
+    }
     let endpoint = env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
     let endpoint = endpoint.as_deref().unwrap_or(HUB).trim_end_matches('/');
     let offline = set("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
-    ensure(&format!("{endpoint}/{repo}/resolve/{revision}/{file}"), &path, None, offline, network)?;
+    let folder = python_folder(repo);
+    let commit = commit(endpoint, repo, revision, &folder, offline, network);
+    let at = commit.as_deref().unwrap_or(revision);
+    let path = folder.join("snapshots").join(at).join(file);
+    ensure(&format!("{endpoint}/{repo}/resolve/{at}/{file}"), &path, None, offline, network)?;
+    if at != revision {
+        let reference = folder.join("refs").join(revision);
+        let parent = reference.parent().unwrap_or(&folder);
+        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        fs::write(&reference, at).map_err(Error::io(&reference))?;
+    }
     Ok(path)
+}
+
+/// The commit that a branch or tag is at, as the hub says; none if it does not say. A file is then kept
+/// under the name of the branch, where [`python_has`] finds it as well.
+fn commit(
+    endpoint: &str,
+    repo: &str,
+    revision: &str,
+    folder: &Path,
+    offline: bool,
+    network: Network,
+) -> Option<String> {
+    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_commit(revision) || offline {
+        return None;
+    }
+    let answer = folder.join(format!(".revision-{}.json", std::process::id()));
+    let url = format!("{endpoint}/api/models/{repo}/revision/{revision}");
+    ensure(&url, &answer, None, false, network).ok()?;
+    let text = fs::read(&answer);
+    fs::remove_file(&answer).ok()?;
+    let about: serde_json::Value = serde_json::from_slice(&text.ok()?).ok()?;
+    about["sha"].as_str().filter(|sha| is_commit(sha)).map(ToOwned::to_owned)
+}
+
+/// The folder of a repository in the cache of Python's `huggingface_hub`.
+fn python_folder(repo: &str) -> PathBuf {
+    let home = set("HF_HOME").map_or_else(|| cache().join("huggingface"), PathBuf::from);
+    let hub = set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
+    hub.join(format!("models--{}", repo.replace('/', "--")))
 }
 
 /// The file in the cache of Python's `huggingface_hub`: `models--ORG--NAME/snapshots/COMMIT/FILE`, where
 /// `refs/BRANCH` holds the commit.
 fn python_has(repo: &str, revision: &str, file: &str) -> Option<PathBuf> {
-    let home = set("HF_HOME").map_or_else(|| cache().join("huggingface"), PathBuf::from);
-    let hub = set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
-    let repo = hub.join(format!("models--{}", repo.replace('/', "--")));
+    let repo = python_folder(repo);
     let commit = fs::read_to_string(repo.join("refs").join(revision));
     let commit = commit.map_or_else(|_| revision.to_owned(), |c| c.trim().to_owned());
     let path = repo.join("snapshots").join(plain(&commit).then_some(commit)?).join(file);

@@ -1,7 +1,9 @@
 //! What a model is built from, as data.
 
 use super::{
-    Arch, HeadLayer, HeadOptions, Model, UnetOptions, by_name,
+    Arch, HeadLayer, HeadOptions, Model, UnetOptions,
+    arch::Changes,
+    by_name,
     layers::undrawn,
     net::Net,
     unet::{Decoder, Unet},
@@ -30,6 +32,9 @@ pub struct ArchSpec {
     unet: Option<UnetOptions>,
 }
 
+/// The heights and widths that a file may ask for, since a network with positions grows with them.
+const SIZES: std::ops::RangeInclusive<i64> = 1..=4096;
+
 /// An [`ArchSpec`] in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Described {
@@ -38,6 +43,12 @@ struct Described {
     cut: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     splits: Option<Vec<usize>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image_size: Option<[i64; 2]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drop_path: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dropout: Option<f64>,
     n_in: usize,
     n_out: usize,
     head: Option<HeadOptions>,
@@ -47,9 +58,11 @@ struct Described {
 
 impl From<ArchSpec> for Described {
     fn from(spec: ArchSpec) -> Self {
-        let (cut, splits) = spec.arch.changes().unwrap_or_default();
+        let Changes { cut, splits, size: image_size, drop_path, dropout } =
+            spec.arch.changes().unwrap_or_default();
         let ArchSpec { arch, n_in, n_out, head, unet } = spec;
-        Self { arch: arch.name().to_owned(), cut, splits, n_in, n_out, head, unet }
+        let arch = arch.name().to_owned();
+        Self { arch, cut, splits, image_size, drop_path, dropout, n_in, n_out, head, unet }
     }
 }
 
@@ -58,11 +71,20 @@ impl TryFrom<Described> for ArchSpec {
 
     fn try_from(d: Described) -> Result<Self> {
         let arch = by_name(&d.arch)?;
-        let arch = d.cut.into_iter().fold(arch, Arch::cut);
-        let arch = d.splits.into_iter().fold(arch, |arch, splits| arch.split(&splits));
         if d.head.is_some() && d.unet.is_some() {
             return Err(Error::config("arch", "a model has a head or a decoder, not both"));
         }
+        let Described { cut, splits, image_size: size, drop_path, dropout, .. } = d;
+        if let Some([height, width]) = size.filter(|s| s.iter().any(|n| !SIZES.contains(n))) {
+            let why = format!("{height}×{width} pixels; both must be between 1 and 4096");
+            return Err(Error::config("image_size", why));
+        }
+        let rates = [drop_path, dropout];
+        if let Some(rate) = rates.iter().flatten().find(|r| !(0.0..=1.0).contains(*r)) {
+            let why = format!("{rate} must be between 0 and 1");
+            return Err(Error::config("drop_path", why));
+        }
+        let arch = arch.changed(Changes { cut, splits, size, drop_path, dropout });
         Ok(Self { arch, n_in: d.n_in, n_out: d.n_out, head: d.head, unet: d.unet })
     }
 }
@@ -71,6 +93,8 @@ impl ArchSpec {
     /// A body for `n_in` channels, with a head for `n_out` outputs.
     #[must_use]
     pub fn new(arch: &Arch, n_in: usize, n_out: usize, head: HeadOptions) -> Self {
+        // A vector needs no pooling.
+        let head = if arch.pools() { head.pool(false) } else { head };
         Self { arch: arch.clone(), n_in, n_out, head: Some(head), unet: None }
     }
 
@@ -256,6 +280,7 @@ impl ArchSpec {
         tch::manual_seed(seed.rng(Stream::Init).next_u64() as i64);
         let mut vars = VarStore::new(Device::Cpu);
         let net = make(&vars)?;
+        self.arch.rename(&vars)?;
         vars.set_device(device);
         let mut model = Model::from_net(vars, net)?;
         model.arch = Some((self.arch.clone(), self.n_in));

@@ -1,4 +1,4 @@
-//! VGG with batch normalization, and AlexNet: convolutions and pooling in a row, in torchvision's names
+//! VGG with and without batch normalization, and AlexNet: convolutions and pooling in a row, in torchvision's names
 //! and shapes.
 //!
 //! Simonyan and Zisserman, [Very Deep Convolutional Networks](https://arxiv.org/abs/1409.1556);
@@ -10,8 +10,8 @@ use super::{
 };
 use tch::nn::{self, Path, SequentialT};
 
-/// The children of a VGG network: blocks of so many convolutions, each block ended by pooling.
-pub(super) fn children(net: &mut Children<'_>, n_in: i64, blocks: [usize; 5], n_out: i64) {
+/// The feature map of a VGG network: blocks of so many convolutions, each block ended by pooling.
+pub(super) fn features(net: &mut Children<'_>, n_in: i64, blocks: [usize; 5], normalized: bool) {
     let mut c_in = n_in;
     let mut numbers = 0..;
     let mut next = || format!("features.{}", numbers.next().unwrap_or(0));
@@ -20,14 +20,27 @@ pub(super) fn children(net: &mut Children<'_>, n_in: i64, blocks: [usize; 5], n_
             let conv = Conv::new(c_in, width, 3).bias();
             let name = next();
             let conv = if name == "features.0" { conv.first() } else { conv };
-            net.add(name, move |p| conv.build(p))
-                .add(next(), move |p| norm(p, width))
-                .add(next(), |_| relu());
+            net.add(name, move |p| conv.build(p)).layer();
+            if normalized {
+                net.add(next(), move |p| norm(p, width));
+            }
+            net.add(next(), |_| relu());
             c_in = width;
         }
         net.add(next(), |_| max_pool(2, 2, 0, false));
     }
-    net.add("avgpool", |_| avg_pool_flat(7)).add("classifier", move |p| {
+}
+
+/// The children of a VGG network.
+pub(super) fn children(
+    net: &mut Children<'_>,
+    n_in: i64,
+    blocks: [usize; 5],
+    normalized: bool,
+    n_out: i64,
+) {
+    features(net, n_in, blocks, normalized);
+    net.add("avgpool", |_| avg_pool_flat(7)).last_layer().add("classifier", move |p| {
         let linear =
             |i: usize, n_in, n_out| layers::linear(&(p / i), n_in, n_out, normal(0.01), Some(0.0));
         nn::seq_t()

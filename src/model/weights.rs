@@ -4,6 +4,7 @@ use super::{
     Arch, Model, WeightsFrom,
     layers::undrawn,
     layout::{Matched, Variables},
+    resample,
     source::read_described,
     zoo::all,
 };
@@ -12,6 +13,7 @@ use crate::{
     format::{Metadata, StateDict},
     transform::{BatchSpec, Normalize},
 };
+use std::collections::BTreeMap;
 use tch::{Device, Tensor, nn::VarStore};
 
 /// Loads the body of `arch`. Returns the normalization that the weights were trained with, if any.
@@ -21,13 +23,24 @@ pub(super) fn load(
     n_in: usize,
     from: &WeightsFrom,
 ) -> Result<Option<Normalize>> {
-    let path = from.fetch(arch.weights().map(|weights| weights.url()).as_deref())?;
+    let hub = arch.weights().and_then(|w| w.place()).filter(|_| from.is_published());
+    let path = match hub {
+        Some(hub) => hub.fetch(None)?,
+        None => from.fetch(arch.weights().map(|weights| weights.url()).as_deref())?,
+    };
     let (state, about) = read_described(&path)?;
     let broken = |why: String| Error::Checkpoint { path: path.clone(), why };
     let normalize = match from.own_normalization() {
         Some(own) => Some(own.clone()),
         None => normalization(&about, arch).map_err(broken)?,
     };
+    if arch.is_of_table() {
+        let all = of_publisher(model, arch, n_in, state)?;
+        return match model.load_state_dict(&all) {
+            Ok(()) => Ok(normalize),
+            Err(e) => Err(broken(e.to_string())),
+        };
+    }
     let own = model.state_dict();
     let variables = Variables::new(arch.name(), model.state_dict());
     let matched = variables.matched(&state);
@@ -51,6 +64,52 @@ pub(super) fn load(
         Ok(()) => Ok(normalize),
         Err(e) => Err(broken(format!("{e}. {}", closest(&state)))),
     }
+}
+
+/// What `model` takes of weights with their publisher's names, and its own head where it has another than
+/// they have.
+fn of_publisher(model: &Model, arch: &Arch, n_in: usize, state: StateDict) -> Result<StateDict> {
+    let own = model.state_dict();
+    let known: BTreeMap<&str, &Tensor> = own.iter().map(|(name, t)| (name.as_str(), t)).collect();
+    let first = model.params().iter().find(|p| p.tensor.dim() == 4).map(|p| p.name.clone());
+    let first = first.unwrap_or_default();
+    let beyond = arch.beyond_cut();
+    let of_classifier = |name: &str| beyond.iter().any(|prefix| name.starts_with(prefix));
+    // Tables that this crate computes, and counters that it does not have.
+    let computed = ["relative_position_index", "attn_mask", "num_batches_tracked"];
+    let grid = patches(arch, &own);
+    let mut loaded: BTreeMap<String, Tensor> = BTreeMap::new();
+    for (name, t) in state {
+        let Some(variable) = known.get(name.as_str()) else {
+            if !of_classifier(&name) && !computed.iter().any(|end| name.ends_with(end)) {
+                loaded.insert(name, t); // the error names it
+            }
+            continue;
+        };
+        let adapts = name == first && t.dim() == 4 && t.size()[1] == 3;
+        let t = if adapts { adapt_first_layer(&t, n_in as i64)? } else { t };
+        let t = resample::fitted(&name, t, &variable.size(), grid)?;
+        // A classifier with another number of outputs stays as it was drawn.
+        if !of_classifier(&name) || t.size() == variable.size() {
+            loaded.insert(name, t);
+        }
+    }
+    let new_head = model.has_new_head();
+    for (name, t) in &own {
+        if of_classifier(name) || (new_head && name.starts_with("head.")) {
+            loaded.entry(name.clone()).or_insert_with(|| t.shallow_clone());
+        }
+    }
+    Ok(loaded.into_iter().collect())
+}
+
+/// The patches of the height and of the width of an image that the network is built for.
+fn patches(arch: &Arch, own: &[(String, Tensor)]) -> Option<[i64; 2]> {
+    let size = arch.image_size_of_build()?;
+    let is_patch =
+        |name: &str| name.ends_with("patch_embed.proj.weight") || name == "conv_proj.weight";
+    let patch = own.iter().find(|(name, _)| is_patch(name))?.1.size();
+    Some([size[0] / patch[2], size[1] / patch[3]])
 }
 
 /// The normalization that weights were trained with: what a file of this crate says, otherwise that of the

@@ -6,42 +6,10 @@
 //! fastai's choice too: torchvision's newest for those in `model_meta`, its first for the others.
 
 use super::{
-    Arch, body::Children, densenet, efficientnet, mobilenet, resnet, squeezenet, vgg, xresnet,
+    Arch, Weights, body::Children, densenet, efficientnet, mobilenet, networks, resnet, squeezenet,
+    vgg, xresnet,
 };
-use crate::{
-    error::{Error, Result},
-    transform::Normalize,
-};
-
-/// Weights that torchvision publishes, trained on ImageNet.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Weights {
-    /// torchvision's name of them, `IMAGENET1K_V1` or `IMAGENET1K_V2`, or timm's tag.
-    pub name: &'static str,
-    /// Their file, with the beginning of its SHA-256 before the ending.
-    pub file: &'static str,
-    /// The mean of each color channel that they were trained with, for values from 0 to 1.
-    pub mean: [f32; 3],
-    /// The standard deviation of each color channel that they were trained with.
-    pub std: [f32; 3],
-    /// The address of the folder of the file.
-    base: &'static str,
-}
-
-impl Weights {
-    /// Where they are published.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("{}/{}", self.base, self.file)
-    }
-
-    /// The normalization that they were trained with.
-    #[must_use]
-    pub fn normalize(&self) -> Normalize {
-        Normalize::rgb(self.mean, self.std)
-    }
-}
+use crate::error::{Error, Result};
 
 /// An architecture as this crate knows it.
 #[derive(Debug)]
@@ -59,23 +27,17 @@ pub(super) struct Entry {
     pub(super) weights: &'static [Weights],
 }
 
-const fn torchvision(name: &'static str, file: &'static str) -> Weights {
-    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    Weights { name, file, mean, std, base: "https://download.pytorch.org/models" }
-}
-
 const fn v1(file: &'static str) -> Weights {
-    torchvision("IMAGENET1K_V1", file)
+    Weights::torchvision("IMAGENET1K_V1", file, 224.0 / 256.0)
 }
 
 const fn v2(file: &'static str) -> Weights {
-    torchvision("IMAGENET1K_V2", file)
+    Weights::torchvision("IMAGENET1K_V2", file, 224.0 / 232.0)
 }
 
 /// Weights that Google trained on values from -1 to 1, as timm publishes them.
 const fn timm_tf(file: &'static str) -> Weights {
-    let base = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights";
-    Weights { name: "in1k", file, mean: [0.5; 3], std: [0.5; 3], base }
+    Weights::google("in1k", file)
 }
 
 const fn basic(blocks: [usize; 4]) -> resnet::Shape {
@@ -187,20 +149,36 @@ zoo! {
         cut -4, splits [3], features 2048, weights [];
     /// VGG-11 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):
     /// 9.2 million parameters in the body, 512 features.
-    vgg11_bn: |net, n, out| vgg::children(net, n, [1, 1, 2, 2, 2], out),
+    vgg11_bn: |net, n, out| vgg::children(net, n, [1, 1, 2, 2, 2], true, out),
         cut -2, splits [22], features 512, weights [v1("vgg11_bn-6002323d.pth")];
     /// VGG-13 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):
     /// 9.4 million parameters in the body, 512 features.
-    vgg13_bn: |net, n, out| vgg::children(net, n, [2, 2, 2, 2, 2], out),
+    vgg13_bn: |net, n, out| vgg::children(net, n, [2, 2, 2, 2, 2], true, out),
         cut -2, splits [22], features 512, weights [v1("vgg13_bn-abd245e5.pth")];
     /// VGG-16 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):
     /// 14.7 million parameters in the body, 512 features.
-    vgg16_bn: |net, n, out| vgg::children(net, n, [2, 2, 3, 3, 3], out),
+    vgg16_bn: |net, n, out| vgg::children(net, n, [2, 2, 3, 3, 3], true, out),
         cut -2, splits [22], features 512, weights [v1("vgg16_bn-6c64b313.pth")];
     /// VGG-19 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):
     /// 20.0 million parameters in the body, 512 features.
-    vgg19_bn: |net, n, out| vgg::children(net, n, [2, 2, 4, 4, 4], out),
+    vgg19_bn: |net, n, out| vgg::children(net, n, [2, 2, 4, 4, 4], true, out),
         cut -2, splits [22], features 512, weights [v1("vgg19_bn-c79401a0.pth")];
+    /// VGG-11 ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)): 9.2 million parameters in the
+    /// body, 512 features.
+    vgg11: |net, n, out| vgg::children(net, n, [1, 1, 2, 2, 2], false, out),
+        cut -2, splits [], features 512, weights [v1("vgg11-8a719046.pth")];
+    /// VGG-13 ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)): 9.4 million parameters in the
+    /// body, 512 features.
+    vgg13: |net, n, out| vgg::children(net, n, [2, 2, 2, 2, 2], false, out),
+        cut -2, splits [], features 512, weights [v1("vgg13-19584684.pth")];
+    /// VGG-16 ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)): 14.7 million parameters in the
+    /// body, 512 features.
+    vgg16: |net, n, out| vgg::children(net, n, [2, 2, 3, 3, 3], false, out),
+        cut -2, splits [], features 512, weights [v1("vgg16-397923af.pth")];
+    /// VGG-19 ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)): 20.0 million parameters in the
+    /// body, 512 features.
+    vgg19: |net, n, out| vgg::children(net, n, [2, 2, 4, 4, 4], false, out),
+        cut -2, splits [], features 512, weights [v1("vgg19-dcbb9e9d.pth")];
     /// DenseNet-121 ([Huang et al.](https://arxiv.org/abs/1608.06993)): 7.0 million parameters in the
     /// body, 1024 features.
     densenet121: |net, n, out| densenet::children(net, n, dense(32, [6, 12, 24, 16], 64), out),
@@ -248,14 +226,44 @@ zoo! {
         cut -2, splits [], features 1280, weights [timm_tf("tf_efficientnet_lite0-0aa007d2.pth")];
 }
 
-/// The architecture called `name`.
+/// The architecture called `name`: a function of this module, a name of torchvision, or one of timm, with
+/// or without its tag: `vit_small_patch14_dinov2.lvd142m`.
+///
+/// Variables are named as the network's publisher names them, so that its weights load. A plain name that
+/// both have is torchvision's; `timm/` before the name asks for timm's. [`list`](super::list) tells what
+/// there is.
+///
+/// ```
+/// use finetune::model::by_name;
+///
+/// let arch = by_name("convnext_tiny.in12k_ft_in1k")?;
+/// assert_eq!((arch.features()?, arch.weights().unwrap().crop_pct), (768, 0.95));
+/// let error = by_name("convnext_tinny").unwrap_err().to_string();
+/// assert!(error.contains("convnext_tiny"), "{error}");
+/// # Ok::<(), finetune::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::Config`] listing the names that there are.
+/// [`Error::Config`] with the nearest names if there is no such network.
 pub fn by_name(name: &str) -> Result<Arch> {
     let all = all();
-    all.iter().find(|a| a.name() == name).cloned().ok_or_else(|| {
-        let names: Vec<_> = all.iter().map(Arch::name).collect();
-        Error::config("arch", format!("there is no `{name}`: there are {}", names.join(", ")))
-    })
+    let own = name.strip_prefix("torchvision/").unwrap_or(name);
+    if let Some(arch) = all.iter().find(|a| a.name() == own) {
+        return Ok(arch.clone());
+    }
+    if let Some((network, weights)) = networks::find(name) {
+        return Ok(Arch::of_table(name, network, weights));
+    }
+    let plain = name.strip_prefix("timm/").unwrap_or(own);
+    let known: Vec<String> = networks::list("*").into_iter().map(|n| n.name).collect();
+    // A name without a tag is compared with names without tags.
+    let untagged = |n: &String| n.split('.').next().unwrap_or(n).to_owned();
+    let short: Vec<String> = known.iter().map(untagged).collect();
+    let candidates = if plain.contains('.') { &known } else { &short };
+    let nearest = networks::nearest(plain, candidates.iter().map(String::as_str), 3);
+    let why = format!(
+        "there is no network `{name}`; the nearest names are {}. `finetune::model::list` tells all",
+        nearest.join(", ")
+    );
+    Err(Error::config("arch", why))
 }

@@ -189,17 +189,24 @@ fn without_a_network_the_error_says_what_to_place_where() {
 #[test]
 fn hub_repositories_are_read_by_name_and_revision() {
     let home = tempfile::tempdir().unwrap();
-    let path = "/org/net/resolve/v2/model.safetensors";
-    let server = files([(path.to_owned(), b"weights".to_vec())]);
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let path = format!("/org/net/resolve/{commit}/model.safetensors");
+    let about = format!(r#"{{"sha": "{commit}"}}"#).into_bytes();
+    let revision = "/api/models/org/net/revision/v2".to_owned();
+    let server = files([(path, b"weights".to_vec()), (revision, about)]);
     let endpoint = server.url("");
     let set = [("HF_ENDPOINT", endpoint.as_str())];
     let place = fetch("hub org/net", home.path(), &set).unwrap();
     assert_eq!(fs::read(&place).unwrap(), b"weights");
+    // The place is where Python would keep it.
+    let repo = home.path().join("huggingface/hub/models--org--net");
+    assert_eq!(place, repo.join("snapshots").join(commit).join("model.safetensors"));
+    assert_eq!(fs::read_to_string(repo.join("refs/v2")).unwrap(), commit);
     let offline = [set[0], ("HF_HUB_OFFLINE", "1")];
     assert_eq!(fetch("hub org/net", home.path(), &offline).unwrap(), place);
     let e = fetch("hub org/other", home.path(), &offline).unwrap_err();
     assert!(e.contains("/org/other/resolve/v2/model.safetensors"), "{e}");
-    assert_eq!(server.requests().len(), 1);
+    assert_eq!(server.requests().len(), 2);
     let e = fetch("hub ../net", home.path(), &set).unwrap_err();
     assert!(e.contains("names"), "{e}");
 

@@ -1,0 +1,27 @@
+//! DenseNet under timm's names: its variables are called as torchvision's.
+
+use super::build::Build;
+use crate::model::{body::Children, densenet};
+use serde::Deserialize;
+
+/// What tells the members of the family apart, in timm's terms.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::model) struct Config {
+    growth_rate: i64,
+    block_config: [usize; 4],
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { growth_rate: 32, block_config: [6, 12, 24, 16] }
+    }
+}
+
+impl Config {
+    pub(super) fn children(&self, net: &mut Children<'_>, build: Build) {
+        let stem = 2 * self.growth_rate;
+        let shape = densenet::Shape { growth: self.growth_rate, blocks: self.block_config, stem };
+        densenet::children(net, build.n_in, shape, build.n_out);
+    }
+}

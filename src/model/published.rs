@@ -1,0 +1,95 @@
+//! Weights that others publish, and how images are prepared for them.
+
+use super::WeightsFrom;
+use crate::{image::Filter, transform::Normalize};
+
+/// Weights that torchvision or timm publishes, and how images were prepared when they were validated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Weights {
+    /// torchvision's name of them, such as `IMAGENET1K_V1`, or timm's tag, such as `in12k_ft_in1k`.
+    pub name: &'static str,
+    /// Their file. torchvision's has the beginning of its SHA-256 before the ending.
+    pub file: &'static str,
+    /// The repository of the model hub that holds the file; none for torchvision's server.
+    pub repo: Option<&'static str>,
+    /// Height and width of the images, in pixels.
+    pub size: [i64; 2],
+    /// The mean of each channel that is subtracted, of values from 0 to 1.
+    pub mean: [f32; 3],
+    /// The standard deviation of each channel that is divided by.
+    pub std: [f32; 3],
+    /// How images are resized.
+    pub interpolation: Filter,
+    /// The part of the shorter side of an image that the center crop keeps: an image is first resized to
+    /// `size / crop_pct`.
+    pub crop_pct: f32,
+    /// The outputs of the classifier; 0 if the weights have none.
+    pub classes: usize,
+    /// The license of the weights, if the publisher states one.
+    pub license: Option<&'static str>,
+    /// The address of the folder of the file, if it is not in a repository.
+    pub(super) base: &'static str,
+}
+
+impl Weights {
+    /// torchvision's, for images of 224 pixels.
+    pub(super) const fn torchvision(name: &'static str, file: &'static str, crop_pct: f32) -> Self {
+        Self {
+            name,
+            file,
+            repo: None,
+            size: [224, 224],
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+            interpolation: Filter::Bilinear,
+            crop_pct,
+            classes: 1000,
+            license: None,
+            base: "https://download.pytorch.org/models",
+        }
+    }
+
+    /// Google's, trained on values from -1 to 1, in timm's first place of publication.
+    pub(super) const fn google(name: &'static str, file: &'static str) -> Self {
+        Self {
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            interpolation: Filter::Bicubic,
+            license: Some("apache-2.0"),
+            base: "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights",
+            ..Self::torchvision(name, file, 0.875)
+        }
+    }
+
+    /// The normalization that they were trained with.
+    #[must_use]
+    pub fn normalize(&self) -> Normalize {
+        Normalize::rgb(self.mean, self.std)
+    }
+
+    /// Where they are published.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self.repo {
+            None => format!("{}/{}", self.base, self.file),
+            Some(repo) => format!("https://huggingface.co/{repo}/resolve/main/{}", self.file),
+        }
+    }
+
+    /// The size to which the shorter side of an image is resized before the center crop, in pixels.
+    ///
+    /// ```
+    /// let weights = *finetune::model::resnet34().weights().unwrap();
+    /// assert_eq!((weights.resize(), weights.size), (256, [224, 224]));
+    /// ```
+    #[must_use]
+    pub fn resize(&self) -> i64 {
+        (self.size[0].min(self.size[1]) as f64 / f64::from(self.crop_pct)).floor() as i64
+    }
+
+    /// Where [`WeightsFrom::published`] takes them from.
+    pub(super) fn place(&self) -> Option<WeightsFrom> {
+        self.repo.map(|repo| WeightsFrom::hub(repo).named(self.file))
+    }
+}

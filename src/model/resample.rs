@@ -1,0 +1,159 @@
+//! Positions learned for one size of image, for another.
+
+use crate::error::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// `given` as it fits a variable of `shape` called `name`, where timm resamples such variables:
+/// position embeddings, tables of relative positions and patch embeddings. Others are returned as they
+/// are. `grid` is the patches of the image's height and width that the network is built for.
+pub(super) fn fitted(
+    name: &str,
+    given: Tensor,
+    shape: &[i64],
+    grid: Option<[i64; 2]>,
+) -> Result<Tensor> {
+    let own = name.rsplit_once('.').map_or(name, |(_, own)| own);
+    let size = given.size();
+    if size == shape {
+        return Ok(given);
+    }
+    match own {
+        "pos_embed" | "pos_embedding" if size.len() == 3 && size[2] == shape[2] => {
+            positions(&given, shape, grid)
+        }
+        "relative_position_bias_table" if size.len() == 2 && size[1] == shape[1] => {
+            relative(&given, shape)
+        }
+        "attention_biases" if size.len() == 2 && size[0] == shape[0] => biases(&given, shape),
+        _ => Ok(given),
+    }
+}
+
+fn root(n: i64) -> Option<i64> {
+    let root = (n as f64).sqrt().round() as i64;
+    (root * root == n && root > 0).then_some(root)
+}
+
+/// Position embeddings `[1, tokens, features]`, whose first tokens may belong to no patch: bicubic with
+/// anti-aliasing.
+fn positions(given: &Tensor, shape: &[i64], grid: Option<[i64; 2]>) -> Result<Tensor> {
+    let (old, new, dim) = (given.size()[1], shape[1], shape[2]);
+    let grid = grid.or_else(|| {
+        let side = (0..16).find_map(|prefix| root(new - prefix))?;
+        Some([side, side])
+    });
+    let grid = grid.filter(|[h, w]| h * w <= new);
+    let found = grid.and_then(|[h, w]| {
+        let prefix = new - h * w;
+        Some((prefix, root(old - prefix)?, [h, w]))
+    });
+    let Some((prefix, side, [height, width])) = found else {
+        let why = format!("{old} position embeddings do not become {new}: they are no square");
+        return Err(Error::mismatch("weights", why));
+    };
+    let first = given.f_narrow(1, 0, prefix)?;
+    let rest = given.f_narrow(1, prefix, old - prefix)?.f_to_kind(Kind::Float)?;
+    let map = rest.f_reshape([1, side, side, dim])?.f_permute([0, 3, 1, 2])?;
+    let map = map.f_internal_upsample_bicubic2d_aa([height, width], false, None, None)?;
+    let rest = map.f_permute([0, 2, 3, 1])?.f_reshape([1, -1, dim])?.f_to_kind(given.kind())?;
+    Ok(Tensor::f_cat(&[first, rest], 1)?)
+}
+
+/// Biases of absolute offsets `[heads, offsets]`: bicubic with anti-aliasing, as of a square map.
+fn biases(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
+    let (Some(old), Some(new)) = (root(given.size()[1]), root(shape[1])) else {
+        return Ok(given.shallow_clone());
+    };
+    let map = given.f_to_kind(Kind::Float)?.f_view([1, shape[0], old, old])?;
+    let map = map.f_internal_upsample_bicubic2d_aa([new, new], false, None, None)?;
+    Ok(map.f_view(shape)?.f_to_kind(given.kind())?)
+}
+
+/// Tables of relative positions `[offsets, heads]`: splines through offsets that grow geometrically, as
+/// timm and the authors of BEiT have it.
+fn relative(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
+    let heads = shape[1];
+    let (Some(old), Some(new)) = (root(given.size()[0]), root(shape[0])) else {
+        let (old, new) = (given.size()[0], shape[0]);
+        let why = format!("a table of {old} relative positions does not become one of {new}");
+        return Err(Error::mismatch("weights", why));
+    };
+    let knots = knots(old, new);
+    let middle = (new / 2) as f64;
+    let places: Vec<f64> = (0..new).map(|i| i as f64 - middle).collect();
+    let matrix = spline_matrix(&knots, &places)?;
+    let map = given.f_to_kind(Kind::Double)?.f_transpose(0, 1)?.f_reshape([heads, old, old])?;
+    // Rows and columns are interpolated one after the other.
+    let map = matrix.f_matmul(&map)?.f_matmul(&matrix.f_transpose(0, 1)?)?;
+    Ok(map.f_reshape([heads, -1])?.f_transpose(0, 1)?.f_to_kind(given.kind())?.f_contiguous()?)
+}
+
+/// Where the old offsets lie among the new: 0 in the middle, and steps that grow by a constant factor.
+fn knots(old: i64, new: i64) -> Vec<f64> {
+    let (half, wanted) = ((old / 2) as i32, (new / 2) as f64);
+    let (mut left, mut right) = (1.01, 1.5);
+    let mut factor = 0.0;
+    while right - left > 1e-6 {
+        factor = (left + right) / 2.0;
+        let sum = (1.0 - f64::powi(factor, half)) / (1.0 - factor);
+        if sum > wanted {
+            right = factor;
+        } else {
+            left = factor;
+        }
+    }
+    let (mut distances, mut at) = (vec![], 1.0);
+    for i in 0..half {
+        distances.push(at);
+        at += factor.powi(i + 1);
+    }
+    let before = distances.iter().rev().map(|d| -d);
+    before.chain([0.0]).chain(distances.iter().copied()).collect()
+}
+
+/// The matrix that takes values at `knots` to those of the interpolating cubic spline at `places`. The
+/// spline has no jump in its third derivative at the second and the last but one knot.
+fn spline_matrix(knots: &[f64], places: &[f64]) -> Result<Tensor> {
+    let n = knots.len();
+    let basis = bases(knots);
+    let rows = |points: &[f64]| -> Result<Tensor> {
+        let all: Vec<f64> = points.iter().flat_map(|x| cubic_bases(&basis, *x, n)).collect();
+        Ok(Tensor::f_from_slice(&all)?.f_view([points.len() as i64, n as i64])?)
+    };
+    let inverse = rows(knots)?.f_inverse()?;
+    Ok(rows(places)?.f_matmul(&inverse)?)
+}
+
+/// The knots of a basis of cubic splines without those where the third derivative does not jump.
+fn bases(knots: &[f64]) -> Vec<f64> {
+    let n = knots.len();
+    let (first, last) = (knots[0], knots[n - 1]);
+    let inner = knots.iter().take(n - 2).skip(2).copied();
+    [first; 4].into_iter().chain(inner).chain([last; 4]).collect()
+}
+
+/// The values of the `n` cubic bases at `x`, by de Boor's recursion. Beyond the ends the first and the
+/// last polynomial go on.
+fn cubic_bases(knots: &[f64], x: f64, n: usize) -> Vec<f64> {
+    let mut span = 3;
+    while span + 1 < n && x >= knots[span + 1] {
+        span += 1;
+    }
+    let mut values = vec![1.0];
+    for degree in 1..=3usize {
+        let mut next = vec![0.0; degree + 1];
+        for (r, value) in values.iter().enumerate() {
+            let left = knots[span + 1 + r - degree];
+            let right = knots[span + 1 + r];
+            let part = value / (right - left);
+            next[r] += (right - x) * part;
+            next[r + 1] += (x - left) * part;
+        }
+        values = next;
+    }
+    let mut row = vec![0.0; n];
+    for (i, value) in values.into_iter().enumerate() {
+        row[span - 3 + i] = value;
+    }
+    row
+}

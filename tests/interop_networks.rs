@@ -1,0 +1,237 @@
+//! Compares networks with the real timm and torchvision, one line per name.
+//!
+//! `scripts/interop-networks` runs it: `FINETUNE_INTEROP_PYTHON` names the Python that runs
+//! `tests/interop/networks.py`, `FINETUNE_INTEROP_NAMES` the networks, else those of `NAMES`. Without the
+//! first it does nothing.
+
+#![allow(clippy::print_stdout, reason = "a test that says how close it is")]
+
+use finetune::{
+    Error, Result,
+    model::{Arch, ArchSpec, Model, WeightsFrom, all, by_name},
+    seed::Seed,
+    tch::{Device, Kind, Tensor},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{BufRead as _, BufReader, Write as _},
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+};
+
+/// Names of all families, for a run that names none.
+const NAMES: &str = include_str!("interop/networks.txt");
+
+/// The largest allowed difference of logits, as a part of the largest logit.
+const LIMIT: f64 = 1e-4;
+
+/// The largest allowed difference of outputs in training mode and of gradients, whose batch statistics
+/// of four images magnify rounding.
+const TRAINING_LIMIT: f64 = 1e-3;
+
+fn main() -> ExitCode {
+    let Some(python) = env::var_os("FINETUNE_INTEROP_PYTHON") else {
+        println!(
+            "interop_networks: skipped, FINETUNE_INTEROP_PYTHON is not set: see `make interop`"
+        );
+        return ExitCode::SUCCESS;
+    };
+    let names = env::var("FINETUNE_INTEROP_NAMES").unwrap_or_default();
+    let names = if names.trim().is_empty() { NAMES.to_owned() } else { names };
+    let mut peer = match Peer::new(Path::new(&python)) {
+        Ok(peer) => peer,
+        Err(e) => {
+            println!("{}: {e}", Path::new(&python).display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let (mut right, mut wrong) = (0, vec![]);
+    for name in names.split_whitespace() {
+        match peer.compare(name) {
+            Ok(found) => {
+                let verdict = if found.is_ok() { "ok" } else { "NOT OK" };
+                println!("{name:<44} {:.1e}  {verdict}{}", found.logits, found.rest());
+                if found.is_ok() {
+                    right += 1;
+                } else {
+                    wrong.push(name.to_owned());
+                }
+            }
+            Err(e) => {
+                println!("{name:<44} -        NOT OK  {e}");
+                wrong.push(name.to_owned());
+            }
+        }
+    }
+    println!("{right} ok, {} not ok {}", wrong.len(), wrong.join(" "));
+    if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The largest relative differences of a network.
+#[derive(Default)]
+struct Found {
+    logits: f64,
+    training: Option<f64>,
+    gradients: Option<f64>,
+}
+
+impl Found {
+    fn is_ok(&self) -> bool {
+        let within = |found: Option<f64>| found.is_none_or(|x| x <= TRAINING_LIMIT);
+        self.logits <= LIMIT && within(self.training) && within(self.gradients)
+    }
+
+    fn rest(&self) -> String {
+        let text = |what: &str, found: Option<f64>| {
+            found.map_or(String::new(), |x| format!("  {what} {x:.1e}"))
+        };
+        text("training", self.training) + &text("gradients", self.gradients)
+    }
+}
+
+/// The Python that answers.
+struct Peer {
+    process: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn new(python: &Path) -> std::io::Result<Self> {
+        let mut process = Command::new(python)
+            .arg("tests/interop/networks.py")
+            // The Python has its own libtorch.
+            .env_remove("LD_LIBRARY_PATH")
+            .env("PYTHONHASHSEED", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let missing = || std::io::Error::other("no pipe to the process");
+        let requests = process.stdin.take().ok_or_else(missing)?;
+        let answers = BufReader::new(process.stdout.take().ok_or_else(missing)?);
+        Ok(Self { process, requests, answers })
+    }
+
+    fn ask(&mut self, request: &Value) -> Result<Value> {
+        let broken = |e: std::io::Error| other(format!("the Python side ended: {e}"));
+        writeln!(self.requests, "{request}").map_err(broken)?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line).map_err(broken)?;
+        let answer: Value =
+            serde_json::from_str(&line).map_err(|e| other(format!("no answer: {e}")))?;
+        match answer.get("error") {
+            Some(error) => Err(other(format!("Python: {error}"))),
+            None => Ok(answer),
+        }
+    }
+
+    fn compare(&mut self, name: &str) -> Result<Found> {
+        let arch = by_name(name)?;
+        // Plain names that torchvision has are torchvision's.
+        let shipped = all().iter().any(|a| a.name() == name.trim_start_matches("torchvision/"));
+        let torchvision = arch.weights().is_some_and(|w| w.repo.is_none()) || shipped;
+        let source = if torchvision { "torchvision" } else { "timm" };
+        let plain = name.trim_start_matches("torchvision/").trim_start_matches("timm/");
+        let folder = tempfile::tempdir().map_err(|e| other(e.to_string()))?;
+        let request = json!({"name": plain, "source": source, "folder": folder.path()});
+        let answer = self.ask(&request)?;
+        let run = || checked(&arch, shipped, &answer, folder.path());
+        panic::catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|_| Err(other("the forward pass panicked".to_owned())))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn other(why: String) -> Error {
+    Error::unsupported("interop", why)
+}
+
+/// The largest difference as a part of the largest number of `theirs`.
+fn difference(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
+    if ours.size() != theirs.size() {
+        return Err(other(format!("{:?} instead of {:?}", ours.size(), theirs.size())));
+    }
+    let largest = f64::try_from(theirs.abs().max())?;
+    let error = f64::try_from((ours - theirs).abs().max())?;
+    if !(largest > 0.0 && largest.is_finite() && error.is_finite()) {
+        return Err(other(format!("the outputs reach {largest}, and the difference {error}")));
+    }
+    Ok(error / largest)
+}
+
+fn checked(arch: &Arch, shipped: bool, answer: &Value, folder: &Path) -> Result<Found> {
+    let values: BTreeMap<String, Tensor> =
+        Tensor::read_safetensors(folder.join("values.safetensors"))?.into_iter().collect();
+    let sizes: Vec<[i64; 2]> = serde_json::from_value(answer["sizes"].clone())
+        .map_err(|e| other(format!("the sizes: {e}")))?;
+    let from = WeightsFrom::file(folder.join("weights.safetensors"));
+    let build = |size: [i64; 2]| -> Result<Model> {
+        let arch = if answer["fixed"] == json!(true) {
+            arch.clone().image_size(size[0], size[1])
+        } else {
+            arch.clone()
+        };
+        let arch = if shipped { arch } else { arch.drop_path(0.0)?.dropout(0.0)? };
+        let mut model = ArchSpec::classifier(&arch, 3, 1000).build(Device::Cpu, Seed(0))?;
+        model.load_pretrained_from(&from)?;
+        Ok(model)
+    };
+    let mut found = Found::default();
+    let mut model = build(sizes[0])?;
+    let params: i64 = model.params().iter().map(|p| p.tensor.numel() as i64).sum();
+    if answer["params"] != json!(params) {
+        return Err(other(format!("{params} parameters instead of {}", answer["params"])));
+    }
+    for (i, size) in sizes.iter().enumerate() {
+        if i > 0 && answer["fixed"] == json!(true) {
+            model = build(*size)?;
+        }
+        let out = tch::no_grad(|| model.forward(&values[&format!("x{i}")], false))?;
+        found.logits = found.logits.max(difference(&out, &values[&format!("logits{i}")])?);
+    }
+    if shipped {
+        return Ok(found); // their dropout cannot be switched off
+    }
+    if sizes.len() > 1 && answer["fixed"] == json!(true) {
+        model = build(sizes[0])?;
+    }
+    train(&model, &values, &mut found)?;
+    Ok(found)
+}
+
+/// Outputs in training mode, and the gradients of some parameters.
+fn train(model: &Model, values: &BTreeMap<String, Tensor>, found: &mut Found) -> Result<()> {
+    let x = &values["x_train"];
+    let Some(direction) = values.get("direction") else {
+        let out = tch::no_grad(|| model.forward(x, true))?;
+        found.training = Some(difference(&out, &values["train"])?);
+        return Ok(());
+    };
+    let out = model.forward(x, true)?;
+    found.training = Some(difference(&out, &values["train"])?);
+    let loss = (out * direction).sum(Kind::Float) / x.size()[0];
+    loss.backward();
+    let params: BTreeMap<&str, &Tensor> =
+        model.params().iter().map(|p| (p.name.as_str(), &p.tensor)).collect();
+    let mut largest: f64 = 0.0;
+    for (name, theirs) in values {
+        let Some(name) = name.strip_prefix("grad.") else { continue };
+        let own = params.get(name).ok_or_else(|| other(format!("no parameter `{name}`")))?;
+        // A gradient that is rounding only, as that of a bias before a normalization, says nothing.
+        if f64::try_from(theirs.abs().max())? < 1e-6 {
+            continue;
+        }
+        largest = largest.max(difference(&own.grad(), theirs)?);
+    }
+    found.gradients = Some(largest);
+    Ok(())
+}
