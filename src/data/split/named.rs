@@ -220,6 +220,7 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             // Without training items there are no loaders; their error repeats this.
             note(nothing("training", "train_name", &names).to_string());
+            return Ok(Splits { train, valid });
         }
         let names = names(&self.valid, &VALID);
         if valid.is_empty() && !names.is_empty() {
