@@ -19,19 +19,17 @@ pub struct CsvLogger {
     /// Whether the names of the columns are still to be written. Below earlier content they are written with the
     /// first row, so that a fit that is started again before that leaves no second head.
     with_head: bool,
-    /// The columns that were written last.
-    head: Vec<String>,
 }
 
 impl CsvLogger {
     /// Writes to `path`. Each call of `fit` or `fine_tune` replaces the file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), append: false, file: None, with_head: false, head: vec![] }
+        Self { path: path.into(), append: false, file: None, with_head: false }
     }
 
     /// If true, appends to an existing file. The header is repeated only if the columns differ from
-    /// the header of the file. Default: false.
+    /// the last header in the file. Default: false.
     #[must_use]
     pub fn append(mut self, yes: bool) -> Self {
         self.append = yes;
@@ -61,22 +59,25 @@ impl CsvLogger {
 
     fn write_head(&mut self, t: &Training) -> Result<()> {
         if std::mem::take(&mut self.with_head) {
-            self.head = columns(t);
             self.write(&columns(t))?;
         }
         Ok(())
     }
 
-    /// Returns the header of the file; `None` if the file is missing or empty.
+    /// Returns the last header in the file; empty if there is none.
     fn columns_there(&self) -> Result<Vec<String>> {
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
             Err(e) => return Err(Error::io(&self.path)(e)),
         };
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
-        let head = reader.headers().map_err(io::Error::from).map_err(Error::io(&self.path))?;
-        Ok(head.iter().map(ToOwned::to_owned).collect())
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .has_headers(false)
+            .from_reader(text.as_bytes());
+        let records = reader.records().filter_map(|record| record.ok());
+        let heads = records.filter(|record| record.iter().take(2).eq(["stage", "epoch"]));
+        Ok(heads.last().map_or_else(Vec::new, |head| head.iter().map(str::to_owned).collect()))
     }
 }
 
@@ -123,16 +124,11 @@ impl Callback for CsvLogger {
         }
         // A later stage continues below the one before.
         let below = self.append || t.stage() > 0;
-        self.with_head = match (below, t.stage()) {
-            (true, 0) => self.columns_there()? != columns(t),
-            (true, _) => self.head != columns(t),
-            (false, _) => true,
-        };
+        self.with_head = !below || self.columns_there()? != columns(t);
         self.file = Some(Appender::open(&self.path, if below { None } else { Some(0) })?);
         if !below {
             self.write_head(t)?;
         }
-        self.head = columns(t);
         Ok(())
     }
 

@@ -5,9 +5,12 @@ use crate::{
     error::{Error, Result},
     format::StateDict,
     learner::{
-        EpochRow, History, Position, Training, files::weights, record::history::Smooth,
+        EpochRow, History, Position, Training,
+        files::weights,
+        record::{history::Smooth, metrics},
         training::stage::Stage,
     },
+    metric::Better,
     optim::Hypers,
 };
 use serde::{Deserialize, Serialize};
@@ -301,6 +304,13 @@ pub(super) fn read(path: &Path) -> Result<File> {
     Ok(File { path: path.to_owned(), saved, tensors })
 }
 
+/// Which values of the columns are better, by the metrics of this program.
+fn better(t: &Training, names: &[String]) -> Vec<Option<Better>> {
+    let of = |train_metrics| metrics::columns(train_metrics, &t.metrics).ok();
+    let mut both = [false, true].into_iter().filter_map(of);
+    both.find(|(known, _)| known.as_slice() == names).map_or_else(Vec::new, |(_, better)| better)
+}
+
 /// Puts the content of a checkpoint in place: all of it, or nothing.
 ///
 /// # Errors
@@ -325,6 +335,7 @@ pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
         *to = Vec::try_from(&list(name)?.to_kind(Kind::Double).view([-1]))?;
     }
     history.hypers = hypers_of(list("hypers")?)?;
+    history.better = better(t, &history.names);
     weights::install(t, &file.below("model"), Some(&file.below("opt")))
         .map_err(|e| broken(e.to_string()))?;
     t.opt.set_hypers(&saved.hypers)?;
