@@ -23,7 +23,8 @@ pub(crate) fn share_processors() {
             tch::set_num_threads(i32::try_from(available).unwrap_or(1));
             threads = available;
         }
-        if !is_set(&["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"]) {
+        // A single thread waits for no other.
+        if threads > 1 && !is_set(&["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"]) {
             // OpenMP counts the threads of all teams once, and the program's own: two of the idle team are one more
             // than the processors that a team of the size of `threads` leaves.
             openmp.start_idle_team(processors.saturating_sub(threads) + 2);
