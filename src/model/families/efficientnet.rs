@@ -391,6 +391,7 @@ impl Config {
 
 /// A part of a block.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network holds a few dozen of them")]
 enum Part {
     Conv(ConvNormAct),
     ConvAct(Conv2d, Activation),
@@ -433,6 +434,7 @@ impl ModuleT for Block {
 
 /// Attention between the places of a feature map.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network holds a few dozen of them")]
 enum Attention {
     /// One key and value for all heads, of a smaller map.
     MultiQuery {

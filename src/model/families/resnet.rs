@@ -213,6 +213,7 @@ impl ModuleT for NormAct {
 
 /// What halves the size after the stem.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network holds a few dozen of them")]
 enum StemPool {
     Max(Option<Smoothing>),
     Conv { conv: Conv2d, smoothing: Option<Smoothing>, norm: Norm, act: Activation },
@@ -269,6 +270,7 @@ impl Eca {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network holds a few dozen of them")]
 enum Scales {
     Se(Squeeze),
     Eca(Eca),

@@ -110,7 +110,7 @@ impl ModuleT for Embedding {
         let n = x.size()[0];
         let mut x = self.patches.forward(x, train).flatten(1, 2);
         if let Some(positions) = self.pos_embed.as_ref().filter(|_| self.before_concat) {
-            x = x + positions;
+            x = x.g_add(positions);
         }
         if !self.prefix.is_empty() {
             let mut all: Vec<Tensor> = self
@@ -122,7 +122,7 @@ impl ModuleT for Embedding {
             x = Tensor::cat(&all, 1);
         }
         if let Some(positions) = self.pos_embed.as_ref().filter(|_| !self.before_concat) {
-            x = x + positions;
+            x = x.g_add(positions);
         }
         match &self.norm {
             Some(norm) => norm.last(&x, train),

@@ -256,6 +256,7 @@ enum What {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network holds a few dozen of them")]
 enum Layer {
     Attention(Attention),
     FeedForward(FeedForward),
