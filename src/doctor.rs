@@ -61,13 +61,13 @@ pub fn doctor() -> Diagnosis {
 
 /// The folders of what is downloaded.
 fn folders() -> Vec<(&'static str, PathBuf)> {
-    let mut folders = vec![("pretrained weights", checkpoints())];
-    #[cfg(feature = "download")]
-    folders.extend([
+    vec![
+        ("pretrained weights", checkpoints()),
+        #[cfg(feature = "download")]
         ("data sets", crate::download::fastai_path("data")),
+        #[cfg(feature = "download")]
         ("archives of data sets", crate::download::fastai_path("archive")),
-    ]);
-    folders
+    ]
 }
 
 /// The driver's own words.

@@ -23,8 +23,10 @@ pub(crate) use {
     append::Appender,
     leftover::remove_leftovers,
     lock::Lock,
-    replace::{Temporary, remove, rename, sync},
+    replace::{Temporary, remove},
 };
+#[cfg(feature = "download")]
+pub(crate) use replace::{rename, sync};
 pub use {
     replace::{Output, replace},
     watch::{FileCall, FileOp, Watch, watch},

@@ -63,6 +63,7 @@ impl World {
     }
 
     /// The job of this process if it has joined it.
+    #[cfg(feature = "show")]
     pub(crate) fn joined() -> Option<Arc<Self>> {
         WORLD.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
