@@ -19,14 +19,14 @@ mod lock;
 mod replace;
 mod watch;
 
+#[cfg(feature = "download")]
+pub(crate) use replace::{rename, sync};
 pub(crate) use {
     append::Appender,
     leftover::remove_leftovers,
     lock::Lock,
     replace::{Temporary, remove},
 };
-#[cfg(feature = "download")]
-pub(crate) use replace::{rename, sync};
 pub use {
     replace::{Output, replace},
     watch::{FileCall, FileOp, Watch, watch},

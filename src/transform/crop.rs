@@ -43,7 +43,7 @@ impl CropPad {
     /// The image at the size.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0.
+    /// [`Error::Config`](crate::Error::Config) if a side is 0.
     pub fn image(&self, image: &Image) -> Result<Image> {
         moved_image(image, &[self.motion((image.width(), image.height()))?], Filter::default())
     }
@@ -51,7 +51,7 @@ impl CropPad {
     /// [`image`](Self::image) with its target, which moves with it.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`] for a mask of another size than its image.
+    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
     pub fn sample(&self, sample: Sample) -> Result<Sample> {
         let motion = self.motion((sample.image.width(), sample.image.height()))?;
         moved(sample, &[motion], Filter::default())
@@ -101,7 +101,7 @@ impl RandomCrop {
     /// row. On a side that is too small both are below 0, by at most what is missing.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0.
+    /// [`Error::Config`](crate::Error::Config) if a side is 0.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         let motions = self.motions((image.width(), image.height()), split, draw)?;
         moved_image(image, &motions, Filter::default())

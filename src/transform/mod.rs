@@ -80,7 +80,7 @@ pub trait ItemTransform: Debug + Send + Sync {
     /// Whether its options can be used. Asked before any work starts. Default: they can.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for an option that cannot be used.
+    /// [`Error::Config`] for an option that cannot be used.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -106,13 +106,13 @@ pub trait BatchTransform: Debug + Send + Sync {
     /// Writes what is wanted for every image of a batch into `plan`. What is drawn comes from `rng`.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for an option that cannot be used.
+    /// [`Error::Config`] for an option that cannot be used.
     fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()>;
 
     /// Whether its options can be used. Asked before any work starts. Default: they can.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for an option that cannot be used.
+    /// [`Error::Config`] for an option that cannot be used.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -136,7 +136,7 @@ pub trait BatchTransform: Debug + Send + Sync {
 /// Applies item transforms one after the other. `visit` sees the sample after each of them.
 ///
 /// # Errors
-/// [`Error::Transform`](crate::Error::Transform) that names the transform and, by `item`, the item.
+/// [`Error::Transform`] that names the transform and, by `item`, the item.
 pub(crate) fn apply_item_tfms(
     tfms: &[Arc<dyn ItemTransform>],
     mut sample: Sample,

@@ -7,7 +7,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-/// What a [`Cache`] holds.
+/// What a [`Cache`](crate::data::Cache) holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStatus {

@@ -9,7 +9,7 @@ impl Training {
     /// [`Learner::load`](crate::learner::Learner::load). Returns the path of the weights.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file.
+    /// [`Error::Io`](crate::Error::Io) naming the file.
     pub fn save(&self, name: &str, with_opt: bool) -> Result<PathBuf> {
         if name.ends_with(".pth") {
             let path = weights::below(&self.model_dir, name)?;

@@ -39,8 +39,8 @@ impl Default for Defaults {
     }
 }
 
-/// How long to train, and what the hyperparameters do meanwhile. [`Flat`], [`OneCycle`], [`FlatCos`]
-/// and [`Sgdr`] are the policies of this crate; yours need this one method.
+/// How long to train, and what the hyperparameters do meanwhile. [`Flat`](super::Flat), [`OneCycle`](super::OneCycle), [`FlatCos`](super::FlatCos)
+/// and [`Sgdr`](super::Sgdr) are the policies of this crate; yours need this one method.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no training policy",
     note = "use `OneCycle::new(epochs)`, `Flat::new(epochs)`, or implement `Policy`"

@@ -11,7 +11,7 @@ use crate::{
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// How the processes of a job train together, for [`Learner::distributed_with`].
+/// How the processes of a job train together, for [`Learner::distributed_with`](crate::learner::Learner::distributed_with).
 #[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct DistributedOptions {

@@ -8,7 +8,7 @@ use tch::{
 };
 
 /// Doubles height and width: a 1×1 convolution whose channels become pixels, fastai's
-/// `PixelShuffle_ICNR`. Its filters begin as [`icnr`] has them.
+/// `PixelShuffle_ICNR`. Its filters begin as `icnr` has them.
 #[derive(Debug)]
 pub struct PixelShuffleIcnr {
     conv: ConvLayer,

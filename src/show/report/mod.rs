@@ -88,7 +88,7 @@ impl Report {
     /// Adds the losses, metrics, schedules and the table of a fit.
     ///
     /// # Errors
-    /// [`Error::Config`] if nothing was recorded.
+    /// [`Error::Config`](crate::Error::Config) if nothing was recorded.
     pub fn history(self, history: &History) -> Result<Self> {
         let mut charts = String::new();
         let figures = [history.plot_loss(), history.plot_metrics(), history.plot_sched()];
@@ -104,7 +104,7 @@ impl Report {
     /// Adds the curve of the learning-rate finder with its suggestions.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve is empty.
+    /// [`Error::Config`](crate::Error::Config) if the curve is empty.
     pub fn lr_find(self, found: &LrCurve) -> Result<Self> {
         let figure = found.plot()?.size(760, 440);
         self.figure("Learning rate finder", &figure)
@@ -116,7 +116,7 @@ impl Report {
     /// its data set.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no predictions or no labels; whatever the data reports.
+    /// [`Error::Config`](crate::Error::Config) if there are no predictions or no labels; whatever the data reports.
     pub fn predictions(self, predictions: Predictions, loader: &DataLoader) -> Result<Self> {
         match &predictions.task {
             Task::Category { .. } => {
