@@ -25,7 +25,7 @@ use std::{
 /// As [`UntarData::fetch`].
 ///
 /// ```no_run
-/// use finetune::data::{URLs, get_image_files, untar_data};
+/// use finetune::{data::get_image_files, download::{URLs, untar_data}};
 ///
 /// let path = untar_data(URLs::PETS)?;
 /// let files = get_image_files(&path.join("images"))?;

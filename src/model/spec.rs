@@ -126,7 +126,7 @@ impl ArchSpec {
     /// let spec = ArchSpec::unet(&resnet18(), 3, 4, UnetOptions::new().size_hw(64, 64));
     /// let model = spec.build(Device::Cpu, Seed(1))?;
     /// let x = Tensor::zeros([1, 3, 64, 64], (Kind::Float, Device::Cpu));
-    /// assert_eq!(model.forward(&x, false).size(), [1, 4, 64, 64]);
+    /// assert_eq!(model.forward(&x, false)?.size(), [1, 4, 64, 64]);
     /// # Ok::<(), finetune::Error>(())
     /// ```
     #[must_use]

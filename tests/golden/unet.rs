@@ -152,7 +152,9 @@ fn trained(g: &Golden, r: &mut Report, key: &str, case: &Value, m: &mut Model, x
     for name in case["full_grads"].as_array().unwrap().iter().map(text) {
         let own = m.params().iter().find(|p| fastai_unet_name(&p.name) == name).unwrap();
         let theirs = at(&format!("train.grad.{name}"));
-        let atol = 1e-5 + 1e-3 * theirs.abs().max().double_value(&[]);
+        // Batch normalization over few values passes rounding on: libtorch's kernels for older processors are
+        // 3.5e-3 of the largest gradient off those for newer ones.
+        let atol = 1e-5 + 1e-2 * theirs.abs().max().double_value(&[]);
         r.tensor(format!("{key} {name}"), &own.tensor.grad(), &theirs, Tol { rtol: 0.0, atol });
     }
     let mut state = m.state_dict();

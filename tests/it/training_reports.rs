@@ -319,7 +319,7 @@ fn calls_that_used_to_panic_are_errors() {
     assert!(finetune::transform::denormalize(&[], &Tensor::new()).is_err());
 
     let row = finetune::data::Row::table(["name"], [["a.jpg"]]).unwrap().remove(0);
-    let empty = || finetune::data::ColReader::of(Vec::<String>::new());
+    let empty = || finetune::data::ColReader::columns(Vec::<String>::new());
     assert!(empty().text()(&row).is_err());
     assert!(empty().labels(";")(&row).is_err());
     assert!(empty().number()(&row).is_err());

@@ -38,12 +38,12 @@ impl ColReader {
     /// Reads one column, given by name or by position.
     #[must_use]
     pub fn new(column: impl Into<Column>) -> Self {
-        Self::of([column])
+        Self::columns([column])
     }
 
     /// Reads several columns: see [`numbers`](Self::numbers) and [`flags`](Self::flags).
     #[must_use]
-    pub fn of<C: Into<Column>>(columns: impl IntoIterator<Item = C>) -> Self {
+    pub fn columns<C: Into<Column>>(columns: impl IntoIterator<Item = C>) -> Self {
         let columns = columns.into_iter().map(Into::into).collect();
         Self { columns, folder: None, pref: String::new(), suff: String::new(), trim: true }
     }
