@@ -2,13 +2,12 @@
 
 use super::{
     Calibration, ClassificationReport, Interpretation, ItemLoss, Proportion, Roc,
-    kept::unlabelled,
+    kept::{of_any_task, unlabelled},
     report::{Counts, macro_and_weighted},
 };
 use crate::{
-    data::DataLoader,
     error::{Error, Result},
-    learner::{Learner, Predictions},
+    learner::Predictions,
     sample::{Target, Task},
 };
 use ndarray::{Array2, Axis};
@@ -38,32 +37,9 @@ pub struct ClassificationInterpretation {
     pairs: Vec<(usize, usize)>,
 }
 
-impl AsRef<Interpretation> for ClassificationInterpretation {
-    /// Returns the same predictions with the methods for any task.
-    fn as_ref(&self) -> &Interpretation {
-        &self.all
-    }
-}
+of_any_task!(ClassificationInterpretation);
 
 impl ClassificationInterpretation {
-    /// Predicts the validation split.
-    ///
-    /// # Errors
-    /// Those of [`Learner::get_preds`] and of
-    /// [`from_predictions`](ClassificationInterpretation::from_predictions).
-    pub fn from_learner(learner: &mut Learner) -> Result<Self> {
-        Self::from_predictions(learner.get_preds()?)
-    }
-
-    /// Predicts the items of `loader`: a test set with labels, or the training split.
-    ///
-    /// # Errors
-    /// Those of [`Learner::get_preds_on`] and of
-    /// [`from_predictions`](ClassificationInterpretation::from_predictions).
-    pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
-        Self::from_predictions(learner.get_preds_on(loader)?)
-    }
-
     /// Interprets existing predictions.
     ///
     /// # Errors
@@ -93,22 +69,10 @@ impl ClassificationInterpretation {
         Ok(Self { all, vocab, pairs })
     }
 
-    /// Returns the predictions.
-    #[must_use]
-    pub fn predictions(&self) -> &Predictions {
-        self.all.predictions()
-    }
-
     /// The categories.
     #[must_use]
     pub fn vocab(&self) -> &[String] {
         &self.vocab
-    }
-
-    /// [`Interpretation::top_losses`].
-    #[must_use]
-    pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
-        self.all.top_losses(k)
     }
 
     /// [`Interpretation::bottom_losses`].

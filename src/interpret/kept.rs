@@ -127,3 +127,54 @@ pub(super) fn unlabelled(item: usize, wanted: &str) -> Error {
     let why = format!("item {item} has no label that is {wanted}: interpretation needs labels");
     Error::mismatch("predictions", why)
 }
+
+/// What the interpretation of each task shares, for a type that holds an [`Interpretation`] as `all` and has
+/// `from_predictions`.
+macro_rules! of_any_task {
+    ($name:ident) => {
+        impl AsRef<$crate::interpret::Interpretation> for $name {
+            /// Returns the same predictions with the methods for any task.
+            fn as_ref(&self) -> &$crate::interpret::Interpretation {
+                &self.all
+            }
+        }
+
+        impl $name {
+            /// Predicts the validation split.
+            ///
+            /// # Errors
+            /// Those of [`Learner::get_preds`](crate::learner::Learner::get_preds) and of
+            /// [`from_predictions`](Self::from_predictions).
+            pub fn from_learner(
+                learner: &mut $crate::learner::Learner,
+            ) -> $crate::error::Result<Self> {
+                Self::from_predictions(learner.get_preds()?)
+            }
+
+            /// Predicts the items of `loader`: a test set with labels, or the training split.
+            ///
+            /// # Errors
+            /// Those of [`Learner::get_preds_on`](crate::learner::Learner::get_preds_on) and of
+            /// [`from_predictions`](Self::from_predictions).
+            pub fn from_loader(
+                learner: &mut $crate::learner::Learner,
+                loader: &$crate::data::DataLoader,
+            ) -> $crate::error::Result<Self> {
+                Self::from_predictions(learner.get_preds_on(loader)?)
+            }
+
+            /// Returns the predictions.
+            #[must_use]
+            pub fn predictions(&self) -> &$crate::learner::Predictions {
+                self.all.predictions()
+            }
+
+            /// [`Interpretation::top_losses`](crate::interpret::Interpretation::top_losses).
+            #[must_use]
+            pub fn top_losses(&self, k: usize) -> Vec<$crate::interpret::ItemLoss> {
+                self.all.top_losses(k)
+            }
+        }
+    };
+}
+pub(super) use of_any_task;

@@ -1,14 +1,13 @@
 //! Interpretation of data with several categories per image.
 
 use super::{
-    ClassificationReport, Interpretation, ItemLoss, Roc,
-    kept::unlabelled,
+    ClassificationReport, Interpretation, Roc,
+    kept::{of_any_task, unlabelled},
     report::{Counts, average, macro_and_weighted},
 };
 use crate::{
-    data::DataLoader,
     error::{Error, Result},
-    learner::{Learner, Predictions},
+    learner::Predictions,
     sample::{Target, Task},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -36,32 +35,9 @@ pub struct LabelCounts {
     pub false_alarms: usize,
 }
 
-impl AsRef<Interpretation> for MultiLabelInterpretation {
-    /// Returns the same predictions with the methods for any task.
-    fn as_ref(&self) -> &Interpretation {
-        &self.all
-    }
-}
+of_any_task!(MultiLabelInterpretation);
 
 impl MultiLabelInterpretation {
-    /// Predicts the validation split.
-    ///
-    /// # Errors
-    /// Those of [`Learner::get_preds`] and of
-    /// [`from_predictions`](MultiLabelInterpretation::from_predictions).
-    pub fn from_learner(learner: &mut Learner) -> Result<Self> {
-        Self::from_predictions(learner.get_preds()?)
-    }
-
-    /// Predicts the items of `loader`: a test set with labels, or the training split.
-    ///
-    /// # Errors
-    /// Those of [`Learner::get_preds_on`] and of
-    /// [`from_predictions`](MultiLabelInterpretation::from_predictions).
-    pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
-        Self::from_predictions(learner.get_preds_on(loader)?)
-    }
-
     /// Interprets existing predictions.
     ///
     /// # Errors
@@ -90,18 +66,6 @@ impl MultiLabelInterpretation {
             .map(|((t, d), item)| Ok((set(t, *item)?, set(d, *item)?)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { all, vocab, sets })
-    }
-
-    /// Returns the predictions.
-    #[must_use]
-    pub fn predictions(&self) -> &Predictions {
-        self.all.predictions()
-    }
-
-    /// [`Interpretation::top_losses`].
-    #[must_use]
-    pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
-        self.all.top_losses(k)
     }
 
     /// Returns the true positives, false negatives and false positives of each category, in the

@@ -1,10 +1,12 @@
 //! Interpretation of data with numbers as targets.
 
-use super::{Interpretation, ItemLoss, kept::unlabelled};
+use super::{
+    Interpretation,
+    kept::{of_any_task, unlabelled},
+};
 use crate::{
-    data::DataLoader,
     error::{Error, Result},
-    learner::{Learner, Predictions},
+    learner::Predictions,
     sample::{Target, Task},
 };
 use ndarray::{Array2, Axis};
@@ -17,32 +19,9 @@ pub struct RegressionInterpretation {
     predicted: Array2<f64>,
 }
 
-impl AsRef<Interpretation> for RegressionInterpretation {
-    /// Returns the same predictions with the methods for any task.
-    fn as_ref(&self) -> &Interpretation {
-        &self.all
-    }
-}
+of_any_task!(RegressionInterpretation);
 
 impl RegressionInterpretation {
-    /// Predicts the validation split.
-    ///
-    /// # Errors
-    /// Those of [`Learner::get_preds`] and of
-    /// [`from_predictions`](RegressionInterpretation::from_predictions).
-    pub fn from_learner(learner: &mut Learner) -> Result<Self> {
-        Self::from_predictions(learner.get_preds()?)
-    }
-
-    /// Predicts the items of `loader`: a test set with labels, or the training split.
-    ///
-    /// # Errors
-    /// Those of [`Learner::get_preds_on`] and of
-    /// [`from_predictions`](RegressionInterpretation::from_predictions).
-    pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
-        Self::from_predictions(learner.get_preds_on(loader)?)
-    }
-
     /// Interprets existing predictions.
     ///
     /// # Errors
@@ -71,18 +50,6 @@ impl RegressionInterpretation {
         };
         let (targets, predicted) = (gather(&p.targets)?, gather(&p.decoded)?);
         Ok(Self { all, targets, predicted })
-    }
-
-    /// Returns the predictions.
-    #[must_use]
-    pub fn predictions(&self) -> &Predictions {
-        self.all.predictions()
-    }
-
-    /// [`Interpretation::top_losses`].
-    #[must_use]
-    pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
-        self.all.top_losses(k)
     }
 
     /// The targets, items × numbers.

@@ -1,10 +1,12 @@
 //! How well predicted masks cover the true ones.
 
-use super::{Interpretation, ItemLoss, kept::unlabelled};
+use super::{
+    Interpretation,
+    kept::{of_any_task, unlabelled},
+};
 use crate::{
-    data::DataLoader,
     error::{Error, Result},
-    learner::{Learner, Predictions},
+    learner::Predictions,
     sample::{Target, Task},
 };
 use ndarray::Array2;
@@ -47,30 +49,9 @@ impl CodeOverlap {
     }
 }
 
-impl AsRef<Interpretation> for SegmentationInterpretation {
-    /// The same predictions, for what can be asked of any task.
-    fn as_ref(&self) -> &Interpretation {
-        &self.all
-    }
-}
+of_any_task!(SegmentationInterpretation);
 
 impl SegmentationInterpretation {
-    /// Predicts the validation split.
-    ///
-    /// # Errors
-    /// Those of [`Learner::get_preds`] and of [`from_predictions`](Self::from_predictions).
-    pub fn from_learner(learner: &mut Learner) -> Result<Self> {
-        Self::from_predictions(learner.get_preds()?)
-    }
-
-    /// Predicts the items of `loader`: a test set with labels, or the training split.
-    ///
-    /// # Errors
-    /// Those of [`Learner::get_preds_on`] and of [`from_predictions`](Self::from_predictions).
-    pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
-        Self::from_predictions(learner.get_preds_on(loader)?)
-    }
-
     /// Takes predictions that were made before.
     ///
     /// # Errors
@@ -106,22 +87,10 @@ impl SegmentationInterpretation {
         Ok(Self { all, confusion, item_iou })
     }
 
-    /// What was predicted.
-    #[must_use]
-    pub fn predictions(&self) -> &Predictions {
-        self.all.predictions()
-    }
-
     /// The names of the codes.
     #[must_use]
     pub fn codes(&self) -> &[String] {
         self.predictions().task.vocab()
-    }
-
-    /// [`Interpretation::top_losses`].
-    #[must_use]
-    pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
-        self.all.top_losses(k)
     }
 
     /// The pixels of each true code by rows, of each predicted one by columns.
