@@ -8,10 +8,10 @@ use std::{
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of any type, as wrapped by [`Error`].
+/// A boxed error of any type, as wrapped by [`Error`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An error. Every variant names the thing to look at: a path, an item, an option.
+/// An error of this crate. Every variant names what to look at: a path, an item, an option.
 ///
 /// The text of [`Display`](fmt::Display) is complete: it contains the cause, so that
 /// [`source`](std::error::Error::source) returns nothing that would repeat it. `Debug` prints the same text, so that
@@ -91,7 +91,7 @@ pub enum Error {
         /// What is wrong, with the value, and what is valid.
         why: String,
     },
-    /// Shapes, lengths, types or tasks of two things do not fit each other. Change one of them.
+    /// Shapes, lengths, types or tasks of two things do not match. Change one of them.
     #[error("{what}: {why}")]
     #[non_exhaustive]
     Mismatch {
@@ -100,7 +100,7 @@ pub enum Error {
         /// Both sides, with their sizes.
         why: String,
     },
-    /// The operation is not available here: for this kind of data, model, device or build.
+    /// The operation is not available for this kind of data, model, device or build.
     #[error("{what}: {why}")]
     #[non_exhaustive]
     Unsupported {
@@ -122,8 +122,8 @@ pub enum Error {
     },
     /// The loss is NaN or infinite.
     #[error(
-        "the loss is {loss} at batch {batch} of epoch {epoch}: lower the learning rate, or look \
-         at the items of that batch"
+        "the loss is {loss} at batch {batch} of epoch {epoch}: lower the learning rate, or check \
+                  the items of that batch"
     )]
     #[non_exhaustive]
     NonFiniteLoss {
@@ -134,9 +134,9 @@ pub enum Error {
         /// The batch, from 0.
         batch: usize,
     },
-    /// Weights of a model are NaN or infinite: whatever it predicts is worthless.
+    /// Weights of a model are NaN or infinite, so its predictions are unusable.
     #[error(
-        "`{name}` of the model has values that are NaN or infinite: lower the learning rate, and look at \
+        "`{name}` of the model has values that are NaN or infinite: lower the learning rate, and check \
          the items and the batch size"
     )]
     #[non_exhaustive]
@@ -144,7 +144,7 @@ pub enum Error {
         /// The first such parameter or buffer.
         name: String,
     },
-    /// A data worker panicked, most likely in a user's transform or data set.
+    /// A data worker panicked, usually in a user's transform or data set.
     #[error("a data worker panicked: {why}")]
     #[non_exhaustive]
     Worker {
@@ -155,12 +155,12 @@ pub enum Error {
     #[error("{what} failed: {cause}")]
     #[non_exhaustive]
     Computation {
-        /// What was computed, with the shapes that it got.
+        /// The computation, with the shapes of its inputs.
         what: String,
-        /// Why: libtorch's message, a panic, or an error of its own.
+        /// The cause: libtorch's message, a panic, or another error.
         cause: Box<Self>,
     },
-    /// Code that was given to the crate panicked: a module, a loss, a metric, a callback or a transform.
+    /// User code panicked: a module, a loss, a metric, a callback or a transform.
     #[error("a panic at {place}: {why}")]
     #[non_exhaustive]
     Panic {
@@ -169,13 +169,13 @@ pub enum Error {
         /// The panic's message.
         why: String,
     },
-    /// A file of weights or a checkpoint cannot be used. Nothing was loaded from it.
+    /// A file of weights or a checkpoint cannot be used. Nothing was loaded.
     #[error("{}: {why}", path.display())]
     #[non_exhaustive]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is missing, unexpected or of another shape.
+        /// Missing or unexpected variables and differing shapes, or other reasons.
         why: String,
     },
     /// SIGINT or SIGTERM ended a run. Start the program again to continue it.
@@ -193,19 +193,19 @@ pub enum Error {
     Busy {
         /// The name of the run.
         run: String,
-        /// The process: its number, program and host.
+        /// The process: its id, program and host.
         holder: String,
     },
     /// A download failed, or its content is not the expected one.
     #[error("{url}: {why}")]
     #[non_exhaustive]
     Download {
-        /// The address.
+        /// The URL.
         url: String,
-        /// What happened, and where to place the file by hand.
+        /// What happened, and where to place the file manually.
         why: String,
     },
-    /// An archive cannot be unpacked. No file of it was kept.
+    /// An archive cannot be unpacked. No file of it is kept.
     #[error("{} cannot be unpacked: {why}", path.display())]
     #[non_exhaustive]
     Archive {
@@ -214,19 +214,19 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         why: String,
     },
-    /// A job of several processes cannot begin, or a process of it failed.
+    /// A job of several processes cannot start, or one of its processes failed.
     #[error("{why}")]
     #[non_exhaustive]
     Distributed {
-        /// The rank at fault, where it is known.
+        /// The rank at fault, if known.
         rank: Option<usize>,
         /// What happened, and what to do.
         why: String,
     },
-    /// libtorch refused an operation.
+    /// libtorch returned an error.
     #[error("libtorch: {}", torch_message(.0))]
     Torch(tch::TchError),
-    /// An error of the caller's own, from a callback, a transform or a closure.
+    /// A user's error, from a callback, a transform or a closure.
     #[error("{0}")]
     Other(BoxError),
 }
@@ -243,16 +243,16 @@ impl From<tch::TchError> for Error {
     }
 }
 
-/// How a run that was interrupted continues.
+/// Describes how to resume an interrupted run.
 fn interrupted(checkpoint: Option<&Path>) -> String {
     match checkpoint {
-        Some(path) => format!("it continues from {} when it is started again", path.display()),
-        None => "no checkpoint could be written, so it starts from an earlier one or from scratch"
+        Some(path) => format!("start the program again to resume from {}", path.display()),
+        None => "no checkpoint could be written; the run resumes from an earlier one or starts from scratch"
             .to_owned(),
     }
 }
 
-/// libtorch's message without the C++ stack trace that it appends.
+/// Returns libtorch's message without the C++ stack trace.
 fn torch_message(e: &tch::TchError) -> String {
     let text = e.to_string();
     let end = text.find("\nException raised from").unwrap_or(text.len());
@@ -260,7 +260,7 @@ fn torch_message(e: &tch::TchError) -> String {
 }
 
 impl Error {
-    /// Wraps an error of the caller's own, for use in a callback or a transform.
+    /// Wraps an error of any type, for use in a callback or a transform.
     ///
     /// ```
     /// let e = finetune::Error::other("no disk");
@@ -275,7 +275,7 @@ impl Error {
         Self::Config { option, why: why.into() }
     }
 
-    /// Returns a [`Mismatch`](Self::Mismatch): two things that do not fit each other.
+    /// Returns a [`Mismatch`](Self::Mismatch): two things that do not match.
     pub fn mismatch(what: &'static str, why: impl Into<String>) -> Self {
         Self::Mismatch { what, why: why.into() }
     }
@@ -295,7 +295,7 @@ impl Error {
         Self::Label { item: item.into(), why: why.into() }
     }
 
-    /// Returns a [`Distributed`](Self::Distributed): something that went wrong between processes.
+    /// Returns a [`Distributed`](Self::Distributed): a failure between processes.
     pub(crate) fn distributed(rank: Option<usize>, why: impl Into<String>) -> Self {
         Self::Distributed { rank, why: why.into() }
     }

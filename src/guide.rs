@@ -1,17 +1,17 @@
-//! The guide: a page for each question. The code on the pages runs when the crate is tested.
+//! The guide, one page per topic. The code on the pages is tested.
 //!
-//! To learn: [a first model](first_model), [describing data](data_block), [presizing and
+//! Learn: [a first model](first_model), [describing data](data_block), [presizing and
 //! augmentation](presizing), [masks, points and boxes](masks_points_boxes), [the loss of a classifier](cross_entropy), [learning
 //! rates](learning_rates), [transfer learning](transfer_learning).
 //!
-//! To choose: [architectures and precision](architectures), [networks of timm and torchvision](networks), [speed],
+//! Choose: [architectures and precision](architectures), [networks of timm and torchvision](networks), [speed],
 //! [more than one processor](distributed), [reproducibility], [checkpoints].
 //!
-//! To use and extend: [interpretation], [inference and deployment](inference), [writing a
+//! Use and extend: [interpretation], [inference and deployment](inference), [writing a
 //! callback](callbacks), [coming from fastai](from_fastai).
 
-/// A page of `docs/`, where links lead to files of the repository. Here they lead to pages and items of
-/// this reference: of two definitions of a link the first counts, so these stand before the page's own.
+/// A page of `docs/`. In the repository, its links point to files; in the API reference, to pages and items.
+/// Markdown uses the first definition of a link, so the `*.links` files come before the page.
 macro_rules! pages {
     ($($page:ident $file:literal $(after $before:literal)?;)*) => {
         $(

@@ -1,20 +1,20 @@
-//! # The way of the data
+//! # How data flows
 //!
 //! 1. [`DataBlock`](data::DataBlock) lists the items of a source, labels them, and splits them into training and
 //!    validation.
 //! 2. [`DataLoaders`](data::DataLoaders) decode each image on a pool of threads, apply the item transforms, and
-//!    collect batches.
-//! 3. Batch transforms write a [`Plan`](transform::Plan): crops, warps and colors of a whole batch. One pass over the
-//!    pixels carries it out.
+//!    assemble batches.
+//! 3. Batch transforms add to a [`Plan`](transform::Plan): crops, warps and color changes of a whole batch. One pass over the
+//!    pixels executes it.
 //! 4. A [`Learner`](learner::Learner) sends each batch through its [`Model`](model::Model) and [`Loss`](loss::Loss),
-//!    and an [`Optimizer`](optim::Optimizer) updates the parameters. [Callbacks](callback) see every step.
+//!    and an [`Optimizer`](optim::Optimizer) updates the parameters. [Callbacks](callback) are called at every step.
 //! 5. [`History`](learner::History) records losses and metrics, and an [interpretation](interpret) shows what the model
 //!    confuses.
-//! 6. [`Learner::export`](learner::Learner::export) writes one file. A [`Predictor`](learner::Predictor) loads it and
-//!    prepares images by the code that validation ran.
+//! 6. [`Learner::export`](learner::Learner::export) writes the model to one file. A [`Predictor`](learner::Predictor) loads it and
+//!    prepares images with the same code as validation.
 //!
-// Links of the README lead to files of the repository. Here they lead to pages of the guide: of two
-// definitions of a link the first counts, so these stand before the README's own.
+// In the README, links point to files of the repository; in the API reference, to pages of the guide. Markdown
+// uses the first definition of a link, so `readme.links` comes before the README.
 #![doc = include_str!("../docs/readme.links")]
 #![doc = include_str!("../README.md")]
 

@@ -1,4 +1,4 @@
-//! The names that most programs need: `use finetune::prelude::*`.
+//! The types and functions that most programs need: `use finetune::prelude::*`.
 
 #[cfg(feature = "csv")]
 pub use crate::callback::CsvLogger;

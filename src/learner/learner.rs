@@ -145,31 +145,31 @@ impl Learner {
         self
     }
 
-    /// Sets how progress is shown. Default: bars on standard error if it is a terminal, and the
-    /// table of epochs on standard output.
+    /// Sets how progress is shown. Default: bars on standard error if it is a terminal, and the table of
+    /// epochs on standard output.
     #[must_use]
     pub fn progress(mut self, progress: Progress) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Shows neither bars nor the table.
+    /// Disables progress bars and the table.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.progress = None;
         self
     }
 
-    /// Trains with 16-bit floats in operations that libtorch considers safe, and with a scaled loss
-    /// so that small gradients do not vanish: fastai's `to_fp16`. For CUDA; on a CPU a fit returns
-    /// an error that says to use [`Learner::to_bf16`]. Weights stay 32-bit. See [`MixedPrecision`]
-    /// for the options of the scaler.
+    /// Trains in float16, in operations that libtorch considers safe, and with a scaled loss so that small
+    /// gradients do not vanish: fastai's `to_fp16`. For CUDA; on a CPU, a fit returns an error that
+    /// recommends [`Learner::to_bf16`]. Weights stay 32-bit. See [`MixedPrecision`] for the options of the
+    /// scaler.
     #[must_use]
     pub fn to_fp16(self) -> Self {
         self.mixed_precision(MixedPrecision::new())
     }
 
-    /// [`Learner::to_fp16`] with another initial scale, growth or backoff.
+    /// As [`Learner::to_fp16`], with another initial scale, growth or backoff.
     #[must_use]
     pub fn mixed_precision(mut self, mixed: MixedPrecision) -> Self {
         self.training.precision = Precision::Half;
@@ -177,8 +177,8 @@ impl Learner {
         self
     }
 
-    /// Trains in bfloat16 in operations that libtorch considers safe. Weights stay 32-bit. Fast on
-    /// processors and GPUs with bfloat16 instructions, slow elsewhere.
+    /// Trains in bfloat16, in operations that libtorch considers safe. Weights stay 32-bit. Fast on
+    /// processors and GPUs with bfloat16 instructions, slow on others.
     #[must_use]
     pub fn to_bf16(mut self) -> Self {
         self.training.precision = Precision::BFloat16;
@@ -186,7 +186,7 @@ impl Learner {
         self
     }
 
-    /// Trains in 32 bits: the default.
+    /// Trains in fp32, the default.
     #[must_use]
     pub fn to_fp32(mut self) -> Self {
         self.training.precision = Precision::Full;
@@ -229,12 +229,11 @@ impl Learner {
         &mut self.training
     }
 
-    /// Writes the weights, and the optimizer's state beside them, as `NAME.safetensors` and
-    /// `NAME.opt.safetensors` below [`Learner::model_dir`]; returns the first path. A file is replaced
-    /// only by a complete one.
+    /// Writes the weights to `NAME.safetensors` and the optimizer's state to `NAME.opt.safetensors` in
+    /// [`Learner::model_dir`]; returns the path of the weights. Files are replaced atomically.
     ///
-    /// A name that ends in `.pth` is written in the form of fastai's `Learner.save`, weights and
-    /// optimizer in one file, which fastai's `load` reads.
+    /// If the name ends in `.pth`, writes weights and optimizer to one file in the format of fastai's
+    /// `Learner.save`, which fastai's `load` reads.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) naming the file.
@@ -242,13 +241,12 @@ impl Learner {
         self.training.save(name, true)
     }
 
-    /// Reads what [`Learner::save`] wrote; a fit then continues as in the same program. A name that
-    /// ends in `.pth` is read as a checkpoint of fastai, with or without its optimizer.
+    /// Reads the files of [`Learner::save`]; a fit then continues as in the same program. A name that ends
+    /// in `.pth` is read as a checkpoint of fastai, with or without its optimizer.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`](crate::Error::Checkpoint) listing what is missing, unexpected or of another
-    /// shape. Nothing is loaded
-    /// then.
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) listing missing and unexpected variables and
+    /// differing shapes. On failure, nothing is loaded.
     pub fn load(&mut self, name: &str) -> Result<()> {
         self.training.load(name, true)
     }

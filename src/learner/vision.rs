@@ -13,7 +13,7 @@ use crate::{
 };
 use tch::nn::{ModuleT, Path};
 
-/// Builds a head below a path, for a number of features and of outputs.
+/// Builds a head at a variable path, for a number of features and of outputs.
 type MakeHead = Box<dyn Fn(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>> + Send>;
 
 /// Builder of a [`Learner`] for images; see [`vision_learner`].
@@ -40,7 +40,7 @@ pub struct VisionLearner {
 /// of `dls`, in three parameter groups: fastai's
 /// [`vision_learner`](https://docs.fast.ai/vision.learner.html#vision_learner).
 ///
-/// Pretrained weights come with the normalization that they were trained with, and the body begins frozen.
+/// Pretrained weights include the normalization that they were trained with, and the body starts frozen.
 #[must_use]
 pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
     VisionLearner {
@@ -60,11 +60,11 @@ pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
     }
 }
 
-/// A learner for a code, or numbers, for each pixel: the body of `arch` with a decoder: fastai's
-/// [`unet_learner`](https://docs.fast.ai/vision.learner.html#unet_learner).
+/// Returns the builder of a learner that predicts a code, or numbers, for each pixel: the body of `arch`
+/// with a decoder. fastai's [`unet_learner`](https://docs.fast.ai/vision.learner.html#unet_learner).
 ///
-/// Any architecture whose body shrinks images step by step will do, which all of this crate do. The
-/// decoder is built for the size of the images of `dls`; it is the last parameter group.
+/// It works with every architecture whose body reduces the resolution step by step, which includes all of
+/// this crate. The decoder is built for the image size of `dls`; it is the last parameter group.
 ///
 /// ```no_run
 /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -80,13 +80,15 @@ pub fn unet_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
 }
 
 impl VisionLearner {
-    /// The decoder of a [`unet_learner`]; its size is set to that of the images. Default: fastai's.
+    /// Sets the options of the decoder of a [`unet_learner`]; its size is set to that of the images.
+    /// Default: fastai's.
     #[must_use]
     pub fn unet(mut self, options: UnetOptions) -> Self {
         self.unet = Some(options);
         self
     }
-    /// The outputs of the model, for each pixel of a [`unet_learner`]. Default: what the targets need.
+    /// Sets the number of outputs of the model, for a [`unet_learner`] per pixel. Default: what the targets
+    /// require.
     #[must_use]
     pub fn n_out(mut self, n_out: usize) -> Self {
         self.n_out = Some(n_out);
@@ -98,45 +100,44 @@ impl VisionLearner {
         self.metrics.push(Box::new(metric));
         self
     }
-    /// Sets the loss. Default: by the targets, such as cross-entropy for categories.
+    /// Sets the loss. Default: depends on the targets, for example cross-entropy for categories.
     #[must_use]
     pub fn loss(mut self, loss: impl Loss + 'static) -> Self {
         self.loss = Some(Box::new(loss));
         self
     }
-    /// If true, starts from weights trained on ImageNet. Default: true.
+    /// If true, starts from pretrained weights. Default: true.
     #[must_use]
     pub fn pretrained(mut self, yes: bool) -> Self {
         self.pretrained = yes;
         self
     }
-    /// Where pretrained weights come from: a path, an address, a model hub. Default: the published ones, from
-    /// where PyTorch keeps them, fetched if they are not there.
+    /// Sets the source of pretrained weights: a path, a URL, a model hub. Default: the published weights
+    /// from PyTorch's cache, downloaded if necessary.
     ///
-    /// A model that this crate exported or saved is such a path, too: its body is the start of another
-    /// training, with other classes, another number of channels or another image size.
+    /// A model that this crate exported or saved is also a valid path: its body is the starting point of
+    /// another training, with other classes, another number of channels or another image size.
     #[must_use]
     pub fn weights(mut self, from: impl Into<WeightsFrom>) -> Self {
         self.weights = from.into();
         self
     }
-    /// If true, adds the normalization with which the pretrained weights were trained. Default:
-    /// true.
+    /// If true, adds the normalization that the pretrained weights were trained with. Default: true.
     #[must_use]
     pub fn normalize(mut self, yes: bool) -> Self {
         self.normalize = yes;
         self
     }
-    /// Sets the layers after the body. Default: fastai's.
+    /// Sets the options of the layers after the body. Default: fastai's.
     #[must_use]
     pub fn head(mut self, head: HeadOptions) -> Self {
         self.head = head;
         self
     }
-    /// Sets a head of your own, which takes the body's feature map. `make` gets the path of its
-    /// variables, the number of features and of outputs, as
-    /// [`ArchSpec::build_with_head`](crate::model::ArchSpec::build_with_head) shows. Such a model
-    /// cannot be exported.
+    /// Sets a head of your own, which takes the body's feature map. `make` receives the path of its
+    /// variables, the number of features and the number of outputs; see
+    /// [`ArchSpec::build_with_head`](crate::model::ArchSpec::build_with_head). Such a model cannot be
+    /// exported.
     #[must_use]
     pub fn custom_head(
         mut self,
@@ -164,22 +165,21 @@ impl VisionLearner {
         self
     }
 
-    /// Returns the learner. Up to two items go through the model, the loss and the metrics first,
-    /// so that mistakes are found before the training.
+    /// Builds the learner. Up to two items are run through the model, the loss and the metrics first, so
+    /// that mistakes are found before the training.
     ///
     /// # Errors
     /// [`Error::Download`](crate::Error::Download) or [`Error::Checkpoint`](crate::Error::Checkpoint) if
-    /// the pretrained weights are not available or do not fit;
-    /// [`Error::Computation`](crate::Error::Computation) or
-    /// [`Error::Mismatch`](crate::Error::Mismatch) if the model does not take the images, or loss
-    /// and metrics do not fit the targets.
+    /// the pretrained weights are not available or do not match;
+    /// [`Error::Computation`](crate::Error::Computation) or [`Error::Mismatch`](crate::Error::Mismatch) if
+    /// the model does not accept the images, or loss and metrics do not support the targets.
     pub fn build(mut self) -> Result<Learner> {
         let seed = self.dls.seed();
         let batch = self.dls.valid().one_batch().or_else(|_| self.dls.train().one_batch())?;
         let shape = batch.x.size();
         let n_in = shape.get(1).copied().unwrap_or(0) as usize;
         let task = self.dls.task();
-        // Networks with positions are built for one size of image: that of the loaders.
+        // Networks with position embeddings are built for one image size: that of the loaders.
         if let (Some(_), &[.., height, width]) = (self.arch.image_size_of_build(), shape.as_slice())
         {
             self.arch = self.arch.image_size(height, width);
@@ -223,16 +223,16 @@ impl VisionLearner {
     }
 }
 
-/// That a model of this kind can learn the task.
+/// Checks that a model of this kind can learn the task.
 fn suits(task: &Task, unet: bool, own_loss: bool) -> Result<()> {
     let why = match task {
-        Task::Mask { .. } if !unet => "masks need a number for each pixel: use `unet_learner`",
+        Task::Mask { .. } if !unet => "masks need outputs per pixel: use `unet_learner`",
         Task::Boxes { .. } if !own_loss => {
-            "boxes need a detector with a loss of its own: build one with `Learner::new`"
+            "boxes need a detector with its own loss: build one with `Learner::new`"
         }
         Task::Mask { .. } | Task::Boxes { .. } => return Ok(()),
         _ if unet && !own_loss => {
-            "the targets are not masks: use `vision_learner`, or give a `loss`"
+            "the targets are not masks: use `vision_learner`, or set a `loss`"
         }
         _ => return Ok(()),
     };

@@ -411,7 +411,7 @@ fn checkpoints_under_a_wrong_name_are_no_others() -> Result<()> {
     let name = |run: &str| folder.path().join(format!("{run}.00000001.checkpoint.safetensors"));
     fs::write(name("other"), &b).unwrap();
     let error = learner(folder.path())?.fit_or_resume("other", plan()).unwrap_err().to_string();
-    assert!(error.contains("holds the run `run`"), "{error}");
+    assert!(error.contains("contains the run `run`"), "{error}");
     // A file of weights.
     let weights = learn.save("weights")?;
     fs::copy(weights, name("third")).unwrap();

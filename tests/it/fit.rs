@@ -188,7 +188,7 @@ fn an_error_ends_the_fit_and_names_callback_and_event() {
 fn a_cancel_of_a_part_that_is_not_running_is_an_error() {
     let mut at = At::new("before_train", || Scope::Step.cancel());
     let error = fit(&mut at, 2).unwrap_err().to_string();
-    assert!(error.contains("`Step` was cancelled where it was not running"), "{error}");
+    assert!(error.contains("`Step` was cancelled while it was not running"), "{error}");
     for (event, times) in
         [("after_train", 0), ("after_epoch", 0), ("before_batch", 0), ("after_fit", 1)]
     {

@@ -336,7 +336,7 @@ fn metrics_that_are_added_during_a_fit_are_an_error() {
         }
     }
     let error = failed(&mut three().callback(Adds));
-    assert!(error.contains("their number has changed during the fit"), "{error}");
+    assert!(error.contains("their number changed during the fit"), "{error}");
 }
 
 #[test]

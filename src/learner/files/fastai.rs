@@ -1,5 +1,5 @@
-//! Checkpoints in fastai's form: what its
-//! [`Learner.save`](https://docs.fast.ai/learner.html#learner.save) writes and its `load` reads.
+//! Checkpoints in fastai's format, written by its
+//! [`Learner.save`](https://docs.fast.ai/learner.html#learner.save) and read by its `load`.
 
 use super::weights;
 use crate::{
@@ -21,7 +21,7 @@ const HYPERS: [(Hyper, &str); 5] = [
     (Hyper::Eps, "eps"),
 ];
 
-/// Writes the model, optionally with the optimizer, for fastai.
+/// Writes the model, optionally with the optimizer, in fastai's format.
 pub(in crate::learner) fn save(t: &Training, path: &Path, with_opt: bool) -> Result<()> {
     let name = namer(t);
     let weights = t.model.state_dict().into_iter();
@@ -34,7 +34,7 @@ pub(in crate::learner) fn save(t: &Training, path: &Path, with_opt: bool) -> Res
     write_pth(path, &all)
 }
 
-/// Reads what fastai or [`save`] wrote. Nothing is changed if it fails.
+/// Reads a checkpoint of fastai or [`save`]. On failure, nothing is changed.
 pub(in crate::learner) fn load(t: &mut Training, path: &Path, with_opt: bool) -> Result<()> {
     let value = read_pth(path)?;
     let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
@@ -42,7 +42,7 @@ pub(in crate::learner) fn load(t: &mut Training, path: &Path, with_opt: bool) ->
     let opt = opt.map(|opt| state_and_hypers(t, opt)).transpose();
     let weights = state_dict(value).map_err(|e| broken(e.to_string()))?;
     let weights = own_names(t, weights);
-    // Wrong weights are reported before a wrong optimizer, since they say more.
+    // Weights are checked before the optimizer, since their error is more informative.
     t.model.check_state(&weights).map_err(|e| broken(e.to_string()))?;
     let (state, hypers) = opt.map_err(broken)?.unzip();
     weights::install(t, &weights, state.as_ref()).map_err(|e| broken(e.to_string()))?;
@@ -56,7 +56,7 @@ fn text(s: impl Into<String>) -> Value {
     Value::Str(s.into())
 }
 
-/// fastai's name of a variable. A body and a head are numbered, a network of the user is not.
+/// Returns fastai's name of a variable. Body and head are numbered, a network of the user is not.
 fn namer(t: &Training) -> fn(&str) -> String {
     if t.model.is_unet() {
         return fastai_unet_name;
@@ -65,7 +65,7 @@ fn namer(t: &Training) -> fn(&str) -> String {
     if parts { fastai_name } else { ToOwned::to_owned }
 }
 
-/// Renames tensors from either form to this crate's names.
+/// Renames tensors from fastai's or this crate's names to this crate's names.
 fn own_names(t: &Training, given: StateDict) -> StateDict {
     let name = namer(t);
     let own: BTreeMap<String, String> =
@@ -73,19 +73,19 @@ fn own_names(t: &Training, given: StateDict) -> StateDict {
     given.into_iter().map(|(n, w)| (own.get(&n).cloned().unwrap_or(n), w)).collect()
 }
 
-/// The parameters in the order of fastai's numbers: group by group.
+/// Returns the parameters in the order of fastai's numbers: group by group.
 fn ordered(t: &Training) -> Vec<&Param> {
     let mut params: Vec<&Param> = t.model.params().iter().collect();
     params.sort_by_key(|p| p.group);
     params
 }
 
-/// The names of lookahead's state: one number, and a tensor for each parameter.
+/// The names of lookahead's state: the step count, and a tensor for each parameter.
 const COUNT: &str = "lookahead.count";
 const SLOW: &str = "slow";
 
-/// The state of fastai's optimizer: a dictionary for each parameter, one of hyperparameters for
-/// each group, and with lookahead the number of steps and the slow weights of each group.
+/// Returns the state of fastai's optimizer: a dictionary per parameter, one of hyperparameters per group,
+/// and with lookahead the number of steps and the slow weights of each group.
 fn optimizer(t: &Training) -> Value {
     let mut kept: BTreeMap<String, Vec<(Value, Value)>> = BTreeMap::new();
     let (mut slow, mut count) = (BTreeMap::new(), None);
@@ -97,7 +97,7 @@ fn optimizer(t: &Training) -> Value {
         } else if field == SLOW {
             slow.insert(param.to_owned(), tensor.shallow_clone());
         } else {
-            // fastai counts steps with a number; everything else is of the parameter's shape.
+            // In fastai the step count is a number; all other state has the parameter's shape.
             let value = match field {
                 "step" => Value::Int(number()),
                 _ => Value::Tensor(tensor.shallow_clone()),
@@ -146,21 +146,21 @@ fn state_and_hypers(t: &Training, opt: &Value) -> Result<(StateDict, Hypers), St
     let params = ordered(t);
     if state.len() != params.len() {
         return Err(format!(
-            "its optimizer has {} parameters, and this model {}",
+            "its optimizer has {} parameters, this model has {}",
             state.len(),
             params.len()
         ));
     }
     let mut all = vec![];
     for (param, entries) in params.iter().zip(state) {
-        let entries = entries.as_dict().ok_or("its optimizer keeps what is no dictionary")?;
+        let entries = entries.as_dict().ok_or("its optimizer state is not a dictionary")?;
         for (field, value) in entries {
             let Value::Str(field) = field else { continue };
             let tensor = match value {
                 Value::Tensor(kept) => kept.shallow_clone(),
                 Value::Int(n) => Tensor::from(*n as f64),
                 Value::Float(x) => Tensor::from(*x),
-                // `do_wd` and `force_train`, which this crate knows from the kind of a parameter.
+                // This crate derives `do_wd` and `force_train` from the kind of a parameter.
                 _ => continue,
             };
             all.push((format!("{}.{field}", param.name), tensor));
@@ -179,7 +179,7 @@ fn state_and_hypers(t: &Training, opt: &Value) -> Result<(StateDict, Hypers), St
     let groups = opt.get("hypers").and_then(Value::as_list).ok_or("its optimizer has no hypers")?;
     if groups.len() != t.model.groups() {
         let (theirs, ours) = (groups.len(), t.model.groups());
-        return Err(format!("its optimizer has {theirs} groups, and this model {ours}"));
+        return Err(format!("its optimizer has {theirs} groups, this model has {ours}"));
     }
     let mut hypers = vec![];
     for (hyper, name) in HYPERS {

@@ -1,11 +1,11 @@
-//! Saving and loading by name, in this crate's form or fastai's.
+//! Saving and loading by name, in this crate's format or fastai's.
 
 use super::{fastai, weights};
 use crate::{error::Result, learner::Training};
 use std::path::PathBuf;
 
 impl Training {
-    /// Writes the weights, and the optimizer's state if wanted, under a name for
+    /// Writes the weights, and the optimizer's state if `with_opt` is true, under a name for
     /// [`Learner::load`](crate::learner::Learner::load). Returns the path of the weights.
     ///
     /// # Errors
@@ -21,7 +21,7 @@ impl Training {
         weights::save(self, &self.model_dir, name, with_opt)
     }
 
-    /// Reads what [`Training::save`] or [`Learner::save`](crate::learner::Learner::save) wrote.
+    /// Reads the files of [`Training::save`] or [`Learner::save`](crate::learner::Learner::save).
     ///
     /// # Errors
     /// As [`Learner::load`](crate::learner::Learner::load).

@@ -9,14 +9,13 @@ use std::path::Path;
 use tch::Kind;
 
 impl Learner {
-    /// Writes the model as TorchScript (`.pt`) for Python's `torch.jit.load`, by tracing its
-    /// forward pass of one validation image.
+    /// Writes the model as TorchScript (`.pt`) for Python's `torch.jit.load`, by tracing its forward pass
+    /// on one validation image.
     ///
-    /// It takes a batch `[N, C, H, W]` of floats after all transforms, normalization included, and
-    /// returns the output of [`Model::forward`](crate::model::Model::forward): logits, before any
-    /// softmax. The preparation of images and the meaning of the outputs are in the extra file
-    /// `finetune.json`, with `task` (and its vocabulary), `input` (the shape that was traced),
-    /// `item_tfms` and `batch_tfms`:
+    /// The input is a batch `[N, C, H, W]` of floats after all transforms, including normalization. The
+    /// output is that of [`Model::forward`](crate::model::Model::forward): logits, before any softmax. The
+    /// extra file `finetune.json` describes the preprocessing and the outputs, with `task` (and its
+    /// vocabulary), `input` (the shape that was traced), `item_tfms` and `batch_tfms`:
     ///
     /// ```text
     /// about = {"finetune.json": ""}

@@ -13,7 +13,7 @@ use std::{
 };
 use tch::Tensor;
 
-/// The version in the metadata of files of this crate.
+/// The format version in the metadata of files of this crate.
 pub(in crate::learner) const VERSION: &str = "1";
 
 /// Writes the weights, and optionally the optimizer's state.
@@ -47,13 +47,13 @@ pub(in crate::learner) fn save(
     Ok(weights)
 }
 
-/// The transforms as JSON, normalization among them. Those that are code are left out.
+/// The transforms as JSON, including normalization. Closures are left out.
 pub(in crate::learner) struct Transforms {
     pub(in crate::learner) item: Value,
     pub(in crate::learner) batch: Value,
 }
 
-/// The preparation of images, for programs that do it elsewhere.
+/// Returns the preprocessing of images, for programs that reimplement it.
 pub(in crate::learner) fn transforms(t: &Training) -> serde_json::Result<Transforms> {
     let item: Vec<_> = t.dls.item_tfms().iter().filter_map(|f| f.spec()).collect();
     let batch: Vec<_> = t.dls.batch_tfms().iter().filter_map(|f| f.spec()).collect();
@@ -71,7 +71,7 @@ pub(in crate::learner) fn load(
     same_vocab(t, &weights, &about)?;
     let optimizer = if with_opt && opt.exists() { Some(read(&opt)?) } else { None };
     let position = optimizer.as_ref().map(|(_, about)| position(&opt, about)).transpose()?;
-    // Weights are checked first: their errors say most, and the check changes nothing.
+    // Weights are checked first: their errors are the most informative, and the check changes nothing.
     let broken = |path: PathBuf| move |e: Error| Error::Checkpoint { path, why: e.to_string() };
     t.model.check_state(&state).map_err(broken(weights.clone()))?;
     if let Some((state, _)) = &optimizer {
@@ -84,7 +84,8 @@ pub(in crate::learner) fn load(
     Ok(())
 }
 
-/// Refuses weights for other classes, or for the same ones in another order, whose predictions would get wrong names.
+/// Rejects weights for other classes, or for the same classes in another order, whose predictions would get
+/// wrong names.
 fn same_vocab(t: &Training, path: &Path, about: &HashMap<String, String>) -> Result<()> {
     let task = about.get("task").and_then(|task| serde_json::from_str::<Task>(task).ok());
     let (Some(theirs), ours) = (task, t.dls.task()) else { return Ok(()) };
@@ -92,7 +93,7 @@ fn same_vocab(t: &Training, path: &Path, about: &HashMap<String, String>) -> Res
         return Ok(());
     }
     let why = format!(
-        "is for the classes {:?}, and the data have {:?}: use the same data, or load the weights alone with \
+        "is for the classes {:?}, but the data has {:?}: use the same data, or load only the weights with \
          `read_safetensors` and `Model::load_state_dict`",
         theirs.vocab(),
         ours.vocab()
@@ -106,7 +107,7 @@ pub(in crate::learner) fn install(
     weights: &StateDict,
     opt: Option<&StateDict>,
 ) -> Result<()> {
-    // Names and shapes are checked first, before anything is changed.
+    // Check names and shapes before changing anything.
     t.model.check_state(weights)?;
     if let Some(state) = opt {
         t.opt.load_state(state)?;
@@ -116,7 +117,7 @@ pub(in crate::learner) fn install(
 
 pub(super) fn below(folder: &Path, name: &str) -> Result<PathBuf> {
     if name.is_empty() || Path::new(name).is_absolute() || name.contains("..") {
-        let why = format!("`{name}` is no file name below {}", folder.display());
+        let why = format!("`{name}` is not a file name inside {}", folder.display());
         return Err(Error::config("name", why));
     }
     Ok(folder.join(name))
@@ -131,7 +132,7 @@ fn position(path: &Path, about: &HashMap<String, String>) -> Result<(u64, u64)> 
     let number = |key: &str| {
         about.get(key).and_then(|v| v.parse().ok()).ok_or_else(|| Error::Checkpoint {
             path: path.to_owned(),
-            why: format!("its metadata has no number `{key}`: it was not written by `save`"),
+            why: format!("its metadata has no number `{key}`; it was not written by `save`"),
         })
     };
     Ok((number("pass")?, number("step")?))
@@ -142,8 +143,7 @@ pub(crate) fn metadata(entries: &[(&str, &str)]) -> HashMap<String, String> {
     entries.iter().chain(&version).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-/// Writes named tensors as safetensors, with a checksum. An existing file is replaced only by a
-/// complete one.
+/// Writes named tensors as safetensors, with a checksum. An existing file is replaced atomically.
 pub(crate) fn write(
     path: &Path,
     tensors: &[(String, Tensor)],
@@ -157,7 +157,7 @@ pub(crate) fn read(path: &Path) -> Result<(StateDict, HashMap<String, String>)> 
     let (tensors, about) = read_safetensors(path)?;
     match about.get("finetune") {
         Some(version) if version != VERSION => {
-            let why = format!("is of version {version}: this crate reads version {VERSION}");
+            let why = format!("has version {version}; this crate reads version {VERSION}");
             Err(Error::Checkpoint { path: path.to_owned(), why })
         }
         _ => Ok((tensors, about.into_iter().collect())),

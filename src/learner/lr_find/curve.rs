@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// A function that suggests a learning rate: [`LrCurve::valley`] or one of your own.
+/// A function that suggests a learning rate, such as [`LrCurve::valley`] or your own.
 pub type SuggestFunction = fn(&LrCurve) -> Result<f64>;
 
 /// A suggested learning rate.
@@ -11,7 +11,7 @@ pub type SuggestFunction = fn(&LrCurve) -> Result<f64>;
 pub struct Suggestion {
     /// The name of the suggestion.
     pub name: String,
-    /// The rate.
+    /// The learning rate.
     pub lr: f64,
     /// The smoothed loss at that rate.
     pub loss: f64,
@@ -25,9 +25,9 @@ pub struct Suggestion {
 #[must_use]
 #[non_exhaustive]
 pub struct LrCurve {
-    /// The learning rates, rising by equal factors.
+    /// The learning rates, in geometric progression.
     pub lrs: Vec<f64>,
-    /// The smoothed loss at each.
+    /// The smoothed loss at each learning rate.
     pub losses: Vec<f64>,
     /// Why the sweep ended before its last step; `None` if it did not.
     pub ended: Option<String>,
@@ -37,15 +37,15 @@ impl LrCurve {
     /// Returns a curve from learning rates and the loss at each.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there are not as many losses as rates.
+    /// [`Error::Mismatch`] if the number of losses differs from the number of rates.
     pub fn new(lrs: Vec<f64>, losses: Vec<f64>) -> Result<Self> {
         let curve = Self { lrs, losses, ended: None };
         curve.at_least(0, "new")?;
         Ok(curve)
     }
 
-    /// Returns the curve without its first tenth, its last five points, and everything after a loss
-    /// that is NaN.
+    /// Returns the curve without its first tenth, its last five points, and everything from the first NaN
+    /// loss on.
     pub fn trimmed(lrs: &[f64], losses: &[f64], steps: usize) -> Self {
         let (from, to) = (steps / 10, losses.len().saturating_sub(5));
         let kept = |v: &[f64]| v.get(from..to).unwrap_or_default().to_vec();
@@ -59,7 +59,7 @@ impl LrCurve {
     fn at_least(&self, points: usize, suggestion: &str) -> Result<()> {
         let (rates, losses) = (self.lrs.len(), self.losses.len());
         if rates != losses {
-            let why = format!("it has {rates} learning rates and {losses} losses");
+            let why = format!("{rates} learning rates, but {losses} losses");
             return Err(Error::mismatch("learning-rate curve", why));
         }
         if losses >= points {
@@ -67,7 +67,7 @@ impl LrCurve {
         }
         let what = self.ended.as_deref().unwrap_or("use more steps");
         let why =
-            format!("`{suggestion}` needs {points} points and the curve has {losses}: {what}");
+            format!("`{suggestion}` needs {points} points, but the curve has {losses}: {what}");
         Err(Error::config("lr_find", why))
     }
 
@@ -81,7 +81,7 @@ impl LrCurve {
         let losses = &self.losses;
         let n = losses.len();
         let mut longest = vec![1_usize; n];
-        // The start is one before the valley: -1 where the whole curve is one.
+        // The start is one before the valley: -1 if the valley is the whole curve.
         let (mut start, mut end) = (0_isize, 0);
         for i in 1..n {
             for j in 0..i {
@@ -96,7 +96,7 @@ impl LrCurve {
         }
         let section = (end as isize - start) as f64 / 3.0;
         let at = start + section as isize + (section / 2.0) as isize;
-        // On curves of two points the index is -1, the last point, as in fastai.
+        // For curves of two points the index is -1, the last point, as in fastai.
         Ok(self.lrs[at.rem_euclid(n as isize) as usize])
     }
 
@@ -112,7 +112,7 @@ impl LrCurve {
     /// Returns the rate of the steepest descent of the loss over the logarithm of the rate.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve has less than two points.
+    /// [`Error::Config`] if the curve has fewer than two points.
     pub fn steep(&self) -> Result<f64> {
         self.at_least(2, "steep")?;
         let steps = |t: Tensor| t.narrow(0, 1, t.size()[0] - 1) - t.narrow(0, 0, t.size()[0] - 1);
@@ -120,15 +120,16 @@ impl LrCurve {
         Ok(self.lrs[least(&slopes)?])
     }
 
-    /// Returns the rate at which, from the right, the slopes of points 15 apart agree within 0.005.
+    /// Returns the rate at which, searching from the right, the slopes of points 15 apart agree within
+    /// 0.005.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve has less than 16 points.
+    /// [`Error::Config`] if the curve has fewer than 16 points.
     pub fn slide(&self) -> Result<f64> {
         self.slide_with(15, 0.005, 1.0)
     }
 
-    /// [`LrCurve::slide`] with another distance and threshold, and a factor for the result.
+    /// As [`LrCurve::slide`], with another distance and threshold, and a factor for the result.
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is not longer than the distance.
@@ -147,15 +148,15 @@ impl LrCurve {
         Ok(lr * factor)
     }
 
-    /// Returns named suggestions, of this crate or of your own, each with its place on the curve.
+    /// Returns named suggestions, of this crate or your own, each with its position on the curve.
     ///
     /// # Errors
-    /// As the suggestions.
+    /// The errors of the suggestion functions.
     ///
     /// ```
     /// use finetune::learner::LrCurve;
     ///
-    /// // The highest rate whose loss is still below the first one.
+    /// // The highest rate whose loss is below the first loss.
     /// fn brave(found: &LrCurve) -> finetune::Result<f64> {
     ///     let first = found.losses[0];
     ///     let last = found.losses.iter().rposition(|l| *l < first).unwrap_or(0);
@@ -174,8 +175,8 @@ impl LrCurve {
         functions.iter().map(suggest).collect()
     }
 
-    /// The loss at `lr`, between the points by the logarithm of the rate: where a suggestion is drawn. NaN
-    /// if there are no points, or not as many losses as rates.
+    /// Returns the loss at `lr`, interpolated over the logarithm of the rate, for drawing suggestions. NaN
+    /// if there are no points, or if the numbers of losses and rates differ.
     #[must_use]
     pub fn loss_at(&self, lr: f64) -> f64 {
         if self.lrs.len() != self.losses.len() {
@@ -194,17 +195,17 @@ impl LrCurve {
     }
 }
 
-/// A curve in 32 bits, in which fastai reads it: among equal slopes the rounding decides.
+/// Converts to 32 bits, which fastai uses: among equal slopes, the rounding decides.
 fn single(values: &[f64]) -> Tensor {
     Tensor::from_slice(values).to_kind(Kind::Float)
 }
 
-/// The position of the first smallest value.
+/// Returns the index of the first smallest value.
 fn least(values: &Tensor) -> Result<usize> {
     Ok(i64::try_from(values.argmin(None, false))? as usize)
 }
 
-/// Central differences, one-sided at the ends, as numpy's `gradient` in 32 bits.
+/// Returns central differences, one-sided at the ends, as numpy's `gradient` in 32 bits.
 fn gradient(values: &[f64]) -> Vec<f64> {
     let n = values.len();
     let v = |i: usize| values[i] as f32;

@@ -10,7 +10,7 @@ use crate::{
     sample::Batch,
 };
 
-/// Options of the learning-rate finder: fastai's arguments of `lr_find`.
+/// Options of the learning-rate finder: the arguments of fastai's `lr_find`.
 #[derive(Debug, Clone)]
 pub struct LrFinder {
     start_lr: f64,
@@ -31,25 +31,25 @@ impl LrFinder {
     pub fn new() -> Self {
         Self::default()
     }
-    /// The first rate. Default: 1e-7.
+    /// Sets the first rate. Default: 1e-7.
     #[must_use]
     pub fn start_lr(mut self, lr: f64) -> Self {
         self.start_lr = lr;
         self
     }
-    /// The rate of the last step. Default: 10.
+    /// Sets the rate of the last step. Default: 10.
     #[must_use]
     pub fn end_lr(mut self, lr: f64) -> Self {
         self.end_lr = lr;
         self
     }
-    /// The number of steps, 6 or more. Default: 100.
+    /// Sets the number of steps, at least 6. Default: 100.
     #[must_use]
     pub fn steps(mut self, steps: usize) -> Self {
         self.steps = steps;
         self
     }
-    /// If true, stops when the smoothed loss is four times its best value. Default: true.
+    /// If true, the sweep stops when the smoothed loss is four times its best value. Default: true.
     #[must_use]
     pub fn stop_diverging(mut self, yes: bool) -> Self {
         self.stop_diverging = yes;
@@ -64,7 +64,7 @@ impl LrFinder {
         let rate = |lr: f64| lr.is_finite() && lr > 0.0;
         if !rate(self.start_lr) || !rate(self.end_lr) {
             let why = format!(
-                "`start_lr` is {} and `end_lr` is {}; both must be positive numbers",
+                "`start_lr` is {} and `end_lr` is {}; both must be positive",
                 self.start_lr, self.end_lr
             );
             return Err(Error::config("lr_find", why));
@@ -94,12 +94,12 @@ impl LrFinder {
 pub(in crate::learner) struct Finder {
     sweep: LrFinder,
     best: f64,
-    /// Why the sweep ended before its last step.
+    /// The reason why the sweep ended before its last step.
     ended: Option<String>,
 }
 
 impl Finder {
-    /// The curve of a finished sweep, without its ends as fastai drops them.
+    /// Returns the curve of a finished sweep, without its ends, as in fastai.
     pub(in crate::learner) fn found(&self, t: &Training) -> Result<LrCurve> {
         let mut curve = LrCurve::trimmed(&t.history.lrs, &t.history.losses, self.sweep.steps);
         curve.ended.clone_from(&self.ended);
@@ -133,11 +133,11 @@ impl Callback for Finder {
         let lr = t.opt.hypers().last().map_or(0.0, |h| h.lr);
         let at = format!("step {step} of {steps}, with a learning rate of {lr:.1e}");
         if !loss.is_finite() {
-            // What follows would not be a number either.
+            // All later losses would be NaN too.
             let raw = t.history.raw_losses.last().copied().unwrap_or(loss);
             self.ended = Some(match step {
                 ..=3 => format!(
-                    "the loss is {raw} at {at}: the rate is hardly the reason; look at the images, the \
+                    "the loss is {raw} at {at}: the rate is unlikely to be the cause; check the images, the \
                      targets, the loss and the initial weights"
                 ),
                 _ => format!(
@@ -163,17 +163,17 @@ impl Callback for Finder {
 }
 
 impl Learner {
-    /// Trains with a rising learning rate to find a good one. It leaves no trace: weights,
-    /// optimizer, history and random streams are restored, also if it fails.
+    /// Trains with a rising learning rate to find a good one. Weights, optimizer, history and random
+    /// streams are restored afterwards, even on failure.
     ///
     /// # Errors
-    /// As [`Learner::fit_with`]; [`Error::Config`] with the reason if the loss is NaN, infinite or too high
-    /// so early that no curve is left.
+    /// As [`Learner::fit_with`]; [`Error::Config`] with the reason if the loss becomes NaN, infinite or too
+    /// high so early that no curve is left.
     pub fn lr_find(&mut self) -> Result<LrCurve> {
         self.lr_find_with(LrFinder::new())
     }
 
-    /// [`Learner::lr_find`] with another range or number of steps.
+    /// As [`Learner::lr_find`], with another range or number of steps.
     ///
     /// # Errors
     /// As [`Learner::fit_with`].

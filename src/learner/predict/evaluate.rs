@@ -25,32 +25,30 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Predictions {
-    /// The positions of the items in their data set.
+    /// The indices of the items in their data set.
     pub items: Vec<usize>,
-    /// Items × outputs, after the loss's activation: probabilities for categories. For masks, the mean of
-    /// the probabilities of all pixels.
+    /// The outputs after the loss's activation, `[items, outputs]`: probabilities for categories. For
+    /// masks, the mean of the probabilities of all pixels.
     pub preds: Array2<f32>,
-    /// The targets; [`Target::None`] for items without label.
+    /// The targets; [`Target::None`] for items without a label.
     pub targets: Vec<Target>,
     /// The decoded predictions.
     pub decoded: Vec<Target>,
-    /// The loss of each item; empty for items without labels.
+    /// The loss of each item; empty if the items have no labels.
     pub losses: Vec<f32>,
-    /// The task: the meaning of the outputs.
+    /// The task, which defines the meaning of the outputs.
     pub task: Task,
     /// The inputs of the model, `[N, C, H, W]`, if [`PredictOptions::inputs`] is set.
     pub inputs: Option<ArrayD<f32>>,
-    /// The outputs for each pixel of masks, N×C×H×W; only where they were asked for by
-    /// [`PredictOptions::pixels`].
+    /// The outputs for each pixel of masks, `[N, C, H, W]`, if [`PredictOptions::pixels`] is set.
     pub pixels: Option<ArrayD<f32>>,
-    /// Where each picture that the network saw lies in its original image, where that is known: with it,
-    /// points and masks of `targets` and `decoded` are brought back to the original. Empty for
-    /// predictions gathered elsewhere.
+    /// The position of each network input in its original image, if known. It maps points and masks of
+    /// `targets` and `decoded` back to the original image. Empty for predictions computed elsewhere.
     pub placements: Vec<Option<Placement>>,
 }
 
 impl Predictions {
-    /// Predictions gathered elsewhere; `losses` is empty where there are no labels.
+    /// Returns predictions that were computed elsewhere; `losses` is empty if there are no labels.
     #[must_use]
     pub fn new(
         items: Vec<usize>,
@@ -73,13 +71,13 @@ impl Predictions {
         }
     }
 
-    /// The number of items.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there are no items.
+    /// Returns true if there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
@@ -118,8 +116,8 @@ impl PredictOptions {
     pub fn new() -> Self {
         Self::default()
     }
-    /// Predicts all items of `loader`, in the order of its data set, also if it shuffles or drops
-    /// the last batch, with its transforms. Default: the validation items.
+    /// Predicts all items of `loader` with its transforms, in the order of its data set, even if the loader
+    /// shuffles or drops the last batch. Default: the validation items.
     #[must_use]
     pub fn on(mut self, loader: &DataLoader) -> Self {
         self.loader = Some(loader.clone());
@@ -131,14 +129,14 @@ impl PredictOptions {
         self.inputs = yes;
         self
     }
-    /// Whether to keep the outputs for all pixels of masks, N×C×H×W floats. Default: false.
+    /// If true, keeps the outputs for all pixels of masks, as `[N, C, H, W]` floats. Default: false.
     #[must_use]
     pub fn pixels(mut self, yes: bool) -> Self {
         self.pixels = yes;
         self
     }
-    /// If true, the loss's activation, such as the softmax, is applied to the outputs. Predictions
-    /// are decoded from activated outputs in any case. Default: true.
+    /// If true, the loss's activation, such as softmax, is applied to the outputs. Predictions are always
+    /// decoded from activated outputs. Default: true.
     #[must_use]
     pub fn activation(mut self, yes: bool) -> Self {
         self.activation = yes;
@@ -147,21 +145,21 @@ impl PredictOptions {
 }
 
 impl Learner {
-    /// Returns the loss and the metrics over the validation items, under the names of the table.
-    /// The history does not change.
+    /// Returns the loss and the metrics over the validation items, with the column names of the table. The
+    /// history does not change.
     ///
     /// # Errors
-    /// Whatever the data, a metric or a callback reports.
+    /// Errors of the data, a metric or a callback.
     pub fn validate(&mut self) -> Result<Vec<(String, Option<f64>)>> {
         let valid = self.training.dls.valid().clone();
         self.validate_on(&valid)
     }
 
-    /// Returns the loss and the metrics over the items of any loader, under the names of the table.
+    /// Returns the loss and the metrics over the items of any loader, with the column names of the table.
     /// Transforms, order and last batch are the loader's.
     ///
     /// # Errors
-    /// Whatever the data, a metric or a callback reports.
+    /// Errors of the data, a metric or a callback.
     pub fn validate_on(&mut self, loader: &DataLoader) -> Result<Vec<(String, Option<f64>)>> {
         let mut recorder = Recorder::new();
         let before = std::mem::take(&mut self.training.history);
@@ -175,7 +173,7 @@ impl Learner {
     /// Predicts the validation items, with targets and losses.
     ///
     /// # Errors
-    /// Whatever the data or a callback reports.
+    /// Errors of the data or a callback.
     pub fn get_preds(&mut self) -> Result<Predictions> {
         self.get_preds_with(&PredictOptions::new())
     }
@@ -183,22 +181,22 @@ impl Learner {
     /// Predicts all items of `loader`, in the order of its data set.
     ///
     /// # Errors
-    /// Whatever the data or a callback reports.
+    /// Errors of the data or a callback.
     pub fn get_preds_on(&mut self, loader: &DataLoader) -> Result<Predictions> {
         self.get_preds_with(&PredictOptions::new().on(loader))
     }
 
-    /// Predictions for every item of a loader. The callbacks kept by the learner see the batches as in
-    /// a validation, but for those that are for fits only; the history is not touched.
+    /// Predicts all items of a loader. The callbacks of the learner see the batches as in a validation,
+    /// except those that skip evaluation; the history does not change.
     ///
     /// # Errors
-    /// Whatever the data or a callback reports.
+    /// Errors of the data or a callback.
     pub fn get_preds_with(&mut self, what: &PredictOptions) -> Result<Predictions> {
         let pass = self.training.at.pass;
         self.gather(what, pass)
     }
 
-    /// [`Learner::get_preds_with`] with the draws of the given pass, where the loader augments.
+    /// As [`Learner::get_preds_with`], with the random draws of the given pass if the loader augments.
     pub(in crate::learner) fn gather(
         &mut self,
         what: &PredictOptions,
@@ -213,7 +211,7 @@ impl Learner {
         gathered.predictions(loader.task(), name)
     }
 
-    /// Goes through `loader` without training and leaves position and random streams as they were.
+    /// Runs `loader` without training; position and random streams are unchanged.
     fn evaluate(
         &mut self,
         lent: Vec<&mut dyn Callback>,
@@ -234,8 +232,8 @@ impl Learner {
         done
     }
 
-    /// What the model says of one image, prepared as a validation item is. The image is a path, the
-    /// bytes of a file or an [`Image`].
+    /// Predicts one image, prepared like a validation item. The image is a path, the bytes of a file, or an
+    /// [`Image`].
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Image`] if it cannot be read or decoded.
@@ -243,11 +241,11 @@ impl Learner {
         Ok(self.predict_with_input(image)?.1)
     }
 
-    /// [`Learner::predict`], and the picture that the network saw: after all transforms, without
-    /// normalization. fastai's `predict(..., with_input=True)`.
+    /// As [`Learner::predict`], and also returns the network's input as an image: after all transforms,
+    /// without normalization. fastai's `predict(..., with_input=True)`.
     ///
     /// # Errors
-    /// As [`Learner::predict`]; [`Error::Config`] if the inputs are no images.
+    /// As [`Learner::predict`]; [`Error::Config`] if the inputs are not images.
     pub fn predict_with_input(
         &mut self,
         image: impl Into<ImageSource>,
@@ -255,12 +253,12 @@ impl Learner {
         let loader = self.training.dls.test_dl([image.into()])?;
         let masks = matches!(self.training.dls.task(), Task::Mask { .. });
         let what = PredictOptions::new().on(&loader).inputs(true).pixels(masks);
-        // A process may predict alone, such as one that serves.
+        // A single process may predict alone, for example as a server.
         let parallel = self.training.parallel.take();
         let said = self.get_preds_with(&what);
         self.training.parallel = parallel;
         let said = said?;
-        let none = || Error::config("predict", "the image made no batch");
+        let none = || Error::config("predict", "the image produced no batch");
         let inputs = said.inputs.as_ref().ok_or_else(none)?;
         let outputs = match &said.pixels {
             Some(pixels) => pixels.clone(),
@@ -280,7 +278,7 @@ impl Learner {
     }
 }
 
-/// The first of the inputs as a picture. As in fastai, levels are cut off, not rounded.
+/// Converts the first input to an image. As in fastai, levels are truncated, not rounded.
 fn picture(loader: &DataLoader, inputs: &ArrayD<f32>) -> Result<Image> {
     let shape: Vec<i64> = inputs.shape().iter().map(|n| *n as i64).collect();
     let flat: Vec<f32> = inputs.iter().copied().collect();
@@ -291,7 +289,7 @@ fn picture(loader: &DataLoader, inputs: &ArrayD<f32>) -> Result<Image> {
     Image::new(w as u32, h as u32, c as u8, Vec::try_from(&rows.f_view([-1])?)?)
 }
 
-/// Takes the outputs of a model batch by batch: fastai's `GatherPredsCallback`.
+/// Collects the outputs of a model batch by batch: fastai's `GatherPredsCallback`.
 #[derive(Debug, Default)]
 struct Gather {
     keep_inputs: bool,
@@ -330,7 +328,7 @@ impl Gather {
         let activated = caught(|| t.loss.activation(pred))?;
         self.decoded.extend(decode(&caught(|| t.loss.decode(&activated))?, None, &task, size)?);
         let kept = if self.activation { activated } else { pred.shallow_clone() };
-        // Of all pixels of all masks the numbers would fill the memory.
+        // The values of all pixels of all masks might not fit into memory.
         if self.keep_pixels {
             self.pixels.push(kept.to_device(Device::Cpu));
         }
@@ -349,7 +347,7 @@ impl Gather {
         Ok(())
     }
 
-    /// What was taken; `name` tells what an item is called.
+    /// Returns the collected predictions; `name` returns the name of an item.
     fn predictions(self, task: Task, name: impl Fn(usize) -> String) -> Result<Predictions> {
         let all = match self.preds.is_empty() {
             true => Tensor::f_zeros([0, task.n_out() as i64], (Kind::Float, Device::Cpu))?,
@@ -388,7 +386,8 @@ impl Callback for Gather {
     }
 }
 
-/// Checks that no output is NaN, of which a class could not be told. `name` tells what an item is called.
+/// Returns an error if an output is NaN, since no class can be derived from it. `name` returns the name of
+/// an item.
 pub(in crate::learner) fn check_numbers(
     outputs: &Tensor,
     name: impl Fn(usize) -> String,
@@ -402,7 +401,7 @@ pub(in crate::learner) fn check_numbers(
     let which: Vec<usize> = (0..each.len()).filter(|i| each[*i] != 0).collect();
     let first = which.first().map_or_else(String::new, |i| name(*i));
     let why = format!(
-        "the model's outputs are NaN for {} of {n} items, the first of which is {first}: look at the \
+        "the model's outputs are NaN for {} of {n} items, the first of which is {first}: check the \
          weights with `Model::check_finite`, and at the items",
         which.len()
     );
@@ -414,20 +413,17 @@ fn floats(t: &Tensor) -> Result<Vec<f32>> {
     Ok(Vec::try_from(&flat)?)
 }
 
-/// A tensor as an array of its shape.
+/// Converts a tensor to an array of the same shape.
 fn array(t: &Tensor) -> Result<ArrayD<f32>> {
     let shape: Vec<usize> = t.size().iter().map(|n| *n as usize).collect();
     let flat = floats(t)?;
     Ok(ArrayD::from_shape_vec(IxDyn(&shape), flat).expect("as many numbers as the shape says"))
 }
 
-/// A tensor of predictions as items × outputs.
+/// Converts a tensor of predictions to `[items, outputs]`.
 pub(in crate::learner) fn rows(preds: &Tensor) -> Result<Array2<f32>> {
     let Some(&n) = preds.size().first() else {
-        return Err(Error::mismatch(
-            "model",
-            "its output is a single number, and not one for each item",
-        ));
+        return Err(Error::mismatch("model", "its output is a single number, not one per item"));
     };
     let outputs = if n == 0 { preds.size().get(1).copied().unwrap_or(1) } else { -1 };
     let preds = preds.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([n, outputs])?;
@@ -436,7 +432,7 @@ pub(in crate::learner) fn rows(preds: &Tensor) -> Result<Array2<f32>> {
     Ok(Array2::from_shape_vec(shape, flat).expect("as many numbers as the shape says"))
 }
 
-/// What decoded predictions, or targets, say.
+/// Decodes predictions or targets.
 pub(in crate::learner) fn decode(
     decoded: &Tensor,
     labels: Option<&Tensor>,
@@ -454,13 +450,13 @@ pub(in crate::learner) fn decode(
             Target::Categories(set.map(|(i, _)| i).collect())
         }
         Task::Values { .. } => Target::Values(row.to_vec()),
-        // Made above.
+        // Returned above.
         Task::Mask { .. } | Task::Points { .. } | Task::Boxes { .. } => Target::None,
     };
     Ok(all.rows().into_iter().map(target).collect())
 }
 
-/// The width and height of the pictures of a batch; 2 where there are none.
+/// Returns the width and height of the images of a batch; 2 if there are none.
 pub(in crate::learner) fn picture_size(x: &Tensor) -> (u32, u32) {
     match x.size()[..] {
         [_, _, h, w] => (w as u32, h as u32),
@@ -468,8 +464,8 @@ pub(in crate::learner) fn picture_size(x: &Tensor) -> (u32, u32) {
     }
 }
 
-/// What the activated outputs of each item say, in pixels of its original image where `placements` tell
-/// where that is.
+/// Decodes the activated outputs of each item, in pixels of its original image if `placements` contain its
+/// position.
 pub(in crate::learner) fn predictions(
     activated: &Tensor,
     loss: &dyn Loss,
@@ -483,9 +479,9 @@ pub(in crate::learner) fn predictions(
     };
     if let Task::Mask { .. } = task {
         let all = array(activated)?;
-        let all = all
-            .into_dimensionality::<Ix4>()
-            .map_err(|e| Error::mismatch("predict", format!("masks need N×C×H×W outputs: {e}")))?;
+        let all = all.into_dimensionality::<Ix4>().map_err(|e| {
+            Error::mismatch("predict", format!("masks need outputs of shape [N, C, H, W]: {e}"))
+        })?;
         let one = |(i, probs): (usize, ndarray::ArrayView3<'_, f32>)| {
             let pixels = PixelProbs { probs: probs.to_owned(), placement: place(i) };
             let mask = Target::Mask(pixels::highest(&pixels.original())?);
@@ -502,7 +498,7 @@ pub(in crate::learner) fn predictions(
     Ok(all.rows().into_iter().zip(decoded).enumerate().map(one).collect())
 }
 
-/// Points of a picture as points of its original.
+/// Maps points of a network input to points of the original image.
 fn original(target: Target, placement: &Placement) -> Target {
     let Target::Points(mut points) = target else { return target };
     for point in points.iter_mut().filter(|p| p.visible) {

@@ -1,26 +1,27 @@
-//! What a model says of each pixel, brought back to the original image.
+//! Pixel-wise predictions, mapped back to the original image.
 
 use crate::{error::Result, image::Image, sample::Placement};
 use ndarray::Array3;
 use rayon::prelude::*;
 
-/// The probability of each code in each pixel of one picture.
+/// The probability of each code in each pixel of one image.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::learner) struct PixelProbs {
-    /// Codes × height × width of the picture that the network saw.
+    /// `[codes, height, width]` of the network's input.
     pub(in crate::learner) probs: Array3<f32>,
     pub(in crate::learner) placement: Placement,
 }
 
 impl PixelProbs {
-    /// At the size of the original image: codes × height × width, bilinear between the centers of the
-    /// picture's pixels. What the network did not see has the values of the nearest pixel that it saw.
+    /// Returns the probabilities at the size of the original image, `[codes, height, width]`, bilinear
+    /// between pixel centers. Pixels outside the network's input have the values of the nearest pixel
+    /// inside.
     pub(in crate::learner) fn original(&self) -> Array3<f32> {
         let (codes, rows, columns) = self.probs.dim();
         let (width, height) = self.placement.original_size();
         let (width, height) = (width as usize, height as usize);
         let from_original = self.placement.inverse();
-        // Row by row, each with its codes, so that threads write to places of their own.
+        // Row by row, each with all codes, so that threads write to separate slices.
         let mut by_row = vec![0.0_f32; codes * width * height];
         by_row.par_chunks_mut((codes * width).max(1)).enumerate().for_each(|(y, row)| {
             for x in 0..width {
@@ -41,7 +42,8 @@ impl PixelProbs {
     }
 }
 
-/// The pixels before and after a place along a side of `n`, and how far it is from the first.
+/// Returns the pixels before and after a position along a side of `n` pixels, and the distance from the
+/// first.
 fn neighbors(place: f64, n: usize) -> (usize, usize, f32) {
     let last = n as f64 - 1.0;
     let at = (place - 0.5).clamp(0.0, last);
@@ -51,7 +53,7 @@ fn neighbors(place: f64, n: usize) -> (usize, usize, f32) {
     (first, (first + 1).min(n - 1), (at - before) as f32)
 }
 
-/// The code of the highest probability in each pixel.
+/// Returns the code with the highest probability in each pixel.
 pub(in crate::learner) fn highest(probs: &Array3<f32>) -> Result<Image> {
     let (codes, height, width) = probs.dim();
     let mut mask = Vec::with_capacity(width * height);

@@ -1,4 +1,4 @@
-//! What a model says of one image.
+//! The prediction for one image.
 
 use super::pixels::PixelProbs;
 use crate::{
@@ -7,34 +7,34 @@ use crate::{
 };
 use ndarray::Array3;
 
-/// What a model says of one image.
+/// The prediction for one image.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Prediction {
-    /// The most probable category; several joined by `; ` where the task has several, `none` without one, numbers where it
-    /// has numbers.
+    /// The most probable category. For several labels, the names joined by `; `, or `none`; for numbers,
+    /// the numbers.
     pub label: String,
-    /// The position of the largest output.
+    /// The index of the largest output.
     pub index: usize,
     /// The outputs after the loss's activation: probabilities for categories. For masks, the mean of the
     /// probabilities of all pixels.
     pub probs: Vec<f32>,
-    /// What the outputs say: a mask at the size of the original image, points in its pixels.
+    /// The decoded outputs: for example a mask at the size of the original image, or points in its pixels.
     pub target: Target,
     task: Task,
     pixels: Option<PixelProbs>,
 }
 
 impl Prediction {
-    /// The mask, at the size of the original image; `None` where the task is not masks.
+    /// Returns the mask at the size of the original image; `None` if the task is not masks.
     #[must_use]
     pub fn mask(&self) -> Option<&Image> {
         let Target::Mask(mask) = &self.target else { return None };
         Some(mask)
     }
 
-    /// The probability of each code in each pixel of the original image: codes × height × width. Made
-    /// at each call, 4 bytes for each number. `None` where the task is not masks.
+    /// Returns the probability of each code in each pixel of the original image, `[codes, height, width]`.
+    /// Computed at each call, 4 bytes per value. `None` if the task is not masks.
     #[must_use]
     pub fn pixel_probs(&self) -> Option<Array3<f32>> {
         self.pixels.as_ref().map(PixelProbs::original)
@@ -44,8 +44,8 @@ impl Prediction {
         Self { pixels: Some(pixels), ..self }
     }
 
-    /// The `k` largest outputs with what they stand for, the largest first: labels, or positions where
-    /// there is no vocabulary.
+    /// Returns the `k` largest outputs with their labels, largest first. Without a vocabulary, the labels
+    /// are indices.
     #[must_use]
     pub fn top_k(&self, k: usize) -> Vec<(String, f32)> {
         let mut order: Vec<usize> = (0..self.probs.len()).collect();

@@ -1,4 +1,4 @@
-//! A trained model in one file, and what serves it.
+//! A trained model loaded from one file, for inference.
 
 use super::evaluate;
 use crate::{
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::{path::Path, sync::Arc};
 use tch::{Device, Kind, Tensor};
 
-/// What an exported file says of its weights.
+/// The description of the model in an exported file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Export {
     arch: ArchSpec,
@@ -32,12 +32,12 @@ struct Export {
 
 pub(in crate::learner) fn export(t: &Training, path: &Path) -> Result<()> {
     let arch = t.model.spec().ok_or_else(|| {
-        let why = "only architectures of this crate can be described in a file: use `save`, and \
+        let why = "only architectures of this crate can be exported: use `save`, and \
                    build your model before `load`";
         Error::unsupported("export", why)
     })?;
     let opaque = |what: &dyn std::fmt::Debug| {
-        Error::unsupported("export", format!("{what:?} is code, which a file cannot hold"))
+        Error::unsupported("export", format!("{what:?} is code and cannot be written to a file"))
     };
     let item_tfms = t.dls.item_tfms();
     let item_tfms =
@@ -47,7 +47,7 @@ pub(in crate::learner) fn export(t: &Training, path: &Path) -> Result<()> {
         batch_tfms.iter().map(|f| f.spec().ok_or_else(|| opaque(f))).collect::<Result<_>>()?;
     let loss = t.loss.spec().ok_or_else(|| {
         let why = format!(
-            "the loss `{}` is code, which a file cannot hold: let its `spec` name the loss of this \
+            "the loss `{}` is code and cannot be written to a file: let its `spec` name the loss of this \
              crate that decodes as it does",
             t.loss.name()
         );
@@ -66,11 +66,11 @@ pub(in crate::learner) fn export(t: &Training, path: &Path) -> Result<()> {
     weights::write(path, &t.model.state_dict(), about)
 }
 
-/// How many images go through the model at once, if not said otherwise.
+/// The default number of images per batch.
 const BATCH: usize = 32;
 
-/// A trained model to predict with, and nothing to train it: no optimizer, no loader, no thread that
-/// waits. It can be sent to another thread. On a CPU it keeps the memory that one call needed for the next.
+/// A trained model for inference, without optimizer, loader or waiting threads. It can be sent to another
+/// thread. On a CPU, it reuses the memory of one call for the next.
 ///
 /// ```no_run
 /// use finetune::{learner::Predictor, tch::Device};
@@ -91,11 +91,11 @@ pub struct Predictor {
     preparation: Preparation,
     batch_tfms: Vec<Arc<dyn BatchTransform>>,
     batch_size: usize,
-    /// On a CPU, the memory of one call is kept for the next.
+    /// On a CPU, keeps the memory of one call for the next.
     _kept: Option<KeptMemory>,
 }
 
-/// How an image becomes what validation has: on any thread.
+/// Prepares images as in validation, on any thread.
 #[derive(Debug)]
 struct Preparation {
     images: ImageBlock,
@@ -105,7 +105,7 @@ struct Preparation {
 impl Preparation {
     fn of(&self, image: &ImageSource, number: usize) -> Result<Sample> {
         let image = self.images.open(image, &format!("image {number}"))?;
-        let mut rng = Seed(0).rng(Stream::Split); // validation does not depend on draws
+        let mut rng = Seed(0).rng(Stream::Split); // validation does not depend on random draws
         let sample = Sample::new(image, Target::None);
         let name = || format!("image {number}");
         let split = Split::Valid;
@@ -114,12 +114,12 @@ impl Preparation {
 }
 
 impl Predictor {
-    /// Reads what [`Learner::export`](crate::learner::Learner::export) wrote.
+    /// Reads a file written by [`Learner::export`](crate::learner::Learner::export).
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is damaged or no such file,
-    /// is of another version, has a transform that this crate does not know, or weights that do not fit
-    /// its architecture.
+    /// [`Error::Io`] if the file cannot be read. [`Error::Checkpoint`] if it is damaged, was not written by
+    /// `export`, has another version, contains a transform that this crate does not know, or has weights
+    /// that do not match its architecture.
     pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
         let path = path.as_ref();
         sys::check_device(device)?;
@@ -128,7 +128,7 @@ impl Predictor {
         Self::assemble(&state, &about, device).map_err(broken)
     }
 
-    /// [`load`](Self::load) from memory, such as from `include_bytes!`.
+    /// As [`load`](Self::load), but from memory, for example from `include_bytes!`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -143,13 +143,14 @@ impl Predictor {
     fn assemble(state: &StateDict, about: &Metadata, device: Device) -> Result<Self, String> {
         let Some(export) = about.get("export") else {
             return Err(
-                "was not written by `export`: it has weights, but not what they are for".into()
+                "was not written by `export`: it has weights, but no description of the model"
+                    .into(),
             );
         };
         let version = about.get("finetune").map_or("none", String::as_str);
         if version != weights::VERSION {
             let ours = weights::VERSION;
-            return Err(format!("is of version {version}: this crate reads version {ours}"));
+            return Err(format!("has version {version}; this crate reads version {ours}"));
         }
         let export: Export =
             serde_json::from_str(export).map_err(|e| format!("its description: {e}"))?;
@@ -161,13 +162,13 @@ impl Predictor {
         let outputs = export.task.n_out();
         let masks = matches!(export.task, Task::Mask { .. });
         if masks && export.loss.axis() != Some(1) {
-            return Err("its loss does not look for the codes of masks along dimension 1".into());
+            return Err("its loss does not expect the codes of masks along dimension 1".into());
         }
         if let Some(axis) = export.loss.axis().filter(|axis| ![-1, 1].contains(axis)) {
-            return Err(format!("its loss looks for classes along dimension {axis} of two"));
+            return Err(format!("its loss expects classes along dimension {axis} of two"));
         }
         let model = export.arch.build_with(device, state).map_err(|e| e.to_string())?;
-        // A decoder ends with a convolution, and a bias of the same length.
+        // A decoder ends with a convolution and a bias of the same length.
         let last = model.params().iter().rev().find(|p| match model.is_unet() {
             true => p.tensor.dim() == 4,
             false => p.tensor.dim() == 2,
@@ -189,32 +190,31 @@ impl Predictor {
         })
     }
 
-    /// How many images go through the model at once; more need more memory. Default: 32.
+    /// Sets the number of images per batch; larger batches need more memory. Default: 32.
     #[must_use]
     pub fn batch_size(mut self, n: usize) -> Self {
         self.batch_size = n;
         self
     }
 
-    /// What the outputs stand for.
+    /// Returns the task, which defines the meaning of the outputs.
     #[must_use]
     pub fn task(&self) -> &Task {
         &self.task
     }
 
-    /// What the model says of one image: a path, the bytes of a file of any format, or a decoded
-    /// [`Image`].
+    /// Predicts one image: a path, the bytes of an image file, or a decoded [`Image`].
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Image`] if the file cannot be read or decoded.
     pub fn predict(&self, image: impl Into<ImageSource>) -> Result<Prediction> {
         let prepared = self.preparation.of(&image.into(), 0)?;
         let mut all = self.predict_prepared(vec![prepared], 0, &mut None)?;
-        all.pop().ok_or_else(|| Error::config("predict", "the image made no batch"))
+        all.pop().ok_or_else(|| Error::config("predict", "the image produced no batch"))
     }
 
-    /// What the model says of many images, in their order. They are decoded on all cores and go through
-    /// the model [`batch_size`](Self::batch_size) at a time, so any number of them fits the memory.
+    /// Predicts many images, in order. They are decoded on all cores and predicted in batches of
+    /// [`batch_size`](Self::batch_size), so memory use does not grow with their number.
     ///
     /// ```no_run
     /// # fn f(pets: &finetune::learner::Predictor, upload: Vec<u8>) -> finetune::Result<()> {
@@ -254,14 +254,15 @@ impl Predictor {
         }
     }
 
-    /// What the model says of a batch of tensors, N×C×H×W. Bytes are pictures, from 0 to 255, and are
-    /// prepared as files are; floats go into the model as they are: of the right size, normalized.
+    /// Predicts a batch of tensors, `[N, C, H, W]`. Bytes are images with values from 0 to 255 and are
+    /// prepared like files; floats are passed to the model unchanged, so they must have the right size and
+    /// be normalized.
     ///
     /// # Errors
-    /// [`Error::Config`] if it is no such batch, or the model does not take it.
+    /// [`Error::Config`] if the shape is not a batch, or the model does not accept it.
     pub fn predict_tensor(&self, x: &Tensor) -> Result<Vec<Prediction>> {
         let [n, channels, h, w] = x.size()[..] else {
-            let why = format!("a tensor of {:?} is no batch: N×C×H×W is needed", x.size());
+            let why = format!("the shape of `x` is {:?}; it must be [N, C, H, W]", x.size());
             return Err(Error::config("predict_tensor", why));
         };
         if n == 0 {
@@ -279,18 +280,18 @@ impl Predictor {
         self.predict_batch(images.collect::<Result<Vec<_>>>()?)
     }
 
-    /// How many images go through the model at once.
+    /// Returns the number of images per batch.
     pub(super) fn at_once(&self) -> usize {
         self.batch_size
     }
 
-    /// An image as the model's files are decoded.
+    /// Decodes an image with the model's decoding options.
     pub(super) fn open(&self, image: &ImageSource) -> Result<Image> {
         self.preparation.images.open(image, "the image")
     }
 
-    /// The predictions for a chunk of images, of which the first has the number `from`. `first` is the size
-    /// of all images, once it is known.
+    /// Predicts a chunk of images, the first of which has the number `from`. `first` is the size of all
+    /// images, once it is known.
     fn predict_prepared(
         &self,
         samples: Vec<Sample>,
@@ -322,7 +323,7 @@ impl Predictor {
         self.through(&plan.tensor_steps(x)?, &placements, from)
     }
 
-    /// The predictions for inputs of the model, of which the first has the number `from`.
+    /// Predicts inputs of the model, the first of which has the number `from`.
     fn through(
         &self,
         x: &Tensor,
@@ -339,7 +340,7 @@ impl Predictor {
     }
 }
 
-/// The transforms that a file describes, with options that can be used.
+/// Returns the transforms that a file describes, after checking their options.
 #[allow(clippy::type_complexity, reason = "two lists that are taken apart at once")]
 fn checked(export: &Export) -> Result<(Vec<Arc<dyn ItemTransform>>, Vec<Arc<dyn BatchTransform>>)> {
     let items: Vec<_> = export.item_tfms.iter().map(ItemSpec::build).collect();
@@ -350,13 +351,11 @@ fn checked(export: &Export) -> Result<(Vec<Arc<dyn ItemTransform>>, Vec<Arc<dyn 
 }
 
 impl Learner {
-    /// Writes one file that [`Predictor::load`] reads: weights, vocabulary and preparation of images, as
-    /// data.
+    /// Writes a file for [`Predictor::load`]: weights, vocabulary and preprocessing, as data.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if the model or a transform cannot be described as data;
-    /// [`Error::Io`](crate::Error::Io) naming
-    /// the file.
+    /// [`Error::Io`](crate::Error::Io) naming the file.
     pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
         if !self.training.is_first_rank() {
             return Ok(());

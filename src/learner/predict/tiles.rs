@@ -1,4 +1,4 @@
-//! Large images piece by piece.
+//! Prediction of large images in tiles.
 
 use super::{
     pixels::{PixelProbs, highest},
@@ -13,7 +13,7 @@ use crate::{
 };
 use ndarray::Array3;
 
-/// How a large image is cut into tiles for [`Predictor::predict_tiles`].
+/// Splits a large image into tiles for [`Predictor::predict_tiles`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiles {
     size: u32,
@@ -21,22 +21,23 @@ pub struct Tiles {
 }
 
 impl Tiles {
-    /// Square tiles with sides of `size` pixels of the image. Take the size of the pictures that the
-    /// model was trained on, so that things have the size it knows.
+    /// Returns square tiles with sides of `size` pixels of the image. Use the size of the images that the
+    /// model was trained on, so that objects have the same scale.
     #[must_use]
     pub fn new(size: u32) -> Self {
         Self { size, overlap: size / 4 }
     }
 
-    /// The pixels by which neighbors overlap. Where they do, the probabilities of the tile whose center
-    /// is nearer count more. Default: a quarter of the size.
+    /// Sets the number of pixels by which neighboring tiles overlap. There, the probabilities of the tile
+    /// whose center is nearer have more weight. Default: a quarter of the size.
     #[must_use]
     pub fn overlap(mut self, pixels: u32) -> Self {
         self.overlap = pixels;
         self
     }
 
-    /// Where tiles begin along a side of `n` pixels: evenly, the last one ends with the side.
+    /// Returns the start of each tile along a side of `n` pixels: evenly spaced, the last tile ends at the
+    /// border.
     fn starts(self, n: u32) -> Vec<u32> {
         if n <= self.size {
             return vec![0];
@@ -47,15 +48,14 @@ impl Tiles {
     }
 }
 
-/// How much each pixel of a side of `n` counts: most in the middle, something at the edges.
+/// Returns the weight of each pixel of a side of `n`: largest in the center, small at the edges.
 fn ramp(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i + 1).min(n - i) as f32).collect()
 }
 
 impl Predictor {
-    /// The mask of a large image from overlapping tiles, each of which is prepared and predicted as an
-    /// image of its own. Holds the probabilities of all pixels in memory: 4 bytes for each pixel and
-    /// code.
+    /// Predicts the mask of a large image from overlapping tiles, each of which is prepared and predicted
+    /// as a separate image. Holds the probabilities of all pixels in memory: 4 bytes per pixel and code.
     ///
     /// ```no_run
     /// # fn f(roads: &finetune::learner::Predictor) -> finetune::Result<()> {
@@ -67,10 +67,13 @@ impl Predictor {
     ///
     /// # Errors
     /// [`Error::Config`] if the tiles have no pixels or overlap completely; [`Error::Unsupported`] for
-    /// models that do not predict masks; those of [`predict`](Self::predict).
+    /// models that do not predict masks; the errors of [`predict`](Self::predict).
     pub fn predict_tiles(&self, image: impl Into<ImageSource>, tiles: Tiles) -> Result<Prediction> {
         if tiles.size == 0 || tiles.overlap >= tiles.size {
-            let why = format!("{} pixels of {} must leave something", tiles.overlap, tiles.size);
+            let why = format!(
+                "`overlap` is {} and `size` is {}; the overlap must be smaller",
+                tiles.overlap, tiles.size
+            );
             return Err(Error::config("Tiles::overlap", why));
         }
         let Task::Mask { codes, .. } = self.task() else {

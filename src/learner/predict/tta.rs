@@ -11,7 +11,7 @@ use crate::{
 use ndarray::Array2;
 use tch::Tensor;
 
-/// How predictions are averaged over augmented passes: the arguments of fastai's
+/// Options of test-time augmentation: the arguments of fastai's
 /// [`tta`](https://docs.fast.ai/learner.html#learner.tta), for [`Learner::tta_with`].
 #[derive(Debug, Clone)]
 pub struct Tta {
@@ -28,47 +28,48 @@ impl Default for Tta {
 }
 
 impl Tta {
-    /// Four augmented passes over the validation items, and the plain one with a weight of a quarter.
+    /// Returns four augmented passes over the validation items, and a weight of 0.25 for the plain pass.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
-    /// The items of `loader`, in its data set's order. Default: the validation items.
+    /// Sets the loader; its items are predicted in the order of its data set. Default: the validation
+    /// items.
     #[must_use]
     pub fn on(mut self, loader: &DataLoader) -> Self {
         self.loader = Some(loader.clone());
         self
     }
-    /// The augmented passes. Default: 4.
+    /// Sets the number of augmented passes. Default: 4.
     #[must_use]
     pub fn n(mut self, n: usize) -> Self {
         self.n = n;
         self
     }
-    /// The weight of the plain predictions, from 0 to 1; the mean of the augmented ones has the rest.
-    /// Default: 0.25.
+    /// Sets the weight of the plain predictions, from 0 to 1; the mean of the augmented ones has the
+    /// remaining weight. Default: 0.25.
     #[must_use]
     pub fn beta(mut self, beta: f64) -> Self {
         self.beta = beta;
         self
     }
-    /// Whether each output is the largest of all passes instead of an average. Default: false.
+    /// If true, each output is the maximum of all passes instead of an average. Default: false.
     #[must_use]
     pub fn use_max(mut self, yes: bool) -> Self {
         self.use_max = yes;
         self
     }
 
-    /// The augmented passes as one, items × outputs: their mean, or their maximum.
+    /// Combines the augmented passes, `[items, outputs]` each, into their mean or maximum.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is none, or they differ in shape.
+    /// [`Error::Config`] if there are no passes or their shapes differ.
     pub fn augmented(&self, passes: &[Array2<f32>]) -> Result<Array2<f32>> {
         let Some((first, others)) = passes.split_first() else {
-            return Err(Error::config("tta", "needs `n` of 1 or more"));
+            return Err(Error::config("tta", "`n` is 0; it must be 1 or more"));
         };
         if others.iter().any(|p| p.dim() != first.dim()) {
-            return Err(Error::config("tta", "the passes are of different shapes"));
+            return Err(Error::config("tta", "the shapes of the passes differ"));
         }
         let mut all = first.clone();
         for pass in others {
@@ -80,17 +81,20 @@ impl Tta {
         Ok(if self.use_max { all } else { all / passes.len() as f32 })
     }
 
-    /// The augmented passes and the plain one together.
+    /// Combines the augmented passes and the plain one.
     ///
     /// # Errors
-    /// As [`Tta::augmented`]; [`Error::Config`] if `beta` is not from 0 to 1.
+    /// As [`Tta::augmented`]; [`Error::Config`] if `beta` is not between 0 and 1.
     pub fn combine(&self, passes: &[Array2<f32>], plain: &Array2<f32>) -> Result<Array2<f32>> {
         if !(0.0..=1.0).contains(&self.beta) {
-            return Err(Error::config("tta", format!("`beta` {} is not from 0 to 1", self.beta)));
+            return Err(Error::config(
+                "tta",
+                format!("`beta` is {}; it must be between 0 and 1", self.beta),
+            ));
         }
         let mut all = self.augmented(passes)?;
         if all.dim() != plain.dim() {
-            return Err(Error::config("tta", "the passes are of different shapes"));
+            return Err(Error::config("tta", "the shapes of the passes differ"));
         }
         let beta = self.beta as f32;
         match self.use_max {
@@ -102,25 +106,25 @@ impl Tta {
 }
 
 impl Learner {
-    /// Predictions averaged over `n` augmented passes and one plain one, in which the plain one has the
-    /// weight `beta`: fastai's [`tta`](https://docs.fast.ai/learner.html#learner.tta), with defaults 4
-    /// and 0.25. The augmented passes use the training transforms, the random crop included.
+    /// Predicts the validation items, averaged over `n` augmented passes and one plain pass with the weight
+    /// `beta`: fastai's [`tta`](https://docs.fast.ai/learner.html#learner.tta), where the defaults are 4
+    /// and 0.25. The augmented passes use the training transforms, including the random crop.
     ///
     /// # Errors
-    /// [`Error::Config`] if `n` is 0 or `beta` is not between 0 and 1; whatever the data reports.
+    /// [`Error::Config`] if `n` is 0 or `beta` is not between 0 and 1; errors of the data.
     pub fn tta(&mut self, n: usize, beta: f64) -> Result<Predictions> {
         self.tta_with(&Tta::new().n(n).beta(beta))
     }
 
-    /// [`Learner::tta`] on any loader, or with the maximum instead of the mean. Targets and losses are
+    /// As [`Learner::tta`], for any loader, or with the maximum instead of the mean. Targets and losses are
     /// those of the plain pass.
     ///
     /// # Errors
     /// As [`Learner::tta`].
     pub fn tta_with(&mut self, how: &Tta) -> Result<Predictions> {
         if self.training.dls.task().is_spatial() {
-            let why = "masks, points and boxes of augmented passes lie in other places: average their \
-                       predictions by hand, where no transform moves pixels";
+            let why = "masks, points and boxes of augmented passes have moved: average their \
+                       predictions yourself, with transforms that do not move pixels";
             return Err(Error::unsupported("tta", why));
         }
         let (passes, mut plain) = self.tta_passes(how)?;
@@ -137,8 +141,8 @@ impl Learner {
         Ok(plain)
     }
 
-    /// The predictions of each augmented pass, and those of the plain one, for an average of one's
-    /// own; fastai's `beta=None` gives their mean and the plain ones.
+    /// Returns the predictions of each augmented pass and those of the plain pass, for your own averaging.
+    /// fastai's `beta=None` returns the mean of the former and the latter.
     ///
     /// # Errors
     /// As [`Learner::tta`].

@@ -1,6 +1,6 @@
 //! Durations as text.
 
-/// Minutes and seconds, with hours where there are any.
+/// Formats minutes and seconds, with hours if there are any.
 pub(crate) fn time(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     match s / 3600 {

@@ -1,4 +1,4 @@
-//! The metrics of a learner: their columns, and their calls, in which an error or a panic names the metric.
+//! Columns and calls of a learner's metrics. Errors and panics name the metric.
 
 use crate::{
     error::{Error, Result},
@@ -8,7 +8,8 @@ use crate::{
 };
 use tch::Tensor;
 
-/// The columns of the table, and which values of each are better. Metrics of one name get a number.
+/// Returns the columns of the table, and which values of each are better. Metrics with equal names are
+/// numbered.
 pub(in crate::learner) fn columns(
     train_metrics: bool,
     metrics: &[Box<dyn Metric>],
@@ -38,7 +39,7 @@ pub(in crate::learner) fn columns(
 /// The names of columns, and which values of each are better.
 type Columns = (Vec<String>, Vec<Option<Better>>);
 
-/// Does something with each metric. Errors and panics name the metric.
+/// Calls a function with each metric. Errors and panics name the metric.
 fn each_metric<T>(
     metrics: &mut [Box<dyn Metric>],
     of: &str,
@@ -53,7 +54,7 @@ fn each_metric<T>(
     metrics.iter_mut().map(one).collect()
 }
 
-/// Forgets all batches.
+/// Resets the metrics.
 pub(in crate::learner) fn reset(metrics: &mut [Box<dyn Metric>]) -> Result<()> {
     let reset = |m: &mut dyn Metric| {
         m.reset();
@@ -62,12 +63,12 @@ pub(in crate::learner) fn reset(metrics: &mut [Box<dyn Metric>]) -> Result<()> {
     each_metric(metrics, "", reset).map(drop)
 }
 
-/// The value of each metric.
+/// Returns the value of each metric.
 pub(in crate::learner) fn values(metrics: &mut [Box<dyn Metric>]) -> Result<Vec<Option<f64>>> {
     each_metric(metrics, "", |m| m.value())
 }
 
-/// Takes in a batch.
+/// Adds a batch to the metrics.
 pub(in crate::learner) fn update(
     metrics: &mut [Box<dyn Metric>],
     pred: &Tensor,

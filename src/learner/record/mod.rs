@@ -1,4 +1,4 @@
-//! What a fit records and how it shows its progress.
+//! Recording and progress display of a fit.
 
 pub(in crate::learner) mod duration;
 pub(in crate::learner) mod history;

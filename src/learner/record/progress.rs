@@ -14,25 +14,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How the steps within an epoch are shown.
+/// How progress within an epoch is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Steps {
-    /// A bar for each part of an epoch, where standard error is a terminal.
+    /// A progress bar for each part of an epoch, if standard error is a terminal.
     Bars,
-    /// A line for a log, at most one in this time.
+    /// Log lines, at most one per this duration.
     Lines(Duration),
-    /// Not at all: only the table of epochs.
+    /// No progress, only the table of epochs.
     Hidden,
 }
 
-/// Shows how far each part of an epoch is, and prints the table `epoch train_loss valid_loss METRICS
-/// time` as it grows: fastai's `ProgressCallback`.
+/// Shows the progress of each part of an epoch, and prints the table `epoch train_loss valid_loss METRICS
+/// time` row by row: fastai's `ProgressCallback`.
 ///
-/// What is shown within an epoch goes to standard error: a bar with the smoothed loss, the rate and the
-/// time left where that is a terminal, else a line every half minute. It tells the share of the time in
-/// which training waits for data, and once what would help; in an epoch that fills a
-/// [cache](crate::data::Cache), the images added to it. The table goes to standard output, or to the
-/// writer given.
+/// Progress within an epoch goes to standard error: if it is a terminal, a bar with the smoothed loss, the
+/// rate and the remaining time, otherwise a line every 30 seconds. It includes the fraction of time that
+/// training waits for data, with a suggestion if it is large, and the number of images added to the
+/// [cache](crate::data::Cache) in an epoch that fills it. The table goes to standard output or to the given
+/// writer.
 #[derive(derive_more::Debug)]
 pub struct Progress {
     #[debug(skip)]
@@ -42,12 +42,12 @@ pub struct Progress {
     steps: Steps,
     widths: Vec<usize>,
     part: Option<Part>,
-    /// The messages of the history that are printed already.
+    /// The number of messages that have been printed.
     told: usize,
     hinted: bool,
 }
 
-/// A part of an epoch that is shown.
+/// The part of an epoch whose progress is shown.
 #[derive(Debug)]
 struct Part {
     name: String,
@@ -55,7 +55,7 @@ struct Part {
     done: usize,
     began: Instant,
     written: Instant,
-    /// The images in the cache when it began.
+    /// The number of images in the cache at the start of the part.
     cached: usize,
     bar: Option<ProgressBar>,
 }
@@ -66,15 +66,15 @@ impl Default for Progress {
     }
 }
 
-/// The share of waiting from which it is worth a word, and that from which something should be done.
+/// The fractions of waiting time from which it is shown, and from which a suggestion is printed.
 const WORTH_A_WORD: f64 = 0.05;
 const TOO_LONG: f64 = 0.2;
-/// The least width of a column.
+/// The minimum width of a column.
 const WIDTH: usize = 10;
 
 impl Progress {
-    /// Bars on standard error where that is a terminal, else a line every 30 seconds; the table on
-    /// standard output.
+    /// Returns bars on standard error if it is a terminal, otherwise a line every 30 seconds, and the table
+    /// on standard output.
     #[must_use]
     pub fn new() -> Self {
         let steps = match io::stderr().is_terminal() {
@@ -84,7 +84,7 @@ impl Progress {
         Self::to_writer(io::stdout()).steps(steps)
     }
 
-    /// The table to a writer, and nothing else.
+    /// Returns progress that writes only the table, to a writer.
     #[must_use]
     pub fn to_writer(table: impl Write + Send + 'static) -> Self {
         Self {
@@ -98,14 +98,14 @@ impl Progress {
         }
     }
 
-    /// How the steps within an epoch are shown. Default: bars on a terminal, else lines.
+    /// Sets how progress within an epoch is shown. Default: bars on a terminal, otherwise lines.
     #[must_use]
     pub fn steps(mut self, steps: Steps) -> Self {
         self.steps = steps;
         self
     }
 
-    /// Where the lines of [`Steps::Lines`] go. Default: standard error.
+    /// Sets the writer of [`Steps::Lines`]. Default: standard error.
     #[must_use]
     pub fn log_to(mut self, log: impl Write + Send + 'static) -> Self {
         self.log = Box::new(log);
@@ -135,7 +135,7 @@ impl Progress {
         }
     }
 
-    /// One step of the open part is done.
+    /// Advances the current part by one step.
     fn advance(&mut self, t: &Training) -> Result<()> {
         let Some(part) = &mut self.part else { return Ok(()) };
         part.done += 1;
@@ -158,7 +158,7 @@ impl Progress {
         self.line(&t.history.head())
     }
 
-    /// The whole table of a fit that has ended, and what callbacks had to say.
+    /// Prints the whole table of a fit that has ended, and the messages of callbacks.
     #[cfg(feature = "dashboard")]
     pub(crate) fn whole(&mut self, t: &Training) -> Result<()> {
         self.head(t)?;
@@ -183,14 +183,14 @@ impl Progress {
             .map_err(Error::io("the table of epochs"))
     }
 
-    /// Prints what callbacks had to say since the last time.
+    /// Prints new messages of callbacks.
     fn tell(&mut self, t: &Training) -> Result<()> {
         let new = t.history.messages.get(self.told..).unwrap_or_default();
         self.told = t.history.messages.len();
         new.iter().try_for_each(|message| self.write(message))
     }
 
-    /// What would help a training that waits for data; once.
+    /// Suggests how to speed up a training that waits for data, once.
     fn hint(&mut self, t: &mut Training) {
         let waits = t.data_wait_fraction();
         if self.hinted || waits < TOO_LONG || t.at.batches < 10 {
@@ -202,7 +202,7 @@ impl Progress {
         let help = if workers < processors {
             format!("raise `num_workers`, which is {workers} on {processors} processors")
         } else {
-            "store the images at about the size of the first `Resize`, or leave out slow transforms"
+            "store the images at about the size of the first `Resize`, or remove slow transforms"
                 .to_owned()
         };
         t.say(format!("training waits {:.0} % of the time for data: {help}", waits * 100.0));
@@ -220,25 +220,26 @@ impl Part {
             .to_owned()
     }
 
-    /// The smoothed loss, what the cache has gained, and how long training waits for data.
+    /// Returns the smoothed loss, the images added to the cache, and the fraction of time that training
+    /// waits for data.
     fn message(&self, t: &Training) -> String {
         let mut parts: Vec<String> = vec![];
         parts.extend(t.history.losses.last().map(|loss| format!("loss {loss:.4}")));
         let new = cached(t).saturating_sub(self.cached);
         if new > 0 {
-            parts.push(format!("{new} images into the cache"));
+            parts.push(format!("{new} images cached"));
         }
         parts.extend(waits(t.data_wait_fraction()));
         parts.join(", ")
     }
 }
 
-/// The images in the cache, if there is one.
+/// Returns the number of images in the cache, if there is one.
 fn cached(t: &Training) -> usize {
     t.dls.cache_status().map_or(0, |status| status.images)
 }
 
-/// How long training waits for data, given its share of the time, if that is worth a word.
+/// Describes the fraction of time that training waits for data, if it is large enough to show.
 pub(crate) fn waits(share: f64) -> Option<String> {
     (share >= WORTH_A_WORD).then(|| format!("waits {:.0} % for data", share * 100.0))
 }

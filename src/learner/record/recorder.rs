@@ -15,11 +15,11 @@ use std::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// After how many batches the losses are read from a GPU, which waits for it.
+/// The number of batches after which the losses are read from a GPU, which blocks until it is done.
 const READ_EVERY: usize = 10;
 
-/// The mean of the losses of batches, each with the weight of its items. Kept on the device, so that
-/// no batch waits for it.
+/// The mean of batch losses, weighted by the number of items. Kept on the device, so that no batch waits
+/// for it.
 #[derive(Debug, Default)]
 struct Mean {
     total: Option<Tensor>,
@@ -43,21 +43,21 @@ impl Mean {
     }
 }
 
-/// Writes the history of a fit: losses and learning rates of each step, a row for each epoch.
+/// Records the history of a fit: losses and learning rates of each step, a row for each epoch.
 ///
-/// On a GPU the losses reach the history up to ten steps late, and at the end of each part all of
-/// them, so that no step waits for the device.
+/// On a GPU, the losses reach the history up to ten steps late, and completely at the end of each part, so
+/// that no step waits for the device.
 #[derive(Debug)]
 pub(in crate::learner) struct Recorder {
-    /// Whether the metrics are reported for the training batches too.
+    /// If true, the metrics are reported for training batches too.
     pub(in crate::learner) train_metrics: bool,
     valid: Mean,
     row: Vec<Option<f64>>,
     cancelled: Option<Scope>,
     began: Instant,
-    /// Whether the training metrics of this epoch miss the batches before it was resumed.
+    /// True if the training metrics of this epoch lack the batches before it was resumed.
     incomplete: bool,
-    /// The columns that were NaN or infinite already in this fit.
+    /// The columns that have already been NaN or infinite in this fit.
     told: BTreeSet<usize>,
 }
 
@@ -77,16 +77,16 @@ impl Recorder {
         }
     }
 
-    /// The values of the metrics.
+    /// Returns the values of the metrics.
     fn values(&self, t: &mut Training) -> Result<Vec<Option<f64>>> {
         if self.train_columns(t) + 1 + t.metrics.len() != self.row.len() {
-            let why = "their number has changed during the fit: add metrics before it";
+            let why = "their number changed during the fit; add metrics before the fit";
             return Err(Error::mismatch("metrics", why));
         }
         metrics::values(&mut t.metrics)
     }
 
-    /// Tells of columns that are NaN or infinite, each once in a fit.
+    /// Reports columns that are NaN or infinite, each once per fit.
     fn tell_of_nan(&mut self, t: &mut Training) {
         for (i, value) in self.row.iter().enumerate() {
             let Some(value) = value.filter(|v| !v.is_finite()) else { continue };
@@ -98,7 +98,7 @@ impl Recorder {
         }
     }
 
-    /// The columns before those of the validation.
+    /// Returns the number of columns before those of the validation.
     fn train_columns(&self, t: &Training) -> usize {
         1 + if self.train_metrics { t.metrics.len() } else { 0 }
     }
@@ -160,7 +160,7 @@ impl Callback for Recorder {
                 let named = |(name, t)| (format!("{i}.{name}"), t);
                 Some(m.state()?.into_iter().map(named).collect::<Vec<_>>())
             });
-            // All of them or none: a row is complete or it says that it is not.
+            // All or none: a row is complete, or a message says that it is not.
             let all = states.collect::<Option<Vec<_>>>().unwrap_or_default();
             t.tensors.insert(OWNER.to_owned(), all.into_iter().flatten().collect());
         }
@@ -217,7 +217,7 @@ impl Callback for Recorder {
         if self.train_metrics && self.incomplete {
             let epoch = t.at.epoch;
             t.say(format!(
-                "epoch {epoch} was resumed, and not all metrics can be resumed: its training metrics are left out"
+                "epoch {epoch} was resumed, but not all metrics can be resumed: its training metrics are left out"
             ));
         } else if self.train_metrics {
             let values = self.values(t)?;
@@ -247,7 +247,7 @@ impl Callback for Recorder {
     }
 
     fn after_fit(&mut self, t: &mut Training) -> Step {
-        // A loss that is no number has been reported; what ends here is to be seen in the history.
+        // A NaN loss has already been reported; read the losses so that the end is in the history.
         let _ = t.read_losses();
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The callback that asks for checkpoints.
+//! The callback that requests checkpoints.
 
 use super::{Difference, generations::Generations, request::Request, signals::Signals};
 use crate::{
@@ -12,27 +12,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What happens if a checkpoint cannot be written, for example because the disk is full.
+/// What to do if a checkpoint cannot be written, for example because the disk is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnCheckpointError {
-    /// The training continues with a warning in [`History::messages`](crate::learner::History::messages). The last
-    /// good checkpoint is kept, and the next one is tried when it is due.
+    /// Continues the training with a warning in [`History::messages`](crate::learner::History::messages).
+    /// The last valid checkpoint is kept, and writing is tried again when the next one is due.
     #[default]
     Warn,
-    /// The fit ends with the error.
+    /// Ends the fit with the error.
     Fail,
 }
 
 /// Writes checkpoints, from which [`Learner::fit_or_resume`](crate::learner::Learner::fit_or_resume) and
-/// [`Learner::resume`](crate::learner::Learner::resume) continue bit for bit.
+/// [`Learner::resume`](crate::learner::Learner::resume) continue exactly.
 ///
-/// One is written after the training batches of each epoch, every 10 minutes, every
-/// [`every`](Self::every) batches if that is set, and at the first SIGINT or SIGTERM, which then ends the fit with
-/// [`Error::Interrupted`]. The files are `NAME.00000001.checkpoint.safetensors` and so on, below
+/// One is written after the training batches of each epoch, every 10 minutes, every [`every`](Self::every)
+/// batches if that is set, and at the first SIGINT or SIGTERM, which then ends the fit with
+/// [`Error::Interrupted`]. The files are `NAME.00000001.checkpoint.safetensors` and so on, in
 /// [`Learner::model_dir`](crate::learner::Learner::model_dir); the newest two are kept.
 ///
-/// `fit_or_resume` takes one of these, or a name. For other fits, lend it as a callback:
+/// `fit_or_resume` takes a `Checkpoint` or a name. For other fits, pass it as a callback:
 ///
 /// ```no_run
 /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
@@ -51,17 +51,17 @@ pub struct Checkpoint {
     on_error: OnCheckpointError,
     allow: Vec<Difference>,
     signals: bool,
-    /// The training batches since the last checkpoint.
+    /// The number of training batches since the last checkpoint.
     waited: usize,
     last: Instant,
     lock: Option<Lock>,
-    /// Whether the lock outlives the fit, as for the stages of a run.
+    /// If true, the lock outlives the fit, for a run with several stages.
     keep_lock: bool,
     caught: Option<Signals>,
 }
 
 impl Checkpoint {
-    /// Checkpoints of the run `name`.
+    /// Returns the default options for the run `name`.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -80,51 +80,51 @@ impl Checkpoint {
         }
     }
 
-    /// Also writes one every `batches` training batches. Default: none.
+    /// Also writes a checkpoint every `batches` training batches. Default: none.
     #[must_use]
     pub fn every(mut self, batches: usize) -> Self {
         self.every = Some(batches);
         self
     }
 
-    /// The minutes from one checkpoint to the next, at most. Default: 10.
+    /// Sets the maximum interval between checkpoints, in minutes. Default: 10.
     #[must_use]
     pub fn minutes(self, minutes: f64) -> Self {
-        // One that is not a valid time is refused by `check`.
+        // `check` rejects a value that is not a valid duration.
         let interval = Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::ZERO);
         self.interval(interval)
     }
 
-    /// [`Checkpoint::minutes`] as a duration.
+    /// As [`Checkpoint::minutes`], as a duration.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// The number of checkpoints that are kept, at least 2. Default: 2.
+    /// Sets the number of checkpoints that are kept, at least 2. Default: 2.
     #[must_use]
     pub fn keep(mut self, generations: usize) -> Self {
         self.keep = generations;
         self
     }
 
-    /// What happens if a checkpoint cannot be written. Default: [`OnCheckpointError::Warn`].
+    /// Sets what to do if a checkpoint cannot be written. Default: [`OnCheckpointError::Warn`].
     #[must_use]
     pub fn on_checkpoint_error(mut self, what: OnCheckpointError) -> Self {
         self.on_error = what;
         self
     }
 
-    /// Continues a run although this differs from the program that wrote the checkpoint. Can be called several
-    /// times. Default: every [`Difference`] is refused.
+    /// Continues a run despite this difference from the program that wrote the checkpoint. Can be called
+    /// several times. Default: every [`Difference`] is an error.
     #[must_use]
     pub fn allow(mut self, difference: Difference) -> Self {
         self.allow.push(difference);
         self
     }
 
-    /// Whether the first SIGINT or SIGTERM writes a checkpoint and ends the fit, and only a second one ends the
+    /// If true, the first SIGINT or SIGTERM writes a checkpoint and ends the fit, and a second one ends the
     /// process at once. Default: true.
     #[must_use]
     pub fn signals(mut self, yes: bool) -> Self {
@@ -162,7 +162,7 @@ impl Checkpoint {
     /// Locks the name of the run.
     ///
     /// # Errors
-    /// [`Error::Busy`] naming the process that holds it.
+    /// [`Error::Busy`] naming the process that holds the lock.
     pub(super) fn lock(&mut self, files: &Generations, keep: bool) -> Result<()> {
         if self.lock.is_none() {
             match Lock::acquire(&files.lock())? {
@@ -176,7 +176,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The request for a checkpoint now.
+    /// Returns a request for a checkpoint now.
     pub(super) fn request(&self, folder: &Path, signal: Option<&'static str>) -> Result<Request> {
         Ok(Request {
             files: self.files(folder)?,
@@ -223,7 +223,7 @@ impl Callback for Checkpoint {
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {
         let mut signal = self.caught.as_ref().and_then(Signals::received);
         if !t.is_alone() && t.first_rank_where(signal.is_some())?.is_some() {
-            // A launcher may send it to one of the processes only.
+            // A launcher may send the signal to only one of the processes.
             signal = signal.or(Some("SIGTERM"));
         }
         if !t.at.is_training() {

@@ -1,35 +1,35 @@
-//! What must be the same when a run is resumed.
+//! The properties that must be equal when a run is resumed.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Something in which a program can differ from the one that wrote a checkpoint. A difference is refused
-/// unless it is named with [`Checkpoint::allow`](super::Checkpoint::allow).
+/// A property in which a program can differ from the one that wrote a checkpoint. A difference is an error
+/// unless it is allowed with [`Checkpoint::allow`](super::Checkpoint::allow).
 ///
-/// The number of workers is not in the list: it never changes a result.
+/// The number of workers is not compared: it never changes a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Difference {
-    /// The number of epochs. If it is allowed, the rest of the run follows the new policy.
+    /// The number of epochs. If allowed, the rest of the run follows the new policy.
     Epochs,
-    /// The learning rates. If it is allowed, the rest of the run follows the new policy.
+    /// The learning rates. If allowed, the rest of the run follows the new policy.
     LearningRate,
-    /// Anything else that the policy sets: weight decay, the shape of the schedule, the group from which
-    /// parameters are trained. If it is allowed, the rest of the run follows the new policy.
+    /// Other settings of the policy: weight decay, the shape of the schedule, the first trained group. If
+    /// allowed, the rest of the run follows the new policy.
     Policy,
-    /// The names of the items, relative to the folder that all of them are in, and their number.
+    /// The number of items and their names, relative to their common folder.
     Items,
     /// The labels. For a [`Dataset`](crate::data::Dataset) of your own, up to 64 of them are compared.
     Labels,
     /// The classes and their order.
     Vocabulary,
-    /// Which items are for training and which for validation.
+    /// The assignment of items to training and validation.
     Split,
-    /// Batch sizes, shuffling, the handling of a last partial batch, and weights for drawing.
+    /// Batch sizes, shuffling, the handling of a partial last batch, and sampling weights.
     Batches,
-    /// The item transforms with their options. Of closures, only the presence is compared.
+    /// The item transforms with their options. For closures, only their presence is compared.
     ItemTransforms,
-    /// The batch transforms with their options. Of closures, only the presence is compared.
+    /// The batch transforms with their options. For closures, only their presence is compared.
     BatchTransforms,
     /// The architecture, and the names, shapes and groups of the parameters.
     Model,
@@ -39,14 +39,14 @@ pub enum Difference {
     Loss,
     /// The columns of the table of epochs.
     Metrics,
-    /// The callbacks that change the training, with their options:
-    /// see [`Callback::fingerprint`](crate::learner::Callback::fingerprint).
+    /// The callbacks that affect the training, with their options; see
+    /// [`Callback::fingerprint`](crate::learner::Callback::fingerprint).
     Callbacks,
     /// The seed.
     Seed,
     /// The number format of the forward pass.
     Precision,
-    /// CPU, CUDA or another kind of device. Results on another device are close, not equal.
+    /// The kind of device, such as CPU or CUDA. Results on another kind are close, but not equal.
     Device,
 }
 
@@ -74,17 +74,17 @@ impl Difference {
         }
     }
 
-    /// Whether it is decided by the policy of a fit, which a plain `resume` does not know.
+    /// Returns true if the policy of a fit decides it; a plain `resume` does not know the policy.
     fn of_policy(self) -> bool {
         matches!(self, Self::Epochs | Self::LearningRate | Self::Policy)
     }
 }
 
-/// What identifies a run: a text for each thing in which programs can differ.
+/// Identifies a run by a text for each property in which programs can differ.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Fingerprint(Vec<(Difference, String)>);
 
-/// A thing that differs, then and now.
+/// A property that differs, with its old and new value.
 #[derive(Debug)]
 pub(super) struct Differs {
     pub(super) what: Difference,
@@ -101,12 +101,12 @@ impl fmt::Display for Differs {
 }
 
 impl Fingerprint {
-    /// Of these texts.
+    /// Creates a fingerprint from these texts.
     pub(super) fn new(all: Vec<(Difference, String)>) -> Self {
         Self(all)
     }
 
-    /// What differs between this one and that of the program that resumes.
+    /// Returns the differences from the program that resumes.
     pub(super) fn differences(&self, now: &Self) -> Vec<Differs> {
         let of = |all: &Self, what: Difference| {
             all.0.iter().find(|(w, _)| *w == what).map(|(_, text)| text.clone())

@@ -19,23 +19,24 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 impl Learner {
-    /// Trains as the run `run`: starts it, or continues it where it was interrupted, or returns at once if it is
-    /// complete. Call it in the same program again until it returns `Ok`; the result is the same, bit for bit, as
-    /// without the interruptions.
+    /// Trains the run `run`: starts it, resumes it where it was interrupted, or returns at once if it is
+    /// complete. Start the same program again until the call returns `Ok`; the result is bitwise identical
+    /// to that of an uninterrupted run.
     ///
     /// `plan` is a [`Policy`](crate::learner::Policy) such as [`OneCycle`](crate::learner::OneCycle), or a
-    /// [`FineTune`](crate::learner::FineTune). `run` is a name, or a [`Checkpoint`] with more options.
-    /// When the run is complete, the learner holds its final weights, optimizer state and history, however often
-    /// the program was started.
+    /// [`FineTune`](crate::learner::FineTune). `run` is a name, or a [`Checkpoint`] with more options. When
+    /// the run is complete, the learner has its final weights, optimizer state and history, regardless of
+    /// the number of restarts.
     ///
     /// The program must be the same as the one that wrote the checkpoint: data, model, optimizer, policy and
     /// callbacks are compared. The number of workers may differ.
     ///
     /// # Errors
-    /// - [`Error::Interrupted`] after SIGINT or SIGTERM. The checkpoint is written; start the program again.
+    /// - [`Error::Interrupted`] after SIGINT or SIGTERM. A checkpoint has been written; start the program
+    ///   again.
     /// - [`Error::Busy`] if another process trains this run.
-    /// - [`Error::Checkpoint`] if the checkpoint belongs to another program, with everything that differs, or if
-    ///   all checkpoints are damaged.
+    /// - [`Error::Checkpoint`] if the checkpoint belongs to a different program, with a list of
+    ///   differences, or if all checkpoints are damaged.
     /// - As [`Learner::fit_with`].
     ///
     /// ```no_run
@@ -54,7 +55,7 @@ impl Learner {
         self.fit_or_resume_with(run, plan, &mut [])
     }
 
-    /// [`Learner::fit_or_resume`] with callbacks for this run only.
+    /// As [`Learner::fit_or_resume`], with callbacks for this run only.
     ///
     /// # Errors
     /// As [`Learner::fit_or_resume`].
@@ -99,7 +100,7 @@ impl Learner {
         if self.training.stop_handle().is_requested() {
             return Ok(());
         }
-        // The callbacks have done their part.
+        // The callbacks have read their tensors.
         self.training.tensors.clear();
         let request = run.request(&folder, None)?;
         if let Err(e) = self.training.write_generation(&request, true) {
@@ -107,22 +108,22 @@ impl Learner {
                 return Err(e);
             }
             self.training.say(format!(
-                "the checkpoint of the complete run could not be written: {e}; the run would continue from the \
-                 one before"
+                "the checkpoint of the complete run could not be written: {e}; the run would resume from the \
+                 previous one"
             ));
         }
         Ok(())
     }
 
-    /// Continues where the newest checkpoint of the run `name` was written, also in the middle of an epoch,
-    /// until the fit in which it was written ends; for a `fine_tune` also the second stage. The weights end bit for
-    /// bit as without the interruption, for any number of workers.
+    /// Continues the run `name` from its newest checkpoint, also in the middle of an epoch, until the fit
+    /// in which it was written ends; for a `fine_tune`, also the second stage. The final weights are
+    /// bitwise identical to those of an uninterrupted run, for any number of workers.
     ///
-    /// The checkpoints are those of a [`Checkpoint`] that was lent to a fit; lend it here again so that it
-    /// writes more of them. [`Learner::fit_or_resume`] does all of this in one call.
+    /// The checkpoints are those of a [`Checkpoint`] that was passed to a fit; pass it here again so that
+    /// it continues to write them. [`Learner::fit_or_resume`] does all of this in one call.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Checkpoint`] if there is no checkpoint that can be read, or if it belongs to another
+    /// [`Error::Io`] or [`Error::Checkpoint`] if no checkpoint can be read, or if it belongs to a different
     /// program, and as [`Learner::fit_with`].
     ///
     /// ```no_run
@@ -155,14 +156,14 @@ impl Learner {
         self.stages(checkpoints, left, callbacks, Some(batch))
     }
 
-    /// Whether there is a checkpoint of that name for [`Learner::resume`].
+    /// Returns true if there is a checkpoint with this name for [`Learner::resume`].
     #[must_use]
     pub fn has_checkpoint(&self, name: &str) -> bool {
         let files = Generations::new(&self.training.model_dir, name);
         files.and_then(|files| files.list()).is_ok_and(|all| !all.is_empty())
     }
 
-    /// The fingerprints of the callbacks of a fit.
+    /// Returns the fingerprints of the callbacks of a fit.
     pub(in crate::learner) fn callback_fingerprints(
         &self,
         lent: &[&mut dyn Callback],
@@ -173,13 +174,13 @@ impl Learner {
         kept.chain(lent).chain(mixed).flatten().collect()
     }
 
-    /// The columns of the table of epochs.
+    /// Returns the columns of the table of epochs.
     pub(in crate::learner) fn columns(&self) -> Vec<String> {
         let columns = metrics::columns(self.recorder.train_metrics, &self.training.metrics);
         columns.map(|(names, _)| names).unwrap_or_default()
     }
 
-    /// Refuses a checkpoint that does not fit this program.
+    /// Returns an error if a checkpoint does not match this program.
     fn compare(
         &self,
         file: &File,
@@ -196,7 +197,7 @@ impl Learner {
             return Ok(());
         }
         let why = format!(
-            "does not fit this program:{}\nUse the program that wrote it, start a run under another name, or allow \
+            "does not match this program:{}\nUse the program that wrote it, start a run under another name, or allow \
              the differences with `Checkpoint::allow`",
             refused.concat()
         );
@@ -210,14 +211,14 @@ impl Learner {
     }
 }
 
-/// What [`find`] finds.
+/// The result of [`find`].
 struct Found {
     file: Option<File>,
-    /// The files that cannot be used, and why.
+    /// The unusable files, with the reason.
     damaged: Vec<(PathBuf, String)>,
 }
 
-/// The newest valid checkpoint of a run; none if there are no files.
+/// Returns the newest valid checkpoint of a run; `None` if there are no files.
 fn find(files: &Generations, name: &str) -> Result<Found> {
     let there = files.list()?;
     let mut damaged = vec![];
@@ -230,7 +231,7 @@ fn find(files: &Generations, name: &str) -> Result<Found> {
                 if newest.as_ref().is_none_or(|n| n.generation() < file.generation()) {
                     newest = Some(file);
                 }
-                // Files whose names were exchanged are ordered by what they say of themselves.
+                // Files whose names were swapped are ordered by the generation stored inside.
                 if as_named && damaged.is_empty() {
                     break;
                 }
@@ -255,6 +256,6 @@ fn read(path: &Path, name: &str) -> Result<File> {
     if file.run() == name {
         return Ok(file);
     }
-    let why = format!("holds the run `{}`: give the file its own name back", file.run());
+    let why = format!("contains the run `{}`: restore the original name of the file", file.run());
     Err(Error::Checkpoint { path: path.to_owned(), why })
 }

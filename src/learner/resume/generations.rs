@@ -16,40 +16,40 @@ pub(super) struct Generations {
 }
 
 impl Generations {
-    /// Of the run `name`, below `folder`.
+    /// Creates the names for the run `name` in `folder`.
     ///
     /// # Errors
-    /// [`Error::Config`] if `name` is empty or leads out of `folder`.
+    /// [`Error::Config`] if `name` is empty or refers to a path outside `folder`.
     pub(super) fn new(folder: &Path, name: &str) -> Result<Self> {
         let path = Path::new(name);
         let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
         let (true, Some(file)) = (inside, path.file_name().and_then(|f| f.to_str())) else {
-            let why = format!("`{name}` must be a file name below {}", folder.display());
+            let why = format!("`{name}` must be a file name inside {}", folder.display());
             return Err(Error::config("name", why));
         };
         let folder = folder.join(path.parent().unwrap_or(Path::new("")));
         Ok(Self { folder, name: file.to_owned() })
     }
 
-    /// The folder that holds them.
+    /// Returns the folder of the checkpoints.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The file that is locked while the run is trained.
+    /// Returns the file that is locked while the run is training.
     pub(super) fn lock(&self) -> PathBuf {
         self.folder.join(format!("{}.lock", self.name))
     }
 
-    /// The file of a generation.
+    /// Returns the file of a generation.
     pub(super) fn file(&self, generation: u64) -> PathBuf {
         self.folder.join(format!("{}.{generation:08}{ENDING}", self.name))
     }
 
-    /// The generations with a file, newest first.
+    /// Returns the generations that have a file, newest first.
     ///
     /// # Errors
-    /// [`Error::Io`] if the folder exists and cannot be read.
+    /// [`Error::Io`] if the folder exists but cannot be read.
     pub(super) fn list(&self) -> Result<Vec<u64>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
@@ -76,7 +76,7 @@ mod tests {
     fn only_files_of_the_run_are_its_generations() {
         let folder = tempfile::tempdir().unwrap();
         let run = Generations::new(folder.path(), "sub/run.1").unwrap();
-        assert_eq!(run.list().unwrap(), [0; 0], "there is no such folder yet");
+        assert_eq!(run.list().unwrap(), [0; 0], "the folder does not exist yet");
         fs::create_dir(folder.path().join("sub")).unwrap();
         for generation in [9, 100_000_000, 10] {
             fs::write(run.file(generation), "").unwrap();

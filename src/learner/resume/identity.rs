@@ -9,7 +9,8 @@ use crate::{
 };
 use tch::Device;
 
-/// The fingerprint of a training with these stages, callbacks and columns of the table of epochs. Without `stages`, what the policy decides is left out.
+/// Returns the fingerprint of a training with these stages, callbacks and columns of the table of epochs.
+/// Without `stages`, properties of the policy are left out.
 ///
 /// # Errors
 /// If a label cannot be read.
@@ -63,8 +64,8 @@ fn learning_rates(stage: &Stage) -> String {
     none_if_empty(&all.join(", "))
 }
 
-/// What the stages say besides epochs and learning rates. A schedule of a learning rate is known by its shape,
-/// which does not change if all rates are multiplied by a number.
+/// Describes the stages except for epochs and learning rates. A learning-rate schedule is identified by its
+/// shape, which does not change if all rates are multiplied by a constant.
 fn rest(stages: &[Stage]) -> String {
     let mut texts = vec![];
     for stage in stages {

@@ -1,4 +1,5 @@
-//! Runs that continue after an interruption: checkpoints, their generations, and what they must fit.
+//! Runs that resume after an interruption: checkpoints, their generations, and the comparison with the
+//! program.
 
 mod checkpoint;
 mod fingerprint;

@@ -1,4 +1,4 @@
-//! The content of a checkpoint: everything that a fit needs to continue bit for bit.
+//! The content of a checkpoint: everything that a fit needs to continue exactly.
 
 use super::fingerprint::Fingerprint;
 use crate::{
@@ -21,14 +21,14 @@ use std::{
 };
 use tch::{Kind, Tensor};
 
-/// The version of the content. It changes when a field changes its meaning.
+/// The version of the content. Increase it when the meaning of a field changes.
 const VERSION: u32 = 1;
 
-/// What a checkpoint says besides its tensors.
+/// The metadata of a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     version: u32,
-    /// The version of the crate that wrote it.
+    /// The version of the crate that wrote the checkpoint.
     written_by: String,
     run: String,
     generation: u64,
@@ -37,10 +37,10 @@ struct Saved {
     at: Position,
     /// All stages of the run.
     stages: Vec<Stage>,
-    /// The stage that runs, and the later ones.
+    /// The current stage and the later ones.
     left: Vec<Stage>,
     hypers: Vec<Hypers>,
-    /// The names of the parameters that are trained.
+    /// The names of the trainable parameters.
     learn: Vec<String>,
     names: Vec<String>,
     rows: Vec<SavedRow>,
@@ -50,7 +50,7 @@ struct Saved {
     notes: BTreeMap<String, Value>,
 }
 
-/// A row of the table of epochs. Values are kept by their bits, since JSON has no NaN.
+/// A row of the table of epochs. Values are stored as bits, since JSON has no NaN.
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedRow {
     epoch: usize,
@@ -97,20 +97,21 @@ impl File {
         &self.saved.fingerprint
     }
 
-    /// All stages of the run as they were, those left, and the batch to begin with.
+    /// Returns all stages of the run, the remaining ones, and the first batch.
     pub(super) fn stages(&self) -> (Vec<Stage>, Vec<Stage>, usize) {
         (self.saved.stages.clone(), self.saved.left.clone(), self.saved.at.batch + 1)
     }
 
-    /// Which of `stages` are left, and where the first of them continues: the epoch and the batch.
+    /// Returns the remaining ones of `stages`, and the epoch and batch at which the first of them
+    /// continues.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the run had another number of stages.
+    /// [`Error::Checkpoint`] if the number of stages of the run differs.
     pub(super) fn remaining(&self, stages: &[Stage]) -> Result<(Vec<Stage>, usize, usize)> {
         let Saved { stages: then, left, at, complete, .. } = &self.saved;
         if then.len() != stages.len() {
             let why = format!(
-                "was written in a run of {} stages, and this one has {}: `fine_tune` has two, a policy has one",
+                "was written in a run of {} stages, but this one has {}: `fine_tune` has two, a policy has one",
                 then.len(),
                 stages.len()
             );
@@ -120,7 +121,7 @@ impl File {
             let done = then.len() - left.len().min(then.len());
             return Ok((stages[done..].to_vec(), at.epoch, at.batch + 1));
         }
-        // More epochs were allowed. A run that was stopped early stays complete otherwise.
+        // More epochs may have been allowed. Otherwise a run that was stopped early stays complete.
         let more = stages
             .last()
             .zip(then.last())
@@ -128,7 +129,7 @@ impl File {
         Ok((more.map(|(now, _)| now.clone()).into_iter().collect(), at.epoch + 1, 0))
     }
 
-    /// The tensors whose names begin with `prefix` and a dot, without these.
+    /// Returns the tensors whose names begin with `prefix` and a dot, without that prefix.
     fn below(&self, prefix: &str) -> StateDict {
         let of = |(n, t): &(String, Tensor)| {
             Some((n.strip_prefix(prefix)?.strip_prefix('.')?.to_owned(), t.shallow_clone()))
@@ -137,19 +138,19 @@ impl File {
     }
 }
 
-/// The lists of a history that a checkpoint keeps as tensors, since there is a number for each step.
+/// The lists of a history that are stored as tensors, since they have a number per step.
 const LISTS: [&str; 4] = ["losses", "raw_losses", "lrs", "moms"];
 
 fn lists(h: &mut History) -> [&mut Vec<f64>; 4] {
     [&mut h.losses, &mut h.raw_losses, &mut h.lrs, &mut h.moms]
 }
 
-/// The prefix of fractions that are kept by their bits: JSON's decimals may come back with a rounding error.
+/// Prefix of floats that are stored as bits: JSON decimals may be read with a rounding error.
 const BITS: &str = "f64:";
-/// The prefix of texts that would begin with a prefix of this list.
+/// Prefix of texts that themselves begin with one of these prefixes.
 const TEXT: &str = "text:";
 
-/// A value whose fractions are texts of their bits.
+/// Replaces floats in a value by texts of their bits.
 fn exact(value: Value) -> Value {
     match value {
         Value::Number(n) if n.is_f64() => {
@@ -165,7 +166,7 @@ fn exact(value: Value) -> Value {
     }
 }
 
-/// The value that [`exact`] was given.
+/// Inverse of [`exact`].
 fn inexact(value: Value) -> Value {
     let fraction = |text: &str| {
         let bits = u64::from_str_radix(text.strip_prefix(BITS)?, 16).ok()?;
@@ -182,7 +183,7 @@ fn inexact(value: Value) -> Value {
     }
 }
 
-/// The hyper-parameters of every step and group as numbers: steps × groups × 5.
+/// Converts the hyperparameters of every step and group to a tensor, `[steps, groups, 5]`.
 fn hypers_tensor(steps: &[Vec<Hypers>]) -> Tensor {
     let five = |h: &Hypers| [h.lr, h.mom, h.sqr_mom, h.eps, h.wd];
     let flat: Vec<f64> = steps.iter().flatten().flat_map(five).collect();
@@ -190,7 +191,7 @@ fn hypers_tensor(steps: &[Vec<Hypers>]) -> Tensor {
     Tensor::from_slice(&flat).view([steps.len() as i64, groups, 5])
 }
 
-/// What [`hypers_tensor`] was given.
+/// Inverse of [`hypers_tensor`].
 fn hypers_of(t: &Tensor) -> Result<Vec<Vec<Hypers>>> {
     let (steps, groups, _) = t.size3()?;
     let flat: Vec<f64> = Vec::try_from(&t.to_kind(Kind::Double).reshape([-1]))?;
@@ -203,25 +204,25 @@ fn hypers_of(t: &Tensor) -> Result<Vec<Vec<Hypers>>> {
     Ok(all.chunks(groups).take(steps as usize).map(<[_]>::to_vec).collect())
 }
 
-/// Gradients that wait for the next batches to add to them.
+/// Returns accumulated gradients for which no step has been taken.
 fn pending_grads(t: &Training) -> StateDict {
     let all = t.model.params().iter().map(|p| (p.name.clone(), p.tensor.grad()));
     all.filter(|(_, grad)| grad.defined()).collect()
 }
 
-/// Gives the parameters these gradients.
+/// Sets the gradients of the parameters.
 fn set_grads(t: &mut Training, grads: &[(String, Tensor)]) -> Result<()> {
     t.opt.zero_grad();
     for (name, grad) in grads {
         let Some(param) = t.model.params().iter().find(|p| p.name == *name) else { continue };
         let grad = grad.f_to_device(param.tensor.device())?;
-        // The derivative of the sum of p·g by p is g, exactly.
+        // The derivative of sum(p·g) with respect to p is exactly g.
         (&param.tensor * grad).f_sum(Kind::Float)?.f_backward()?;
     }
     Ok(())
 }
 
-/// Writes everything that a fit needs to continue after the batch just done, or the end of a run.
+/// Writes everything that a fit needs to continue after the current batch, or the end of a run.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
@@ -278,7 +279,7 @@ pub(super) fn write(
     weights::write(path, &tensors, about)
 }
 
-/// Reads a checkpoint and checks that it is whole.
+/// Reads a checkpoint and verifies its checksum.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::Checkpoint`] naming the file.
@@ -286,7 +287,7 @@ pub(super) fn read(path: &Path) -> Result<File> {
     let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
     let (tensors, about) = weights::read(path)?;
     let Some(saved) = about.get("training") else {
-        return Err(broken("holds weights and not a run: use `load`".into()));
+        return Err(broken("contains weights and not a run: use `load`".into()));
     };
     let value: Value =
         serde_json::from_str(saved).map_err(|e| broken(format!("its description: {e}")))?;
@@ -304,17 +305,17 @@ pub(super) fn read(path: &Path) -> Result<File> {
     Ok(File { path: path.to_owned(), saved, tensors })
 }
 
-/// Which values of the columns are better, by the metrics of this program.
+/// Returns which values of the columns are better, according to the metrics of this program.
 fn better(t: &Training, names: &[String]) -> Vec<Option<Better>> {
     let of = |train_metrics| metrics::columns(train_metrics, &t.metrics).ok();
     let mut both = [false, true].into_iter().filter_map(of);
     both.find(|(known, _)| known.as_slice() == names).map_or_else(Vec::new, |(_, better)| better)
 }
 
-/// Puts the content of a checkpoint in place: all of it, or nothing.
+/// Installs the content of a checkpoint: all of it, or nothing.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] if it does not fit the model or the optimizer.
+/// [`Error::Checkpoint`] if it does not match the model or the optimizer.
 pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
     let broken = |why: String| Error::Checkpoint { path: file.path.clone(), why };
     let saved = &file.saved;
@@ -354,7 +355,7 @@ pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
     (t.history, t.notes, t.at) = (history, saved.notes.clone(), saved.at);
     if saved.written_by != env!("CARGO_PKG_VERSION") {
         t.say(format!(
-            "the checkpoint was written by finetune {}, and this is {}: the results may differ slightly",
+            "the checkpoint was written by finetune {}, but this is {}: the results may differ slightly",
             saved.written_by,
             env!("CARGO_PKG_VERSION")
         ));

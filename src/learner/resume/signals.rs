@@ -10,15 +10,15 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// What the signal handlers of this process share. They are registered once and stay: removing a handler
-/// would leave the signal without its default effect.
+/// State shared by the signal handlers of this process. They are registered once and never removed:
+/// removing a handler would leave the signal without its default effect.
 #[derive(Debug, Default)]
 struct Handlers {
-    /// Whether the next signal has its default effect, which ends the process.
+    /// If true, the next signal has its default effect, which ends the process.
     at_once: Arc<AtomicBool>,
     /// The signal that was received; 0 for none.
     received: Arc<AtomicUsize>,
-    /// The fits that wait for signals.
+    /// The number of fits that wait for signals.
     waiting: Mutex<usize>,
 }
 
@@ -28,7 +28,7 @@ fn handlers() -> Result<&'static Handlers> {
         let all = Handlers::default();
         all.at_once.store(true, Ordering::SeqCst);
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the signal that sets `at_once` does not end the process itself.
+            // Order matters: the signal that sets `at_once` must not end the process itself.
             flag::register_conditional_default(signal, all.at_once.clone())?;
             flag::register_usize(signal, all.received.clone(), signal as usize)?;
             flag::register(signal, all.at_once.clone())?;
@@ -41,18 +41,18 @@ fn handlers() -> Result<&'static Handlers> {
         .map_err(|e| Error::other(format!("signal handlers cannot be registered: {e}")))
 }
 
-/// While this lives, the first SIGINT or SIGTERM is kept for [`Signals::received`], and the second one ends the
-/// process. Otherwise signals have their default effect.
+/// While a value of this type exists, the first SIGINT or SIGTERM is stored for [`Signals::received`], and
+/// the second one ends the process. Otherwise signals have their default effect.
 #[derive(Debug)]
 pub(super) struct Signals {
     shared: &'static Handlers,
 }
 
 impl Signals {
-    /// Begins to wait for signals.
+    /// Starts to wait for signals.
     ///
     /// # Errors
-    /// If the system does not allow handlers.
+    /// If the system does not allow signal handlers.
     pub(super) fn wait() -> Result<Self> {
         let shared = handlers()?;
         let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +64,7 @@ impl Signals {
         Ok(Self { shared })
     }
 
-    /// The name of the signal that was received since the start, if any.
+    /// Returns the name of the signal received since the start, if any.
     pub(super) fn received(&self) -> Option<&'static str> {
         match self.shared.received.load(Ordering::SeqCst) as i32 {
             0 => None,

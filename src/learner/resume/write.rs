@@ -10,13 +10,13 @@ use crate::{disk, error::Result, learner::Training};
 use std::path::PathBuf;
 
 impl Training {
-    /// Writes the next checkpoint of the run `name` at once, and returns its file. The newest two are kept. The state of
-    /// callbacks is what they last left in [`Training::notes`] and [`Training::tensors`]; the callback
-    /// [`Checkpoint`](crate::learner::Checkpoint) asks them for it before.
+    /// Writes the next checkpoint of the run `name` at once, and returns its path. The newest two are kept.
+    /// The state of callbacks is the current content of [`Training::notes`] and [`Training::tensors`]; the
+    /// callback [`Checkpoint`](crate::learner::Checkpoint) requests an update first.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) naming the file; [`Error::Config`](crate::Error::Config) if `name` is not a file name
-    /// below [`Training::model_dir`].
+    /// [`Error::Io`](crate::Error::Io) naming the file; [`Error::Config`](crate::Error::Config) if `name`
+    /// is not a file name inside [`Training::model_dir`].
     pub fn write_checkpoint(&mut self, name: &str) -> Result<PathBuf> {
         let files = Generations::new(&self.model_dir, name)?;
         let name = name.to_owned();
@@ -24,10 +24,10 @@ impl Training {
         self.write_generation(&request, false)
     }
 
-    /// Writes the checkpoint that was asked for, and removes the oldest ones. A failure is a message, unless
-    /// the request says that it is an error.
+    /// Writes the requested checkpoint and removes the oldest ones. A failure is reported as a message,
+    /// unless the request makes it an error.
     ///
-    /// `ready` is what the callbacks returned whose state it holds.
+    /// `ready` is the result of the callbacks whose state the checkpoint contains.
     pub(in crate::learner) fn write_requested(
         &mut self,
         request: &Request,
@@ -56,13 +56,13 @@ impl Training {
         }
     }
 
-    /// Writes the next generation. With `complete` the run has ended.
+    /// Writes the next generation. If `complete` is true, the run has ended.
     pub(super) fn write_generation(
         &mut self,
         request: &Request,
         complete: bool,
     ) -> Result<PathBuf> {
-        // Each rank has seen its own shares; one of them writes for all.
+        // Each rank has seen only its own shares; rank 0 writes for all.
         if let Some(p) = &self.parallel {
             p.average_buffers(&self.model)?;
         }
@@ -81,11 +81,11 @@ impl Training {
         let damaged = &mut self.checkpoints.damaged;
         let sound = there.iter().map(|g| request.files.file(*g)).filter(|f| !damaged.contains(f));
         let old: Vec<PathBuf> = sound.skip(request.keep.saturating_sub(1)).collect();
-        // Damaged ones go when there are enough sound ones in their place.
+        // Remove damaged files once there are enough valid ones.
         let enough = there.len() - damaged.len().min(there.len()) + 1 >= request.keep;
         let gone = if enough { std::mem::take(damaged) } else { vec![] };
         for file in old.iter().chain(&gone) {
-            // One that cannot be removed now is removed after the next checkpoint.
+            // A file that cannot be removed now is removed after the next checkpoint.
             let _ = disk::remove(file);
         }
         Ok(path)

@@ -8,11 +8,11 @@ use super::{
 /// Trains the new head first, then the whole network with smaller rates for earlier groups: fastai's
 /// [`fine_tune`](https://docs.fast.ai/callback.schedule.html#learner.fine_tune).
 ///
-/// Weight decay, a new optimizer and the epoch to begin with are those of both stages; a stage that is not
-/// longer than that epoch has none.
+/// Weight decay, `reset_opt` and `start_epoch` apply to both stages; a stage with no more epochs than
+/// `start_epoch` is skipped.
 #[derive(Debug, Clone)]
 pub struct FineTune {
-    /// Of the second stage, without its learning rate.
+    /// The settings of both stages, without the learning rate.
     common: Common,
     base_lr: f64,
     freeze_epochs: usize,
@@ -24,7 +24,7 @@ pub struct FineTune {
 }
 
 impl FineTune {
-    /// Trains for `epochs` after the head's own.
+    /// Trains the head for one epoch, then all layers for `epochs` epochs.
     #[must_use]
     pub fn new(epochs: usize) -> Self {
         Self {
@@ -39,51 +39,52 @@ impl FineTune {
         }
     }
     common_setters!();
-    /// The head's learning rate while the body is frozen; half of it afterwards. Default: 2e-3.
+    /// Sets the learning rate of the head while the body is frozen; the second stage uses half of it.
+    /// Default: 2e-3.
     #[must_use]
     pub fn base_lr(mut self, lr: f64) -> Self {
         self.base_lr = lr;
         self
     }
-    /// The epochs with a frozen body. Default: 1.
+    /// Sets the number of epochs with a frozen body. Default: 1.
     #[must_use]
     pub fn freeze_epochs(mut self, epochs: usize) -> Self {
         self.freeze_epochs = epochs;
         self
     }
-    /// How many times smaller the first group's rate is than the head's. Default: 100.
+    /// Sets the ratio of the head's learning rate to the first group's. Default: 100.
     #[must_use]
     pub fn lr_mult(mut self, mult: f64) -> Self {
         self.lr_mult = mult;
         self
     }
-    /// The part of the second stage after which the peak is reached. Default: 0.3.
+    /// Sets the fraction of the second stage after which the peak is reached. Default: 0.3.
     #[must_use]
     pub fn pct_start(mut self, pct: f64) -> Self {
         self.pct_start = pct;
         self
     }
-    /// The second stage begins with the peak divided by this. Default: 5.
+    /// Sets the ratio of the peak to the initial learning rate of the second stage. Default: 5.
     #[must_use]
     #[expect(clippy::should_implement_trait, reason = "fastai's name; a setter divides nothing")]
     pub fn div(mut self, div: f64) -> Self {
         self.div = div;
         self
     }
-    /// Both stages end with the peak divided by this. Default: 100,000.
+    /// Sets the ratio of the peak to the final learning rate of both stages. Default: 100,000.
     #[must_use]
     pub fn div_final(mut self, div: f64) -> Self {
         self.div_final = div;
         self
     }
-    /// The momentum at the start, at the peak and at the end of both stages. Default: the learner's.
+    /// Sets the momentum at the start, at the peak and at the end of both stages. Default: the learner's.
     #[must_use]
     pub fn moms(mut self, start: f64, peak: f64, end: f64) -> Self {
         self.moms = Some((start, peak, end));
         self
     }
 
-    /// The stage with a frozen body and the one with the whole network.
+    /// Returns the stage with a frozen body and the one with the whole network.
     pub(in crate::learner) fn stages(&self) -> (OneCycle, OneCycle) {
         let stage = |epochs| OneCycle {
             common: Common { epochs, ..self.common.clone() },

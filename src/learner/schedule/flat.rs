@@ -1,9 +1,9 @@
-//! The policy of a constant learning rate.
+//! A constant learning rate.
 
 use super::policy::{Common, Course, Defaults, Policy, common_setters, lr_setter};
 use crate::{error::Result, optim::Lr};
 
-/// The same learning rate throughout: fastai's `fit`.
+/// A constant learning rate: fastai's `fit`.
 #[derive(Debug, Clone)]
 pub struct Flat {
     common: Common,

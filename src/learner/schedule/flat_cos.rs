@@ -1,4 +1,4 @@
-//! A flat learning rate with a cosine at the end.
+//! A constant learning rate with a cosine at the end.
 
 use super::policy::{
     Common, Course, Defaults, Policy, common_setters, divisor, fraction, lr_setter,
@@ -8,7 +8,7 @@ use crate::{
     optim::{Hyper, Lr, Schedule},
 };
 
-/// A flat learning rate that falls by a cosine at the end: fastai's `fit_flat_cos`.
+/// A constant learning rate that falls along a cosine at the end: fastai's `fit_flat_cos`.
 #[derive(Debug, Clone)]
 pub struct FlatCos {
     common: Common,
@@ -24,13 +24,13 @@ impl FlatCos {
     }
     lr_setter!();
     common_setters!();
-    /// The last learning rate is the flat one divided by this. Default: 100,000.
+    /// Sets the ratio of the constant to the final learning rate. Default: 100,000.
     #[must_use]
     pub fn div_final(mut self, div: f64) -> Self {
         self.div_final = div;
         self
     }
-    /// The part of the fit after which the rate begins to fall, between 0 and 1. Default: 0.75.
+    /// Sets the fraction of the fit after which the rate begins to fall, between 0 and 1. Default: 0.75.
     #[must_use]
     pub fn pct_start(mut self, pct: f64) -> Self {
         self.pct_start = pct;

@@ -8,7 +8,8 @@ use crate::{
     optim::{Hyper, Lr, Schedule},
 };
 
-/// One cycle: the learning rate rises by a cosine and falls by a cosine, the momentum the other way.
+/// The one-cycle policy: the learning rate rises and falls along cosines, and the momentum does the
+/// opposite.
 ///
 /// Smith, [Super-Convergence](https://arxiv.org/abs/1708.07120); fastai's `fit_one_cycle`.
 #[derive(Debug, Clone)]
@@ -29,26 +30,26 @@ impl OneCycle {
     }
     lr_setter!();
     common_setters!();
-    /// The first learning rate is the peak divided by this. Default: 25.
+    /// Sets the ratio of the peak to the initial learning rate. Default: 25.
     #[must_use]
     #[expect(clippy::should_implement_trait, reason = "fastai's name; a setter divides nothing")]
     pub fn div(mut self, div: f64) -> Self {
         self.div = div;
         self
     }
-    /// The last learning rate is the peak divided by this. Default: 100,000.
+    /// Sets the ratio of the peak to the final learning rate. Default: 100,000.
     #[must_use]
     pub fn div_final(mut self, div: f64) -> Self {
         self.div_final = div;
         self
     }
-    /// The part of the fit after which the peak is reached, between 0 and 1. Default: 0.25.
+    /// Sets the fraction of the fit after which the peak is reached, between 0 and 1. Default: 0.25.
     #[must_use]
     pub fn pct_start(mut self, pct: f64) -> Self {
         self.pct_start = pct;
         self
     }
-    /// The momentum at the start, at the peak and at the end. Default: the learner's.
+    /// Sets the momentum at the start, at the peak and at the end. Default: the learner's.
     #[must_use]
     pub fn moms(mut self, start: f64, peak: f64, end: f64) -> Self {
         self.moms = Some((start, peak, end));

@@ -1,20 +1,20 @@
-//! One fit after another.
+//! Training plans: sequences of fits.
 
 use super::{Course, Defaults, FineTune, Policy};
 use crate::error::Result;
 
-/// What [`Learner::fit_or_resume`](crate::learner::Learner::fit_or_resume) trains by: a [`Policy`], which is one
-/// fit, or a [`FineTune`], which is two.
+/// The plan of [`Learner::fit_or_resume`](crate::learner::Learner::fit_or_resume): a [`Policy`], which is
+/// one fit, or a [`FineTune`], which is two.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a training plan",
     note = "use a policy such as `OneCycle::new(epochs)`, or `FineTune::new(epochs)`"
 )]
 pub trait TrainingPlan {
-    /// The fits to do one after the other, for `groups` parameter groups. For each: the first group that is
-    /// trained, or `None` to leave that as it is, and what to do.
+    /// Returns the fits to run sequentially, for `groups` parameter groups. Each consists of the first
+    /// group that is trained, or `None` to leave that unchanged, and the course.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for an option that cannot be used.
+    /// [`Error::Config`](crate::Error::Config) for an invalid option.
     fn courses(&self, groups: usize, defaults: &Defaults) -> Result<Vec<(Option<usize>, Course)>>;
 }
 

@@ -1,27 +1,27 @@
-//! How long to train, and what the hyperparameters do meanwhile.
+//! Training policies: the number of epochs and the schedules of hyperparameters.
 
 use crate::{
     error::{Error, Result},
     optim::{Hyper, Lr, Schedule},
 };
 
-/// What a fit is to do, for a given number of parameter groups.
+/// The course of a fit for a given number of parameter groups.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Course {
-    /// The epochs in all.
+    /// The total number of epochs.
     pub epochs: usize,
-    /// The epoch to begin with; those before it are taken as done, so a stopped fit can be continued.
+    /// The first epoch; earlier ones count as done, so that a stopped fit can be continued.
     pub start_epoch: usize,
-    /// Values set before the first batch, one for each group.
+    /// Values set before the first batch, one per group.
     pub set: Vec<(Hyper, Vec<f64>)>,
-    /// Values set before every training batch, as functions of the part of the fit that is done; one
-    /// schedule for each group.
+    /// Values set before every training batch, as functions of the completed fraction of the fit; one
+    /// schedule per group.
     pub schedules: Vec<(Hyper, Vec<Schedule>)>,
-    /// Whether to begin with a new optimizer.
+    /// If true, starts with a new optimizer.
     pub reset_opt: bool,
 }
 
-/// What a learner uses where a policy leaves something out.
+/// The values that a learner uses if a policy does not set them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Defaults {
     /// The learning rate. Default: 1e-3.
@@ -29,7 +29,7 @@ pub struct Defaults {
     /// The momentum at the start, at the peak of the learning rate and at the end of one cycle.
     /// Default: 0.95, 0.85, 0.95.
     pub moms: (f64, f64, f64),
-    /// The weight decay; none for the optimizer's own. Default: none.
+    /// The weight decay; `None` for the optimizer's own. Default: `None`.
     pub wd: Option<f64>,
 }
 
@@ -39,17 +39,18 @@ impl Default for Defaults {
     }
 }
 
-/// How long to train, and what the hyperparameters do meanwhile. [`Flat`](super::Flat), [`OneCycle`](super::OneCycle), [`FlatCos`](super::FlatCos)
-/// and [`Sgdr`](super::Sgdr) are the policies of this crate; yours need this one method.
+/// A training policy: how long to train, and the schedules of the hyperparameters. [`Flat`](super::Flat),
+/// [`OneCycle`](super::OneCycle), [`FlatCos`](super::FlatCos) and [`Sgdr`](super::Sgdr) are the policies of
+/// this crate; your own needs only this method.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no training policy",
+    message = "`{Self}` is not a training policy",
     note = "use `OneCycle::new(epochs)`, `Flat::new(epochs)`, or implement `Policy`"
 )]
 pub trait Policy {
-    /// What to do with `groups` parameter groups.
+    /// Returns the course for `groups` parameter groups.
     ///
     /// # Errors
-    /// [`Error::Config`] for an option that cannot be used.
+    /// [`Error::Config`] for an invalid option.
     fn course(&self, groups: usize, defaults: &Defaults) -> Result<Course>;
 }
 
@@ -59,7 +60,7 @@ impl<P: Policy + ?Sized> Policy for &P {
     }
 }
 
-/// What the policies of this crate share.
+/// The settings that the policies of this crate share.
 #[derive(Debug, Clone)]
 pub(super) struct Common {
     pub(super) epochs: usize,
@@ -74,7 +75,7 @@ impl Common {
         Self { epochs, lr: None, wd: None, reset_opt: false, start_epoch: 0 }
     }
 
-    /// The course without schedules, and the learning rate of each group.
+    /// Returns the course without schedules, and the learning rate of each group.
     pub(super) fn course(&self, groups: usize, defaults: &Defaults) -> Result<(Course, Vec<f64>)> {
         let lrs = self.lr.as_ref().unwrap_or(&defaults.lr).for_groups(groups)?;
         if lrs.iter().any(|lr| !lr.is_finite() || *lr < 0.0) {
@@ -88,10 +89,10 @@ impl Common {
     }
 }
 
-/// The setter of the learning rate.
+/// Defines the setter of the learning rate.
 macro_rules! lr_setter {
     () => {
-        /// The peak learning rate: a number, a range over the groups (`1e-6..=1e-4`), or an open range
+        /// Sets the peak learning rate: a number, a range over the groups (`1e-6..=1e-4`), or an open range
         /// (`..=1e-3`: a tenth of it for all groups but the last). Default: the learner's.
         #[must_use]
         pub fn lr(mut self, lr: impl Into<Lr>) -> Self {
@@ -101,22 +102,22 @@ macro_rules! lr_setter {
     };
 }
 
-/// The setters that every policy has.
+/// Defines the setters that every policy has.
 macro_rules! common_setters {
     () => {
-        /// The weight decay. Default: the learner's.
+        /// Sets the weight decay. Default: the learner's.
         #[must_use]
         pub fn wd(mut self, wd: f64) -> Self {
             self.common.wd = Some(wd);
             self
         }
-        /// If true, starts with a new optimizer without moments. Default: false.
+        /// If true, starts with a new optimizer state. Default: false.
         #[must_use]
         pub fn reset_opt(mut self, yes: bool) -> Self {
             self.common.reset_opt = yes;
             self
         }
-        /// The first epoch, to continue a stopped fit. Default: 0.
+        /// Sets the first epoch, to continue a stopped fit. Default: 0.
         #[must_use]
         pub fn start_epoch(mut self, epoch: usize) -> Self {
             self.common.start_epoch = epoch;
@@ -132,11 +133,15 @@ pub(super) fn fraction(option: &'static str, value: f64) -> Result<()> {
     if fits {
         Ok(())
     } else {
-        Err(Error::config(option, format!("{value} is not between 0 and 1")))
+        Err(Error::config(option, format!("is {value}; it must be between 0 and 1")))
     }
 }
 
 pub(super) fn divisor(option: &'static str, value: f64) -> Result<()> {
     let fits = value.is_finite() && value > 0.0;
-    if fits { Ok(()) } else { Err(Error::config(option, format!("{value} is no positive number"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::config(option, format!("is {value}; it must be positive")))
+    }
 }

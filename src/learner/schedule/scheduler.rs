@@ -8,14 +8,14 @@ use crate::{
 
 /// Sets scheduled hyperparameters before every training batch. A fit adds one for its policy.
 ///
-/// Lend one of your own to a fit to schedule a hyperparameter that its policy does not set.
+/// Pass your own to a fit to schedule a hyperparameter that its policy does not set.
 #[derive(Debug)]
 pub struct ParamScheduler {
     schedules: Vec<(Hyper, Vec<Schedule>)>,
 }
 
 impl ParamScheduler {
-    /// Takes one schedule for each hyperparameter and group.
+    /// Creates the callback from one schedule for each hyperparameter and group.
     #[must_use]
     pub fn new(schedules: Vec<(Hyper, Vec<Schedule>)>) -> Self {
         Self { schedules }

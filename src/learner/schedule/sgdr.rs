@@ -6,8 +6,7 @@ use crate::{
     optim::{Anneal, Hyper, Lr, Schedule},
 };
 
-/// Warm restarts: cycles in which the rate falls to 0 by a cosine, each longer than the previous
-/// one.
+/// Warm restarts: cycles in which the rate falls to 0 along a cosine, each longer than the previous one.
 ///
 /// Loshchilov, Hutter, [SGDR](https://arxiv.org/abs/1608.03983); fastai's `fit_sgdr`.
 #[derive(Debug, Clone)]
@@ -19,7 +18,7 @@ pub struct Sgdr {
 }
 
 impl Sgdr {
-    /// Trains for `cycles`, the first of which takes `cycle_len` epochs.
+    /// Trains for `cycles` cycles, the first of which takes `cycle_len` epochs.
     #[must_use]
     pub fn new(cycles: usize, cycle_len: usize) -> Self {
         Self { common: Common::new(0), cycles, cycle_len, cycle_mult: 2 }
@@ -37,7 +36,10 @@ impl Sgdr {
 impl Policy for Sgdr {
     fn course(&self, groups: usize, defaults: &Defaults) -> Result<Course> {
         if self.cycles == 0 || self.cycle_len == 0 || self.cycle_mult == 0 {
-            return Err(Error::config("Sgdr", "cycles, cycle_len and cycle_mult must not be 0"));
+            return Err(Error::config(
+                "Sgdr",
+                "`cycles`, `cycle_len` and `cycle_mult` must not be 0",
+            ));
         }
         let lengths: Vec<f64> = (0..self.cycles)
             .map(|i| self.cycle_len as f64 * (self.cycle_mult as f64).powi(i as i32))

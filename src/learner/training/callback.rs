@@ -4,11 +4,11 @@ use crate::{error::Error, learner::Training, sample::Batch};
 use std::fmt::Debug;
 use tch::Tensor;
 
-/// Where the callbacks of this crate stand in the order of calls; a lower number comes first.
+/// The order numbers of the callbacks of this crate; lower numbers are called first.
 ///
 /// The numbers are fastai's.
 pub mod order {
-    /// Stops on a loss that is NaN, before it is recorded.
+    /// Stops on a NaN loss, before it is recorded.
     pub const NAN_GUARD: i32 = -9;
     /// Changes batches: MixUp, CutMix.
     pub const MIX: i32 = 0;
@@ -20,13 +20,13 @@ pub mod order {
     pub const GRADIENT_CLIP: i32 = 11;
     /// Writes the history.
     pub const RECORDER: i32 = 50;
-    /// Sets hyperparameters, draws progress, finds a learning rate.
+    /// Sets hyperparameters, shows progress, runs the learning-rate finder.
     pub const SCHEDULER: i32 = 60;
     /// Saves the best model.
     pub const SAVE_BEST: i32 = 61;
     /// Lowers the learning rate on a plateau.
     pub const REDUCE_LR: i32 = 62;
-    /// Stops a fit that no longer improves.
+    /// Stops a fit when a value stops improving.
     pub const EARLY_STOPPING: i32 = 63;
     /// Writes checkpoints, after all other callbacks have seen the batch.
     pub const CHECKPOINT: i32 = 10_000;
@@ -52,17 +52,16 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Ends this part now. Whatever follows it still runs.
+    /// Ends this part now. The fit continues after it.
     ///
     /// # Errors
-    /// Always: the cancel is passed as an `Err` up to the part that it ends, and never leaves a
-    /// fit.
+    /// Always: the cancel is passed as an `Err` up to the part that it ends, and never leaves a fit.
     pub fn cancel(self) -> Step {
         Err(Stop::Cancel(self))
     }
 }
 
-/// Why a callback stops. A cancel never leaves `fit`.
+/// The reason why a callback stops. A cancel never leaves `fit`.
 #[derive(Debug)]
 pub enum Stop {
     /// The end of one part of the fit.
@@ -95,39 +94,40 @@ pub struct Outcome {
 /// `before_batch`, `after_pred`, `after_loss`, `before_backward`, `after_backward`, `before_step`,
 /// `after_step`, `after_batch`; then `after_train`, `before_validate`, for each validation batch
 /// `before_batch`, `after_pred`, `after_loss`, `after_batch`; then `after_validate`, `after_epoch`.
-/// `before_fit` and `after_fit` stand around all epochs.
+/// `before_fit` is called before and `after_fit` after all epochs.
 ///
-/// The ways in which a part of a fit ends:
+/// How a part of a fit can end:
 ///
-/// | it ends by | `after_cancel` | rest of the part | `after_…` of the part | outer parts | `fit` returns |
+/// | reason | `after_cancel` | rest of the part | `after_…` of the part | outer parts | `fit` returns |
 /// |---|---|---|---|---|---|
-/// | its end | no | done | yes | go on | `Ok` |
-/// | [`Scope::cancel`] inside it | once | skipped | yes | go on | `Ok` |
-/// | an error | no | skipped | only `after_fit` | skipped | `Err`, naming callback and event |
+/// | normal end | no | executed | yes | continue | `Ok` |
+/// | [`Scope::cancel`] inside it | once | skipped | yes | continue | `Ok` |
+/// | an error | no | skipped | only `after_fit` | skipped | `Err` naming callback and event |
 /// | a panic in user code: callback, model, loss, metric, optimizer, data set, transform | no | skipped | only `after_fit` | skipped | `Err` with the message of the panic |
 /// | a cancel of a part that is not running | no | skipped | only `after_fit` | skipped | `Err` |
 ///
-/// The events are those of [fastai's callbacks](https://docs.fast.ai/callback.core.html); its seven
-/// `after_cancel_…` are one method here, and `after_fit` comes on every ending.
+/// The events are those of [fastai's callbacks](https://docs.fast.ai/callback.core.html). Its seven
+/// `after_cancel_…` events are one method here, and `after_fit` is always called.
 #[allow(unused_variables)] // the default bodies name their arguments for the reader
 pub trait Callback: Debug + Send {
-    /// Returns its name in errors. Default: the type's name.
+    /// Returns the name of the callback for errors. Default: the type's name.
     fn name(&self) -> &str {
         let path = std::any::type_name::<Self>();
         path.split('<').next().and_then(|p| p.rsplit("::").next()).unwrap_or(path)
     }
-    /// Returns its order number. Lower numbers are called first; equal ones in the order in which
-    /// they were added. Default: 0. See [`order`] for those of this crate.
+    /// Returns the order number. Lower numbers are called first; callbacks with equal numbers in the order
+    /// in which they were added. Default: 0. See [`order`] for those of this crate.
     fn order(&self) -> i32 {
         0
     }
-    /// If true, the callback is skipped by `lr_find`, `validate`, `get_preds` and `predict`. Return
-    /// true if it writes files or tracks best values. Default: false.
+    /// If true, the callback is skipped by `lr_find`, `validate`, `get_preds` and `predict`. Return true if
+    /// it writes files or tracks best values. Default: false.
     fn skip_evaluation(&self) -> bool {
         false
     }
-    /// Whether it takes part only in the process with rank 0 where several train together: for what prints,
-    /// draws or writes files. A callback that changes the training takes part everywhere. Default: false.
+    /// If true, the callback is called only on rank 0 when several processes train together. Return true if
+    /// it prints, draws or writes files. A callback that changes the training must be called on all ranks.
+    /// Default: false.
     fn only_on_first_rank(&self) -> bool {
         false
     }
@@ -168,11 +168,11 @@ pub trait Callback: Debug + Send {
     fn before_step(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Called after the optimizer's step, also a cancelled one. The gradients still exist.
+    /// Called after the optimizer's step, even if it was cancelled. The gradients still exist.
     fn after_step(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Called after a batch, also a cancelled one.
+    /// Called after a batch, even if it was cancelled.
     fn after_batch(&mut self, t: &mut Training, batch: &Batch, outcome: &Outcome) -> Step {
         Ok(())
     }
@@ -192,17 +192,17 @@ pub trait Callback: Debug + Send {
     fn after_epoch(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Called at the end of every fit, also of a failed one.
+    /// Called at the end of every fit, even if it failed.
     fn after_fit(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// Before a checkpoint is written, after `after_batch`. Leave in [`Training::notes`] and
-    /// [`Training::tensors`] what you need when the fit is resumed.
+    /// Called before a checkpoint is written, after `after_batch`. Store in [`Training::notes`] and
+    /// [`Training::tensors`] the state that you need when the fit is resumed.
     fn before_checkpoint(&mut self, t: &mut Training) -> Step {
         Ok(())
     }
-    /// What identifies a callback that changes the training: its name and options. A run is resumed only with
-    /// equal ones. `None` for a callback that only reads. Default: `None`.
+    /// Returns a text that identifies a callback that changes the training: its name and options. A run is
+    /// resumed only with equal ones. Return `None` if the callback only reads. Default: `None`.
     fn fingerprint(&self) -> Option<String> {
         None
     }

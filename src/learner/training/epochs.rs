@@ -16,8 +16,8 @@ use rand::Rng as _;
 use std::{ops::Range, time::Instant};
 use tch::{Device, Kind, Tensor};
 
-/// Trains for `epochs`, the first of them from `batch` on. The position's epoch is the last one
-/// afterwards.
+/// Trains for `epochs`, starting the first one at `batch`. Afterwards, the position's epoch is the last
+/// one.
 pub(in crate::learner) fn fit<'a>(
     t: &mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
@@ -39,7 +39,7 @@ pub(in crate::learner) fn fit<'a>(
     done.map_err(|e| settled(t, e))
 }
 
-/// Evaluates all batches of `loader`, with the events of an epoch that only validates.
+/// Evaluates all batches of `loader`, with the events of a validation.
 pub(in crate::learner) fn evaluate<'a>(
     t: &mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
@@ -57,7 +57,7 @@ pub(in crate::learner) fn evaluate<'a>(
     done.map_err(|e| settled(t, e))
 }
 
-/// The error to return for `e`, once every rank has one.
+/// Returns the error to report for `e`, once every rank has one.
 fn settled(t: &mut Training, e: Error) -> Error {
     match &mut t.parallel {
         Some(p) => p.settle(e),
@@ -65,7 +65,7 @@ fn settled(t: &mut Training, e: Error) -> Error {
     }
 }
 
-/// Keeps the memory of one batch for the next on a CPU; libtorch does this by itself on a GPU.
+/// Reuses the memory of one batch for the next on a CPU; on a GPU, libtorch does this itself.
 fn kept_memory(t: &Training) -> Option<KeptMemory> {
     (t.model.device() == Device::Cpu).then(KeptMemory::hold)
 }
@@ -75,7 +75,7 @@ fn into_error(stop: Stop) -> Error {
     match stop {
         Stop::Failed(e) => e,
         Stop::Cancel(scope) => {
-            let why = format!("`{scope:?}` was cancelled where it was not running");
+            let why = format!("`{scope:?}` was cancelled while it was not running");
             Error::config("Scope::cancel", why)
         }
     }
@@ -84,15 +84,15 @@ fn into_error(stop: Stop) -> Error {
 struct Run<'t, 'a> {
     t: &'t mut Training,
     callbacks: Vec<&'a mut (dyn Callback + 'a)>,
-    /// The training batch to begin the first epoch with.
+    /// The first training batch of the first epoch.
     first: usize,
     /// The loader to validate on; `None` for the validation items.
     loader: Option<DataLoader>,
-    /// Whether the callbacks need what went into the model on all ranks.
+    /// If true, the callbacks need the model's inputs of all ranks.
     gather_inputs: bool,
 }
 
-/// The items of one shard of a batch; none if this rank has none of them.
+/// Returns the items of one shard of a batch; `None` if this rank has none of them.
 fn shard_of(batch: &Batch, part: &BatchPart, shard: usize) -> Result<Option<Batch>> {
     let range = Share { index: shard, of: SHARDS }.range(part.whole);
     let from = part.places.partition_point(|place| *place < range.start);
@@ -108,7 +108,7 @@ fn shard_of(batch: &Batch, part: &BatchPart, shard: usize) -> Result<Option<Batc
     Ok(Some(shard))
 }
 
-/// What the mean of this rank's loss was divided by.
+/// Returns the divisor of the mean of this rank's loss.
 fn weight(t: &Training, part: &BatchPart, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
     let items = Tensor::from(part.own_items() as f64);
     let own = t.loss_divisor(pred, y)?.filter(|_| part.own_items() > 0);
@@ -168,8 +168,8 @@ impl<'t, 'a> Run<'t, 'a> {
         self.finish(done)
     }
 
-    /// Ends a fit. Each callback gets its `after_fit` on every ending, even if that of another one
-    /// fails: bars are closed and weights restored there.
+    /// Ends a fit. Every callback gets its `after_fit`, even if that of another one fails: it closes
+    /// progress bars and restores weights.
     fn finish(&mut self, done: Step) -> Step {
         let mut done = self.absorb_cancel(Scope::Fit, done);
         for cb in &mut self.callbacks {
@@ -198,8 +198,8 @@ impl<'t, 'a> Run<'t, 'a> {
         self.batches(&loader)
     }
 
-    /// Begins a part. Returns a second handle of the loader, which the batches borrow while
-    /// callbacks borrow the whole training.
+    /// Begins a part. Returns a second handle of the loader, which the batches borrow while callbacks
+    /// borrow the whole training.
     fn begin_part(&mut self, split: Split) -> DataLoader {
         let loader = match (&self.loader, split) {
             (Some(loader), Split::Valid) => loader.clone(),
@@ -217,7 +217,7 @@ impl<'t, 'a> Run<'t, 'a> {
         let share = self.t.parallel.as_ref().map_or(Share::WHOLE, Parallel::share);
         let mut parts = loader.parts_from(self.t.at.pass, self.t.at.batch, share);
         let mut next = self.t.at.batch;
-        // The rest of a pass, or what one process has of it, may be empty for good reasons.
+        // A resumed part, or a process's share of it, may be empty.
         let mut expects = next == 0 && self.t.at.batches > 0 && self.t.parallel.is_none();
         loop {
             let stop = self.loader.is_none() && self.t.stop.is_requested();
@@ -253,7 +253,7 @@ impl<'t, 'a> Run<'t, 'a> {
 
     fn batch(&mut self, mut part: BatchPart) -> Step {
         let mut outcome = Outcome::default();
-        // Without an item of its own, this rank still sees the batch that the others make.
+        // A rank without an item of its own still calls the callbacks with the batch of the others.
         let nothing = || Batch::new(Tensor::new(), None, vec![]);
         let mut batch = part.batch.take().unwrap_or_else(nothing);
         let done = self.one_batch(&mut batch, &part, &mut outcome);
@@ -269,7 +269,7 @@ impl<'t, 'a> Run<'t, 'a> {
         self.checkpoint()
     }
 
-    /// Writes the checkpoint that a callback asked for, now that all of them have handled the batch.
+    /// Writes the checkpoint that a callback requested, after all callbacks have handled the batch.
     fn checkpoint(&mut self) -> Step {
         let Some(request) = self.t.checkpoints.requested.take() else { return Ok(()) };
         let ready = match self.each("before_checkpoint", |cb, t| cb.before_checkpoint(t)) {
@@ -307,7 +307,7 @@ impl<'t, 'a> Run<'t, 'a> {
         Ok(())
     }
 
-    /// Seeds libtorch's generator for part `k` of the step: dropout continues bit for bit in a resumed run,
+    /// Seeds libtorch's generator for part `k` of the step, so that dropout is identical in a resumed run
     /// without saved generator states.
     fn seed_step(&self, k: usize) {
         let mut rng = self.t.seed.rng(Stream::Step { step: self.t.at.step });
@@ -317,7 +317,7 @@ impl<'t, 'a> Run<'t, 'a> {
         tch::manual_seed(rng.next_u64() as i64);
     }
 
-    /// The gradients of a batch. Returns whether it has targets.
+    /// Computes the gradients of a batch. Returns true if it has targets.
     fn train_batch(
         &mut self,
         batch: &mut Batch,
@@ -362,7 +362,7 @@ impl<'t, 'a> Run<'t, 'a> {
         Ok(())
     }
 
-    /// The gradients of a batch as the sum of those of its shards, in a fixed order.
+    /// Computes the gradients of a batch as the sum of those of its shards, in a fixed order.
     fn train_in_shards(
         &mut self,
         batch: &Batch,
@@ -453,7 +453,7 @@ impl<'t, 'a> Run<'t, 'a> {
             batch.items = p.world().exchange(&items)?.concat();
             let places = if own { std::mem::take(&mut batch.placements) } else { vec![] };
             batch.placements = p.world().exchange(&places)?.concat();
-            // Padded for the own items alone.
+            // Padded for this rank's items only.
             batch.labels = None;
         }
         let Some(pred) = pred else { return Ok(()) };
@@ -467,8 +467,8 @@ impl<'t, 'a> Run<'t, 'a> {
         self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))
     }
 
-    /// The model's output, in the same shards for any number of processes where that is asked for: kernels
-    /// round differently for other numbers of rows.
+    /// Computes the model's output. With `deterministic_reduction`, it uses the same shards for any number
+    /// of processes: kernels round differently for other numbers of rows.
     fn forward_for_evaluation(&self, batch: &Batch, part: &BatchPart) -> Result<Tensor> {
         let Some(p) = self.t.parallel.as_ref().filter(|p| p.is_deterministic()) else {
             return self.t.forward(&batch.x);
@@ -487,7 +487,7 @@ impl<'t, 'a> Run<'t, 'a> {
         Ok(caught(|| self.t.opt.step())?)
     }
 
-    /// A failed computation with the place where it failed.
+    /// Adds the position to the error of a failed computation.
     fn at_batch(&self, stop: Stop) -> Stop {
         match stop {
             Stop::Failed(
@@ -502,7 +502,7 @@ impl<'t, 'a> Run<'t, 'a> {
         }
     }
 
-    /// Absorbs a cancel of `scope` at its end.
+    /// Absorbs a cancel of `scope` at the end of that part.
     fn absorb_cancel(&mut self, scope: Scope, done: Step) -> Step {
         match done {
             Err(Stop::Cancel(s)) if s == scope => {
@@ -524,7 +524,7 @@ impl<'t, 'a> Run<'t, 'a> {
     }
 }
 
-/// Lets a callback handle an event. A panic in it is a failure like any other.
+/// Calls a callback's event. A panic in it becomes an error.
 fn call(
     callback: &mut dyn Callback,
     t: &mut Training,

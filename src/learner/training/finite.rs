@@ -7,9 +7,9 @@ use crate::{
 };
 use tch::Device;
 
-/// Ends a fit with an error where the training loss is no longer a number, before it is recorded.
+/// Ends a fit with an error if the training loss is NaN or infinite, before it is recorded.
 ///
-/// On a GPU that would wait for every step, so there the recorder looks when it reads the losses.
+/// On a GPU, this check would wait for every step, so the recorder does it when it reads the losses.
 #[derive(Debug)]
 pub(in crate::learner) struct Finite;
 

@@ -11,7 +11,7 @@ use crate::{
     sys::caught,
 };
 
-/// Callbacks that are lent to one fit.
+/// Callbacks that are passed to a single fit.
 pub(in crate::learner) type Lent<'a, 'b> = &'a mut [&'b mut dyn Callback];
 
 impl Learner {
@@ -32,7 +32,7 @@ impl Learner {
         self.fit_with(&OneCycle::new(epochs).lr(lr), &mut [])
     }
 
-    /// Trains with a flat rate that falls at the end: fastai's `fit_flat_cos`.
+    /// Trains with a constant rate that falls at the end: fastai's `fit_flat_cos`.
     ///
     /// # Errors
     /// As [`Learner::fit_with`].
@@ -48,8 +48,8 @@ impl Learner {
         self.fit_with(&Sgdr::new(cycles, cycle_len).lr(lr), &mut [])
     }
 
-    /// Trains the new head first, then the whole network: fastai's `fine_tune`. Takes the number of
-    /// epochs, or a [`FineTune`] with options.
+    /// Trains the new head first, then the whole network: fastai's `fine_tune`. Takes the number of epochs,
+    /// or a [`FineTune`] with options.
     ///
     /// # Errors
     /// As [`Learner::fit_with`].
@@ -57,7 +57,7 @@ impl Learner {
         self.fine_tune_with(how, &mut [])
     }
 
-    /// [`Learner::fine_tune`] with callbacks that take part in both of its fits.
+    /// As [`Learner::fine_tune`], with callbacks for both of its fits.
     ///
     /// # Errors
     /// As [`Learner::fit_with`].
@@ -70,12 +70,12 @@ impl Learner {
         self.carry_out(stages, callbacks)
     }
 
-    /// Trains with `policy`, and with `callbacks` for this fit only.
+    /// Trains with `policy`, with `callbacks` for this fit only.
     ///
     /// # Errors
-    /// [`Error::Config`] for an option that cannot be used, [`Error::NonFiniteLoss`] where the loss is NaN or
-    /// infinite, [`Error::NonFiniteWeights`] if weights are at the end, and whatever the data, the model, a
-    /// metric or a callback reports, a panic included.
+    /// [`Error::Config`] for an invalid option, [`Error::NonFiniteLoss`] if the loss is NaN or infinite,
+    /// [`Error::NonFiniteWeights`] if a weight is NaN or infinite at the end, and errors and panics of the
+    /// data, the model, a metric or a callback.
     pub fn fit_with(&mut self, policy: &dyn Policy, callbacks: Lent<'_, '_>) -> Result<()> {
         let stages = caught(|| self.stages_of(&policy))?;
         if let Some(course) = stages.first().map(|stage| &stage.course)
@@ -89,7 +89,7 @@ impl Learner {
         self.carry_out(stages, callbacks)
     }
 
-    /// The stages of a plan.
+    /// Returns the stages of a plan.
     pub(in crate::learner) fn stages_of(&self, plan: &impl TrainingPlan) -> Result<Vec<Stage>> {
         let courses = plan.courses(self.training.model.groups(), &self.defaults)?;
         Ok(courses.into_iter().map(|(freeze_to, course)| Stage { freeze_to, course }).collect())
@@ -99,8 +99,8 @@ impl Learner {
         self.stages(Checkpoints::of(stages.clone()), stages, callbacks, None)
     }
 
-    /// Does the stages that are left one after the other. If the first of them is resumed, it starts at the
-    /// given batch of the current epoch. `checkpoints` knows all stages.
+    /// Runs the remaining stages sequentially. If the first of them is resumed, it starts at the given
+    /// batch of the current epoch. `checkpoints` contains all stages.
     pub(in crate::learner) fn stages(
         &mut self,
         mut checkpoints: Checkpoints,
@@ -139,7 +139,7 @@ impl Learner {
         let train = self.training.dls.train();
         if train.num_batches() == 0 {
             let why = format!(
-                "{} training items make no batch of {}: choose a smaller `bs`",
+                "{} training items are fewer than one batch of {}: choose a smaller `bs`",
                 train.len(),
                 train.bs()
             );
@@ -162,7 +162,8 @@ impl Learner {
         }
         if !self.training.model.params().iter().any(|p| p.tensor.requires_grad()) {
             let groups = self.training.model.groups();
-            let why = format!("no parameter learns: the model has {groups} groups; see `unfreeze`");
+            let why =
+                format!("no parameter is trainable: the model has {groups} groups; see `unfreeze`");
             return Err(Error::config("freeze_to", why));
         }
         let epochs = match from {
@@ -194,8 +195,8 @@ impl Learner {
         }
     }
 
-    /// Freezes the parameter groups before `first`, except for their normalizations. The
-    /// optimizer's moments are reset, as in fastai.
+    /// Freezes the parameter groups before `first`, except for their normalization layers. Resets the
+    /// optimizer's state, as fastai does.
     pub fn freeze_to(&mut self, first: usize) {
         self.training.model.freeze_to(first, self.train_bn);
         self.training.opt.clear_state();
@@ -213,7 +214,7 @@ impl Learner {
 }
 
 impl Stage {
-    /// Only this course, with what learns left as it is.
+    /// Creates a stage of this course, with trainable groups unchanged.
     pub(in crate::learner) fn only(course: Course) -> Self {
         Self { freeze_to: None, course }
     }

@@ -13,18 +13,18 @@ use tch::{Device, Tensor};
 /// [`MixedPrecision`](https://docs.fast.ai/callback.fp16.html#mixedprecision), with torch's
 /// [`GradScaler`](https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling).
 ///
-/// A skipped step is a cancelled step: `after_step` is still called, and the scale falls.
-/// [`Learner::to_fp16`](crate::learner::Learner::to_fp16) adds it together with autocast; added as
-/// a callback by itself it only scales. The scale is stored in checkpoints.
+/// A skipped step is a cancelled step: `after_step` is still called, and the scale is reduced.
+/// [`Learner::to_fp16`](crate::learner::Learner::to_fp16) adds it together with autocast; added as a
+/// callback on its own, it only scales. The scale is stored in checkpoints.
 #[derive(Debug, Clone)]
 pub struct MixedPrecision {
     begin: GradScaler,
     scaler: GradScaler,
-    /// Whether gradients were unscaled and the scale was not yet updated for them.
+    /// True if gradients were unscaled and the scale has not been updated for them yet.
     unscaled: bool,
 }
 
-/// The scale in [`Training::notes`].
+/// The key of the scale in [`Training::notes`].
 const NOTE: &str = "MixedPrecision";
 
 impl MixedPrecision {
@@ -34,7 +34,7 @@ impl MixedPrecision {
         Self::with_scaler(GradScaler::new())
     }
 
-    /// Uses another scaler; each fit starts with it as given.
+    /// Uses another scaler; each fit starts with a copy of it.
     #[must_use]
     pub fn with_scaler(scaler: GradScaler) -> Self {
         Self { begin: scaler.clone(), scaler, unscaled: false }
@@ -74,7 +74,7 @@ impl Callback for MixedPrecision {
     fn before_fit(&mut self, t: &mut Training) -> Step {
         if t.precision == Precision::Half && !matches!(t.model.device(), Device::Cuda(_)) {
             let why = format!(
-                "16-bit floats need a CUDA device and the model is on {:?}: use `to_bf16`",
+                "float16 needs a CUDA device, but the model is on {:?}: use `to_bf16`",
                 t.model.device()
             );
             return Err(Error::unsupported("to_fp16", why).into());
@@ -104,7 +104,7 @@ impl Callback for MixedPrecision {
     }
 
     fn after_cancel(&mut self, t: &mut Training, scope: Scope) -> Step {
-        // A batch cancelled behind this one has no `after_step`.
+        // A batch cancelled by a later callback has no `after_step`.
         if scope == Scope::Batch {
             self.update(t)?;
         }

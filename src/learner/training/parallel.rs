@@ -1,4 +1,4 @@
-//! A training by several processes: each batch is cut into shares, and gradients are averaged.
+//! Training with several processes: each batch is split into shares, and gradients are averaged.
 
 use super::shards::{SHARDS, Tree};
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// How the processes of a job train together, for [`Learner::distributed_with`](crate::learner::Learner::distributed_with).
+/// Options of training with several processes, for
+/// [`Learner::distributed_with`](crate::learner::Learner::distributed_with).
 #[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct DistributedOptions {
@@ -27,38 +28,39 @@ impl Default for DistributedOptions {
 }
 
 impl DistributedOptions {
-    /// Gradients averaged by libtorch's reducer, batch normalization of each process's own items.
+    /// Returns the defaults: gradients averaged by libtorch's reducer, batch normalization over each
+    /// process's own items.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether the batch normalizations of the model normalize by the statistics of the whole batch, not
-    /// by those of a process's share of it: PyTorch's `SyncBatchNorm`. It costs two small exchanges for
-    /// each of them in each direction. For networks of this crate, and your own where they are made of
+    /// If true, the batch normalization layers of the model use the statistics of the global batch instead
+    /// of those of a process's share: PyTorch's `SyncBatchNorm`. It costs two small exchanges per layer and
+    /// direction. For networks of this crate, and your own if they use
     /// [`BatchNorm`](crate::model::BatchNorm). Default: false.
     pub fn sync_bn(mut self, yes: bool) -> Self {
         self.sync_bn = yes;
         self
     }
 
-    /// Trains to the same weights, bit for bit, for 1, 2, 4 and 8 processes, and after a resume with
-    /// another number of them.
+    /// Trains to bitwise identical weights for 1, 2, 4 and 8 processes, and after a resume with another
+    /// number of processes.
     ///
-    /// Each batch is cut into 8 shards. Each shard goes through the network by itself, with batch
-    /// normalization and random numbers of its own, and the gradients of the shards are added in a fixed
-    /// tree. The events from `before_batch` to `before_backward` come once for each shard.
+    /// Each batch is split into 8 shards. Each shard is computed separately, with its own batch statistics
+    /// and random numbers, and the gradients of the shards are added in a fixed tree. The events from
+    /// `before_batch` to `before_backward` are called once per shard.
     ///
-    /// The cost: batches of an eighth of the size use a device less well, and every process receives the
-    /// gradients of every other one, after the backward pass and not during it. The processes must have
-    /// the same number of threads (`OMP_NUM_THREADS`) and the same kind of processor: libtorch's kernels
-    /// round differently on others. Default: false.
+    /// The cost: batches of an eighth of the size utilize a device less well, and every process receives
+    /// the gradients of every other one after, not during, the backward pass. The processes must have the
+    /// same number of threads (`OMP_NUM_THREADS`) and the same kind of processor, because libtorch's
+    /// kernels round differently otherwise. Default: false.
     pub fn deterministic_reduction(mut self) -> Self {
         self.deterministic = true;
         self
     }
 
-    /// The size of the buckets in which gradients are averaged, in MiB. Small ones begin earlier, large
-    /// ones use the network better. Default: 25, as in PyTorch.
+    /// Sets the size of the buckets in which gradients are averaged, in MiB. Small buckets start earlier,
+    /// large ones use the network better. Default: 25, as in PyTorch.
     pub fn bucket_mb(mut self, mb: f64) -> Self {
         self.bucket_mb = mb;
         self
@@ -70,7 +72,7 @@ impl DistributedOptions {
             return Err(Error::config("bucket_mb", why));
         }
         if self.deterministic && self.sync_bn {
-            let why = "contradicts `deterministic_reduction`, whose shards are normalized one by one: \
+            let why = "contradicts `deterministic_reduction`, which normalizes each shard separately: \
                        choose one of them";
             return Err(Error::config("sync_bn", why));
         }
@@ -85,34 +87,34 @@ impl DistributedOptions {
     }
 }
 
-/// What all processes do next.
+/// The next action of all processes.
 #[derive(Debug)]
 pub(super) enum Next {
     /// Train or validate on this rank's part of a batch.
     Part(BatchPart),
-    /// Nothing is left of this batch on any rank.
+    /// No rank has any item left of this batch.
     Nothing,
     /// A stop was requested on some rank.
     Stop,
-    /// The pass is over.
+    /// The pass has ended.
     End,
 }
 
-/// A training's place among several processes.
+/// The state of this process in a training with several processes.
 #[derive(Debug)]
 pub(in crate::learner) struct Parallel {
     world: Arc<World>,
     options: DistributedOptions,
     hooked: Option<Hooked>,
-    /// The items of the current batch on all ranks.
+    /// The number of items of the current batch on all ranks.
     pub(in crate::learner) batch_items: usize,
-    /// Those of them that are this rank's.
+    /// The number of items of the current batch on this rank.
     own_items: usize,
-    /// Whether all ranks know of the error that ends the fit.
+    /// True if all ranks know the error that ends the fit.
     agreed: bool,
 }
 
-/// The reducer, and which parameters it averages.
+/// The reducer, and the parameters that it averages.
 #[derive(Debug)]
 struct Hooked {
     learns: Vec<bool>,
@@ -124,7 +126,7 @@ impl Parallel {
         Self { world, options, hooked: None, batch_items: 0, own_items: 0, agreed: false }
     }
 
-    /// Whether this rank has a part of the current batch that counts.
+    /// Returns true if this rank has counted items in the current batch.
     pub(super) fn has_items(&self) -> bool {
         self.own_items > 0
     }
@@ -141,12 +143,12 @@ impl Parallel {
         &self.world
     }
 
-    /// The shards of this rank.
+    /// Returns the shards of this rank.
     pub(super) fn shards(&self) -> std::ops::Range<usize> {
         Share { index: self.world.rank(), of: self.world.size() }.range(SHARDS)
     }
 
-    /// What all ranks do, where this one has `own` to do next.
+    /// Agrees on the next action of all ranks; `own` is that of this rank.
     pub(super) fn next(
         &mut self,
         own: Option<Result<BatchPart>>,
@@ -172,15 +174,14 @@ impl Parallel {
                 return Err(e);
             }
             let failed = messages.into_iter().enumerate().find_map(|(r, m)| Some((r, m?)));
-            let (rank, why) = failed.unwrap_or((0, "it did not say why".into()));
+            let (rank, why) = failed.unwrap_or((0, "it gave no reason".into()));
             return Err(Error::distributed(Some(rank), format!("rank {rank} failed: {why}")));
         }
         if all.iter().any(|[_, _, stop, _]| *stop > 0.0) {
             return Ok(Next::Stop);
         }
         if all.iter().any(|[other, ..]| *other != all[0][0]) {
-            let why =
-                "they have different numbers of batches: every process must use the same loader";
+            let why = "their numbers of batches differ: every process must use the same loader";
             return Err(Error::mismatch("the ranks", why));
         }
         self.own_items = items;
@@ -202,7 +203,7 @@ impl Parallel {
         })
     }
 
-    /// Makes ready for a forward pass that a backward pass follows.
+    /// Prepares a forward pass that a backward pass follows.
     pub(super) fn before_forward(&mut self, model: &Model) -> Result<()> {
         let Some(group) = self.world.group()? else { return Ok(()) };
         if self.options.deterministic {
@@ -210,7 +211,7 @@ impl Parallel {
         }
         let learns: Vec<bool> = model.params().iter().map(|p| p.tensor.requires_grad()).collect();
         if self.hooked.as_ref().is_none_or(|hooked| hooked.learns != learns) {
-            // The old one must have let go of the parameters.
+            // The old one must release the parameters first.
             self.hooked = None;
             let learning = model.params().iter().filter(|p| p.tensor.requires_grad());
             let learning: Vec<Tensor> = learning.map(|p| p.tensor.shallow_clone()).collect();
@@ -218,7 +219,7 @@ impl Parallel {
                 return Ok(());
             }
             let bytes = (self.options.bucket_mb * f64::from(1 << 20)) as usize;
-            // The first bucket is small, so that the network has work early.
+            // The first bucket is small, so that communication starts early.
             let sizes = (bytes.min(1 << 20), bytes);
             let reducer = Reducer::new(&group, &TensorList::new(&learning)?, sizes)?;
             self.hooked = Some(Hooked { learns, reducer });
@@ -226,17 +227,17 @@ impl Parallel {
         self.hooked.as_ref().map_or(Ok(()), |hooked| hooked.reducer.before_forward())
     }
 
-    /// Makes ready for the backward pass from `loss`.
+    /// Prepares the backward pass from `loss`.
     pub(super) fn before_backward(&self, loss: &Tensor) -> Result<()> {
         self.hooked.as_ref().map_or(Ok(()), |hooked| hooked.reducer.before_backward(loss))
     }
 
-    /// The loss of the whole batch, and the factor for this rank's loss that makes the average of the
-    /// ranks' gradients that of the whole batch. `weight` is what this rank's mean was divided by.
+    /// Returns the loss of the global batch, and the factor for this rank's loss that makes the average of
+    /// the ranks' gradients that of the global batch. `weight` is the divisor of this rank's mean.
     pub(super) fn whole_loss(&self, loss: &Tensor, weight: &Tensor) -> Result<(Tensor, Tensor)> {
         let kind = if loss.device() == Device::Mps { Kind::Float } else { Kind::Double };
         let weight = weight.f_to_kind(kind)?.f_to_device(loss.device())?.f_reshape([0_i64; 0])?;
-        // Of a rank that has a stand-in for an item, nothing counts, not even NaN.
+        // On a rank with a placeholder item, the loss does not count, even if it is NaN.
         let loss = loss.detach().f_to_kind(kind)?.f_reshape([0_i64; 0])?;
         let part = (&loss * &weight).f_where_self(&weight.f_gt(0.0)?, &weight.f_zeros_like()?)?;
         let sums = Tensor::f_stack(&[part, weight.shallow_clone()], 0)?;
@@ -247,14 +248,14 @@ impl Parallel {
         Ok((whole, factor))
     }
 
-    /// Adds the shards of all ranks to those of this one, in the fixed order. A sum is `numbers` long.
+    /// Adds the shards of all ranks to those of this one, in the fixed order. A sum has `numbers` elements.
     pub(super) fn add_up(
         &self,
         own: Option<Tensor>,
         numbers: i64,
         device: Device,
     ) -> Result<Option<Tensor>> {
-        /// 32 MiB of each rank at once.
+        /// 32 MiB of each rank at a time.
         const SLICE: i64 = 8 << 20;
         if self.world.size() == 1 {
             return Ok(own);
@@ -283,7 +284,8 @@ impl Parallel {
         Ok(Some(own))
     }
 
-    /// Gives every rank the mean of the ranks' running statistics. Each of them has seen its own shares.
+    /// Sets the running statistics of every rank to the mean over all ranks, since each rank has seen only
+    /// its own shares.
     pub(in crate::learner) fn average_buffers(&self, model: &Model) -> Result<()> {
         if self.world.size() == 1 || self.options.deterministic || self.options.sync_bn {
             return Ok(());
@@ -307,21 +309,21 @@ impl Parallel {
         Ok(())
     }
 
-    /// The rows of `own` on all ranks, in order: those of a whole batch of validation.
+    /// Gathers the rows of `own` of all ranks, in order: those of a global validation batch.
     pub(super) fn rows(&self, own: Option<&Tensor>) -> Result<Option<Tensor>> {
         self.world.gather_rows(own)
     }
 
-    /// The error of a fit, after every rank has one: see [`World::settle`].
+    /// Returns the error of a fit, after every rank has one: see [`World::settle`].
     pub(in crate::learner) fn settle(&mut self, e: Error) -> Error {
-        // Its hooks belong to a pass that will not end.
+        // Its hooks belong to a backward pass that will not complete.
         self.hooked = None;
         if std::mem::take(&mut self.agreed) { e } else { self.world.settle(e) }
     }
 }
 
 impl BatchPart {
-    /// The items that count: none for a stand-in.
+    /// Returns the number of items that count: 0 for a placeholder.
     pub(in crate::learner) fn own_items(&self) -> usize {
         if self.stand_in { 0 } else { self.places.len() }
     }

@@ -1,4 +1,4 @@
-//! Gradients of the shards of a batch, added in an order that does not depend on the number of processes.
+//! Gradients of the shards of a batch, added in an order independent of the number of processes.
 
 use crate::{
     error::Result,
@@ -7,20 +7,20 @@ use crate::{
 };
 use tch::{Kind, Tensor};
 
-/// Into how many shards a batch is cut.
+/// The number of shards of a batch.
 pub(super) const SHARDS: usize = 8;
 
-/// Numbers that begin the sum of a shard: how many shards it is of, what the loss was divided by, and the
-/// loss times that.
+/// The number of values at the start of a sum: the number of shards in it, the divisor of the loss, and the
+/// loss times that divisor.
 const HEAD: i64 = 3;
 
-/// Adds up leaves in a complete binary tree, as they come: `((0+1)+(2+3))+…`. A leaf may be missing, which
-/// is not the same as 0.
+/// Adds leaves in a complete binary tree, in order of arrival: `((0+1)+(2+3))+…`. A leaf may be missing,
+/// which differs from 0.
 #[derive(Debug, Default)]
 pub(super) struct Tree(Vec<(u32, Option<Tensor>)>);
 
 impl Tree {
-    /// Adds the next leaf, whose memory the sum may take.
+    /// Adds the next leaf, whose memory the sum may reuse.
     pub(super) fn push(&mut self, leaf: Option<Tensor>) -> Result<()> {
         let mut node = (0, leaf);
         while let Some((level, _)) = self.0.last()
@@ -34,7 +34,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The sum of all leaves, whose number must be a power of two.
+    /// Returns the sum of all leaves, whose number must be a power of two.
     pub(super) fn sum(mut self) -> Result<Option<Tensor>> {
         let mut sum = None;
         while let Some((_, left)) = self.0.pop() {
@@ -54,18 +54,18 @@ fn added(left: Option<Tensor>, right: Option<Tensor>) -> Result<Option<Tensor>> 
     }
 }
 
-/// What becomes a leaf of the tree, and what a sum is written back to.
+/// Describes how gradients and statistics are packed into a leaf, and unpacked from a sum.
 pub(super) struct Layout {
     params: Vec<Tensor>,
     buffers: Vec<Tensor>,
-    /// The running statistics before the batch, with which each shard begins.
+    /// The running statistics before the batch, from which each shard starts.
     before: Vec<Tensor>,
-    /// The gradients of earlier batches that no step was taken for yet.
+    /// The gradients of earlier batches for which no step has been taken yet.
     gathered: Vec<Tensor>,
 }
 
 impl Layout {
-    /// Takes the gradients that are there out of the way.
+    /// Sets existing gradients aside.
     pub(super) fn begin(model: &Model) -> Result<Self> {
         let learning = model.params().iter().filter(|p| p.tensor.requires_grad());
         let params: Vec<Tensor> = learning.map(|p| p.tensor.shallow_clone()).collect();
@@ -78,19 +78,19 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The length of a leaf.
+    /// Returns the length of a leaf.
     pub(super) fn numbers(&self) -> i64 {
         let all = |list: &[Tensor]| list.iter().map(|t| t.numel() as i64).sum::<i64>();
         HEAD + self.params.len() as i64 + all(&self.params) + all(&self.buffers)
     }
 
-    /// Forgets the gradients, so that the next shard's are its own.
+    /// Clears the gradients, so that the next shard's are separate.
     fn clear(&self) -> Result<()> {
         let none: Vec<Tensor> = self.params.iter().map(|_| Tensor::new()).collect();
         sys::set_grads(&TensorList::new(&self.params)?, &TensorList::new(&none)?)
     }
 
-    /// Puts the gradients of earlier batches and the running statistics back, where the batch is given up.
+    /// Restores the gradients of earlier batches and the running statistics when the batch is abandoned.
     pub(super) fn undo(&self) -> Result<()> {
         self.restore_buffers()?;
         sys::set_grads(&TensorList::new(&self.params)?, &TensorList::new(&self.gathered)?)
@@ -104,7 +104,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The leaf of a shard whose backward pass is done, from `loss` times `weight`.
+    /// Returns the leaf of a shard whose backward pass is complete, from `loss` times `weight`.
     pub(super) fn leaf(&self, loss: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let float = |t: &Tensor| t.f_to_kind(Kind::Float)?.f_reshape([1]);
@@ -133,7 +133,7 @@ impl Layout {
         Ok(leaf)
     }
 
-    /// Makes the sum of all shards the gradients and the running statistics. Returns the mean loss.
+    /// Sets gradients and running statistics from the sum of all shards. Returns the mean loss.
     pub(super) fn finish(&self, sum: &Tensor) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let (shards, weight) = (sum.f_get(0)?, sum.f_get(1)?);
@@ -152,7 +152,7 @@ impl Layout {
                 grads.push(gathered.shallow_clone());
                 continue;
             }
-            // In the parameter's own layout, so that kernels add up in one order.
+            // In the parameter's own memory layout, so that kernels add in the same order.
             let mut laid_out = param.detach().f_empty_like()?;
             laid_out.f_copy_(&grad)?;
             if gathered.defined() {

@@ -3,7 +3,7 @@
 use crate::learner::Course;
 use serde::{Deserialize, Serialize};
 
-/// One fit of possibly several: `fine_tune` has two.
+/// One fit of a sequence: `fine_tune` has two.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(in crate::learner) struct Stage {
     /// The first trainable group; `None` to keep the current one.

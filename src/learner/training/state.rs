@@ -46,34 +46,33 @@ pub struct Training {
     pub precision: Precision,
     /// The seed of all random streams.
     pub seed: Seed,
-    /// The folder of relative file names: see
-    /// [`Learner::model_dir`](crate::learner::Learner::model_dir).
+    /// The folder for relative file names; see [`Learner::model_dir`](crate::learner::Learner::model_dir).
     pub model_dir: PathBuf,
-    /// State of callbacks for a resumed fit, under names of their choice. Empty at the start of a
-    /// fit; in a resumed one, the content when the checkpoint was written.
+    /// State of callbacks for a resumed fit, with keys of their choice. Empty at the start of a fit; in a
+    /// resumed fit, the content at the time of the checkpoint.
     pub notes: BTreeMap<String, serde_json::Value>,
-    /// Tensors that callbacks want to find again when a fit is resumed, by the name of the callback and a name of
-    /// its choice: filled in [`Callback::before_checkpoint`](crate::learner::Callback::before_checkpoint).
+    /// Tensors that callbacks need when a fit is resumed, by the name of the callback and a name of its
+    /// choice: set in [`Callback::before_checkpoint`](crate::learner::Callback::before_checkpoint).
     pub tensors: BTreeMap<String, Vec<(String, Tensor)>>,
     pub(in crate::learner) resumed: bool,
     pub(in crate::learner) checkpoints: Checkpoints,
     pub(in crate::learner) run: Run,
     /// The current stage and those after it.
     pub(in crate::learner) plan: VecDeque<Stage>,
-    /// How many stages of the plan are done.
+    /// The number of completed stages of the plan.
     pub(in crate::learner) stage: usize,
-    /// Training losses that are not yet in the history, with their batch.
+    /// Training losses that are not yet in the history, with their batch number.
     pub(in crate::learner) unread: Vec<(usize, Tensor)>,
     pub(in crate::learner) clock: Clock,
     pub(in crate::learner) stop: StopHandle,
-    /// The other processes, where several train together.
+    /// The state of a training with several processes.
     pub(in crate::learner) parallel: Option<Parallel>,
 }
 
 /// What the loop is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::learner) enum Run {
-    /// A training: a loss that is NaN or infinite is an error.
+    /// A training: a NaN or infinite loss is an error.
     #[default]
     Fit,
     /// A sweep of the learning rate with this many steps. The loss may diverge.
@@ -82,7 +81,7 @@ pub(in crate::learner) enum Run {
     Evaluation,
 }
 
-/// The time of a part of an epoch, and the part of it spent waiting.
+/// The elapsed time of a part of an epoch, and the time spent waiting for data.
 #[derive(Debug)]
 pub(in crate::learner) struct Clock {
     began: Instant,
@@ -106,18 +105,18 @@ pub struct Position {
     pub split: Split,
     /// The epoch of this fit, from 0.
     pub epoch: usize,
-    /// The epochs of this fit.
+    /// The number of epochs of this fit.
     pub epochs: usize,
     /// The batch of this part, from 0.
     pub batch: usize,
-    /// The batches of this part.
+    /// The number of batches of this part.
     pub batches: usize,
-    /// The training batches done in this fit.
+    /// The number of training batches done in this fit.
     pub fit_batches: usize,
-    /// The training batches of all fits so far. Dropout's random stream is addressed by it.
+    /// The number of training batches of all fits so far. It determines dropout's random stream.
     pub step: u64,
-    /// The passes over the training data of all fits so far. The order and the augmentation of the
-    /// data are addressed by it.
+    /// The number of passes over the training data in all fits so far. It determines the order and the
+    /// augmentation of the data.
     pub pass: u64,
 }
 
@@ -135,14 +134,14 @@ impl Position {
         }
     }
 
-    /// Returns the progress of the fit, from 0 to 1, of which schedules are functions.
+    /// Returns the completed fraction of the fit, from 0 to 1, the argument of schedules.
     #[must_use]
     pub fn progress(&self) -> f64 {
         let batches = self.batches.max(1) as f64;
         (self.epoch as f64 + self.batch as f64 / batches) / self.epochs.max(1) as f64
     }
 
-    /// Returns whether the current part is training.
+    /// Returns true if the current part is training.
     #[must_use]
     pub fn is_training(&self) -> bool {
         self.split == Split::Train
@@ -162,8 +161,8 @@ pub enum Precision {
 }
 
 impl Training {
-    /// Returns the model's output for `x` as 32-bit floats, computed in the chosen precision: with
-    /// dropout and batch statistics in training, without in validation.
+    /// Returns the model's output for `x` as 32-bit floats, computed in the chosen precision: with dropout
+    /// and batch statistics in training, without them in validation.
     ///
     /// # Errors
     /// If the device does not support the precision.
@@ -200,7 +199,7 @@ impl Training {
         caught(|| self.loss.each(pred, y)).map_err(self.of_loss(pred, y))
     }
 
-    /// Returns what [`Training::loss`] divides the sum by; none for the number of items.
+    /// Returns the divisor of the sum in [`Training::loss`]; `None` for the number of items.
     pub(in crate::learner) fn loss_divisor(
         &self,
         pred: &Tensor,
@@ -209,7 +208,7 @@ impl Training {
         caught(|| self.loss.divisor(pred, y)).map_err(self.of_loss(pred, y))
     }
 
-    /// Names the loss, and what it was given, in an error.
+    /// Adds the loss and its arguments to an error.
     fn of_loss(&self, pred: &Tensor, y: &Tensor) -> impl FnOnce(Error) -> Error {
         let (pred, y) = (pred.size(), y.size());
         let name = caught(|| Ok(self.loss.name().to_owned())).unwrap_or_default();
@@ -224,7 +223,7 @@ impl Training {
         caught(|| self.metrics.iter().try_for_each(|m| m.check(&task)))
     }
 
-    /// Lets up to two items go through model, loss and metrics without training, so that a mistake shows
+    /// Runs up to two items through model, loss and metrics without training, so that mistakes are found
     /// before the training begins.
     pub(in crate::learner) fn try_out(&mut self, batch: &Batch) -> Result<()> {
         self.check()?;
@@ -243,8 +242,8 @@ impl Training {
         metrics::reset(&mut self.metrics)
     }
 
-    /// Checks that the model has as many outputs as there are categories, where the loss is one of this
-    /// crate. Another loss may have other outputs.
+    /// Checks that the model has as many outputs as there are categories, if the loss is one of this crate.
+    /// Other losses may have other outputs.
     pub(in crate::learner) fn check_outputs(&self, pred: &Tensor) -> Result<()> {
         let task = self.dls.task();
         let classes = task.vocab().len() as i64;
@@ -256,16 +255,16 @@ impl Training {
         Err(Error::mismatch("model", why))
     }
 
-    /// Reads the losses that are still on the device into the history, which waits for the device.
-    /// The loop calls this by itself: on a CPU after each step, on a GPU after every tenth step and
-    /// at the end of each part.
+    /// Reads the losses that are still on the device into the history, which blocks until the device is
+    /// done. The loop calls this itself: on a CPU after each step, on a GPU after every tenth step and at
+    /// the end of each part.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] if one of them is NaN or infinite.
     pub fn read_losses(&mut self) -> Result<()> {
         for (batch, loss) in std::mem::take(&mut self.unread) {
             let loss = number(&loss)?;
-            // On a CPU each loss was checked before; `lr_find` continues on NaN.
+            // On a CPU, each loss was checked before; `lr_find` continues on NaN.
             let must = self.model.device() != Device::Cpu && matches!(self.run, Run::Fit);
             if must && !loss.is_finite() {
                 let (loss, epoch) = (f64::from(loss), self.at.epoch);
@@ -278,20 +277,19 @@ impl Training {
         Ok(())
     }
 
-    /// Adds a message, which is printed below the table of epochs and stored in
-    /// [`History::messages`].
+    /// Adds a message, which is printed below the table of epochs and stored in [`History::messages`].
     pub fn say(&mut self, message: impl Into<String>) {
         self.history.messages.push(message.into());
     }
 
-    /// Returns which fit this is of those that one call makes, from 0: the second one of `fine_tune` is 1.
+    /// Returns the index of this fit among those of one call, from 0: the second fit of `fine_tune` is 1.
     #[must_use]
     pub fn stage(&self) -> usize {
         self.stage
     }
 
-    /// Returns whether the policy of this fit sets a hyper-parameter before each training batch, so that
-    /// whatever a callback sets does not last.
+    /// Returns true if the policy of this fit sets the hyperparameter before each training batch, so that
+    /// values set by a callback are overwritten.
     #[must_use]
     pub fn is_scheduled(&self, hyper: Hyper) -> bool {
         self.plan.front().is_some_and(|s| s.course.schedules.iter().any(|(h, _)| *h == hyper))
@@ -303,22 +301,22 @@ impl Training {
         self.stop.clone()
     }
 
-    /// Whether this fit continues from a checkpoint. It is true up to the first batch: in `before_fit`,
-    /// `before_epoch` and `before_train`, in which a callback would otherwise reset its state.
+    /// Returns true if this fit was resumed from a checkpoint, until its first batch: in `before_fit`,
+    /// `before_epoch` and `before_train`, where a callback would otherwise reset its state.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.resumed
     }
 
-    /// The name of the run, in [`Learner::fit_or_resume`](crate::learner::Learner::fit_or_resume) and
-    /// [`Learner::resume`](crate::learner::Learner::resume).
+    /// Returns the name of the run in [`Learner::fit_or_resume`](crate::learner::Learner::fit_or_resume)
+    /// and [`Learner::resume`](crate::learner::Learner::resume).
     #[must_use]
     pub fn run_name(&self) -> Option<&str> {
         self.checkpoints.run.as_deref()
     }
 
-    /// Returns the fraction of the time of this part of the epoch, from 0 to 1, in which the
-    /// training waited for data.
+    /// Returns the fraction of the time of this part of the epoch, from 0 to 1, in which the training
+    /// waited for data.
     #[must_use]
     pub fn data_wait_fraction(&self) -> f64 {
         let all = self.clock.began.elapsed().as_secs_f64();

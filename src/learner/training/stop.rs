@@ -30,12 +30,12 @@ use std::sync::{
 pub struct StopHandle(Arc<AtomicBool>);
 
 impl StopHandle {
-    /// Ends the running fit, or otherwise the next one, before its next batch.
+    /// Ends the current fit, or the next one if none is running, before its next batch.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether a stop was requested.
+    /// Returns true if a stop was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)

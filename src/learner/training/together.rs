@@ -1,4 +1,4 @@
-//! A learner that trains together with other processes.
+//! Training together with other processes.
 
 use super::parallel::{DistributedOptions, Parallel};
 use crate::{
@@ -10,19 +10,20 @@ use crate::{
 use tch::{Device, Kind, Tensor};
 
 impl Training {
-    /// Whether this process prints and writes files: true for rank 0, and without other processes.
+    /// Returns true if this process prints and writes files: on rank 0, and without other processes.
     #[must_use]
     pub fn is_first_rank(&self) -> bool {
         self.parallel.as_ref().is_none_or(|p| p.world().is_first())
     }
 
-    /// Whether no other process takes part in this training.
+    /// Returns true if no other process takes part in this training.
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.parallel.is_none()
     }
 
-    /// The number of items of a batch on all ranks. In a callback, `batch` holds this rank's share.
+    /// Returns the number of items of a batch on all ranks. In a callback, `batch` contains only this
+    /// rank's share.
     #[must_use]
     pub fn batch_items(&self, own: usize) -> usize {
         match &self.parallel {
@@ -31,7 +32,7 @@ impl Training {
         }
     }
 
-    /// Predictions and targets of a training batch on all ranks.
+    /// Gathers predictions and targets of a training batch from all ranks.
     pub(in crate::learner) fn rows_of_all_ranks(
         &self,
         pred: &Tensor,
@@ -39,14 +40,14 @@ impl Training {
     ) -> Result<(Tensor, Tensor)> {
         let own = || (pred.shallow_clone(), y.shallow_clone());
         let Some(p) = &self.parallel else { return Ok(own()) };
-        // A stand-in for an item has been counted on its own rank.
+        // A placeholder item has been counted on its own rank.
         let counts = p.has_items();
         let pred = p.rows(counts.then_some(pred))?;
         let y = p.rows(counts.then_some(y))?;
         Ok(pred.zip(y).unwrap_or_else(own))
     }
 
-    /// Fails on every rank if the fits that are to begin differ, or the weights that they begin with.
+    /// Returns an error on every rank if the next fits, or their initial weights, differ.
     pub(super) fn agree_on_fit(&self) -> Result<()> {
         let Some(p) = &self.parallel else { return Ok(()) };
         let mut sum = crc32fast::Hasher::new();
@@ -64,15 +65,15 @@ impl Training {
         ])
     }
 
-    /// Waits until rank 0 has written the files that it was told to write before.
+    /// Waits until rank 0 has written its files.
     pub(in crate::learner) fn wait_for_files(&self) -> Result<()> {
         self.parallel.as_ref().map_or(Ok(()), |p| p.world().barrier())
     }
 
-    /// The first rank on which `yes` is true. Every rank must call it at the same place.
+    /// Returns the first rank on which `yes` is true. Every rank must call it at the same point.
     ///
     /// # Errors
-    /// [`Error::Distributed`] if a rank does not answer.
+    /// [`Error::Distributed`] if a rank does not respond.
     pub fn first_rank_where(&self, yes: bool) -> Result<Option<usize>> {
         let Some(p) = &self.parallel else { return Ok(yes.then_some(0)) };
         let all = p.world().exchange_numbers([f64::from(u8::from(yes))])?;
@@ -81,21 +82,21 @@ impl Training {
 }
 
 impl Learner {
-    /// Trains together with the other processes of the job that a launcher started: fastai's
-    /// `distrib_ctx`. Nothing else changes in the program.
+    /// Trains together with the other processes that a launcher started: fastai's `distrib_ctx`. The rest
+    /// of the program stays the same.
     ///
-    /// - `bs` is the size of the whole batch, of which each process loads and computes an equal share.
+    /// - `bs` is the size of the global batch; each process loads and computes an equal share of it.
     ///   Batches, shuffling and augmentation are the same for any number of processes.
-    /// - Gradients are averaged over the processes, with the weight of their items.
-    /// - Losses, metrics and predictions are those of all items, in every process.
+    /// - Gradients are averaged over the processes, weighted by their numbers of items.
+    /// - Losses, metrics and predictions cover all items, in every process.
     /// - Only rank 0 prints and writes files.
     ///
-    /// Without a launcher it changes nothing. Every process must build the same learner and call the same
-    /// methods in the same order; [`predict`](Learner::predict) is the one that a process may call alone.
+    /// Without a launcher, it has no effect. Every process must build the same learner and call the same
+    /// methods in the same order; only [`predict`](Learner::predict) may be called by a single process.
     ///
     /// # Errors
-    /// [`Error::Config`] for variables of a launcher, or an option, that cannot be used;
-    /// [`Error::Distributed`] if the processes do not meet, or their learners differ.
+    /// [`Error::Config`] for invalid variables of a launcher or invalid options; [`Error::Distributed`] if
+    /// the processes cannot connect, or their learners differ.
     ///
     /// ```no_run
     /// # use finetune::prelude::*;
@@ -108,7 +109,7 @@ impl Learner {
         self.distributed_with(DistributedOptions::new())
     }
 
-    /// [`Learner::distributed`] with other options.
+    /// As [`Learner::distributed`], with options.
     ///
     /// # Errors
     /// As [`Learner::distributed`].
@@ -132,7 +133,7 @@ impl Learner {
     }
 }
 
-/// What must be the same on every rank.
+/// Describes the properties that must be equal on every rank.
 fn described(t: &Training, options: &DistributedOptions) -> Vec<(String, String)> {
     let params = t.model.params().iter().map(|p| (&p.name, &p.tensor));
     let all = params.chain(t.model.buffers().iter().map(|(n, t)| (n, t)));
