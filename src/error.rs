@@ -83,7 +83,7 @@ pub enum Error {
         cause: Box<Self>,
     },
     /// An option has an invalid value, or contradicts another one. Change the option.
-    #[error("`{option}`: {why}")]
+    #[error("`{option}`{}{why}", separator(why))]
     #[non_exhaustive]
     Config {
         /// The name of the option, setter or function.
@@ -241,6 +241,12 @@ impl From<tch::TchError> for Error {
     fn from(e: tch::TchError) -> Self {
         Self::Torch(e)
     }
+}
+
+/// Separates an option from the reason, which may be a predicate such as "is 0; it must be 1 or more".
+fn separator(why: &str) -> &'static str {
+    let predicate = ["is ", "are ", "must ", "needs ", "cannot ", "contradicts "];
+    if predicate.iter().any(|start| why.starts_with(start)) { " " } else { ": " }
 }
 
 /// Describes how to resume an interrupted run.

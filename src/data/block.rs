@@ -1,4 +1,4 @@
-//! `DataBlock`: how a source becomes data loaders.
+//! `DataBlock`: describes how a source becomes data loaders.
 
 use super::{
     cache::presized::Cache,
@@ -30,11 +30,11 @@ use tch::Device;
 /// Lists the items of a source.
 type GetItems<I> = Arc<dyn Fn(&Path) -> Result<Vec<I>> + Send + Sync>;
 
-/// Describes how a source becomes data loaders: its items, their labels, the split, the transforms
-/// and the batches. fastai's `DataBlock`: <https://docs.fast.ai/data.block.html>.
+/// Describes how a source becomes data loaders: its items, their labels, the split, the transforms and the
+/// batches. fastai's [`DataBlock`](https://docs.fast.ai/data.block.html).
 ///
-/// `I` is what an item is: a path, or a type of your own with [`rows`](Self::rows). A block is not
-/// used up, so one serves several sources.
+/// `I` is the type of an item: a path, or your own type with [`rows`](Self::rows). A block is not consumed,
+/// so it can be used for several sources.
 ///
 /// ```no_run
 /// use finetune::data::{
@@ -83,8 +83,8 @@ impl<Y: TargetBlock> DataBlock<Y> {
 }
 
 impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
-    /// Returns a block whose items have a type of your own, such as a row of a table. `get_x`
-    /// returns the image of an item.
+    /// Returns a block whose items have your own type, such as a row of a table. `get_x` returns the image
+    /// of an item.
     ///
     /// ```no_run
     /// use finetune::data::{DataBlock, ImageBlock, RegressionBlock};
@@ -147,7 +147,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
-    /// Sets the split into training and validation. Default: a random fifth for validation, by
+    /// Sets the split into training and validation. Default: a random 20 % for validation, by
     /// [`RandomSplitter`].
     #[must_use]
     pub fn splitter(mut self, splitter: impl Splitter<I> + 'static) -> Self {
@@ -162,44 +162,44 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
-    /// Adds a transform of batches, such as [`aug_transforms`](crate::transform::aug_transforms).
-    /// They run in a fixed order. Default: none.
+    /// Adds a transform of batches, such as [`aug_transforms`](crate::transform::aug_transforms). Batch
+    /// transforms run in a fixed order. Default: none.
     #[must_use]
     pub fn batch_tfms(mut self, tfm: impl BatchTransform + 'static) -> Self {
         self.batch_tfms.push(Arc::new(tfm));
         self
     }
 
-    /// The number of items in a batch. Default: 64.
+    /// Sets the number of items in a batch. Default: 64.
     #[must_use]
     pub fn bs(mut self, bs: usize) -> Self {
         self.options = self.options.bs(bs);
         self
     }
 
-    /// The number of items in a batch of validation. Default: that of training.
+    /// Sets the number of items in a validation batch. Default: that of training.
     #[must_use]
     pub fn val_bs(mut self, val_bs: usize) -> Self {
         self.options = self.options.val_bs(val_bs);
         self
     }
 
-    /// The number of loading threads; 0 loads on the calling thread. The batches do not depend on
-    /// it. Default: one per processor, at most 16.
+    /// Sets the number of loading threads; 0 loads on the calling thread. The batches do not depend on it.
+    /// Default: one per processor, at most 16.
     #[must_use]
     pub fn num_workers(mut self, num_workers: usize) -> Self {
         self.options = self.options.num_workers(num_workers);
         self
     }
 
-    /// The seed of shuffling and transforms. A splitter has its own. Default: 42.
+    /// Sets the seed of shuffling and transforms. A splitter has its own. Default: 42.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.options = self.options.seed(seed);
         self
     }
 
-    /// The device of the batches. Default: the first CUDA device, otherwise the CPU.
+    /// Sets the device of the batches. Default: the first CUDA device, otherwise the CPU.
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.options = self.options.device(device);
@@ -213,7 +213,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
-    /// If true, drops the last training batch if it is not full. Default: as `shuffle`.
+    /// If true, the last training batch is dropped if it is not full. Default: same as `shuffle`.
     #[must_use]
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.options = self.options.drop_last(drop_last);
@@ -234,14 +234,14 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         self
     }
 
-    /// Lists, labels and splits the items of `source`. The loaders have no type parameters. No
-    /// image is opened.
+    /// Lists, labels and splits the items of `source`. Opens no images. The loaders have no type
+    /// parameters.
     ///
     /// # Errors
-    /// [`Error::Config`] for an option that is missing or invalid, [`Error::Label`] for an item
-    /// without a label or with one that no training item has, [`Error::EmptySplit`] if there is no
-    /// training item, [`Error::Worker`] if a closure of yours panics, and whatever `get_items`
-    /// returns. What is passed over without an error is in [`DataLoaders::notes`].
+    /// [`Error::Config`] for a missing or invalid option, [`Error::Label`] for an item without a label or
+    /// with a label that no training item has, [`Error::EmptySplit`] if there are no training items,
+    /// [`Error::Worker`] if one of your closures panics, and errors of `get_items`. What is left out
+    /// without an error is listed in [`DataLoaders::notes`].
     pub fn dataloaders(&self, source: impl AsRef<Path>) -> Result<DataLoaders> {
         let (items, notes) = collected(|| self.items(source.as_ref()));
         let mut dls = self.dataloaders_from(items?)?;
@@ -249,7 +249,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         Ok(dls)
     }
 
-    /// Like [`dataloaders`](Self::dataloaders), for a list of items.
+    /// As [`dataloaders`](Self::dataloaders), for a list of items.
     ///
     /// # Errors
     /// As [`dataloaders`](Self::dataloaders).
@@ -283,7 +283,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         dls.notes.splice(..0, notes);
         if dls.task().vocab().iter().any(|name| name.trim().is_empty()) {
             dls.notes
-                .push("a category has an empty name: fix `get_y`, or leave such items out".into());
+                .push("a category has an empty name: fix `get_y`, or remove these items".into());
         }
         dls.test_items = Some(Arc::new(Pipeline { input, get_x, get_y, target }));
         match &self.cache {
@@ -292,14 +292,14 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         }
     }
 
-    /// What `get_items` finds.
+    /// Returns the items of `get_items`.
     pub(super) fn items(&self, source: &Path) -> Result<Vec<I>> {
         let get_items = self.get_items.as_ref().ok_or_else(|| missing("get_items"))?;
         let none = || "get_items".to_owned();
         caught(|| get_items(source), none, none)
     }
 
-    /// The targets of all items that are in a split, and the block that made them.
+    /// Returns the targets of all items that are in a split, and the block that was fitted for them.
     fn targets(
         &self,
         items: &[I],
@@ -319,7 +319,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
             }
         }
         let mut target = self.target.clone();
-        // An empty split has its own error, which says more than one of an empty vocabulary.
+        // An empty split has its own error, which is clearer than that of an empty vocabulary.
         if !splits.train.is_empty() {
             target.setup(&mut splits.train.iter().filter_map(|&i| labels[i].as_ref()))?;
         }
@@ -357,12 +357,12 @@ fn in_one<I>(splits: &Splits, items: &[I], get_x: &Get<I, ImageSource>) -> Resul
             .into_iter(),
     );
     let why = format!(
-        "{n} items are in the training and in the validation split: {names}. The metrics would be too \
-         good; each item must be in one split"
+        "{n} items are in both the training and the validation split: {names}. The metrics would be too \
+         optimistic; each item must be in one split only"
     );
     Err(Error::config("splitter", why))
 }
 
 fn missing(option: &'static str) -> Error {
-    Error::config(option, "is needed before `dataloaders`")
+    Error::config(option, "is required before `dataloaders`")
 }

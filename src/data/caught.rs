@@ -1,4 +1,4 @@
-//! Code of the caller's own that panics: an error that names the item, never the end of the process.
+//! Panics in user code: they become an error that names the item, and never end the process.
 
 use crate::error::{Error, Result};
 use std::{
@@ -6,8 +6,8 @@ use std::{
     panic::{self, AssertUnwindSafe},
 };
 
-/// Calls `f`. A panic becomes [`Error::Worker`] with its message and, by `name`, the item. A panic of `name`
-/// itself is caught too; `otherwise` stands for the name then.
+/// Calls `f`. A panic becomes [`Error::Worker`] with its message and the item's `name`. A panic of `name`
+/// itself is caught too; `otherwise` is used as the name then.
 pub(in crate::data) fn caught<T>(
     f: impl FnOnce() -> Result<T>,
     name: impl FnOnce() -> String,
@@ -19,17 +19,17 @@ pub(in crate::data) fn caught<T>(
     })
 }
 
-/// The name of item `index`, or its position if that panics.
+/// Returns the name of item `index`, or its index if that panics.
 pub(in crate::data) fn name(name: impl FnOnce(usize) -> String, index: usize) -> String {
     panic::catch_unwind(AssertUnwindSafe(|| name(index))).unwrap_or_else(|_| position(index))
 }
 
-/// What an item without a name is called.
+/// Returns the name of an item by its index.
 pub(in crate::data) fn position(index: usize) -> String {
     format!("item {index}")
 }
 
-/// The message of a panic.
+/// Returns the message of a panic.
 pub(in crate::data) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())

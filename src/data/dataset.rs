@@ -1,4 +1,4 @@
-//! Items by position.
+//! Items by index.
 
 use crate::{
     error::Result,
@@ -6,32 +6,32 @@ use crate::{
 };
 use std::path::PathBuf;
 
-/// Items by position. Shared by the workers, so it holds paths and targets, and no tensors.
+/// A data set: items by index. Shared by the workers, so it holds paths and targets, and no tensors.
 ///
-/// [`DataBlock`](super::DataBlock) makes one; a type of your own goes to
+/// [`DataBlock`](super::DataBlock) builds one; pass your own to
 /// [`DataLoaders::from_dataset`](super::DataLoaders::from_dataset).
 pub trait Dataset: Send + Sync {
-    /// The number of items.
+    /// Returns the number of items.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Returns true if there are no items.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The image and the target of an item. Called on a worker, any number of times.
+    /// Returns the image and the target of an item. Called on a worker, any number of times.
     ///
     /// # Errors
-    /// Whatever keeps the item from being loaded. It should name the item.
+    /// If the item cannot be loaded. The error should name the item.
     fn get(&self, index: usize) -> Result<Sample>;
 
-    /// What an item is called in errors and under pictures: its file, if it has one.
+    /// Returns the name of an item for errors and figures: its file, if it has one.
     fn name(&self, index: usize) -> String;
 
-    /// What the targets are.
+    /// Returns the task, which describes the targets.
     fn task(&self) -> Task;
 
-    /// The target of an item, without its image where that is possible.
+    /// Returns the target of an item, without loading its image if possible.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -39,19 +39,19 @@ pub trait Dataset: Send + Sync {
         Ok(self.get(index)?.target)
     }
 
-    /// Whether [`target`](Self::target) is quick, so that the targets of all items can be compared before a run is
-    /// resumed. Otherwise up to 64 of them are. Default: false.
+    /// Returns true if [`target`](Self::target) is fast, so that all targets are compared before a run is
+    /// resumed. Otherwise up to 64 of them are compared. Default: false.
     fn targets_in_memory(&self) -> bool {
         false
     }
 
-    /// The file of an item, by which caches and checks know it. `None` if it has none.
+    /// Returns the file of an item, which identifies it in caches and checks; `None` if it has none.
     fn file(&self, _index: usize) -> Option<PathBuf> {
         None
     }
 
-    /// What decides beside its file how an image is decoded, in any words: caches know images by it
-    /// too.
+    /// Returns a string that identifies the decoding options. Caches use it, together with the file, as
+    /// part of their key.
     fn decoding(&self) -> String {
         String::new()
     }

@@ -1,8 +1,8 @@
-//! Digests that tell data apart.
+//! Digests of data.
 
 use sha2::{Digest as _, Sha256};
 
-/// The first 16 hexadecimal digits of a SHA-256 of parts, each with its length.
+/// Returns the first 16 hexadecimal digits of a SHA-256 of parts, each preceded by its length.
 pub(crate) fn digest<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
     let mut hash = Sha256::new();
     for part in parts {

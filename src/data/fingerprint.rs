@@ -1,4 +1,4 @@
-//! What identifies the data of a run, so that a checkpoint is resumed on the same data only.
+//! Identifies the data of a run, so that a checkpoint is resumed only with the same data.
 
 use super::{
     DataLoaders,
@@ -9,10 +9,10 @@ use super::{
 use crate::{error::Result, sample::Split};
 use std::path::{Path, PathBuf};
 
-/// The targets of a data set of the user's own may need its images: so many of them are compared.
+/// The maximum number of targets compared for a user's data set, which may have to load images for them.
 const SAMPLED_TARGETS: usize = 64;
 
-/// What identifies the data of a run. Each text says what a reader can compare; a digest stands for the rest.
+/// Identifies the data of a run. Each text contains what a reader can compare, and a digest of the rest.
 #[derive(Debug)]
 pub(crate) struct DataFingerprint {
     pub(crate) items: String,
@@ -24,7 +24,7 @@ pub(crate) struct DataFingerprint {
     pub(crate) batch_tfms: String,
 }
 
-/// The folder that all files are in. Names are relative to it, so that data may move.
+/// Returns the common folder of all files. Names are relative to it, so that data may be moved.
 fn common_folder(names: &[String]) -> PathBuf {
     let folder = |name: &String| Path::new(name).parent().map(Path::to_owned).unwrap_or_default();
     let Some(mut common) = names.first().map(folder) else { return PathBuf::new() };
@@ -39,7 +39,7 @@ fn common_folder(names: &[String]) -> PathBuf {
 }
 
 impl DataLoaders {
-    /// What identifies the data.
+    /// Returns the fingerprint of the data.
     ///
     /// # Errors
     /// If a target cannot be read.
@@ -54,7 +54,7 @@ impl DataLoaders {
                 let common = common_folder(&names);
                 let below = |name: &String| {
                     let path = Path::new(name).strip_prefix(&common).unwrap_or(Path::new(name));
-                    // Sorted by the components, so that separators do not matter.
+                    // Sorted by path components, so that separators do not matter.
                     path.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>().join("/")
                 };
                 format!("{n} items, {}", digest(names.iter().map(below)))
@@ -93,19 +93,19 @@ fn labels(dataset: &dyn Dataset) -> Result<String> {
     let step = if dataset.targets_in_memory() { 1 } else { n.div_ceil(SAMPLED_TARGETS).max(1) };
     let mut parts = vec![];
     for i in (0..n).step_by(step) {
-        // `Debug` prints every field, and numbers so that they can be read back exactly.
+        // `Debug` prints every field, and floats without loss.
         parts.push(format!("{:?}", dataset.target(i)?));
     }
     Ok(format!("{} labels, {}", parts.len(), digest(parts)))
 }
 
-/// The descriptions of transforms, in order.
+/// Describes transforms, in order.
 fn described<T: std::fmt::Debug + ?Sized>(tfms: &[std::sync::Arc<T>]) -> String {
     let all: Vec<String> = tfms.iter().map(|tfm| format!("{tfm:?}")).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
-/// A text of up to 120 characters; a longer one as its start and a digest.
+/// Returns a text of at most 120 characters; a longer one as its start and a digest.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(120) {
         None => text.to_owned(),
@@ -114,7 +114,7 @@ fn shortened(text: &str) -> String {
 }
 
 impl DataLoader {
-    /// How items become batches. The number of workers is not part of it, since it changes nothing.
+    /// Describes the batching. The number of workers is not included, since it changes no results.
     fn batching(&self) -> String {
         let settings = self.settings();
         let side = match settings.split {

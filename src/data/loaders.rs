@@ -35,12 +35,12 @@ pub struct DataLoaders {
 }
 
 impl DataLoaders {
-    /// Loaders of a data set of your own. What a [`DataBlock`](super::DataBlock) would name is in
-    /// `item_tfms`, `batch_tfms` and `options`.
+    /// Creates loaders of your own data set. `item_tfms`, `batch_tfms` and `options` contain the settings
+    /// of a [`DataBlock`](super::DataBlock).
     ///
     /// # Errors
-    /// [`Error::EmptySplit`] if there is no training item, [`Error::Config`] if a position is beyond
-    /// the data set or an option cannot be used. Items in both splits are allowed, and told by
+    /// [`Error::EmptySplit`] if there are no training items, [`Error::Config`] if an index is beyond the
+    /// data set or an option is invalid. Items in both splits are allowed and reported in
     /// [`notes`](Self::notes).
     pub fn from_dataset(
         dataset: impl Dataset + 'static,
@@ -62,11 +62,11 @@ impl DataLoaders {
         Self::new(&Data::Images(images), splits, options)
     }
 
-    /// Returns loaders of numbers in memory, of any shape, instead of images. The items of `valid`
-    /// follow those of `train` in the data set.
+    /// Creates loaders of arrays in memory, of any shape, instead of images. The items of `valid` follow
+    /// those of `train` in the data set.
     ///
     /// # Errors
-    /// [`Error::Config`] if the rows or tasks of both differ or an option cannot be used.
+    /// [`Error::Config`] if the row shapes or tasks of both differ, or an option is invalid.
     ///
     /// ```
     /// use finetune::{data::{Arrays, DataLoaders, LoaderOptions}, sample::Task};
@@ -106,7 +106,7 @@ impl DataLoaders {
         }
         if splits.train.is_empty() {
             let why = match splits.valid.len() {
-                0 => format!("the splitter took none of the {n} items"),
+                0 => format!("the splitter selected none of the {n} items"),
                 valid => format!("the splitter put {valid} of {n} items into validation"),
             };
             return Err(Error::EmptySplit { split: "training", why });
@@ -143,8 +143,8 @@ impl DataLoaders {
         }
     }
 
-    /// Returns loaders of the same data with other settings. `bs` is for both sides unless there is
-    /// a `val_bs`; `shuffle`, `drop_last` and `split` are for training.
+    /// Returns loaders of the same data with other settings. `bs` applies to both splits unless there is a
+    /// `val_bs`; `shuffle`, `drop_last` and `split` apply to training.
     ///
     /// # Errors
     /// As [`DataLoader::with`].
@@ -155,14 +155,14 @@ impl DataLoaders {
         Ok(Self { train, valid, ..self.clone() })
     }
 
-    /// The same with decoded images kept in `store`.
+    /// Returns the same loaders with decoded images cached in `store`.
     pub(super) fn with_store(&self, store: &Arc<dyn Store>) -> Result<Self> {
         let mut new = self.clone();
         for side in [&mut new.train, &mut new.valid] {
             let Data::Images(images) = side.data_mut() else {
                 return Err(Error::config(
                     "cache",
-                    "these are arrays, which are in memory as it is",
+                    "the data are arrays, which are already in memory",
                 ));
             };
             let first = images.item_tfms.first().cloned();
@@ -171,7 +171,7 @@ impl DataLoaders {
         Ok(new)
     }
 
-    /// The same with another training side.
+    /// Returns the same loaders with another training loader.
     pub(super) fn with_train(&self, train: DataLoader) -> Self {
         Self { train, ..self.clone() }
     }
@@ -212,17 +212,17 @@ impl DataLoaders {
         self.train.batch_tfms()
     }
 
-    /// Adds a batch transform to both loaders, at the place given by its order.
+    /// Adds a batch transform to both loaders, at the position given by its order.
     ///
     /// # Errors
-    /// [`Error::Config`] if these are arrays, which have no transforms, or if an option of the
-    /// transform cannot be used.
+    /// [`Error::Config`] if the data are arrays, which have no transforms, or if an option of the transform
+    /// is invalid.
     pub fn add_batch_tfm(&mut self, tfm: impl BatchTransform + 'static) -> Result<()> {
         tfm.check()?;
         let tfm: Arc<dyn BatchTransform> = Arc::new(tfm);
         for side in [&mut self.train, &mut self.valid] {
             let Data::Images(images) = side.data_mut() else {
-                let why = "these are arrays, not images: change the numbers beforehand";
+                let why = "the data are arrays, not images: transform the values beforehand";
                 return Err(Error::config("batch_tfms", why));
             };
             images.batch_tfms = images.batch_tfms.iter().cloned().chain([tfm.clone()]).collect();
@@ -231,8 +231,8 @@ impl DataLoaders {
         Ok(())
     }
 
-    /// The items of both sides that were left out so far because they could not be loaded, by position:
-    /// see [`OnError::Skip`](super::OnError::Skip). Each loader has its own list:
+    /// Returns the items of both splits that have been skipped so far because they could not be loaded, by
+    /// index; see [`OnError::Skip`](super::OnError::Skip). Each loader has its own list:
     /// [`DataLoader::skipped`].
     #[must_use]
     pub fn skipped(&self) -> Vec<SkippedItem> {
@@ -242,8 +242,8 @@ impl DataLoaders {
         skipped
     }
 
-    /// What was passed over without an error: files that were not listed, items in neither split, splits
-    /// without items. Sentences for people, also in [`summary`](Self::summary) and
+    /// Returns readable messages about what was left out without an error: files that were not listed,
+    /// items in neither split, splits without items. Also included in [`summary`](Self::summary) and
     /// [`check`](Self::check).
     #[must_use]
     pub fn notes(&self) -> &[String] {
@@ -251,7 +251,7 @@ impl DataLoaders {
     }
 }
 
-/// What is to be said of splits: items in both or in neither, an empty validation.
+/// Returns messages about splits: items in both or in neither, an empty validation split.
 fn judged(splits: &Splits, dataset: &dyn Dataset) -> Vec<String> {
     let mut uses = vec![(false, false); dataset.len()];
     splits.train.iter().for_each(|&i| uses[i].0 = true);
@@ -264,7 +264,9 @@ fn judged(splits: &Splits, dataset: &dyn Dataset) -> Vec<String> {
     let mut notes = vec![];
     let (n, names) = those((true, true));
     if n > 0 {
-        notes.push(format!("{n} items are in both splits, so the metrics are too good: {names}"));
+        notes.push(format!(
+            "{n} items are in both splits, so the metrics are too optimistic: {names}"
+        ));
     }
     let (n, names) = those((false, false));
     if n > 0 {
@@ -278,7 +280,8 @@ fn judged(splits: &Splits, dataset: &dyn Dataset) -> Vec<String> {
 }
 
 impl Images {
-    /// Puts the batch transforms into the order in which they run; equal ones stay as given.
+    /// Sorts the batch transforms into the order in which they run; transforms with equal order keep their
+    /// positions.
     fn sort(&mut self) {
         let mut tfms = self.batch_tfms.to_vec();
         tfms.sort_by_key(|t| t.order());

@@ -1,7 +1,7 @@
-//! What listing and splitting passed over, on its way to `summary` and `check`.
+//! Collects what listing and splitting leave out, for `summary` and `check`.
 //!
-//! `get_items` and splitters return items and positions only, so what they have to say beside that is
-//! collected here, on the thread that calls them.
+//! `get_items` and splitters return only items and indices, so their messages are collected here, per
+//! calling thread.
 
 use std::{cell::RefCell, mem};
 
@@ -9,7 +9,7 @@ thread_local! {
     static NOTES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// Adds a note to the [`collected`] call that is under way on this thread, if there is one.
+/// Adds a note to the current [`collected`] call on this thread, if there is one.
 pub(in crate::data) fn note(text: impl Into<String>) {
     let text = text.into();
     NOTES.with_borrow_mut(|notes| {
@@ -19,14 +19,14 @@ pub(in crate::data) fn note(text: impl Into<String>) {
     });
 }
 
-/// Calls `f` and returns the notes that were made meanwhile beside its result.
+/// Calls `f` and returns its result and the notes that it added.
 pub(in crate::data) fn collected<T>(f: impl FnOnce() -> T) -> (T, Vec<String>) {
     let outer = NOTES.replace(Some(vec![]));
     let result = f();
     (result, NOTES.with_borrow_mut(|notes| mem::replace(notes, outer)).unwrap_or_default())
 }
 
-/// The first few of many names, for a note or an error.
+/// Returns the first few of many names, for a note or an error.
 pub(in crate::data) fn some(names: impl ExactSizeIterator<Item = String>) -> String {
     const SHOWN: usize = 5;
     let left = names.len().saturating_sub(SHOWN);

@@ -13,12 +13,11 @@ use crate::{
 use std::{fmt::Write as _, path::Path};
 
 impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
-    /// Returns a description of the splits, and of one sample and one batch after every transform,
-    /// with shapes.
+    /// Describes the splits, and one sample and one batch after every transform, with shapes.
     ///
     /// # Errors
-    /// As [`dataloaders`](Self::dataloaders), and any error of the sample or the batch, with the
-    /// transform and the item.
+    /// As [`dataloaders`](Self::dataloaders), and errors of the sample or the batch, with the transform and
+    /// the item.
     pub fn summary(&self, source: impl AsRef<Path>) -> Result<String> {
         let source = source.as_ref();
         let dls = self.dataloaders(source)?;
@@ -30,11 +29,10 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
 }
 
 impl DataLoaders {
-    /// Returns a description of one training sample and one training batch after every transform,
-    /// with shapes.
+    /// Describes one training sample and one training batch after every transform, with shapes.
     ///
     /// # Errors
-    /// Any error of the sample or the batch, with the transform and the item.
+    /// Errors of the sample or the batch, with the transform and the item.
     pub fn summary(&self) -> Result<String> {
         let mut text = String::new();
         self.write_splits(&mut text);

@@ -1,4 +1,4 @@
-//! Loaders of items from outside the data set.
+//! Loaders of items outside the data set.
 
 use super::{
     items::{
@@ -17,12 +17,11 @@ use crate::{
 use std::sync::Arc;
 
 impl DataLoaders {
-    /// Returns a loader of images to predict, prepared as in validation, in the given order. Each
-    /// is a path, the bytes of a file or an [`Image`](crate::image::Image). The batches have no
-    /// targets.
+    /// Returns a loader of images to predict, prepared as in validation, in the given order. Each image is
+    /// a path, the bytes of a file or an [`Image`](crate::image::Image). The batches have no targets.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are none, or these loaders are of arrays.
+    /// [`Error::Config`] if there are no images, or the data of these loaders are arrays.
     ///
     /// ```no_run
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -41,20 +40,19 @@ impl DataLoaders {
         self.test(as_data(Items { input, items, get_x, targets, task: self.task() }))
     }
 
-    /// Returns a loader of items outside the data set, of the type that `get_items` returns, with
-    /// their targets by `get_y`: for a test set whose labels are known.
+    /// Returns a loader of items outside the data set, of the type that `get_items` returns, with their
+    /// targets from `get_y`: for a test set with known labels.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are none, they are of another type, or these loaders are not those
-    /// of a [`DataBlock`](super::DataBlock); [`Error::Label`] for an item with an unknown label.
+    /// [`Error::Config`] if there are no items, they have another type, or these loaders were not created
+    /// by a [`DataBlock`](super::DataBlock); [`Error::Label`] for an item with an unknown label.
     pub fn test_dl_labelled<I: 'static>(&self, items: Vec<I>) -> Result<DataLoader> {
-        let why = "these loaders are not of a `DataBlock` and know no `get_y`";
+        let why = "these loaders were not created by a `DataBlock` and have no `get_y`";
         let made = self.test_items.as_ref().ok_or_else(|| Error::config("test_dl", why))?;
         self.test(made.items(Box::new(items), true, self.task())?)
     }
 
-    /// Returns the decoding options, for an exported model: those of the block, otherwise color
-    /// images.
+    /// Returns the decoding options, for an exported model: those of the block, otherwise color images.
     #[must_use]
     pub fn decode_options(&self) -> Decode {
         self.input().decode_options()
@@ -64,13 +62,10 @@ impl DataLoaders {
         self.test_items.as_ref().map_or_else(ImageBlock::rgb, |made| made.input())
     }
 
-    /// A loader of `data` with the transforms and settings of validation.
+    /// Returns a loader of `data` with the transforms and settings of validation.
     fn test(&self, data: Data) -> Result<DataLoader> {
         let (Data::Images(new), Data::Images(own)) = (data, self.valid().data()) else {
-            return Err(Error::unsupported(
-                "test_dl",
-                "these loaders are of arrays, not of images",
-            ));
+            return Err(Error::unsupported("test_dl", "the data are arrays, not images"));
         };
         if new.dataset.is_empty() {
             return Err(Error::config("test_dl", "there are no items"));

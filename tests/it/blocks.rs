@@ -130,9 +130,9 @@ fn numbers() {
     assert_eq!(RegressionBlock::one().decode(&Target::Values(vec![1.0, 2.0])), None);
 
     let e = block(RegressionBlock::new(3)).get_y(two).dataloaders_from(items()).unwrap_err();
-    assert!(e.to_string().contains("item 0: 2 numbers where the block says 3"), "{e}");
+    assert!(e.to_string().contains("item 0: there are 2 numbers, but the block expects 3"), "{e}");
     let e = block(RegressionBlock::one()).get_y(|_| Ok(f32::NAN)).dataloaders_from(items());
-    assert!(e.unwrap_err().to_string().contains("NaN cannot be learned"));
+    assert!(e.unwrap_err().to_string().contains("NaN is not finite"));
 }
 
 #[test]

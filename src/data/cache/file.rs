@@ -1,7 +1,7 @@
 //! Presized images in one file, mapped into memory.
 //!
-//! The file is a head, the pixels of all images, a list of them as JSON, and a tail that says where the
-//! list is and what its SHA-256 is. It is never changed in place. New images are written to a
+//! The file consists of a header, the pixels of all images, a list of the images as JSON, and a trailer
+//! with the position and the SHA-256 of the list. It is never changed in place. New images are written to a
 //! temporary file, which takes over the valid entries of the old one and is renamed.
 
 use super::store::{CacheStatus, Key, Store, Version};
@@ -26,21 +26,21 @@ use std::{
 };
 
 const HEAD: &[u8] = b"finetune: presized images, 2\n";
-/// Two numbers of 8 bytes and a SHA-256.
+/// Two integers of 8 bytes and a SHA-256.
 const TAIL: usize = 48;
 
-/// An image of the list.
+/// An image in the list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
     path: PathBuf,
-    /// Hexadecimal, since numbers of JSON have fewer digits.
+    /// Hexadecimal, since JSON numbers have fewer digits.
     id: String,
     version: Version,
     size: (u32, u32, u8),
     at: u64,
     /// CRC-32 of the pixels.
     crc: u32,
-    /// Whether it is in the mapped file; otherwise it is in the new one.
+    /// True if it is in the mapped file; otherwise it is in the new one.
     #[serde(skip)]
     mapped: bool,
 }
@@ -50,7 +50,7 @@ impl Entry {
         u64::from(self.size.0) * u64::from(self.size.1) * u64::from(self.size.2)
     }
 
-    /// The bytes that it takes at most, in the list too.
+    /// Returns the maximum number of bytes that the image takes, including its list entry.
     fn cost(&self) -> u64 {
         let far = Self { at: u64::MAX, ..self.clone() };
         let text = serde_json::to_string(&far).map_or(u64::MAX / 4, |text| text.len() as u64 + 1);
@@ -62,15 +62,15 @@ impl Entry {
     }
 }
 
-/// Images in a file, up to a limit.
+/// Images in a file, up to a size limit.
 pub(in crate::data) struct FileStore {
     path: PathBuf,
     limit: u64,
-    /// What a file of all entries would take, or more.
+    /// An upper bound of the size of a file with all entries.
     used: AtomicU64,
     full: AtomicBool,
     error: Mutex<Option<String>>,
-    /// Held to read while images are read or added, and to write while the file is replaced.
+    /// Locked for reading while images are read or added, and for writing while the file is replaced.
     files: RwLock<Files>,
     entries: RwLock<HashMap<u128, Entry>>,
 }
@@ -79,7 +79,7 @@ pub(in crate::data) struct FileStore {
 struct Files {
     map: Option<Mapped>,
     fresh: Option<Fresh>,
-    /// Whether the file has stale entries and must be rewritten even if nothing new is added.
+    /// True if the file has stale entries and must be rewritten even if nothing is added.
     stale: bool,
 }
 
@@ -100,7 +100,10 @@ impl FileStore {
     pub(in crate::data) fn open(path: &Path, limit: u64) -> Result<Self> {
         let folder = folder(path);
         if !folder.is_dir() {
-            let why = io::Error::new(io::ErrorKind::NotFound, "no such folder for the cache");
+            let why = io::Error::new(
+                io::ErrorKind::NotFound,
+                "the folder of the cache file does not exist",
+            );
             return Err(Error::io(folder)(why));
         }
         let store = Self {
@@ -118,14 +121,14 @@ impl FileStore {
             for entry in list {
                 files.stale |= !store.adopt(entry, &mut entries);
             }
-            // A file of another run with a higher limit.
+            // The file was written by another run with a higher limit.
             files.stale |= map.len() as u64 > limit;
             files.map = Some(map);
         }
         Ok(store)
     }
 
-    /// Takes over an entry of the mapped file if its file is still the same and there is room.
+    /// Takes over an entry of the mapped file if its image file is unchanged and there is room.
     fn adopt(&self, entry: Entry, entries: &mut HashMap<u128, Entry>) -> bool {
         let Ok(id) = u128::from_str_radix(&entry.id, 16) else { return false };
         let true_still = Version::of(&entry.path) == Some(entry.version);
@@ -136,7 +139,7 @@ impl FileStore {
         true
     }
 
-    /// Takes room if there is some.
+    /// Reserves room if there is some.
     fn reserve(&self, cost: u64) -> bool {
         let more = |used: u64| used.checked_add(cost).filter(|&used| used <= self.limit);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
@@ -148,7 +151,7 @@ impl FileStore {
         error.get_or_insert_with(|| format!("{}: {e}", self.path.display()));
     }
 
-    /// Starts a temporary file if there is none.
+    /// Creates a temporary file if there is none.
     fn begin(&self) -> io::Result<()> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         if files.fresh.is_none() {
@@ -176,7 +179,7 @@ impl FileStore {
             return Ok(false);
         }
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        // The file was put into its place in this instant; the next epoch will add the image.
+        // The file was published in the meantime; the next epoch will add the image.
         let Some(fresh) = &files.fresh else {
             self.used.fetch_sub(entry.cost(), Ordering::AcqRel);
             return Ok(true);
@@ -190,7 +193,7 @@ impl FileStore {
         Ok(true)
     }
 
-    /// Publishes a file of all entries.
+    /// Publishes a file with all entries.
     fn publish(&self) -> io::Result<()> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
@@ -198,7 +201,7 @@ impl FileStore {
             Some(fresh) => fresh,
             None => Fresh::new(&self.path)?,
         };
-        // What other runs have put there since.
+        // Entries that other runs have published in the meantime.
         let (theirs, others) = read(&self.path).unzip();
         for entry in others.into_iter().flatten() {
             if let Ok(id) = u128::from_str_radix(&entry.id, 16)
@@ -217,7 +220,7 @@ impl FileStore {
             }
         }
         fresh.finish(entries.values())?;
-        // Where a mapped file cannot be replaced, it is no longer mapped.
+        // Some systems cannot replace a mapped file, so unmap it first.
         drop((theirs, files.map.take()));
         let file = fresh.file.place()?;
         files.map = Some(Mapped::of(&file)?);
@@ -226,7 +229,7 @@ impl FileStore {
         Ok(())
     }
 
-    /// Publishes, and forgets everything if that fails: its places are unknown then.
+    /// Publishes the file. If that fails, clears the cache: the positions of its images are unknown then.
     fn try_publish(&self) {
         if let Err(e) = self.publish() {
             self.fail(&e);
@@ -234,7 +237,7 @@ impl FileStore {
         }
     }
 
-    /// The bytes that are new, and those that are in place.
+    /// Returns the number of new bytes and of bytes in place.
     fn sizes(&self) -> (u64, u64, bool) {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         let new = files.fresh.as_ref().map_or(0, |f| f.len.load(Ordering::Acquire));
@@ -275,7 +278,8 @@ impl Store for FileStore {
         }
     }
 
-    /// Copying all for little would cost more than it saves: the rest goes with the last handle.
+    /// Copying everything for a few images would cost more than it saves: they are written when the last
+    /// handle is dropped.
     fn settle(&self) {
         let (new, old, stale) = self.sizes();
         if new > old / 4 || (stale && new > 0) {
@@ -313,7 +317,7 @@ impl Fresh {
         Ok(at)
     }
 
-    /// Writes list and tail.
+    /// Writes the list and the trailer.
     fn finish<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> io::Result<()> {
         let mut entries: Vec<_> = entries.collect();
         entries.sort_by_key(|e| e.at);

@@ -16,11 +16,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
 impl DataLoaders {
-    /// Returns loaders of the same data that cache decoded images: see [`Cache`].
+    /// Returns loaders of the same data that cache decoded images; see [`Cache`].
     ///
     /// # Errors
-    /// [`Error::Config`] if these are arrays, which need no decoding, and [`Error::Io`] if the folder
-    /// of the cache's file is not there.
+    /// [`Error::Config`] if the data are arrays, which need no decoding, and [`Error::Io`] if the folder of
+    /// the cache file does not exist.
     pub fn cached(&self, cache: &Cache) -> Result<Self> {
         self.with_store(&cache.open()?)
     }
@@ -31,10 +31,10 @@ impl DataLoaders {
         self.train().presized().map(Presized::status)
     }
 
-    /// Puts all training and validation images into the [`Cache`](crate::data::Cache) that these loaders
-    /// have, on their threads, with a progress bar on standard error if that is a terminal. The
-    /// first epoch is then as fast as later ones; otherwise the first epoch fills the cache. Cached
-    /// images are not loaded again. It ends when the cache is full.
+    /// Adds all training and validation images to the [`Cache`](crate::data::Cache) of these loaders, on
+    /// their threads, with a progress bar on standard error if it is a terminal. The first epoch is then as
+    /// fast as later ones; otherwise, the first epoch fills the cache. Cached images are not loaded again.
+    /// Stops when the cache is full.
     ///
     /// ```no_run
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -47,10 +47,10 @@ impl DataLoaders {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no cache, and any error of an image, unless such images are
+    /// [`Error::Config`] if there is no cache, and errors of images, unless they are
     /// [skipped](crate::data::OnError::Skip).
     pub fn fill_cache(&self) -> Result<CacheStatus> {
-        let none = || Error::config("fill_cache", "there is no cache: `cached` adds one");
+        let none = || Error::config("fill_cache", "there is no cache: add one with `cached`");
         self.cache_status().ok_or_else(none)?;
         let target = ProgressDrawTarget::stderr_with_hz(10);
         let style = "cache {wide_bar} {pos}/{len} {per_sec} [{elapsed}<{eta}]";
@@ -66,7 +66,7 @@ impl DataLoaders {
     }
 }
 
-/// Puts the images of one side into the cache.
+/// Adds the images of one split to the cache.
 fn fill(side: &DataLoader, bar: &ProgressBar) -> Result<()> {
     let (Data::Images(images), Some(cache)) = (side.data(), side.presized()) else {
         return Ok(());

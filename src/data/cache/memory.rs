@@ -11,7 +11,7 @@ use std::{
 /// The overhead per image in bytes, rounded up.
 const EACH: u64 = 128;
 
-/// Images in memory, up to a limit.
+/// Images in memory, up to a size limit.
 pub(in crate::data) struct MemoryStore {
     limit: u64,
     kept: RwLock<Kept>,
@@ -58,7 +58,7 @@ impl Store for MemoryStore {
         if room(&self.kept.read().unwrap_or_else(PoisonError::into_inner)).is_some() {
             let image = Arc::new(image.clone());
             let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-            // Others may have taken the room in the meantime.
+            // Other threads may have used the room in the meantime.
             if let Some(old) = room(&kept) {
                 kept.bytes = kept.bytes - old + cost_of_new;
                 kept.images.insert(key.id, (key.version, image));

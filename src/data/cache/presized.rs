@@ -1,4 +1,4 @@
-//! Decoded images, resized as far as that is the same in every epoch, kept for later epochs.
+//! Decoded images, resized as far as the result is the same in every epoch, and kept for later epochs.
 
 use super::{
     file::FileStore,
@@ -17,19 +17,19 @@ use std::{
     sync::Arc,
 };
 
-/// Where decoded images are kept, so that epochs after the first do not decode.
+/// A cache of decoded images, so that epochs after the first do not decode.
 ///
-/// What is kept is what the first item transform says is the same in every epoch (see
-/// [`ItemTransform::presize`](crate::transform::ItemTransform::presize)): for
-/// [`Resize`](crate::transform::Resize) in training the whole image, scaled so that the crop has its
-/// final size already, and in validation its result; for other transforms the decoded image. Random
-/// crops still differ from epoch to epoch. They are cut at whole pixels of the scaled image, where
-/// without a cache they are cut at whole pixels of the original and scaled then, so training crops
-/// differ from those without a cache by less than a pixel in place; validation images are the same bit
-/// for bit. Batches do not depend on what is in the cache already, or on its limit.
+/// The first item transform determines what is cached; see
+/// [`ItemTransform::presize`](crate::transform::ItemTransform::presize). For
+/// [`Resize`](crate::transform::Resize), it is the whole image in training, scaled so that the crop already
+/// has its final size, and the result in validation; for other transforms, the decoded image. Random crops
+/// still differ from epoch to epoch. With a cache, they are cut at whole pixels of the scaled image;
+/// without, at whole pixels of the original. Training crops are therefore shifted by less than a pixel
+/// compared to those without a cache; validation images are bitwise identical. Batches do not depend on the
+/// current content of the cache, or on its limit.
 ///
-/// An image is known by its file, the file's size and time of modification, how it is decoded, and the
-/// transform: whatever changes, it is loaded anew. Items that are not in files are not kept.
+/// The cache key of an image is its file, the file's size and modification time, the decoding options, and
+/// the transform: if any of these changes, the image is loaded again. Items without a file are not cached.
 ///
 /// ```no_run
 /// use finetune::data::{Cache, CategoryBlock, DataBlock, ImageBlock, get_image_files, parent_label};
@@ -50,19 +50,19 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// In memory, `limit` bytes at most. A square of 460 pixels takes 635 kB, and a photo of 4:3 for
-    /// crops of that size 846 kB.
+    /// Returns a cache in memory of at most `limit` bytes. A square of 460 pixels takes 635 kB, and a 4:3
+    /// photo for crops of that size 846 kB.
     #[must_use]
     pub fn memory(limit: u64) -> Self {
         Self { file: None, limit }
     }
 
-    /// In one file, mapped into memory, `limit` bytes at most, which serves later runs too.
+    /// Returns a cache in one file of at most `limit` bytes, mapped into memory. Later runs use it too.
     ///
-    /// The file is written beside its place and renamed at the end of a pass, so what is there is
-    /// whole, and several runs may use it at the same time; what they add is joined. While a new file
-    /// takes the place of an old one there is room needed for both. No other program may write to it or
-    /// shorten it: the operating system ends a program that reads beyond the end of a mapped file.
+    /// The file is written to a temporary file in the same folder and renamed at the end of a pass, so it
+    /// is always complete. Several runs may use it at the same time; their additions are merged. While a
+    /// new file replaces an old one, there must be disk space for both. No other program may write to it or
+    /// truncate it: the operating system kills a program that reads beyond the end of a mapped file.
     pub fn file(path: impl Into<PathBuf>, limit: u64) -> Self {
         Self { file: Some(path.into()), limit }
     }
@@ -75,7 +75,7 @@ impl Cache {
     }
 }
 
-/// A store for the images of one data set before one transform.
+/// A store for the images of one data set before a transform.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Presized {
     store: Arc<dyn Store>,
@@ -89,7 +89,7 @@ impl Presized {
         dataset: &dyn Dataset,
         tfm: Option<Arc<dyn ItemTransform>>,
     ) -> Self {
-        // Masks, points and boxes are in pixels of the image itself.
+        // Masks, points and boxes are in pixels of the original image.
         let tfm = tfm.filter(|_| !dataset.task().is_spatial());
         // Another version of this crate may resize differently.
         let version = env!("CARGO_PKG_VERSION");
@@ -97,8 +97,8 @@ impl Presized {
         Self { store, tfm, what }
     }
 
-    /// The sample of an item, with an image that stands for the decoded one. The same whether it is
-    /// kept already, is kept now or there is no room.
+    /// Returns the sample of an item, with an image that stands for the decoded one. The result is the same
+    /// whether the image was cached before, is cached now, or does not fit.
     pub(in crate::data) fn get(
         &self,
         dataset: &dyn Dataset,
@@ -111,7 +111,7 @@ impl Presized {
         if let Some(image) = self.store.get(&key) {
             let mut sample = Sample::new(image, dataset.target(item)?);
             if self.tfm.is_some() {
-                // The size of the original is not kept.
+                // The size of the original image is not stored.
                 sample.set_placement(None);
             }
             return Ok(sample);
@@ -136,7 +136,7 @@ impl Presized {
         self.store.status()
     }
 
-    /// None where there is no file to load.
+    /// Returns the cache key; `None` if the file does not exist.
     fn key(&self, path: &Path, split: Split) -> Option<Key> {
         let version = Version::of(path)?;
         let path = absolute(path).ok()?;

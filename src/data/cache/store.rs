@@ -1,4 +1,4 @@
-//! Where cached images are kept: the interface of the stores in memory and in a file.
+//! The interface of the caches in memory and in a file.
 
 use crate::image::Image;
 use std::{
@@ -7,30 +7,30 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-/// What a [`Cache`](crate::data::Cache) holds.
+/// The state of a [`Cache`](crate::data::Cache).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStatus {
     /// The number of images.
     pub images: usize,
-    /// The bytes that they take, of the limit.
+    /// The number of bytes used, out of the limit.
     pub bytes: u64,
-    /// Whether there were images for which there was no room.
+    /// True if images were left out because the limit was reached.
     pub full: bool,
-    /// Why the file could not be written. Loading goes on without it.
+    /// The reason why the file could not be written. Loading continues without it.
     pub error: Option<String>,
 }
 
-/// What an image is known by.
+/// The cache key of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::data) struct Key {
     pub(in crate::data) path: PathBuf,
-    /// Of the path, the decoding and the transform.
+    /// A hash of the path, the decoding options and the transform.
     pub(in crate::data) id: u128,
     pub(in crate::data) version: Version,
 }
 
-/// What changes when a file changes.
+/// Size and modification time of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Version {
     size: u64,
@@ -39,7 +39,7 @@ pub(in crate::data) struct Version {
 }
 
 impl Version {
-    /// Of the file that is there now; none if there is none.
+    /// Returns the version of the current file; `None` if there is none.
     pub(in crate::data) fn of(path: &Path) -> Option<Self> {
         let about = fs::metadata(path).ok()?;
         let modified = about.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -49,15 +49,15 @@ impl Version {
 
 /// Images by key, shared by workers.
 pub(in crate::data) trait Store: Send + Sync + fmt::Debug {
-    /// The image, if it is there and of this version.
+    /// Returns the image if it is cached in this version.
     fn get(&self, key: &Key) -> Option<Image>;
 
-    /// Keeps the image if there is room.
+    /// Adds the image if there is room.
     fn put(&self, key: &Key, image: &Image);
 
-    /// Makes what was kept last beyond the program, at the end of a pass.
+    /// Makes additions persistent, at the end of a pass.
     fn settle(&self) {}
 
-    /// What it holds.
+    /// Returns the state of the cache.
     fn status(&self) -> CacheStatus;
 }

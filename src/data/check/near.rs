@@ -1,4 +1,4 @@
-//! Images of the two splits that look alike: by perceptual hash, and confirmed by their colors.
+//! Near-duplicates across the two splits: found by perceptual hash, confirmed by their colors.
 
 use super::report::NearDuplicate;
 use crate::{
@@ -10,29 +10,29 @@ use image_hasher::{HashAlg, HasherConfig};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// The most bits, of 64, in which the hashes of a pair differ.
+/// The maximum number of the 64 bits in which the hashes of a pair differ.
 const BITS: u32 = 7;
-/// The most levels by which the small versions of a pair differ in the mean.
+/// The maximum mean difference in levels of the thumbnails of a pair.
 const LEVELS: u32 = 10;
-/// The side of the small versions in pixels.
+/// The side of the thumbnails in pixels.
 const SIDE: u32 = 8;
-/// How many pairs are kept with pictures.
+/// The number of pairs for which pictures are kept.
 const PICTURES: usize = 24;
 /// The longer side of these pictures in pixels.
 const PICTURE_SIDE: u32 = 200;
 
-/// What an image is recognized by.
+/// The hash and the thumbnail of an image.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::data) struct Print {
     hash: u64,
-    /// The image in 8x8 pixels of three channels.
+    /// The image in 8 × 8 pixels of three channels.
     small: [u8; (SIDE * SIDE * 3) as usize],
 }
 
 impl Print {
-    /// The print of an image.
+    /// Returns the print of an image.
     pub(in crate::data) fn of(image: &Image) -> Option<Self> {
-        // Hashing begins with a slow resize, which a small image makes short.
+        // Hashing begins with a slow resize, so shrink the image first.
         let medium = image.resize(64, 64, Filter::Area).ok()?;
         let small = medium.resize(SIDE, SIDE, Filter::Area).ok()?;
         let gray = medium.pixels().chunks_exact(medium.channels().into());
@@ -46,13 +46,13 @@ impl Print {
         let mut of = [0; (SIDE * SIDE * 3) as usize];
         for to in of.chunks_exact_mut(3) {
             let from = colors.next()?;
-            // Of gray images, the one channel stands for three.
+            // Gray images have one channel, which is used three times.
             to.iter_mut().enumerate().for_each(|(c, to)| *to = *from.get(c).unwrap_or(&from[0]));
         }
         Some(Self { hash, small: of })
     }
 
-    /// In how many bits two prints differ, if they are alike.
+    /// Returns the number of bits in which two prints differ, if they are alike.
     fn distance(&self, other: &Self) -> Option<u32> {
         let bits = (self.hash ^ other.hash).count_ones();
         let levels = self.small.iter().zip(&other.small).map(|(a, b)| u32::from(a.abs_diff(*b)));
@@ -63,15 +63,15 @@ impl Print {
 /// An item with its split, the hash of its content, and its print.
 type Seen = (usize, Split, [u8; 32], Print);
 
-/// The pairs of a training and a validation item that look alike but differ in content, the most alike
-/// first.
+/// Returns the pairs of a training and a validation item that look alike but differ in content, most
+/// similar first.
 pub(in crate::data) fn near_duplicates(
     dataset: &dyn Dataset,
     seen: Vec<Seen>,
 ) -> Vec<NearDuplicate> {
     let (train, valid): (Vec<Seen>, Vec<Seen>) =
         seen.into_iter().partition(|s| s.1 == Split::Train);
-    // Hashes that differ in up to 7 bits have one of 8 bytes in common.
+    // Hashes that differ in at most 7 bits have one of 8 bytes in common.
     let mut by_byte: BTreeMap<(usize, u8), Vec<usize>> = BTreeMap::new();
     for (k, (_, _, _, print)) in train.iter().enumerate() {
         for (place, byte) in print.hash.to_le_bytes().into_iter().enumerate() {
@@ -109,7 +109,7 @@ pub(in crate::data) fn near_duplicates(
     pairs.into_iter().enumerate().map(pair).collect()
 }
 
-/// A small version of an item's image.
+/// Returns a small version of an item's image.
 fn picture(dataset: &dyn Dataset, item: usize) -> Option<Image> {
     let get = || dataset.get(item);
     let image = caught::caught(get, String::new, String::new).ok()?.image;

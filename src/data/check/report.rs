@@ -1,51 +1,51 @@
-//! What `check` found.
+//! The result of `check`.
 
 use crate::image::Image;
 use std::fmt;
 
-/// Something about one item.
+/// A finding about one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Its position in the data set.
+    /// The index of the item in the data set.
     pub item: usize,
-    /// Its file, if it has one.
+    /// The file of the item, if it has one.
     pub name: String,
-    /// What was found.
+    /// A description of the finding.
     pub what: String,
 }
 
 /// Items with exactly the same content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Duplicates {
-    /// Their positions in the data set.
+    /// The indices of the items in the data set.
     pub items: Vec<usize>,
-    /// Their files.
+    /// The files of the items.
     pub names: Vec<String>,
-    /// Whether some are for training and some for validation, so that the metrics are too good.
+    /// True if some are for training and some for validation, which makes the metrics too optimistic.
     pub across: bool,
-    /// Whether they have different labels.
+    /// True if their labels differ.
     pub contradictory: bool,
 }
 
-/// A training and a validation item that look alike, although their files differ: most likely the same
-/// photo in another size or quality, or two photos of one scene.
+/// A training and a validation item that look alike, although their files differ: usually the same photo in
+/// another size or quality, or two photos of one scene.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NearDuplicate {
-    /// The position of the training item in the data set.
+    /// The index of the training item in the data set.
     pub train: usize,
-    /// The position of the validation item in the data set.
+    /// The index of the validation item in the data set.
     pub valid: usize,
-    /// Their files, the training item's first.
+    /// The files, the training item's first.
     pub names: [String; 2],
-    /// In how many of 64 bits their perceptual hashes differ, from 0 to 7.
+    /// The number of the 64 bits in which their perceptual hashes differ, from 0 to 7.
     pub distance: u32,
-    /// Both images, at most 200 pixels high and wide, the training item's first. Only the 24 pairs that
-    /// are most alike have them.
+    /// Both images, at most 200 pixels high and wide, the training item's first. Only for the 24 most
+    /// similar pairs.
     pub pictures: Option<[Image; 2]>,
 }
 
-/// How often a class occurs.
+/// The number of items of a class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassCount {
     /// The class.
@@ -56,8 +56,8 @@ pub struct ClassCount {
     pub valid: usize,
 }
 
-/// What [`DataBlock::check`](crate::data::DataBlock::check) found; as text, a summary with the first names of
-/// each kind.
+/// The result of [`DataBlock::check`](crate::data::DataBlock::check). Its text is a summary with the first
+/// names of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {
@@ -65,46 +65,46 @@ pub struct CheckReport {
     pub train: usize,
     /// The number of validation items.
     pub valid: usize,
-    /// Cannot be read or decoded, or has more pixels than the block allows.
+    /// Items that cannot be read or decoded, or that have more pixels than the block allows.
     pub undecodable: Vec<Finding>,
-    /// The content is of another format than the name says. It is decoded nevertheless.
+    /// Items whose format differs from their extension. They are decoded by content.
     pub misnamed: Vec<Finding>,
-    /// Colors of printing, converted to RGB without their color profile.
+    /// CMYK images. They are converted to RGB without their color profile.
     pub cmyk: Vec<Finding>,
-    /// More than 8 bits for each color, of which the upper 8 are taken.
+    /// Images with more than 8 bits per channel. The upper 8 bits are used.
     pub deep: Vec<Finding>,
-    /// More than one frame, of which the first is taken.
+    /// Images with more than one frame. The first frame is used.
     pub animated: Vec<Finding>,
-    /// Turned or mirrored by EXIF, which is heeded unless the block says otherwise.
+    /// Images rotated or flipped by EXIF. The orientation is applied unless the block disables it.
     pub turned: Vec<Finding>,
-    /// Decoded, but the end that the format demands is missing: the end marker of JPEG, the last chunk of
-    /// PNG, the trailer of GIF.
+    /// Images that were decoded, but lack the end marker of their format: the EOI marker of JPEG, the IEND
+    /// chunk of PNG, the trailer of GIF.
     pub unended: Vec<Finding>,
-    /// The path is not UTF-8, so that it cannot be a label or be matched by name.
+    /// Items whose path is not UTF-8, so that it cannot be a label or be matched by name.
     pub not_utf8: Vec<Finding>,
-    /// The shorter side is below 32 pixels.
+    /// Images whose shorter side is below 32 pixels.
     pub tiny: Vec<Finding>,
-    /// More than 2²⁵ pixels: decoding takes long.
+    /// Images with more than 2²⁵ pixels, which are slow to decode.
     pub huge: Vec<Finding>,
     /// Items with exactly the same content.
     pub duplicates: Vec<Duplicates>,
-    /// Pairs of a training and a validation item that look alike, the most alike first.
+    /// Pairs of a training and a validation item that look alike, most similar first.
     pub near_duplicates: Vec<NearDuplicate>,
     /// Labels that differ only by case or white space, in groups.
     pub similar_labels: Vec<Vec<String>>,
     /// Items that are in neither split.
     pub left_out: Vec<Finding>,
-    /// What was passed over when the items were listed and split:
+    /// What was left out when the items were listed and split:
     /// [`DataLoaders::notes`](crate::data::DataLoaders::notes).
     pub notes: Vec<String>,
-    /// How often each class occurs, in the order of the vocabulary. Empty where there are no classes.
+    /// The number of items of each class, in the order of the vocabulary. Empty if there are no classes.
     pub classes: Vec<ClassCount>,
 }
 
 impl CheckReport {
-    /// Whether every item can be decoded and is in a split, none has the same content as one on the other
-    /// side or with another label, every class is in both splits, and no labels differ only by case or
-    /// white space. Images that look alike but differ in content do not count.
+    /// Returns true if every item can be decoded and is in a split, no two items of different splits or
+    /// labels have the same content, every class is in both splits, and no labels differ only by case or
+    /// white space. Near-duplicates are not considered.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.undecodable.is_empty()
@@ -114,18 +114,18 @@ impl CheckReport {
             && self.duplicates.iter().all(|d| !d.across && !d.contradictory)
     }
 
-    /// The classes without items in a split. If validation is empty, those without training items.
+    /// Returns the classes without items in a split. If validation is empty, those without training items.
     pub fn missing_classes(&self) -> impl Iterator<Item = &ClassCount> {
         let missing = |c: &&ClassCount| c.train == 0 || (c.valid == 0 && self.valid > 0);
         self.classes.iter().filter(missing)
     }
 
-    /// The classes with 1 to 4 training items, too few to learn from.
+    /// Returns the classes with 1 to 4 training items, too few to learn from.
     pub fn rare_classes(&self) -> impl Iterator<Item = &ClassCount> {
         self.classes.iter().filter(|c| (1..RARE).contains(&c.train))
     }
 
-    /// The findings by kind, with what the kind is called.
+    /// Returns the findings by kind, with a description of the kind.
     fn kinds(&self) -> [(&'static str, &[Finding]); 11] {
         [
             ("cannot be decoded", &self.undecodable),
@@ -146,7 +146,7 @@ impl CheckReport {
 /// A class with fewer training items is rare.
 const RARE: usize = 5;
 
-/// How many names of a kind the text has.
+/// The number of names shown per kind.
 const SHOWN: usize = 10;
 
 impl fmt::Display for CheckReport {

@@ -1,4 +1,4 @@
-//! `check`: looks through a data set once, before training does.
+//! `check`: examines a data set before training.
 
 use super::{
     near::{Print, near_duplicates},
@@ -28,10 +28,10 @@ use std::{
 /// A side below this many pixels is tiny.
 pub(in crate::data) const TINY: u32 = 32;
 
-/// A picture with more pixels is huge.
+/// An image with more pixels is huge.
 pub(in crate::data) const HUGE: u64 = 1 << 25;
 
-/// What was seen of one item.
+/// The findings about one item.
 struct Seen {
     item: usize,
     split: Split,
@@ -55,24 +55,24 @@ enum Kind {
 }
 
 impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
-    /// Opens every image of `source` once and reports what is worth knowing before training: see
-    /// [`CheckReport`]. All processors take part, and nothing is written.
+    /// Opens every image of `source` once and reports problems; see [`CheckReport`]. Uses all processors,
+    /// and writes nothing.
     ///
     /// # Errors
-    /// As [`dataloaders`](Self::dataloaders). What is wrong with single files is in the report.
+    /// As [`dataloaders`](Self::dataloaders). Problems of single files are in the report.
     pub fn check(&self, source: impl AsRef<Path>) -> Result<CheckReport> {
         self.dataloaders(source)?.check()
     }
 }
 
 impl DataLoaders {
-    /// Opens every image of both sides once: see [`DataBlock::check`].
+    /// Opens every image of both splits once; see [`DataBlock::check`].
     ///
     /// # Errors
-    /// [`Error::Config`] if these are arrays, and whatever keeps a target from being read.
+    /// [`Error::Config`] if the data are arrays, and errors of reading targets.
     pub fn check(&self) -> Result<CheckReport> {
         if matches!(self.train().data(), Data::Arrays(_)) {
-            return Err(Error::unsupported("check", "these are arrays, not images"));
+            return Err(Error::unsupported("check", "the data are arrays, not images"));
         }
         let dataset = self.train().dataset();
         let (train, valid) = (self.train().items(), self.valid().items());
@@ -114,12 +114,12 @@ impl DataLoaders {
     }
 }
 
-/// What an item is called.
+/// Returns the name of an item.
 fn name(dataset: &dyn Dataset, item: usize) -> String {
     caught::name(|item| dataset.name(item), item)
 }
 
-/// The items that are in neither split.
+/// Returns the items that are in neither split.
 fn left_out(dataset: &dyn Dataset, all: &[(usize, Split)]) -> Vec<Finding> {
     let used: BTreeSet<usize> = all.iter().map(|(item, _)| *item).collect();
     let unused = (0..dataset.len()).filter(|item| !used.contains(item));
@@ -128,7 +128,7 @@ fn left_out(dataset: &dyn Dataset, all: &[(usize, Split)]) -> Vec<Finding> {
     unused.map(finding).collect()
 }
 
-/// The labels that differ only by case or white space.
+/// Returns the labels that differ only by case or white space.
 fn similar(classes: &[ClassCount]) -> Vec<Vec<String>> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for ClassCount { label, .. } in classes {
@@ -138,7 +138,7 @@ fn similar(classes: &[ClassCount]) -> Vec<Vec<String>> {
     groups.into_values().filter(|labels| labels.len() > 1).collect()
 }
 
-/// Looks at one item.
+/// Examines one item.
 fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
     let name = name(dataset, item);
     let mut seen = Seen { item, split, content: None, print: None, findings: vec![] };
@@ -153,7 +153,7 @@ fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
             None
         }
     };
-    // A panic of the caller's own code was found above.
+    // A panic of user code was reported above.
     let file = caught(|| Ok(dataset.file(item)), || name.clone(), || position(item)).ok().flatten();
     let bytes = file.and_then(|path| Some((fs::read(&path).ok()?, path)));
     match bytes {
@@ -179,14 +179,17 @@ fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
 
 fn judge(facts: &Facts, path: &Path, find: &mut impl FnMut(Kind, String)) {
     if let Some(promised) = promised_format(path).filter(|p| *p != facts.format) {
-        find(Kind::Misnamed, format!("{} inside, {promised} by name", facts.format));
+        find(
+            Kind::Misnamed,
+            format!("the content is {}, the extension says {promised}", facts.format),
+        );
     }
     let flags = [
         (facts.cmyk, Kind::Cmyk, "CMYK"),
-        (facts.deep, Kind::Deep, "more than 8 bits for each color"),
-        (facts.animated, Kind::Animated, "animated: the first frame is taken"),
-        (facts.turned, Kind::Turned, "turned by its EXIF orientation"),
-        (!facts.ended, Kind::Unended, "the end marker is missing, so it may be broken off"),
+        (facts.deep, Kind::Deep, "more than 8 bits per channel"),
+        (facts.animated, Kind::Animated, "animated: the first frame is used"),
+        (facts.turned, Kind::Turned, "rotated by its EXIF orientation"),
+        (!facts.ended, Kind::Unended, "the end marker is missing, so it may be truncated"),
     ];
     for (is, kind, what) in flags {
         if is {
@@ -205,7 +208,7 @@ fn judge_size(width: u32, height: u32, find: &mut impl FnMut(Kind, String)) {
     }
 }
 
-/// The groups of items with the same content, in the order of their first items.
+/// Returns the groups of items with the same content, in the order of their first items.
 fn duplicates(dataset: &dyn Dataset, seen: &[Seen]) -> Vec<Duplicates> {
     let mut groups: BTreeMap<[u8; 32], Vec<&Seen>> = BTreeMap::new();
     for one in seen {
@@ -232,7 +235,7 @@ fn duplicates(dataset: &dyn Dataset, seen: &[Seen]) -> Vec<Duplicates> {
     found
 }
 
-/// How many items each class has on either side, in the order of the vocabulary.
+/// Returns the number of items of each class in each split, in the order of the vocabulary.
 fn classes(dataset: &dyn Dataset, all: &[(usize, Split)]) -> Result<Vec<ClassCount>> {
     let (Task::Category { vocab } | Task::Categories { vocab }) = dataset.task() else {
         return Ok(vec![]);

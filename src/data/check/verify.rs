@@ -1,13 +1,13 @@
-//! Which files are no pictures.
+//! Finds files that are not images.
 
 use crate::image::Decode;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// The files that cannot be decoded, in the order given. All processors take part.
+/// Returns the files that cannot be decoded, in the given order. Uses all processors.
 ///
-/// fastai's `verify_images` (<https://docs.fast.ai/vision.utils.html#verify_images>) tells the same of
-/// files that are broken off or of an unknown format; it decodes JPEG files at a reduced size, this in
+/// fastai's [`verify_images`](https://docs.fast.ai/vision.utils.html#verify_images) finds the same files if
+/// they are truncated or of an unknown format; it decodes JPEG files at a reduced size, this function in
 /// full.
 ///
 /// ```no_run
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 ///
 /// let files = get_image_files("photos")?;
 /// for failed in verify_images(&files) {
-///     println!("{} is no picture", failed.display());
+///     println!("{} cannot be decoded", failed.display());
 /// }
 /// # Ok::<(), finetune::Error>(())
 /// ```

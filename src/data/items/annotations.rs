@@ -1,4 +1,4 @@
-//! Boxes from files of annotations: COCO, Pascal VOC, YOLO.
+//! Boxes from annotation files: COCO, Pascal VOC, YOLO.
 
 use super::files::get_image_files;
 use crate::{
@@ -14,8 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// An image with its boxes and the names of their classes: an item for a
-/// [`DataBlock`](crate::data::DataBlock).
+/// An image with its boxes and their class names: an item for a [`DataBlock`](crate::data::DataBlock).
 ///
 /// ```no_run
 /// use finetune::data::{Annotated, BBoxBlock, BBoxLblBlock, DataBlock, ImageBlock, get_annotations};
@@ -32,13 +31,13 @@ use std::{
 pub struct Annotated {
     /// The image.
     pub file: PathBuf,
-    /// Left, top, right and bottom of each box, in pixels.
+    /// The left, top, right and bottom of each box, in pixels.
     pub boxes: Vec<Corners>,
     /// The class of each box.
     pub labels: Vec<String>,
 }
 
-/// A file that is not what it should be.
+/// Returns the error of an invalid file.
 fn broken(file: &Path, why: impl Into<String>) -> Error {
     Error::Label { item: file.display().to_string(), why: why.into() }
 }
@@ -74,13 +73,13 @@ struct CocoCategory {
     name: String,
 }
 
-/// The annotated images of a COCO file, in its order, with `prefix` before their file names: fastai's
-/// [`get_annotations`](https://docs.fast.ai/vision.data.html#get_annotations). Images without a box are
-/// left out, as there.
+/// Returns the annotated images of a COCO file, in its order, with `prefix` before their file names:
+/// fastai's [`get_annotations`](https://docs.fast.ai/vision.data.html#get_annotations). Images without a
+/// box are left out, as in fastai.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read; [`Error::Label`], naming it, if it is not a COCO file, or a
-/// box has an image or a category that is not in it. fastai leaves boxes without an image out.
+/// [`Error::Io`] if the file cannot be read; [`Error::Label`], naming it, if it is not a COCO file, or if a
+/// box refers to an image or a category that is not listed. fastai ignores boxes without an image.
 pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annotated>> {
     let file = file.as_ref();
     let coco: Coco = serde_json::from_str(&text_of(file)?)
@@ -111,7 +110,7 @@ pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annot
     Ok(coco.images.iter().filter_map(annotated).collect())
 }
 
-/// The files of a folder with an ending, sorted.
+/// Returns the files of a folder with an extension, sorted.
 fn files_with(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let mut files = vec![];
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
@@ -124,11 +123,11 @@ fn files_with(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The annotated images of a folder of Pascal VOC files, one XML file each, sorted by name. Their images
-/// are in `images`. Pixels count from 1 there, and from 0 here.
+/// Returns the annotated images of a folder of Pascal VOC files, one XML file each, sorted by name. Their
+/// images are in `images`. Pixels are counted from 1 in the files, and from 0 here.
 ///
 /// # Errors
-/// [`Error::Io`] if a file cannot be read; [`Error::Label`], naming it, if it is not of this form.
+/// [`Error::Io`] if a file cannot be read; [`Error::Label`], naming it, if it does not have this format.
 pub fn get_voc_annotations(
     folder: impl AsRef<Path>,
     images: impl AsRef<Path>,
@@ -143,8 +142,7 @@ fn voc(file: &Path, images: &Path) -> Result<Annotated> {
         .map_err(|e| broken(file, format!("it is not XML: {e}")))?;
     let child = |node: roxmltree::Node<'_, '_>, name: &str| {
         let found = node.children().find(|c| c.has_tag_name(name)).and_then(|c| c.text());
-        let missing =
-            || broken(file, format!("there is no `{name}` in `{}`", node.tag_name().name()));
+        let missing = || broken(file, format!("`{}` has no `{name}`", node.tag_name().name()));
         found.map(|t| t.trim().to_owned()).ok_or_else(missing)
     };
     let root = document.root_element();
@@ -165,14 +163,13 @@ fn voc(file: &Path, images: &Path) -> Result<Annotated> {
     Ok(all)
 }
 
-/// The images of a folder with the YOLO text files beside them or in `labels`, sorted by name: each
-/// line is a class by number, then the center, the width and the height of a box as fractions of the
-/// image. `names` are the classes. Sizes are read from the headers of the images.
+/// Returns the images of a folder that have a YOLO text file next to them or in `labels`, sorted by name.
+/// Each line is a class index, then the center, the width and the height of a box as fractions of the
+/// image. `names` are the classes. Image sizes are read from the headers.
 ///
 /// # Errors
-/// [`Error::Io`] if a file is missing or cannot be read; [`Error::Label`], naming the text file, if a
-/// line is not of this form or a class is not in `names`; [`Error::Image`] for a file that is not an
-/// image.
+/// [`Error::Io`] if a file is missing or cannot be read; [`Error::Label`], naming the text file, if a line
+/// is invalid or a class is not in `names`; [`Error::Image`] for a file that is not an image.
 pub fn get_yolo_annotations<S: AsRef<str>>(
     images: impl AsRef<Path>,
     labels: impl AsRef<Path>,
@@ -212,10 +209,10 @@ fn yolo<S: AsRef<str>>(file: &Path, image: PathBuf, names: &[S]) -> Result<Annot
     Ok(all)
 }
 
-/// As many as an image may have when it is decoded.
+/// The maximum number of pixels of a decoded image.
 const MAX_PIXELS: u64 = 1 << 28;
 
-/// The width and height of an image as it is decoded.
+/// Returns the width and height of an image after decoding.
 fn size_of(file: &Path) -> Result<(u32, u32)> {
     let bytes = fs::read(file).map_err(Error::io(file))?;
     let facts = inspect(&bytes, MAX_PIXELS)

@@ -1,4 +1,4 @@
-//! What the columns of a table say: inputs, labels and splits.
+//! Inputs, labels and splits from the columns of a table.
 
 use super::{
     names::utf8,
@@ -11,10 +11,10 @@ use crate::{
 use std::{collections::HashSet, path::PathBuf};
 
 /// Reads inputs and labels from the columns of a [`Row`]: fastai's
-/// [`ColReader`](https://docs.fast.ai/data.transforms.html#colreader). What its methods return is a
-/// `get_x` or a `get_y`.
+/// [`ColReader`](https://docs.fast.ai/data.transforms.html#colreader). Its methods return a `get_x` or a
+/// `get_y`.
 ///
-/// An empty cell is no label: it is an error that names the row. (In fastai it becomes `nan`.)
+/// An empty cell is an error that names the row. (In fastai, it is the label `nan`.)
 ///
 /// ```
 /// use finetune::data::{ColReader, Row};
@@ -41,43 +41,43 @@ impl ColReader {
         Self::columns([column])
     }
 
-    /// Reads several columns: see [`numbers`](Self::numbers) and [`flags`](Self::flags).
+    /// Reads several columns; see [`numbers`](Self::numbers) and [`flags`](Self::flags).
     #[must_use]
     pub fn columns<C: Into<Column>>(columns: impl IntoIterator<Item = C>) -> Self {
         let columns = columns.into_iter().map(Into::into).collect();
         Self { columns, folder: None, pref: String::new(), suff: String::new(), trim: true }
     }
 
-    /// What is put before each text. Default: nothing.
+    /// Sets a prefix for each text. Default: none.
     #[must_use]
     pub fn pref(mut self, pref: impl Into<String>) -> Self {
         self.pref = pref.into();
         self
     }
 
-    /// What is put after each text, such as `.jpg`. Default: nothing.
+    /// Sets a suffix for each text, such as `.jpg`. Default: none.
     #[must_use]
     pub fn suff(mut self, suff: impl Into<String>) -> Self {
         self.suff = suff.into();
         self
     }
 
-    /// Whether white space around each text is left out, so that `"cat "` and `"cat"` are one label. Default:
-    /// true, where fastai keeps it.
+    /// If true, white space around each text is removed, so that `"cat "` and `"cat"` are the same label.
+    /// fastai keeps it. Default: true.
     #[must_use]
     pub fn trim(mut self, trim: bool) -> Self {
         self.trim = trim;
         self
     }
 
-    /// The folder in which the files are that the column names. Default: none.
+    /// Sets the folder of the files that the column names. Default: none.
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// The text of the column: a file or a category.
+    /// Returns a reader of the column's text: a file or a category.
     pub fn text(self) -> impl Fn(&Row) -> Result<String> + Send + Sync + 'static {
         move |row| {
             let cell = self.cell(row)?;
@@ -87,9 +87,9 @@ impl ColReader {
         }
     }
 
-    /// The texts of the column, which `delim` divides: several categories, for a
-    /// [`MultiCategoryBlock`](crate::data::MultiCategoryBlock). An empty cell has none, and neither has an empty
-    /// part such as that after the last `;` of `a;b;`. (fastai makes a category of it.)
+    /// Returns a reader of the column's texts, separated by `delim`: several categories, for a
+    /// [`MultiCategoryBlock`](crate::data::MultiCategoryBlock). An empty cell has none. Empty parts, such
+    /// as that after the last `;` of `a;b;`, are ignored. (fastai makes a category of them.)
     pub fn labels(
         self,
         delim: impl Into<String>,
@@ -107,19 +107,21 @@ impl ColReader {
         }
     }
 
-    /// The number in the column, for a [`RegressionBlock`](crate::data::RegressionBlock) of one.
+    /// Returns a reader of the column's number, for a [`RegressionBlock`](crate::data::RegressionBlock)
+    /// with one value.
     pub fn number(self) -> impl Fn(&Row) -> Result<f32> + Send + Sync + 'static {
         move |row| number(row, self.column()?)
     }
 
-    /// The numbers in the columns, for a [`RegressionBlock`](crate::data::RegressionBlock) of several.
+    /// Returns a reader of the columns' numbers, for a [`RegressionBlock`](crate::data::RegressionBlock)
+    /// with several values.
     pub fn numbers(self) -> impl Fn(&Row) -> Result<Vec<f32>> + Send + Sync + 'static {
         move |row| self.columns.iter().map(|column| number(row, column)).collect()
     }
 
-    /// The columns as yes or no, for an
-    /// [`EncodedMultiCategoryBlock`](crate::data::EncodedMultiCategoryBlock): see [`ColSplitter`] for what
-    /// counts as yes.
+    /// Returns a reader of the columns as booleans, for an
+    /// [`EncodedMultiCategoryBlock`](crate::data::EncodedMultiCategoryBlock). See [`ColSplitter`] for the
+    /// accepted values.
     pub fn flags(self) -> impl Fn(&Row) -> Result<Vec<bool>> + Send + Sync + 'static {
         move |row| {
             let flag = |column| {
@@ -138,14 +140,13 @@ impl ColReader {
         }
     }
 
-    /// The only column.
+    /// Returns the only column.
     fn column(&self) -> Result<&Column> {
         match self.columns.as_slice() {
             [column] => Ok(column),
             several => {
                 let n = several.len();
-                let why =
-                    format!("{n} columns are named where one is read: use `numbers` or `flags`");
+                let why = format!("{n} columns are set, but one is read: use `numbers` or `flags`");
                 Err(Error::config("ColReader", why))
             }
         }
@@ -157,7 +158,7 @@ impl ColReader {
 }
 
 fn number(row: &Row, column: &Column) -> Result<f32> {
-    row.get(column)?.trim().parse().map_err(|_| wrong(row, column, "is no number"))
+    row.get(column)?.trim().parse().map_err(|_| wrong(row, column, "is not a number"))
 }
 
 fn wrong(row: &Row, column: &Column, what: &str) -> Error {
@@ -166,7 +167,7 @@ fn wrong(row: &Row, column: &Column, what: &str) -> Error {
     Error::Label { item: format!("row {}", row.number()), why }
 }
 
-/// What a cell says: `true` or a number other than 0; `false`, 0 or nothing.
+/// Parses a cell as a boolean: `true` or a number other than 0; `false`, 0 or the empty string.
 fn yes(cell: &str) -> Option<bool> {
     match cell.trim().to_ascii_lowercase().as_str() {
         "true" => Some(true),
@@ -175,12 +176,12 @@ fn yes(cell: &str) -> Option<bool> {
     }
 }
 
-/// Splits by a column that says whether a row is for validation: fastai's
+/// Splits by a column that marks the validation rows: fastai's
 /// [`ColSplitter`](https://docs.fast.ai/data.transforms.html#colsplitter).
 ///
-/// `true` in any case and numbers other than 0 are for validation; `false`, 0 and nothing for
-/// training; any other text is an error (to pandas it is true, `"False"` among them). With
-/// [`on`](Self::on) the column may hold anything.
+/// `true` in any case and numbers other than 0 mark validation rows; `false`, 0 and empty cells mark
+/// training rows; any other text is an error. (In pandas any text is true, including `"False"`.) With
+/// [`on`](Self::on), the column may contain anything.
 ///
 /// ```
 /// use finetune::data::{ColSplitter, Row, Splitter};
@@ -197,20 +198,20 @@ pub struct ColSplitter {
 }
 
 impl Default for ColSplitter {
-    /// By the column `is_valid`.
+    /// Splits by the column `is_valid`.
     fn default() -> Self {
         Self::new("is_valid")
     }
 }
 
 impl ColSplitter {
-    /// By a column, given by name or by position.
+    /// Splits by a column, given by name or by position.
     #[must_use]
     pub fn new(column: impl Into<Column>) -> Self {
         Self { column: column.into(), on: None }
     }
 
-    /// The texts that are for validation. Default: what counts as yes.
+    /// Sets the texts that mark validation rows. Default: booleans as above.
     #[must_use]
     pub fn on<S: Into<String>>(mut self, on: impl IntoIterator<Item = S>) -> Self {
         self.on = Some(on.into_iter().map(Into::into).collect());
@@ -226,7 +227,7 @@ impl ColSplitter {
             let (number, column) = (row.number(), &self.column);
             let why = format!(
                 "`{cell}` in column {column} of row {number} is neither yes nor no: name the texts \
-                 that are for validation with `on`"
+                 that mark validation rows with `on`"
             );
             Error::config("ColSplitter", why)
         })
@@ -258,7 +259,7 @@ mod tests {
         let e = ColReader::new("label").text()(&rows[1]).unwrap_err().to_string();
         assert_eq!(e, "no label for row 1: column `label` is empty: ``");
         let e = ColReader::new(1).number()(&rows[1]).unwrap_err().to_string();
-        assert_eq!(e, "no label for row 1: column 1 is no number: `old`");
+        assert_eq!(e, "no label for row 1: column 1 is not a number: `old`");
         let e = ColReader::new("label").flags()(&rows[0]).unwrap_err().to_string();
         assert!(e.contains("neither yes nor no"), "{e}");
         assert!(ColReader::new("none").text()(&rows[0]).is_err());

@@ -1,4 +1,4 @@
-//! Files below a folder, in an order that does not depend on the file system.
+//! Files in a folder, in an order that does not depend on the file system.
 
 use super::names::{shown, shown_all};
 use crate::{
@@ -12,38 +12,37 @@ use std::{
 };
 use walkdir::{DirEntry, WalkDir};
 
-/// The extensions that [`get_image_files`] takes for images, in lower case: those of the formats that
+/// The extensions that [`get_image_files`] lists, in lower case: those of the formats that
 /// [`Decode`](crate::image::Decode) decodes.
 ///
-/// fastai asks the machine's table of MIME types instead, so that its list differs between machines and
-/// contains formats that Pillow cannot read. A file with one of these extensions that cannot be decoded is
-/// an error when it is loaded, not silently missing.
+/// fastai uses the machine's table of MIME types instead, so its list differs between machines and contains
+/// formats that Pillow cannot read. A file with one of these extensions that cannot be decoded is an error
+/// when it is loaded, not silently missing.
 pub const IMAGE_EXTENSIONS: &[&str] = &[
     "apng", "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif",
     "tiff", "webp",
 ];
 
-/// Extensions of photos in formats that are not decoded. They are not listed, but told of.
+/// Extensions of photo formats that are not decoded. Such files are not listed, but reported.
 const NOT_DECODED: &[&str] = &[
     "arw", "avif", "cr2", "cr3", "dng", "heic", "heif", "hif", "ico", "j2k", "jp2", "jxl", "nef",
     "orf", "raf", "rw2",
 ];
 
-/// The image files below `path`, sorted by folder and name, so that a split by seed is the same on
-/// every machine.
+/// Returns the image files in `path` and its subfolders, sorted by folder and name, so that a split with a
+/// seed is the same on every machine.
 ///
-/// Folders and files whose names begin with a dot are left out, links are followed, and the
-/// extension decides (see [`IMAGE_EXTENSIONS`]). fastai's function of this name returns them in the
-/// order of the file system. See [`ImageFiles`] for choices.
+/// Folders and files whose names begin with a dot are left out, symbolic links are followed, and the
+/// extension decides (see [`IMAGE_EXTENSIONS`]). fastai's function of this name returns files in the order
+/// of the file system. See [`ImageFiles`] for options.
 ///
-/// A link to an image that does not exist is listed, so that it is an error, or skipped with a message,
-/// when it is loaded. Folders below `path` that cannot be read, links that lead back to a folder above
-/// them, and files of formats that are not decoded (AVIF, HEIC) do not stop the listing:
-/// [`ImageFiles::survey`] returns them, and [`DataLoaders::notes`](crate::data::DataLoaders::notes),
-/// `summary` and `check` tell of them.
+/// A broken link with an image extension is listed, so that it is an error when it is loaded, or skipped
+/// with a message. Subfolders that cannot be read, links that form a cycle, and files of formats that are
+/// not decoded (AVIF, HEIC) do not stop the listing: [`ImageFiles::survey`] returns them, and
+/// [`DataLoaders::notes`](crate::data::DataLoaders::notes), `summary` and `check` report them.
 ///
 /// # Errors
-/// [`Error::Io`] if `path` cannot be read, and [`Error::Config`] if there is no image in it.
+/// [`Error::Io`] if `path` cannot be read, and [`Error::Config`] if it contains no image.
 ///
 /// ```no_run
 /// let files = finetune::data::get_image_files("oxford-iiit-pet/images")?;
@@ -53,7 +52,7 @@ pub fn get_image_files<P: AsRef<Path> + ?Sized>(path: &P) -> Result<Vec<PathBuf>
     ImageFiles::new().list(path)
 }
 
-/// Which files below a folder are items: what [`get_image_files`] does, with choices.
+/// Lists the files of a folder, like [`get_image_files`], with options.
 ///
 /// ```no_run
 /// use finetune::data::ImageFiles;
@@ -76,15 +75,15 @@ impl Default for ImageFiles {
 }
 
 impl ImageFiles {
-    /// Image files in all folders.
+    /// Lists image files in all folders.
     #[must_use]
     pub fn new() -> Self {
         let extensions = IMAGE_EXTENSIONS.iter().map(ToString::to_string).collect();
         Self { extensions, folders: BTreeSet::new(), recurse: true }
     }
 
-    /// Only files with these extensions, in either case, with or without the leading dot. None means
-    /// every file. Default: [`IMAGE_EXTENSIONS`].
+    /// Sets the extensions to list, in any case, with or without the leading dot. An empty list means every
+    /// file. Default: [`IMAGE_EXTENSIONS`].
     #[must_use]
     pub fn extensions<S: AsRef<str>>(mut self, extensions: impl IntoIterator<Item = S>) -> Self {
         let plain = |e: S| e.as_ref().trim_start_matches('.').to_lowercase();
@@ -92,22 +91,22 @@ impl ImageFiles {
         self
     }
 
-    /// Only these folders directly below the given one, even if hidden; `"."` adds the files that
-    /// are directly in it. Without `recurse` it has no meaning. Default: all that are not hidden.
+    /// Sets the direct subfolders to list, even if hidden; `"."` adds the files directly in the folder. No
+    /// effect without `recurse`. Default: all that are not hidden.
     #[must_use]
     pub fn folders<S: Into<String>>(mut self, folders: impl IntoIterator<Item = S>) -> Self {
         self.folders = folders.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Whether to look into folders below the given one. Default: true.
+    /// If true, subfolders are listed too. Default: true.
     #[must_use]
     pub fn recurse(mut self, recurse: bool) -> Self {
         self.recurse = recurse;
         self
     }
 
-    /// The files below `path`, sorted.
+    /// Returns the files in `path`, sorted.
     ///
     /// # Errors
     /// As [`survey`](Self::survey).
@@ -117,11 +116,11 @@ impl ImageFiles {
         Ok(listing.files)
     }
 
-    /// The files below `path`, sorted, and what was passed over.
+    /// Returns the files in `path`, sorted, and what was left out.
     ///
     /// # Errors
-    /// [`Error::Io`] if `path` cannot be read, and [`Error::Config`] if nothing in it is wanted, or if a
-    /// folder that [`folders`](Self::folders) names does not exist.
+    /// [`Error::Io`] if `path` cannot be read, and [`Error::Config`] if no file matches, or if a folder set
+    /// by [`folders`](Self::folders) does not exist.
     pub fn survey<P: AsRef<Path> + ?Sized>(&self, path: &P) -> Result<Listing> {
         let path = path.as_ref();
         let depth = if self.recurse { usize::MAX } else { 1 };
@@ -160,7 +159,7 @@ impl ImageFiles {
         }
     }
 
-    /// Puts an entry that is not a folder where it belongs.
+    /// Adds an entry that is not a folder to the right list.
     fn judge(&self, entry: DirEntry, listing: &mut Listing) {
         let (wanted, undecoded) = (self.wants(&entry), self.is_not_decoded(&entry));
         let file = entry.file_type().is_file();
@@ -172,7 +171,7 @@ impl ImageFiles {
         }
     }
 
-    /// Puts an entry that could not be looked at where it belongs.
+    /// Adds an entry that could not be examined to the right list.
     fn judge_failed(&self, root: &Path, e: walkdir::Error, listing: &mut Listing) -> Result<()> {
         let path = e.path().unwrap_or(root).to_path_buf();
         if e.depth() == 0 {
@@ -181,7 +180,7 @@ impl ImageFiles {
         if e.loop_ancestor().is_some() {
             listing.loops.push(path);
         } else if path.is_symlink() {
-            // Where it leads nobody knows, so its name decides.
+            // Its target is unknown, so its name decides.
             let hidden = path.file_name().is_some_and(|name| is_hidden(name.as_encoded_bytes()));
             if !hidden && self.has_extension(&path) {
                 listing.files.push(path.clone());
@@ -193,7 +192,7 @@ impl ImageFiles {
         Ok(())
     }
 
-    /// Whether to look into a folder: hidden ones are left out, others by request.
+    /// Returns true if a folder is listed: hidden ones are not, unless requested.
     fn enters(&self, entry: &DirEntry) -> bool {
         if entry.depth() == 0 || !entry.file_type().is_dir() {
             return true;
@@ -205,7 +204,7 @@ impl ImageFiles {
         !is_hidden(name.as_encoded_bytes())
     }
 
-    /// Whether an entry has a wanted name at a wanted place.
+    /// Returns true if an entry has a requested extension and folder.
     fn wants(&self, entry: &DirEntry) -> bool {
         self.is_here(entry) && self.has_extension(entry.path())
     }
@@ -219,7 +218,7 @@ impl ImageFiles {
         self.extensions.is_empty() || extension(path).is_some_and(|e| self.extensions.contains(&e))
     }
 
-    /// Whether an entry is a photo that would be listed if its format were decoded.
+    /// Returns true if an entry is a photo whose format is not decoded.
     fn is_not_decoded(&self, entry: &DirEntry) -> bool {
         let photos = self.extensions.contains("jpg");
         let known = |e: String| NOT_DECODED.contains(&e.as_str());
@@ -231,31 +230,32 @@ fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(b".")
 }
 
-/// The extension in lower case, where it is UTF-8.
+/// Returns the extension in lower case, if it is UTF-8.
 fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_lowercase())
 }
 
-/// What [`ImageFiles::survey`] found below a folder.
+/// The result of [`ImageFiles::survey`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listing {
-    /// The files that are items, sorted. Links that lead nowhere are among them.
+    /// The files that are items, sorted. Includes broken links.
     pub files: Vec<PathBuf>,
-    /// Those of the files that are links to something that does not exist.
+    /// The files that are broken links.
     pub dangling: Vec<PathBuf>,
-    /// Folders that could not be read, with the reason. Nothing in them is listed.
+    /// Folders that could not be read, with the reason. Their content is not listed.
     pub unread: Vec<(PathBuf, String)>,
-    /// Links that lead back to a folder above them. They are not followed.
+    /// Links to a parent folder. They are not followed.
     pub loops: Vec<PathBuf>,
-    /// Images by name that are neither files nor folders, such as pipes. They are not listed.
+    /// Entries with an image extension that are neither files nor folders, such as pipes. They are not
+    /// listed.
     pub special: Vec<PathBuf>,
     /// Photos in formats that are not decoded, such as AVIF and HEIC. They are not listed.
     pub undecoded: Vec<PathBuf>,
 }
 
 impl Listing {
-    /// What was passed over, as sentences for people. Empty if there was nothing.
+    /// Returns readable messages about what was left out. Empty if nothing was.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let unread = self.unread.iter().map(|(path, why)| format!("{} ({why})", shown(path)));
@@ -266,15 +266,15 @@ impl Listing {
         let formats = formats.into_iter().map(|(format, n)| format!("{n} .{format}"));
         let notes = [
             (self.unread.len(), "folders cannot be read and are left out", some(unread)),
-            (self.dangling.len(), "links lead to nothing", some(shown_all(&self.dangling))),
+            (self.dangling.len(), "links are broken", some(shown_all(&self.dangling))),
             (
                 self.loops.len(),
-                "links lead back to a folder above them and are not followed",
+                "links point to a parent folder and are not followed",
                 some(shown_all(&self.loops)),
             ),
             (
                 self.special.len(),
-                "entries are named as images but are not files",
+                "entries have image extensions but are not files",
                 some(shown_all(&self.special)),
             ),
             (

@@ -5,17 +5,17 @@ use crate::error::{Error, Result};
 use regex::Regex;
 use std::path::{Component, Path, PathBuf};
 
-/// Reads a label from a text, such as a file name. [`using_name`] and [`using_path`] make a `get_y`
-/// of one. A closure `Fn(&str) -> Result<String>` is one.
+/// Reads a label from a text, such as a file name. [`using_name`] and [`using_path`] turn it into a
+/// `get_y`. Implemented by closures `Fn(&str) -> Result<String>`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` reads no labels",
-    note = "a `RegexLabeller` or a closure `|name: &str| Ok(…)` that returns a `String` does"
+    message = "`{Self}` is not a labeller",
+    note = "use a `RegexLabeller` or a closure `|name: &str| Ok(…)` that returns a `String`"
 )]
 pub trait Labeller: Send + Sync {
-    /// The label in `text`.
+    /// Returns the label in `text`.
     ///
     /// # Errors
-    /// [`Error::Label`] if there is none.
+    /// [`Error::Label`] if there is no label.
     fn label(&self, text: &str) -> Result<String>;
 }
 
@@ -27,10 +27,10 @@ impl<F: Fn(&str) -> Result<String> + Send + Sync> Labeller for F {
 
 /// Labels by the first group of a regular expression.
 ///
-/// The pattern that fastai's pets chapter made famous, `(.+)_\d+.jpg$`, has a trap: its last dot
-/// matches any character, so `a_12xjpg` is labelled `a`. Write `^(.+)_\d+\.jpg$`. Two things differ
-/// from Python's `re`: `$` matches at the very end only, where Python also accepts one newline after
-/// it, and there are no look-arounds or back-references. `\d` is any decimal digit of Unicode in both.
+/// The pattern of fastai's pets chapter, `(.+)_\d+.jpg$`, has a trap: its last dot matches any character,
+/// so `a_12xjpg` is labelled `a`. Write `^(.+)_\d+\.jpg$`. Two things differ from Python's `re`: `$`
+/// matches only at the end, where Python also accepts one newline after it, and there are no look-arounds
+/// or back-references. `\d` is any Unicode decimal digit in both.
 ///
 /// ```
 /// use finetune::data::{Labeller, RegexLabeller};
@@ -47,21 +47,22 @@ pub struct RegexLabeller {
 }
 
 impl RegexLabeller {
-    /// Labels by the first group of `pattern`, wherever it is found first.
+    /// Labels by the first group of the first match of `pattern`.
     ///
     /// # Errors
-    /// [`Error::Config`] if `pattern` is no regular expression or has no group.
+    /// [`Error::Config`] if `pattern` is not a valid regular expression or has no group.
     pub fn new(pattern: &str) -> Result<Self> {
         let invalid = |why: String| Error::config("RegexLabeller", why);
         let pattern = Regex::new(pattern).map_err(|e| invalid(e.to_string()))?;
         if pattern.captures_len() < 2 {
-            let why = format!("`{pattern}` has no group: put the label's part in parentheses");
+            let why =
+                format!("`{pattern}` has no group: put the part that is the label in parentheses");
             return Err(invalid(why));
         }
         Ok(Self { pattern, from_start: false })
     }
 
-    /// Whether the pattern must match from the first character on, fastai's `match`. Default: false.
+    /// If true, the pattern must match from the first character on, as Python's `match`. Default: false.
     #[must_use]
     pub fn from_start(mut self, from_start: bool) -> Self {
         self.from_start = from_start;
@@ -79,13 +80,13 @@ impl Labeller for RegexLabeller {
         let found = pattern.captures(text);
         let found = found.filter(|c| !self.from_start || c.get(0).is_some_and(|m| m.start() == 0));
         let found = found.ok_or_else(|| fails("does not match"))?;
-        let group = found.get(1).ok_or_else(|| fails("matches, but not with its first group,"))?;
+        let group = found.get(1).ok_or_else(|| fails("matches without its first group"))?;
         Ok(group.as_str().to_owned())
     }
 }
 
-/// A `get_y` that labels a file by its name, without the folder: fastai's
-/// `using_attr(labeller, "name")`.
+/// Returns a `get_y` that labels a file by its name, without the folder: fastai's `using_attr(labeller,
+/// "name")`.
 ///
 /// ```
 /// use finetune::data::{RegexLabeller, using_name};
@@ -105,7 +106,7 @@ pub fn using_name(
     move |path: &PathBuf| labeller.label(file_name(path)?).map_err(|e| naming(e, path))
 }
 
-/// A `get_y` that labels a file by its whole path, with `/` between folders on every system.
+/// Returns a `get_y` that labels a file by its whole path, with `/` between folders on every system.
 pub fn using_path(
     labeller: impl Labeller + 'static,
 ) -> impl Fn(&PathBuf) -> Result<String> + Send + Sync + 'static {
@@ -115,7 +116,7 @@ pub fn using_path(
     }
 }
 
-/// The error with the file in place of the text that was searched.
+/// Replaces the searched text in an error with the file.
 fn naming(e: Error, path: &Path) -> Error {
     match e {
         Error::Label { why, .. } => Error::Label { item: shown(path), why },
@@ -123,11 +124,11 @@ fn naming(e: Error, path: &Path) -> Error {
     }
 }
 
-/// Labels a file by the name of its folder.
+/// Returns the name of the file's folder as its label.
 ///
 /// # Errors
-/// [`Error::Label`] if the path has no folder with a name (fastai's label is empty then), or if the name is
-/// not UTF-8.
+/// [`Error::Label`] if the path has no named folder (fastai's label is empty then), or if the name is not
+/// UTF-8.
 ///
 /// ```
 /// use finetune::data::parent_label;
@@ -141,7 +142,7 @@ pub fn parent_label<P: AsRef<Path> + ?Sized>(file: &P) -> Result<String> {
     match file.parent().and_then(|folder| folder.components().next_back()) {
         Some(Component::Normal(name)) => Ok(utf8(name, file)?.to_owned()),
         _ => {
-            let why = "its path names no folder".to_owned();
+            let why = "its path has no folder".to_owned();
             Err(Error::Label { item: shown(file), why })
         }
     }

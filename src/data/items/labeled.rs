@@ -18,8 +18,8 @@ use std::{path::PathBuf, sync::Arc};
 /// Reads something from an item.
 pub(in crate::data) type Get<I, T> = Arc<dyn Fn(&I) -> Result<T> + Send + Sync>;
 
-/// The data set of a [`DataBlock`](crate::data::DataBlock): items of any type, their targets, and how to
-/// find their images.
+/// The data set of a [`DataBlock`](crate::data::DataBlock): items of any type, their targets, and a
+/// function that returns their images.
 pub(in crate::data) struct Items<I> {
     pub(in crate::data) input: ImageBlock,
     pub(in crate::data) items: Vec<I>,
@@ -30,14 +30,14 @@ pub(in crate::data) struct Items<I> {
 
 /// The targets of all items.
 pub(in crate::data) enum Targets {
-    /// Made before the first batch, one for each item.
+    /// Built before the first batch, one for each item.
     Made(Vec<Target>),
-    /// Made each time an item is loaded: see [`TargetBlock::deferred`].
+    /// Built each time an item is loaded; see [`TargetBlock::deferred`].
     Each(Arc<dyn Fn(usize) -> Result<Target> + Send + Sync>),
 }
 
 impl Targets {
-    /// Targets that are made from their labels each time. An item without a label has none.
+    /// Creates targets that are built from their labels each time. An item without a label has none.
     pub(in crate::data) fn deferred<Y: TargetBlock>(
         block: &Y,
         labels: Vec<Option<Y::Label>>,
@@ -57,7 +57,7 @@ impl Targets {
     }
 }
 
-/// What item `index` is called. `get_x` is code of the caller's own, which may panic.
+/// Returns the name of item `index`. `get_x` is user code, which may panic.
 pub(in crate::data) fn name_of<I>(
     items: &[I],
     get_x: &Get<I, ImageSource>,
@@ -112,7 +112,7 @@ impl<I: Send + Sync> Dataset for Items<I> {
     }
 }
 
-/// The label of an item. An error of the caller's own gets the item's name.
+/// Returns the label of an item. A user's error gets the item's name.
 pub(in crate::data) fn label_of<I, L>(
     items: &[I],
     get_x: &Get<I, ImageSource>,
@@ -126,7 +126,7 @@ pub(in crate::data) fn label_of<I, L>(
     })
 }
 
-/// The target of a label, with the item's name in the error.
+/// Returns the target of a label, with the item's name in the error.
 pub(in crate::data) fn encode<Y: TargetBlock>(
     target: &Y,
     label: &Y::Label,
@@ -135,7 +135,7 @@ pub(in crate::data) fn encode<Y: TargetBlock>(
     naming(target.encode(label), name)
 }
 
-/// The error of a label with the item's name in it.
+/// Adds the item's name to the error of a label.
 pub(in crate::data) fn naming<T>(done: Result<T>, name: impl FnOnce() -> String) -> Result<T> {
     done.map_err(|e| match e {
         Error::Label { why, .. } => Error::Label { item: name(), why },

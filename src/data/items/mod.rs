@@ -1,4 +1,4 @@
-//! Items and labels: where they come from and what is read of them.
+//! Items and labels: sources and readers.
 
 pub(in crate::data) mod annotations;
 #[cfg(feature = "csv")]

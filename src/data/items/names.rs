@@ -1,4 +1,4 @@
-//! Names of files as text, also where they are not UTF-8.
+//! File names as text, including names that are not UTF-8.
 
 use crate::error::{Error, Result};
 use std::{
@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A path for an error or a list. Bytes that are not UTF-8 are written as `\xE9`, so that two names never
-/// look the same.
+/// Returns a path for an error or a list. Bytes that are not UTF-8 are written as `\xE9`, so that different
+/// names always look different.
 pub(in crate::data) fn shown(path: &Path) -> String {
     escaped(path.as_os_str())
 }
@@ -25,8 +25,8 @@ fn escaped(name: &OsStr) -> String {
     text
 }
 
-/// A name, or part of a path, as a label or a key. One that is not UTF-8 is an error: replaced bytes would
-/// make one label of several.
+/// Returns a name, or part of a path, as a label or a key. If it is not UTF-8, this is an error:
+/// replacement characters could map several names to one label.
 pub(in crate::data) fn utf8<'a>(name: &'a OsStr, file: &Path) -> Result<&'a str> {
     name.to_str().ok_or_else(|| Error::Label {
         item: shown(file),
@@ -34,12 +34,12 @@ pub(in crate::data) fn utf8<'a>(name: &'a OsStr, file: &Path) -> Result<&'a str>
     })
 }
 
-/// The name of a file without its folder.
+/// Returns the name of a file without its folder.
 pub(in crate::data) fn file_name(file: &Path) -> Result<&str> {
     utf8(file.file_name().unwrap_or_default(), file)
 }
 
-/// A path for a note, of a list of paths.
+/// Returns the paths of a list for a note.
 pub(in crate::data) fn shown_all(paths: &[PathBuf]) -> impl ExactSizeIterator<Item = String> + '_ {
     paths.iter().map(|path| shown(path))
 }

@@ -1,4 +1,4 @@
-//! Where the image of an item is, and what kind of image a block wants.
+//! Image sources, and the kind of image that a block produces.
 
 use crate::{
     error::Result,
@@ -9,15 +9,15 @@ use std::{
     sync::Arc,
 };
 
-/// Where the image of an item is: what `get_x` returns, or something that turns into it.
+/// The source of an item's image: the type that `get_x` returns, or that its result is converted to.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ImageSource {
-    /// In a file.
+    /// A file.
     File(PathBuf),
-    /// In memory, as the bytes of a file.
+    /// The bytes of an image file in memory.
     Bytes(Arc<[u8]>),
-    /// In memory, decoded.
+    /// A decoded image in memory.
     Image(Arc<Image>),
 }
 
@@ -79,7 +79,7 @@ impl From<Image> for ImageSource {
     }
 }
 
-/// What inputs are: images with three channels or one, and how files become them.
+/// The input block: images with three channels or one, and how files are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageBlock {
     decode: Decode,
@@ -92,35 +92,34 @@ impl From<Decode> for ImageBlock {
 }
 
 impl ImageBlock {
-    /// Color images: three channels, whatever the file has.
+    /// Returns a block of color images with three channels; other files are converted.
     #[must_use]
     pub fn rgb() -> Self {
         Self { decode: Decode::new() }
     }
 
-    /// Gray images: one channel, whatever the file has.
+    /// Returns a block of gray images with one channel; other files are converted.
     #[must_use]
     pub fn gray() -> Self {
         Self { decode: Decode::new().channels(1) }
     }
 
-    /// Whether to turn a picture as its EXIF data says the camera was held. fastai does not. Default:
-    /// true.
+    /// If true, images are rotated by their EXIF orientation. fastai ignores it. Default: true.
     #[must_use]
     pub fn orient(self, orient: bool) -> Self {
         Self { decode: self.decode.orient(orient) }
     }
 
-    /// Images with more pixels are refused before memory is taken for them. Default: 2^28, that is
-    /// 16,384 in square.
+    /// Sets the maximum number of pixels. Larger images are an error before memory is allocated for them.
+    /// Default: 2^28, for example 16,384 × 16,384.
     #[must_use]
     pub fn max_pixels(self, max_pixels: u64) -> Self {
         Self { decode: self.decode.max_pixels(max_pixels) }
     }
 
-    /// Decodes JPEG files only as large as needed: at a half, a quarter or an eighth of both sides, if the shorter side
-    /// still has at least `shorter` pixels. Training, validation and an exported model decode alike.
-    /// Default: in full, as fastai does. See [`Decode::reduce_to`].
+    /// Decodes large JPEG files at a reduced size: at a half, a quarter or an eighth of both sides, as long
+    /// as the shorter side has at least `shorter` pixels. Training, validation and an exported model decode
+    /// in the same way. Default: full size, as in fastai. See [`Decode::reduce_to`].
     ///
     /// ```
     /// use finetune::{data::{CategoryBlock, DataBlock, ImageBlock}, transform::Resize};
@@ -133,18 +132,17 @@ impl ImageBlock {
         Self { decode: self.decode.reduce_to(shorter) }
     }
 
-    /// The same as data, for an exported model.
+    /// Returns the decoding options as data, for an exported model.
     #[must_use]
     pub fn decode_options(&self) -> Decode {
         self.decode
     }
 
-    /// The image of `source`, decoded by content.
+    /// Returns the image of `source`, decoded by content.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if its file cannot be read,
-    /// [`Error::Image`](crate::Error::Image) if it is no image that can be
-    /// decoded or has more than the most pixels. Both name the file, or else `name`.
+    /// [`Error::Io`](crate::Error::Io) if its file cannot be read, [`Error::Image`](crate::Error::Image) if
+    /// it cannot be decoded or has too many pixels. Both name the file, or otherwise `name`.
     pub fn open(&self, source: &ImageSource, name: &str) -> Result<Image> {
         match source {
             ImageSource::File(path) => self.decode.open(path),

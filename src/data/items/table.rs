@@ -1,13 +1,13 @@
-//! Tables: the rows of a CSV file or of memory as items.
+//! Tables: the rows of a CSV file or of a list in memory as items.
 
 use crate::error::{Error, Result};
 use csv::{ReaderBuilder, StringRecord, Writer};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, fs, io, path::Path, sync::Arc};
 
-/// One row of a table with named columns. A list of them is a source of items, see [`read_csv`].
+/// One row of a table with named columns. A list of rows is a source of items; see [`read_csv`].
 ///
-/// All cells are text in one piece of memory, so a million rows stay cheap.
+/// All cells of a row share one allocation, so a million rows are cheap.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Row {
     columns: Arc<[String]>,
@@ -24,9 +24,9 @@ impl fmt::Debug for Row {
 /// A column, by name or by position from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Column {
-    /// By the name in the header.
+    /// The name in the header.
     Name(String),
-    /// By position, from 0.
+    /// The position, from 0.
     Position(usize),
 }
 
@@ -58,10 +58,10 @@ impl From<usize> for Column {
 }
 
 impl Row {
-    /// The rows of a table in memory.
+    /// Returns the rows of a table in memory.
     ///
     /// # Errors
-    /// [`Error::Config`] if a row has not as many cells as there are columns.
+    /// [`Error::Config`] if the number of cells of a row differs from the number of columns.
     ///
     /// ```
     /// use finetune::data::Row;
@@ -85,10 +85,10 @@ impl Row {
         rows.into_iter().enumerate().map(row).collect()
     }
 
-    /// The rows of values of a type of your own, whose fields are the columns.
+    /// Returns the rows of values of your own type, whose fields are the columns.
     ///
     /// # Errors
-    /// [`Error::Config`] if a value is no flat record.
+    /// [`Error::Config`] if a value is not a flat record.
     pub fn from_records<T: Serialize>(records: impl IntoIterator<Item = T>) -> Result<Vec<Self>> {
         let wrong = |why: &dyn fmt::Display| Error::config("Row::from_records", why.to_string());
         let mut text = Writer::from_writer(vec![]);
@@ -108,19 +108,19 @@ impl Row {
         Ok(Self { columns: columns.clone(), number, cells })
     }
 
-    /// The names of the columns.
+    /// Returns the names of the columns.
     #[must_use]
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
 
-    /// Its number in the table, from 0.
+    /// Returns the number of the row in the table, from 0.
     #[must_use]
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// The cell of a column.
+    /// Returns the cell of a column.
     ///
     /// # Errors
     /// [`Error::Config`] if there is no such column.
@@ -139,7 +139,7 @@ impl Row {
                 };
                 if let [first, second, ..] = found.as_slice() {
                     let why = format!(
-                        "there are several {column}, at the positions {first} and {second}: give the \
+                        "there are several columns {column}, at the positions {first} and {second}: use the \
                          position instead of the name"
                     );
                     return Err(Error::config("column", why));
@@ -155,11 +155,11 @@ impl Row {
     }
 }
 
-/// The rows of a CSV file with a header. [`Csv`] reads others.
+/// Returns the rows of a CSV file with a header. See [`Csv`] for other formats.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read or is no table, such as one with a quote that is not closed; it
-/// names the file and the line.
+/// [`Error::Io`] if the file cannot be read or is not a valid table, for example because of an unclosed
+/// quote; it names the file and the line.
 ///
 /// ```no_run
 /// use finetune::data::{
@@ -178,7 +178,7 @@ pub fn read_csv(path: impl AsRef<Path>) -> Result<Vec<Row>> {
     Csv::new().read(path)
 }
 
-/// How a file of separated values is read.
+/// Options for reading a file of separated values.
 #[derive(Debug, Clone, Copy)]
 pub struct Csv {
     delimiter: u8,
@@ -192,28 +192,28 @@ impl Default for Csv {
 }
 
 impl Csv {
-    /// With commas and a header.
+    /// Returns options for commas and a header.
     #[must_use]
     pub fn new() -> Self {
         Self { delimiter: b',', header: true }
     }
 
-    /// What is between cells, such as `b'\t'`. Default: a comma.
+    /// Sets the separator of cells, such as `b'\t'`. Default: a comma.
     #[must_use]
     pub fn delimiter(mut self, delimiter: u8) -> Self {
         self.delimiter = delimiter;
         self
     }
 
-    /// Whether the first line names the columns; else they are called `0`, `1` and so on. Default:
-    /// true.
+    /// If true, the first line contains the column names; otherwise, the columns are named `0`, `1` and so
+    /// on. Default: true.
     #[must_use]
     pub fn header(mut self, header: bool) -> Self {
         self.header = header;
         self
     }
 
-    /// The rows of a file.
+    /// Returns the rows of a file.
     ///
     /// # Errors
     /// As [`read_csv`].
@@ -223,7 +223,7 @@ impl Csv {
         self.rows(&*text).map_err(|e| Error::io(path)(e.into()))
     }
 
-    /// The bytes of a file whose quotes are closed.
+    /// Returns the bytes of a file after checking its quotes.
     fn checked(&self, path: &Path) -> Result<Vec<u8>> {
         let text = fs::read(path).map_err(Error::io(path))?;
         let invalid =
@@ -235,10 +235,10 @@ impl Csv {
         Ok(text)
     }
 
-    /// The rows of a file as a type of your own, whose fields are the columns.
+    /// Returns the rows of a file as your own type, whose fields are the columns.
     ///
     /// # Errors
-    /// As [`read_csv`]; also if a row does not fit the type.
+    /// As [`read_csv`]; also if a row cannot be converted to the type.
     ///
     /// ```no_run
     /// use finetune::data::{Csv, DataBlock, ImageBlock, RegressionBlock};
@@ -283,11 +283,12 @@ impl Csv {
     }
 }
 
-/// What is wrong with the quotes of a table, if anything is. A reader of CSV takes an open quote for the
-/// begin of a cell that reaches to the next quote or to the end of the file, so that rows vanish in it.
+/// Describes an error in the quotes of a table, if there is one. A CSV reader treats an unclosed quote as
+/// the start of a cell that extends to the next quote or the end of the file, so that rows disappear in it.
 fn open_quote(text: &[u8], delimiter: u8) -> Option<String> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    // Where a cell begins, within one without quotes, within one with quotes since a line, behind those.
+    // At the start of a cell, inside an unquoted cell, inside a quoted cell that starts on a line, after
+    // its end.
     enum At {
         Begin,
         Plain,
@@ -299,13 +300,13 @@ fn open_quote(text: &[u8], delimiter: u8) -> Option<String> {
         at = match (at, byte) {
             (At::Begin, b'"') => At::Quoted(line),
             (At::Quoted(since), b'"') => At::Closed(since),
-            // Two quotes stand for one.
+            // A doubled quote is an escaped quote.
             (At::Quoted(since), _) | (At::Closed(since), b'"') => At::Quoted(since),
             (_, byte) if byte == delimiter || byte == b'\n' || byte == b'\r' => At::Begin,
             (At::Begin | At::Plain, _) => At::Plain,
             (At::Closed(since), _) => {
                 return Some(format!(
-                    "the quote that begins a cell in line {since} is closed within the text of line {line}: \
+                    "the quote that opens a cell in line {since} is closed within the text of line {line}: \
                      close it before the next cell, and double quotes within a cell"
                 ));
             }
@@ -314,7 +315,7 @@ fn open_quote(text: &[u8], delimiter: u8) -> Option<String> {
     }
     match at {
         At::Quoted(since) => {
-            Some(format!("the quote that begins a cell in line {since} is never closed"))
+            Some(format!("the quote that opens a cell in line {since} is never closed"))
         }
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! How later items take the way of a `DataBlock`.
+//! Converts later items in the same way as a `DataBlock`.
 
 use super::{
     labeled::{Get, Items, Targets, encode, label_of, name_of, naming},
@@ -17,22 +17,22 @@ use std::{
     sync::Arc,
 };
 
-/// What a [`DataBlock`](crate::data::DataBlock) leaves behind for later items: its input, and its way from
-/// an item to a target, without its types.
+/// The parts of a [`DataBlock`](crate::data::DataBlock) that are needed for later items, without its type
+/// parameters: its input, and its functions from an item to a target.
 pub(in crate::data) trait TestItems: Send + Sync + std::fmt::Debug {
-    /// How images are read.
+    /// Returns the decoding of images.
     fn input(&self) -> ImageBlock;
 
-    /// The data set of a boxed `Vec<I>`, with targets if wanted.
+    /// Returns the data set of a boxed `Vec<I>`, with targets if `labelled` is true.
     fn items(&self, items: Box<dyn Any>, labelled: bool, task: Task) -> Result<Data>;
 }
 
-/// The same with its types.
+/// The same with type parameters.
 pub(in crate::data) struct Pipeline<Y: TargetBlock, I> {
     pub(in crate::data) input: ImageBlock,
     pub(in crate::data) get_x: Get<I, ImageSource>,
     pub(in crate::data) get_y: Get<I, Y::Label>,
-    /// Set up on the training labels.
+    /// Fitted to the training labels.
     pub(in crate::data) target: Y,
 }
 
@@ -49,7 +49,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> TestItems for Pipeline<Y, I> {
 
     fn items(&self, items: Box<dyn Any>, labelled: bool, task: Task) -> Result<Data> {
         let items = *items.downcast::<Vec<I>>().map_err(|_| {
-            let why = format!("the items of this data block are `{}`", type_name::<I>());
+            let why = format!("the items of this data block have the type `{}`", type_name::<I>());
             Error::config("test_dl", why)
         })?;
         let label = |i: usize| label_of(&items, &self.get_x, &self.get_y, i);

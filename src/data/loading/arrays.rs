@@ -1,4 +1,4 @@
-//! Data other than images: numbers in memory, of any shape.
+//! Data other than images: arrays in memory, of any shape.
 
 use super::targets::Column;
 use crate::{
@@ -12,11 +12,11 @@ use std::fmt;
 use tch::{Device, Kind, Tensor};
 
 /// Inputs and targets in memory, one row each, for
-/// [`DataLoaders::from_arrays`](crate::data::DataLoaders::from_arrays). Batches of them are `f32`, N and then
-/// the shape of a row; there are no transforms.
+/// [`DataLoaders::from_arrays`](crate::data::DataLoaders::from_arrays). Batches are `f32` with shape `[N,
+/// ...]`, where `...` is the shape of a row; there are no transforms.
 #[derive(Clone)]
 pub struct Arrays {
-    /// Row after row.
+    /// The rows, concatenated.
     x: Vec<f32>,
     row: Vec<usize>,
     targets: Vec<Target>,
@@ -31,11 +31,11 @@ impl fmt::Debug for Arrays {
 }
 
 impl Arrays {
-    /// The rows of `x` along its first axis, with a target for each.
+    /// Creates data from the rows of `x` along its first axis, with a target for each.
     ///
     /// # Errors
-    /// [`Error::Config`] if `x` has no axis, a row has no numbers, there are not as many targets as
-    /// rows, or a target does not fit `task`.
+    /// [`Error::Config`] if `x` has no axis, its rows are empty, the number of targets differs from the
+    /// number of rows, or a target does not match `task`.
     pub fn new(x: ArrayD<f32>, targets: Vec<Target>, task: Task) -> Result<Self> {
         let invalid = |why| Err(Error::mismatch("from_arrays", why));
         if x.ndim() == 0 || x.is_empty() {
@@ -43,7 +43,7 @@ impl Arrays {
         }
         let n = x.len_of(Axis(0));
         if n != targets.len() {
-            return invalid(format!("{n} inputs and {} targets", targets.len()));
+            return invalid(format!("there are {n} inputs, but {} targets", targets.len()));
         }
         Column::new(&targets, &task, None, |k| format!("item {k}"))?;
         let row = x.shape()[1..].to_vec();
@@ -52,7 +52,7 @@ impl Arrays {
         Ok(Self { x, row, targets, task })
     }
 
-    /// A digest of all inputs.
+    /// Returns a digest of all inputs.
     pub(in crate::data) fn digest(&self) -> String {
         let shape = format!("{:?}", self.row).into_bytes();
         let rows = self
@@ -62,9 +62,9 @@ impl Arrays {
         digest(std::iter::once(shape).chain(rows))
     }
 
-    /// The rows of tensors: `x` of any shape and kind, `y` as it is in a [`Batch`], that is integers N
-    /// for categories, numbers N×C for several categories (1 is yes), numbers N or N×n for values,
-    /// integers N×H×W for masks.
+    /// Creates data from the rows of tensors: `x` of any shape and kind, `y` as in a [`Batch`]: integers
+    /// `[N]` for categories, numbers `[N, C]` for several categories (1 means yes), numbers `[N]` or `[N,
+    /// n]` for values, integers `[N, H, W]` for masks.
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Unsupported`] for points and boxes, which need images.
@@ -88,10 +88,14 @@ impl Arrays {
             other => other.n_out(),
         };
         if width == 0 || numbers.len() != width * y.size().first().map_or(0, |&n| n as usize) {
-            return Err(invalid(format!("targets {:?} for {} outputs", y.size(), task.n_out())));
+            return Err(invalid(format!(
+                "the targets have shape {:?}, but the task has {} outputs",
+                y.size(),
+                task.n_out()
+            )));
         }
         let target = |row: &[f64]| match &task {
-            // A negative number becomes a category beyond the vocabulary, which is refused.
+            // A negative number becomes a category beyond the vocabulary, which is rejected.
             Task::Category { .. } => {
                 Target::Category(if row[0] < 0.0 { usize::MAX } else { row[0] as usize })
             }
@@ -104,10 +108,13 @@ impl Arrays {
         Self::new(x, targets, task)
     }
 
-    /// Both, one after the other.
+    /// Concatenates both.
     pub(in crate::data) fn join(mut self, other: Self) -> Result<Self> {
         if self.row != other.row || self.task != other.task {
-            let why = format!("rows of {:?} and of {:?}, or other tasks", self.row, other.row);
+            let why = format!(
+                "the rows have shapes {:?} and {:?}, or the tasks differ",
+                self.row, other.row
+            );
             return Err(Error::mismatch("from_arrays", why));
         }
         self.x.extend(other.x);
@@ -115,7 +122,7 @@ impl Arrays {
         Ok(self)
     }
 
-    /// The batch of the given rows.
+    /// Returns the batch of the given rows.
     pub(in crate::data) fn batch(&self, items: Vec<usize>, device: Device) -> Result<Batch> {
         let n: usize = self.row.iter().product();
         let x: Vec<f32> = items.iter().flat_map(|&i| &self.x[i * n..][..n]).copied().collect();
@@ -128,15 +135,15 @@ impl Arrays {
     }
 }
 
-/// Masks N×H×W as targets.
+/// Converts masks, `[N, H, W]`, to targets.
 fn masks(y: &Tensor) -> Result<Vec<Target>> {
     let [n, h, w] = y.size()[..] else {
-        let why = format!("masks of shape {:?}: they must be N×H×W", y.size());
+        let why = format!("the shape of the masks is {:?}; it must be [N, H, W]", y.size());
         return Err(Error::mismatch("from_arrays", why));
     };
     let y = y.f_to_device(Device::Cpu)?;
     if y.numel() > 0 && (y.min().double_value(&[]) < 0.0 || y.max().double_value(&[]) > 255.0) {
-        return Err(Error::mismatch("from_arrays", "codes of masks must be from 0 to 255"));
+        return Err(Error::mismatch("from_arrays", "codes of masks must be between 0 and 255"));
     }
     let y = y.f_to_kind(Kind::Uint8)?.f_reshape([n, h * w])?;
     let mask = |i: i64| {
@@ -152,7 +159,7 @@ impl Dataset for Arrays {
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let why = format!("{} is a row of numbers, not an image", self.name(index));
+        let why = format!("{} is a row of an array, not an image", self.name(index));
         Err(Error::mismatch("from_arrays", why))
     }
 

@@ -20,33 +20,33 @@ use crate::{
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tch::{Device, Tensor};
 
-/// A batch to load. Its memory is allocated when its first item is loaded, and each item is written
-/// to its place by the thread that loads it.
+/// A batch to load. Its memory is allocated when its first item is loaded, and each item is written to its
+/// place by the thread that loads it.
 pub(in crate::data) struct BatchJob {
     pass: Arc<Pass>,
-    /// The batch's number in its pass.
+    /// The number of the batch in its pass.
     index: u64,
-    /// The items that are loaded here.
+    /// The items that are loaded by this process.
     draws: Vec<Draw>,
-    /// The place of the first of them in the whole batch, and the items of the whole batch.
+    /// The place of the first of them in the global batch, and the size of the global batch.
     first: usize,
     whole: usize,
     stand_in: bool,
     frame: Mutex<Option<Arc<Frame>>>,
 }
 
-/// The items of a batch that are loaded here.
+/// The items of a batch that are loaded by this process.
 pub(in crate::data) struct Piece {
     pub(in crate::data) draws: Vec<Draw>,
-    /// The place of the first of them in the whole batch.
+    /// The place of the first of them in the global batch.
     pub(in crate::data) first: usize,
-    /// The items of the whole batch.
+    /// The size of the global batch.
     pub(in crate::data) whole: usize,
-    /// Whether the item is one of another share.
+    /// True if the item is a placeholder from another share.
     pub(in crate::data) stand_in: bool,
 }
 
-/// The result of an item. Its pixels are in their place if they fit.
+/// The result of loading an item. Its pixels are in their place if their size matches.
 pub(in crate::data) struct Placed {
     size: (u32, u32),
     channels: u8,
@@ -59,7 +59,7 @@ struct Frame {
     size: (u32, u32),
     channels: u8,
     plan: Plan,
-    /// The same for masks, where the workers move them.
+    /// The same for masks, if the workers transform them.
     masks: Option<MaskPlan>,
     pixels: Pixels<Slots<u8>, Slots<f32>>,
 }
@@ -77,7 +77,7 @@ impl BatchJob {
         Self { pass, index, draws, first, whole, stand_in, frame: Mutex::new(None) }
     }
 
-    /// The frame, laid out for `image` if it is the first.
+    /// Returns the frame, allocated for the size of `image` if it is the first.
     fn frame(&self, image: &Image) -> Result<Arc<Frame>> {
         let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(frame) = &*frame {
@@ -96,11 +96,11 @@ impl BatchJob {
         let mut plan =
             transform::plan(&pass.batch_tfms, all, size, channels, pass.split, &mut rng)?;
         if n < all {
-            // What is drawn for an item is the same for any number of processes.
+            // The draws of an item are the same for any number of processes.
             plan.keep(&(self.first..self.first + n).collect::<Vec<_>>())?;
         }
         let volume = |(w, h): (u32, u32)| w as usize * h as usize * usize::from(channels);
-        // Without batch transforms a batch is kept as bytes, a quarter of the memory, till it is taken.
+        // Without batch transforms, a batch is stored as bytes, a quarter of the memory, until it is taken.
         let pixels = if pass.on_workers && !pass.batch_tfms.is_empty() {
             let each = volume(plan.output_size());
             Pixels::Floats(Slots::new(pass.buffers.floats(n * each), each))
@@ -129,10 +129,10 @@ impl Frame {
             }),
             Pixels::Floats(floats) => floats.fill(k, |to| self.plan.execute_image(k, from, to)),
         };
-        done.unwrap_or_else(|| Err(Error::Worker { why: format!("place {k} was written before") }))
+        done.unwrap_or_else(|| Err(Error::Worker { why: format!("place {k} was written twice") }))
     }
 
-    /// The target of the image at place `k`, moved as its pixels are. Masks may be left to the device.
+    /// Transforms the target of the image at place `k` like its pixels. Masks may be left to the device.
     fn moved(&self, k: usize, target: Target) -> Result<Target> {
         Ok(match (target, &self.masks) {
             (Target::Mask(mask), Some(masks)) => Target::Mask(masks.execute(k, &mask)?),
@@ -140,7 +140,7 @@ impl Frame {
                 self.plan.move_points(k, &mut points);
                 Target::Points(points)
             }
-            // As fastai, the boxes are cut to the picture before it is moved.
+            // As in fastai, boxes are clipped to the image before it is transformed.
             (Target::Boxes(boxes), _) => {
                 Target::Boxes(self.plan.move_boxes(k, clip_boxes(boxes, self.size)))
             }
@@ -201,7 +201,7 @@ impl Job for BatchJob {
             placed.into_iter().map(|p| (p.target, p.placement)).unzip();
         let frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner).take();
         let frame = frame.and_then(Arc::into_inner);
-        let gone = || Error::Worker { why: "the memory of a batch is gone".into() };
+        let gone = || Error::Worker { why: "the memory of a batch was released too early".into() };
         let Frame { size, channels, mut plan, masks, pixels } = frame.ok_or_else(gone)?;
         let y = Column::new(&targets, &self.pass.task, Some(plan.size_so_far()), name)?;
         let whole = kept.len() == self.draws.len();
@@ -226,7 +226,8 @@ impl Job for BatchJob {
     }
 }
 
-/// The reported items do not depend on which one was loaded first.
+/// Checks that all images have the same size. The reported items do not depend on which one was loaded
+/// first.
 fn all_alike(placed: &[Placed], name: impl Fn(usize) -> String) -> Result<()> {
     let first = &placed[0];
     for (k, other) in placed.iter().enumerate() {
@@ -246,7 +247,7 @@ fn all_alike(placed: &[Placed], name: impl Fn(usize) -> String) -> Result<()> {
     Ok(())
 }
 
-/// The `kept` ones of `n` equal parts.
+/// Returns the `kept` ones of `n` equal parts.
 fn keep<T: Copy>(mut data: Vec<T>, kept: &[usize], n: usize) -> Vec<T> {
     let each = data.len() / n;
     for (to, &from) in kept.iter().enumerate() {
@@ -256,9 +257,9 @@ fn keep<T: Copy>(mut data: Vec<T>, kept: &[usize], n: usize) -> Vec<T> {
     data
 }
 
-/// What is loaded here of a batch, before it is on its device.
+/// The loaded part of a batch, before it is copied to its device.
 pub(in crate::data) struct HostPart {
-    /// None if there was no item, or every item was skipped.
+    /// `None` if there was no item, or every item was skipped.
     batch: Option<HostBatch>,
     places: Vec<usize>,
     whole: usize,
@@ -266,7 +267,7 @@ pub(in crate::data) struct HostPart {
 }
 
 impl HostPart {
-    /// The part on `device`.
+    /// Copies the part to `device`.
     pub(in crate::data) fn placed_on(self, device: Device) -> Result<BatchPart> {
         let Self { batch, places, whole, stand_in } = self;
         let batch = batch.map(|batch| batch.placed_on(device)).transpose()?;
@@ -288,7 +289,7 @@ struct HostBatch {
 }
 
 impl HostBatch {
-    /// The batch on `device`.
+    /// Copies the batch to `device`.
     fn placed_on(self, device: Device) -> Result<Batch> {
         let Self { x, size, channels, plan, y, masks_moved, items, placements, buffers } = self;
         let n = items.len() as i64;
@@ -326,7 +327,7 @@ fn give_back(buffers: &Weak<Buffers>, bytes: Vec<u8>) {
     }
 }
 
-/// Bytes as values from 0 to 1.
+/// Converts bytes to values from 0 to 1.
 fn to_floats(bytes: &[u8], buffers: &Weak<Buffers>) -> Vec<f32> {
     let mut floats = match buffers.upgrade() {
         Some(buffers) => buffers.floats(bytes.len()),
@@ -336,8 +337,8 @@ fn to_floats(bytes: &[u8], buffers: &Weak<Buffers>) -> Vec<f32> {
     floats
 }
 
-/// Returns an `[N, C, H, W]` view of `[N, H, W, C]` floats. Their memory returns to `buffers` when
-/// its last use ends.
+/// Returns an `[N, C, H, W]` view of `[N, H, W, C]` floats. Their memory returns to `buffers` when the last
+/// view is dropped.
 fn lent(
     floats: Vec<f32>,
     n: i64,

@@ -1,12 +1,12 @@
-//! A pool of the memory of batches.
+//! A pool of batch buffers.
 
 use std::sync::{Mutex, PoisonError};
 
 /// The number of buffers of each kind that are kept: the number of batches in flight.
 const KEPT: usize = 2;
 
-/// The memory of batches, reused. The system clears new memory page by page, which costs about as
-/// much as filling it.
+/// Reuses the memory of batches. The system clears new memory page by page, which costs about as much as
+/// filling it.
 #[derive(Debug, Default)]
 pub(in crate::data) struct Buffers {
     bytes: Mutex<Vec<Vec<u8>>>,
@@ -14,22 +14,22 @@ pub(in crate::data) struct Buffers {
 }
 
 impl Buffers {
-    /// `n` bytes of any value.
+    /// Returns `n` bytes with arbitrary content.
     pub(in crate::data) fn bytes(&self, n: usize) -> Vec<u8> {
         take(&self.bytes, n)
     }
 
-    /// `n` floats of any value.
+    /// Returns `n` floats with arbitrary content.
     pub(in crate::data) fn floats(&self, n: usize) -> Vec<f32> {
         take(&self.floats, n)
     }
 
-    /// Takes back what is used up.
+    /// Returns a buffer to the pool.
     pub(in crate::data) fn give_bytes(&self, used: Vec<u8>) {
         give(&self.bytes, used);
     }
 
-    /// Takes back what is used up.
+    /// Returns a buffer to the pool.
     pub(in crate::data) fn give_floats(&self, used: Vec<f32>) {
         give(&self.floats, used);
     }

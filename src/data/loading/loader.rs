@@ -1,4 +1,4 @@
-//! The loader: a list of items as batches.
+//! The loader: divides a list of items into batches.
 
 use super::{
     arrays::Arrays,
@@ -22,7 +22,7 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tch::Device;
 
-/// A list of items as batches on a device: the training or the validation loader of
+/// Loads a list of items in batches on a device: the training or the validation loader of
 /// [`DataLoaders`](crate::data::DataLoaders). A clone is another handle to the same data.
 ///
 /// A pass over the data is identified by its number. Everything random in it is derived from the
@@ -32,7 +32,7 @@ use tch::Device;
 pub struct DataLoader {
     data: Data,
     items: Arc<[usize]>,
-    /// The running sums of the items' weights, if they are drawn by weight.
+    /// The running sums of the items' weights, if items are drawn by weight.
     weights: Option<Arc<[f64]>>,
     settings: Settings,
     pool: Arc<Pool>,
@@ -44,7 +44,7 @@ pub(in crate::data) enum Data {
     Arrays(Arc<Arrays>),
 }
 
-/// Images and what is done to them.
+/// Images and their transforms.
 #[derive(Clone)]
 pub(in crate::data) struct Images {
     pub(in crate::data) dataset: Arc<dyn Dataset>,
@@ -78,13 +78,13 @@ impl DataLoader {
     fn checked(self) -> Result<Self> {
         let (n, bs) = (self.items.len(), self.settings.bs);
         if bs == 0 {
-            return Err(Error::config("bs", "a batch needs at least one item"));
+            return Err(Error::config("bs", "is 0; it must be 1 or more"));
         }
         sys::check_device(self.settings.device)?;
         if n > 0 && bs > n && self.settings.drop_last() {
             let why = format!(
-                "{bs} is more than the {n} training items, and the last, partial batch is dropped: \
-                 take {n} or less, or `drop_last(false)`"
+                "is {bs}, more than the {n} training items, and the last, partial batch is dropped: \
+                 use {n} or less, or `drop_last(false)`"
             );
             return Err(Error::config("bs", why));
         }
@@ -94,8 +94,8 @@ impl DataLoader {
     /// Returns a loader of the same data with other settings.
     ///
     /// # Errors
-    /// [`Error::Config`] if the batch size is 0, or larger than the number of items if the last
-    /// partial batch is dropped.
+    /// [`Error::Config`] if the batch size is 0, or larger than the number of items while the last partial
+    /// batch is dropped.
     ///
     /// ```no_run
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -108,14 +108,13 @@ impl DataLoader {
     /// ```
     pub fn with(&self, options: LoaderOptions) -> Result<Self> {
         if let Some(val_bs) = options.val_bs {
-            let why =
-                format!("{val_bs} is for the validation side of two: use `bs` for one loader");
+            let why = format!("is {val_bs}, but this is a single loader: use `bs`");
             return Err(Error::config("val_bs", why));
         }
         self.with_options(options)
     }
 
-    /// The same for one side of two.
+    /// As [`with`](Self::with), for one of two loaders.
     pub(in crate::data) fn with_options(&self, options: LoaderOptions) -> Result<Self> {
         let mut new = self.clone();
         new.forget_skipped();
@@ -136,9 +135,9 @@ impl DataLoader {
         new
     }
 
-    /// The items of this loader that were left out so far because they could not be loaded, by position:
-    /// see [`OnError::Skip`](crate::data::OnError::Skip). A loader that is made of this one, such as by
-    /// [`with`](Self::with) or [`subset`](Self::subset), has a list of its own.
+    /// Returns the items of this loader that have been skipped so far because they could not be loaded, by
+    /// index; see [`OnError::Skip`](crate::data::OnError::Skip). A loader derived from this one, for
+    /// example by [`with`](Self::with) or [`subset`](Self::subset), has its own list.
     #[must_use]
     pub fn skipped(&self) -> Vec<SkippedItem> {
         match &self.data {
@@ -147,19 +146,19 @@ impl DataLoader {
         }
     }
 
-    /// Begins a list of skipped items of its own.
+    /// Starts a new list of skipped items.
     pub(in crate::data) fn forget_skipped(&mut self) {
         if let Data::Images(images) = &mut self.data {
             images.skipped = Arc::default();
         }
     }
 
-    /// What an item is called. Names are read by code of the caller's own, which may panic.
+    /// Returns the name of an item. Names are computed by user code, which may panic.
     pub(in crate::data) fn name(&self, item: usize) -> String {
         caught::name(|item| self.dataset().name(item), item)
     }
 
-    /// What keeps decoded images, if anything does.
+    /// Returns the cache of decoded images, if there is one.
     pub(in crate::data) fn presized(&self) -> Option<&Presized> {
         match &self.data {
             Data::Images(images) => images.presized.as_ref(),
@@ -167,53 +166,51 @@ impl DataLoader {
         }
     }
 
-    /// The running sums of the items' weights, if they are drawn by weight.
+    /// Returns the running sums of the items' weights, if items are drawn by weight.
     pub(in crate::data) fn weight_sums(&self) -> Option<&[f64]> {
         self.weights.as_deref()
     }
 
-    /// The same with items drawn by weight, given by the running sums of their weights.
+    /// Returns the same loader with items drawn by weight, given the running sums of their weights.
     pub(in crate::data) fn with_weights(&self, sums: Arc<[f64]>) -> Self {
         Self { weights: Some(sums), ..self.clone() }
     }
 
-    /// Returns a loader of other items of the same data set, given by position, with the same
-    /// settings.
+    /// Returns a loader of other items of the same data set, given by index, with the same settings.
     ///
     /// # Errors
-    /// [`Error::Config`] if a position is beyond the data set.
+    /// [`Error::Config`] if an index is beyond the data set.
     pub fn subset(&self, items: impl Into<Vec<usize>>) -> Result<Self> {
         let items = items.into();
         let n = self.dataset().len();
         if let Some(far) = items.iter().find(|&&i| i >= n) {
-            return Err(Error::config("items", format!("{far} is beyond the {n} items")));
+            return Err(Error::config("items", format!("index {far} is beyond the {n} items")));
         }
         let mut new = Self { items: items.into(), weights: None, ..self.clone() };
         new.forget_skipped();
         new.checked()
     }
 
-    /// Returns the number of items. A pass may drop the last few: see
-    /// [`num_batches`](Self::num_batches).
+    /// Returns the number of items. A pass may drop the last few; see [`num_batches`](Self::num_batches).
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there are no items.
+    /// Returns true if there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// The number of batches in a pass.
+    /// Returns the number of batches in a pass.
     #[must_use]
     pub fn num_batches(&self) -> usize {
         let (n, bs) = (self.items.len(), self.settings.bs);
         if self.settings.drop_last() { n / bs } else { n.div_ceil(bs) }
     }
 
-    /// The number of items in a full batch.
+    /// Returns the number of items in a full batch.
     #[must_use]
     pub fn bs(&self) -> usize {
         self.settings.bs
@@ -231,7 +228,7 @@ impl DataLoader {
         self.settings.split
     }
 
-    /// Returns the positions of the items in the data set, in unshuffled order.
+    /// Returns the indices of the items in the data set, in unshuffled order.
     #[must_use]
     pub fn items(&self) -> &[usize] {
         &self.items
@@ -246,13 +243,13 @@ impl DataLoader {
         }
     }
 
-    /// What the targets are.
+    /// Returns the task, which describes the targets.
     #[must_use]
     pub fn task(&self) -> Task {
         self.dataset().task()
     }
 
-    /// Where the batches are.
+    /// Returns the device of the batches.
     #[must_use]
     pub fn device(&self) -> Device {
         self.settings.device
@@ -276,7 +273,7 @@ impl DataLoader {
         }
     }
 
-    /// Whether the items are images, not rows of numbers.
+    /// Returns true if the items are images, not rows of arrays.
     #[must_use]
     pub fn has_images(&self) -> bool {
         matches!(self.data, Data::Images(_))
@@ -298,7 +295,7 @@ impl DataLoader {
         &self.pool
     }
 
-    /// On the threads of another loader, if it has as many.
+    /// Uses the threads of another loader, if their number is the same.
     pub(in crate::data) fn sharing(mut self, other: &Self) -> Self {
         if other.pool.workers() == self.pool.workers() {
             self.pool = other.pool.clone();
@@ -312,18 +309,18 @@ impl DataLoader {
         self.batches_from(pass, 0)
     }
 
-    /// Returns the batches of a pass from number `first` on, bit for bit those of
-    /// [`batches`](Self::batches). The earlier ones are not loaded.
+    /// Returns the batches of a pass from number `first` on, bitwise identical to those of
+    /// [`batches`](Self::batches). Earlier batches are not loaded.
     #[must_use]
     pub fn batches_from(&self, pass: u64, first: usize) -> Batches {
         let parts = self.parts_from(pass, first, Share::WHOLE);
-        // The rest of a pass may be empty for good reasons.
+        // A resumed pass may be empty.
         let expects = first == 0 && self.num_batches() > 0;
         Batches { parts, loader: expects.then(|| self.clone()) }
     }
 
-    /// What `share` has of the batches of a pass from number `first` on. An item is transformed as in the
-    /// whole batch, whatever the share.
+    /// Returns the part of `share` of the batches of a pass from number `first` on. An item is transformed
+    /// in the same way for any share.
     pub(crate) fn parts_from(&self, pass: u64, first: usize, share: Share) -> BatchParts {
         let device = self.settings.device;
         let chunks = Chunks {
@@ -348,9 +345,9 @@ impl DataLoader {
     /// Returns the first batch of pass 0.
     ///
     /// # Errors
-    /// Any error of its items, and [`Error::EmptySplit`] if there are none.
+    /// Errors of its items, and [`Error::EmptySplit`] if there are none.
     pub fn one_batch(&self) -> Result<Batch> {
-        let none = || self.empty("there is no batch to take");
+        let none = || self.empty("it has no batch");
         self.batches(0).next().unwrap_or_else(|| Err(none()))
     }
 
@@ -362,7 +359,7 @@ impl DataLoader {
         Error::EmptySplit { split, why: why.into() }
     }
 
-    /// The error of a pass of which nothing is left.
+    /// Returns the error of a pass in which every item was skipped.
     pub(crate) fn all_skipped(&self) -> Error {
         let skipped = self.skipped();
         let whys = notes::some(skipped.iter().map(|s| s.why.clone()));
@@ -372,10 +369,11 @@ impl DataLoader {
     /// Returns an item of pass `pass` after the item transforms.
     ///
     /// # Errors
-    /// What keeps it from being loaded, and [`Error::Config`] if these are arrays or it is not there.
+    /// Errors of loading the item, and [`Error::Config`] if the data are arrays or the index is beyond the
+    /// data set.
     pub fn sample(&self, item: usize, pass: u64) -> Result<Sample> {
         if item >= self.dataset().len() {
-            return Err(Error::config("item", format!("{item} is beyond the data set")));
+            return Err(Error::config("item", format!("index {item} is beyond the data set")));
         }
         match &self.data {
             Data::Images(images) => {
@@ -408,7 +406,7 @@ impl DataLoader {
         })
     }
 
-    /// What a pass goes through, in order.
+    /// Returns the draws of a pass, in order.
     fn order(&self, pass: u64) -> Vec<Draw> {
         let once = |&item: &usize| Draw { item, again: 0 };
         let mut rng = self.settings.seed.rng(Stream::Shuffle { pass });
@@ -431,7 +429,7 @@ impl DataLoader {
     }
 }
 
-/// An order in pieces.
+/// An order in chunks.
 struct Chunks {
     order: Vec<Draw>,
     bs: usize,
@@ -454,7 +452,7 @@ impl Iterator for Chunks {
         let (mut own, whole) = (self.share.range(batch.len()), batch.len());
         let stand_in = own.is_empty();
         if stand_in {
-            // Every process needs a batch to go through its network.
+            // Every process needs a batch to run its network.
             let one = own.start.min(whole - 1);
             own = one..one + 1;
         }
@@ -486,7 +484,7 @@ pub struct Batches {
     loader: Option<DataLoader>,
 }
 
-/// What a share has of the batches of one pass, in order.
+/// The part of one process of the batches of one pass, in order.
 pub(crate) struct BatchParts {
     kind: Kind,
     device: Device,

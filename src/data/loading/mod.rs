@@ -1,4 +1,4 @@
-//! Batches: the order of an epoch, the workers, and the way of a batch to the device.
+//! Loading batches: the order of an epoch, the workers, and copies to the device.
 
 pub(in crate::data) mod arrays;
 pub(in crate::data) mod batch;

@@ -5,7 +5,7 @@ use crate::{sample::Split, seed::Seed};
 use std::thread;
 use tch::Device;
 
-/// What is set for one loader.
+/// The settings of one loader.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Settings {
     pub(in crate::data) bs: usize,
@@ -19,7 +19,7 @@ pub(in crate::data) struct Settings {
 }
 
 impl Settings {
-    /// For training or validation.
+    /// Returns the defaults for training or for validation.
     pub(in crate::data) fn new(split: Split, device: Device) -> Self {
         Self {
             bs: 64,
@@ -38,13 +38,13 @@ impl Settings {
     }
 }
 
-/// One for each processor, 16 at most, as fastai has it.
+/// Returns the number of processors, at most 16, as in fastai.
 pub(in crate::data) fn default_workers() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(16)
 }
 
 /// Settings to change of a [`DataLoader`](crate::data::DataLoader) or of both
-/// [`DataLoaders`](crate::data::DataLoaders). Settings that are not named are unchanged.
+/// [`DataLoaders`](crate::data::DataLoaders). Settings that are not set are unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct LoaderOptions {
     pub(in crate::data) bs: Option<usize>,
@@ -59,20 +59,20 @@ pub struct LoaderOptions {
 }
 
 impl LoaderOptions {
-    /// Changes nothing.
+    /// Returns options that change nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The number of items in a batch. Default: 64.
+    /// Sets the number of items in a batch. Default: 64.
     #[must_use]
     pub fn bs(mut self, bs: usize) -> Self {
         self.bs = Some(bs);
         self
     }
 
-    /// The number of items in a batch of validation. Default: that of training.
+    /// Sets the number of items in a validation batch. Default: that of training.
     #[must_use]
     pub fn val_bs(mut self, val_bs: usize) -> Self {
         self.val_bs = Some(val_bs);
@@ -86,36 +86,36 @@ impl LoaderOptions {
         self
     }
 
-    /// If true, drops the last batch if it is not full. Default: as `shuffle`.
+    /// If true, the last batch is dropped if it is not full. Default: same as `shuffle`.
     #[must_use]
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.drop_last = Some(drop_last);
         self
     }
 
-    /// The number of loading threads; 0 loads on the calling thread. The batches do not depend on
-    /// it. Default: one per processor, at most 16.
+    /// Sets the number of loading threads; 0 loads on the calling thread. The batches do not depend on it.
+    /// Default: one per processor, at most 16.
     #[must_use]
     pub fn num_workers(mut self, num_workers: usize) -> Self {
         self.num_workers = Some(num_workers);
         self
     }
 
-    /// The device of the batches. Default: the first CUDA device, otherwise the CPU.
+    /// Sets the device of the batches. Default: the first CUDA device, otherwise the CPU.
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// The seed of shuffling and transforms. Default: 42.
+    /// Sets the seed of shuffling and transforms. Default: 42.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Which transforms to apply, training's or validation's. Default: the loader's own split.
+    /// Sets whether to apply the transforms of training or of validation. Default: the loader's own split.
     #[must_use]
     pub fn split(mut self, split: Split) -> Self {
         self.split = Some(split);
@@ -129,12 +129,12 @@ impl LoaderOptions {
         self
     }
 
-    /// The device that is named, else `default`.
+    /// Returns the device that is set, otherwise `default`.
     pub(in crate::data) fn device_or(&self, default: impl FnOnce() -> Device) -> Device {
         self.device.unwrap_or_else(default)
     }
 
-    /// What of this concerns the validation side of two.
+    /// Returns the options that apply to the validation loader.
     pub(in crate::data) fn for_valid(&self) -> Self {
         let bs = self.val_bs.or(self.bs);
         Self { bs, shuffle: None, drop_last: None, split: None, ..self.clone() }

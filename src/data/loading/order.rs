@@ -1,9 +1,10 @@
-//! The order in which a pass goes through items.
+//! The order of items in a pass.
 
 use crate::seed::Rng;
 use rand::Rng as _;
 
-/// A number below `n`. The bias of the multiplication is below 2^-32 for any list that fits a memory.
+/// Draws a number below `n`. The bias of the multiplication is below 2^-32 for any list that fits into
+/// memory.
 fn below(n: usize, rng: &mut Rng) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
@@ -15,14 +16,14 @@ pub(in crate::data) fn shuffle<T>(list: &mut [T], rng: &mut Rng) {
     }
 }
 
-/// Draws `n` positions with replacement and probabilities proportional to the weights; `sums` are
-/// their running sums.
+/// Draws `n` indices with replacement and probabilities proportional to the weights; `sums` are their
+/// running sums.
 pub(in crate::data) fn weighted(sums: &[f64], n: usize, rng: &mut Rng) -> Vec<usize> {
     let total = sums.last().copied().unwrap_or(0.0);
     let draw = |_| {
         let unit = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let at = unit * total;
-        // A product that rounds up to the total must not fall behind the last weight.
+        // A product that rounds up to the total must still select the last weight.
         sums.partition_point(|&s| s <= at).min(sums.len() - 1)
     };
     (0..n).map(draw).collect()
@@ -42,7 +43,7 @@ mod tests {
             *counts.entry(list).or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 6);
-        // 1000 each, with a standard deviation of 29.
+        // 1000 expected per item, with a standard deviation of 29.
         assert!(counts.values().all(|n| (880..1120).contains(n)), "{counts:?}");
     }
 

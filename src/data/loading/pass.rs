@@ -1,4 +1,4 @@
-//! One pass over a data set: what all its batches share.
+//! State shared by all batches of a pass over a data set.
 
 use super::{
     buffers::Buffers,
@@ -14,7 +14,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What all batches of a pass share.
+/// State shared by all batches of a pass.
 pub(in crate::data) struct Pass {
     pub(in crate::data) dataset: Arc<dyn Dataset>,
     pub(in crate::data) item_tfms: Arc<[Arc<dyn ItemTransform>]>,
@@ -26,7 +26,7 @@ pub(in crate::data) struct Pass {
     pub(in crate::data) task: Task,
     pub(in crate::data) on_error: OnError,
     pub(in crate::data) skipped: Arc<Skipped>,
-    /// Whether the batch transforms are executed on the workers instead of the device.
+    /// True if the batch transforms are executed on the workers instead of the device.
     pub(in crate::data) on_workers: bool,
     pub(in crate::data) buffers: Arc<Buffers>,
 }
@@ -40,7 +40,7 @@ pub(in crate::data) struct Draw {
     pub(in crate::data) again: u32,
 }
 
-/// That a mask has the size of its image.
+/// Checks that a mask has the size of its image.
 fn fitting(sample: &Sample, image: &str, name: impl FnOnce() -> String) -> Result<()> {
     let Target::Mask(mask) = &sample.target else { return Ok(()) };
     let size = |image: &Image| (image.width(), image.height());
@@ -49,8 +49,8 @@ fn fitting(sample: &Sample, image: &str, name: impl FnOnce() -> String) -> Resul
         return Ok(());
     }
     let why = format!(
-        "its mask is of {}x{}x{} pixels, and {image} is of {}x{}: both must have one size, and a mask \
-         one channel",
+        "its mask has {}x{}x{} pixels, but {image} has {}x{}: both must have the same size, and a mask \
+         must have one channel",
         own.0,
         own.1,
         mask.channels(),
@@ -61,7 +61,7 @@ fn fitting(sample: &Sample, image: &str, name: impl FnOnce() -> String) -> Resul
 }
 
 impl Pass {
-    /// What an item is called. Names are read by code of the caller's own, which may panic.
+    /// Returns the name of an item. Names are computed by user code, which may panic.
     pub(in crate::data) fn name(&self, item: usize) -> String {
         caught::name(|item| self.dataset.name(item), item)
     }
@@ -78,7 +78,7 @@ impl Pass {
         fitting(&sample, "the image", name)?;
         let tfms = &self.item_tfms;
         let sample = apply_item_tfms(tfms, sample, self.split, &mut rng, name, |_, _| {})?;
-        fitting(&sample, "the image that the item transforms made", name)?;
+        fitting(&sample, "the image after the item transforms", name)?;
         Ok(sample)
     }
 }

@@ -5,8 +5,7 @@ use crate::error::{Error, Result};
 use rayon::ThreadPool;
 use std::sync::{Arc, OnceLock};
 
-/// The loading threads, started when first needed, and the memory that they fill. Both loaders
-/// share them.
+/// The loading threads, started when first needed, and the buffers that they fill. Shared by both loaders.
 pub(in crate::data) struct Pool {
     workers: usize,
     buffers: Arc<Buffers>,

@@ -1,9 +1,9 @@
 //! An ordered prefetcher: jobs run ahead on a pool, and all threads share the parts of each job.
 //!
-//! A job has parts (the items of a batch) that any thread may do, and a whole that is made of them.
-//! Parts go to the pool one by one and in order, so that every thread works on the first batch first;
-//! the thread that does the last part of a job makes its whole. Wholes come out in order because
-//! they are waited for in order.
+//! A job has parts (the items of a batch), which any thread can process, and a result that combines them.
+//! Parts are submitted to the pool individually and in order, so that all threads work on the first batch
+//! first; the thread that completes the last part of a job combines the result. Results are returned in
+//! order because they are awaited in order.
 
 use crate::{
     data::caught::{caught, message},
@@ -20,33 +20,33 @@ use std::{
     },
 };
 
-/// The number of jobs that are running or done and waiting.
+/// The number of jobs that are running, or completed and waiting.
 const AHEAD: usize = 2;
 
-/// A piece of work in parts.
+/// A unit of work in parts.
 pub(in crate::data) trait Job: Send + Sync + 'static {
-    /// What each part gives.
+    /// The result of a part.
     type Part: Send + 'static;
-    /// What is made of all parts.
+    /// The result of the job.
     type Whole: Send + 'static;
 
-    /// The number of parts, at least one.
+    /// Returns the number of parts, at least one.
     fn parts(&self) -> usize;
 
-    /// Does part `k`.
+    /// Processes part `k`.
     fn part(&self, k: usize) -> Result<Self::Part>;
 
-    /// Makes the whole.
+    /// Combines the results of the parts.
     fn whole(&self, parts: Vec<Result<Self::Part>>) -> Result<Self::Whole>;
 
-    /// What part `k` is called, if it panics. A name that cannot be told must not keep others waiting, so
-    /// this may panic too.
+    /// Returns the name of part `k`, for the error if it panics. This function may panic too, without
+    /// blocking other threads.
     fn part_name(&self, k: usize) -> String;
 }
 
-/// The wholes of `jobs`, in order. With a pool, the next jobs are always under way once
-/// [`run_ahead`](Self::run_ahead) was called for the one taken last; dropped, what has not begun is left
-/// undone.
+/// The results of `jobs`, in order. With a pool, the next jobs are always in progress once
+/// [`run_ahead`](Self::run_ahead) has been called for the last result. Dropping it cancels jobs that have
+/// not started.
 pub(in crate::data) struct Prefetch<J: Job, I> {
     pool: Option<Arc<ThreadPool>>,
     jobs: I,
@@ -55,13 +55,12 @@ pub(in crate::data) struct Prefetch<J: Job, I> {
 }
 
 impl<J: Job, I: Iterator<Item = J>> Prefetch<J, I> {
-    /// Does `jobs` on `pool`, or without one on the thread that asks.
+    /// Runs `jobs` on `pool`, or without a pool on the calling thread.
     pub(in crate::data) fn new(pool: Option<Arc<ThreadPool>>, jobs: I) -> Self {
         Self { pool, jobs, ahead: VecDeque::new(), stop: Arc::default() }
     }
 
-    /// Starts the next jobs. Call this once the buffers of the previously returned batch have been
-    /// released.
+    /// Starts the next jobs. Call this once the buffers of the previous batch have been released.
     pub(in crate::data) fn run_ahead(&mut self) {
         let Some(pool) = &self.pool else { return };
         while self.ahead.len() < AHEAD {
@@ -93,7 +92,7 @@ impl<J: Job, I> Drop for Prefetch<J, I> {
     }
 }
 
-/// A job on its way through the pool.
+/// A job in progress.
 struct Shared<J: Job> {
     job: J,
     parts: Vec<Mutex<Option<Result<J::Part>>>>,
@@ -118,7 +117,7 @@ fn spawn<J: Job>(
             }
             let done = part(&shared.job, k);
             *shared.parts[k].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-            // The last one sees what all others wrote before they counted down.
+            // The last one sees everything that the others wrote before they decremented the counter.
             if shared.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                 let take = |slot: &Mutex<Option<_>>| {
                     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
     use std::{thread, time::Duration};
 
-    /// Parts of uneven length whose sum is the whole.
+    /// Parts of different length whose sum is the result.
     struct Sum(usize);
 
     impl Job for Sum {
@@ -218,7 +217,7 @@ mod tests {
         let log = Arc::new(Mutex::new(vec![]));
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap());
         Prefetch::new(Some(pool), (0..4).map(|k| Where(log.clone(), k))).for_each(|r| r.unwrap());
-        // Each of the other threads may have taken a part and not yet noted it.
+        // Each of the other threads may have taken a part without having logged it yet.
         let log = log.lock().unwrap();
         assert!(log[..5].iter().all(|&job| job == 0), "{log:?}");
     }

@@ -1,9 +1,9 @@
-//! The part of each batch that one of several processes loads.
+//! The share of each batch that one of several processes loads.
 
 use crate::sample::Batch;
 use std::ops::Range;
 
-/// One of several equal parts of each batch, in order.
+/// One of several equal shares of each batch, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) index: usize,
@@ -11,26 +11,26 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// All of each batch.
+    /// The whole batch.
     pub(crate) const WHOLE: Self = Self { index: 0, of: 1 };
 
-    /// The places of this part in a batch of `n` items. Parts differ by one item at most.
+    /// Returns the places of this share in a batch of `n` items. Shares differ by at most one item.
     pub(crate) fn range(self, n: usize) -> Range<usize> {
         self.index * n / self.of..(self.index + 1) * n / self.of
     }
 }
 
-/// What one process has of a batch.
+/// The part of a batch that one process loads.
 #[derive(Debug)]
 pub(crate) struct BatchPart {
-    /// None if all of it were skipped.
+    /// `None` if all items were skipped.
     pub(crate) batch: Option<Batch>,
-    /// The place of each item in the whole batch.
+    /// The place of each item in the global batch.
     pub(crate) places: Vec<usize>,
-    /// The number of items of the whole batch, those that were skipped among them.
+    /// The number of items of the global batch, including skipped ones.
     pub(crate) whole: usize,
-    /// Whether the batch has too few items for this share, and `batch` is an item of another share that
-    /// does not count here.
+    /// True if the batch has too few items for this share, and `batch` is a placeholder item of another
+    /// share that is not counted.
     pub(crate) stand_in: bool,
 }
 

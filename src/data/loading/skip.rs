@@ -1,4 +1,4 @@
-//! Items that cannot be loaded.
+//! Skipping items that cannot be loaded.
 
 use crate::error::Error;
 use std::{
@@ -13,9 +13,9 @@ pub enum OnError {
     /// The batch is an error that names the item.
     #[default]
     Fail,
-    /// The batch is made without the item, and [`DataLoader::skipped`](crate::data::DataLoader::skipped) of
-    /// its loader lists it. An empty batch is dropped, and an empty pass is an error. Errors of
-    /// transforms and labels still fail, since they do not concern a single file.
+    /// The item is skipped, and [`DataLoader::skipped`](crate::data::DataLoader::skipped) of its loader
+    /// lists it. An empty batch is dropped, and an empty pass is an error. Errors of transforms and labels
+    /// still fail, since they do not concern a single file.
     Skip,
 }
 
@@ -23,20 +23,20 @@ pub enum OnError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SkippedItem {
-    /// Its position in the data set of its loader.
+    /// The index of the item in the data set of its loader.
     pub item: usize,
-    /// Its name: its file, if it has one.
+    /// The name of the item: its file, if it has one.
     pub name: String,
-    /// The error, with its name.
+    /// The error, which includes the name.
     pub why: String,
 }
 
-/// The items of one loader that were left out so far, by position.
+/// The skipped items of one loader, by index.
 #[derive(Debug, Default)]
 pub(in crate::data) struct Skipped(Mutex<BTreeMap<usize, SkippedItem>>);
 
 impl Skipped {
-    /// Whether an error is of a single file.
+    /// Returns true if an error concerns a single file.
     pub(in crate::data) fn may(e: &Error) -> bool {
         matches!(e, Error::Io { .. } | Error::Image { .. })
     }

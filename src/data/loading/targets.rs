@@ -15,18 +15,18 @@ pub(in crate::data) enum Column {
         data: Vec<f32>,
         width: usize,
     },
-    /// Codes of (width, height) pixels each.
+    /// Masks of codes with (width, height) pixels each.
     Masks {
         n: usize,
         codes: Vec<u8>,
         size: (u32, u32),
     },
-    /// Scaled, two numbers for each point.
+    /// Scaled points, two numbers each.
     Points {
         data: Vec<f32>,
         n: usize,
     },
-    /// Scaled, four numbers for each box, `most` boxes for each item.
+    /// Scaled boxes, four numbers each, `most` boxes per item.
     Boxes {
         n: usize,
         data: Vec<f32>,
@@ -35,14 +35,14 @@ pub(in crate::data) enum Column {
     },
 }
 
-/// From -1 at the left or upper edge of a side of `n` pixels to 1 at the other one, as fastai does it.
+/// Scales to -1 at the left or upper edge of a side of `n` pixels and 1 at the opposite one, as in fastai.
 fn scaled(v: f32, n: u32) -> f32 {
     v * 2.0 / n as f32 - 1.0
 }
 
 impl Column {
-    /// Of targets that fit `task`; `None` if none has a target. `name` is what the k-th is called, and
-    /// `size` the width and height of the pictures, where there are pictures.
+    /// Collects targets that match `task`; returns `None` if none has a target. `name` returns the name of
+    /// the k-th item, and `size` is the width and height of the images, if there are images.
     pub(in crate::data) fn new(
         targets: &[Target],
         task: &Task,
@@ -108,13 +108,13 @@ impl Column {
                     Target::None => "no target".to_owned(),
                     other => format!("{other:?}"),
                 };
-                let why = format!("{what} does not fit the task of {width} outputs");
+                let why = format!("{what} does not match the task with {width} outputs");
                 return Err(Error::Label { item: name(k), why });
             }
         }
         Ok(Some(match task {
             Task::Category { .. } => Self::Classes(classes),
-            // One number each makes a plain list.
+            // One number per item makes a plain list.
             Task::Values { n: 1 } => Self::Numbers { data, width: 0 },
             Task::Categories { .. } | Task::Values { .. } => Self::Numbers { data, width },
             Task::Mask { .. } => Self::Masks { n, codes, size: mask_size.unwrap_or((0, 0)) },
@@ -123,8 +123,8 @@ impl Column {
         }))
     }
 
-    /// As tensors: the targets and, for boxes, their classes. `masks` moves masks that are not moved
-    /// yet.
+    /// Converts to tensors: the targets and, for boxes, their classes. `masks` transforms masks that have
+    /// not been transformed yet.
     pub(in crate::data) fn to_device(
         &self,
         device: Device,

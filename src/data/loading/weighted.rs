@@ -1,4 +1,4 @@
-//! Items drawn by weight, for classes of unequal size.
+//! Drawing items by weight, for unbalanced classes.
 
 use crate::{
     data::{DataLoader, DataLoaders},
@@ -8,19 +8,25 @@ use crate::{
 
 impl DataLoader {
     /// Returns a loader that draws the same number of items with replacement, with probabilities
-    /// proportional to the weights of [`items`](Self::items). Repeated items are transformed
-    /// differently. fastai's `WeightedDL`: <https://docs.fast.ai/callback.data.html#weighteddl>.
+    /// proportional to the weights of [`items`](Self::items). Repeated items are transformed differently.
+    /// fastai's [`WeightedDL`](https://docs.fast.ai/callback.data.html#weighteddl).
     ///
     /// # Errors
-    /// [`Error::Config`] if there are not as many weights as items, one is negative or NaN, or all
-    /// are 0.
+    /// [`Error::Config`] if the number of weights differs from the number of items, a weight is negative or
+    /// NaN, or all weights are 0.
     pub fn weighted(&self, weights: &[f64]) -> Result<Self> {
         let invalid = |why: String| Err(Error::config("weights", why));
         if weights.len() != self.len() {
-            return invalid(format!("{} weights for {} items", weights.len(), self.len()));
+            return invalid(format!(
+                "there are {} weights, but {} items",
+                weights.len(),
+                self.len()
+            ));
         }
         if let Some(w) = weights.iter().find(|w| !w.is_finite() || **w < 0.0) {
-            return invalid(format!("{w} is no weight: take finite numbers from 0"));
+            return invalid(format!(
+                "{w} is not a valid weight; weights must be finite and not negative"
+            ));
         }
         let mut sum = 0.0;
         let sums: Vec<f64> = weights
@@ -31,15 +37,15 @@ impl DataLoader {
             })
             .collect();
         if !(sum > 0.0 && sum.is_finite()) {
-            return invalid(format!("they add up to {sum}, so that nothing can be drawn"));
+            return invalid(format!("their sum is {sum}; it must be finite and positive"));
         }
         Ok(self.with_weights(sums.into()))
     }
 }
 
 impl DataLoaders {
-    /// Returns loaders with training items drawn by weight, in the order of
-    /// [`items`](DataLoader::items): see [`DataLoader::weighted`].
+    /// Returns loaders with training items drawn by weight, in the order of [`items`](DataLoader::items);
+    /// see [`DataLoader::weighted`].
     ///
     /// # Errors
     /// As [`DataLoader::weighted`].
@@ -48,10 +54,10 @@ impl DataLoaders {
         Ok(self.with_train(train))
     }
 
-    /// Returns loaders with training items drawn so that all categories are equally likely: each
-    /// item weighs one over the number of training items of its category. For items of several
-    /// categories the rarest one decides, and items of none weigh as much as those of the most
-    /// frequent one.
+    /// Returns loaders with training items drawn so that all categories are equally likely: the weight of
+    /// an item is the reciprocal of the number of training items of its category. For items of several
+    /// categories, the rarest one decides; items without a category have the weight of the most frequent
+    /// one.
     ///
     /// # Errors
     /// [`Error::Config`] if the targets are not categories.
@@ -68,7 +74,7 @@ impl DataLoaders {
             Target::Category(c) => Ok(vec![c]),
             Target::Categories(found) => Ok(found),
             other => {
-                let why = format!("{other:?} of {} is no category", self.name(*item));
+                let why = format!("{other:?} of {} is not a category", self.name(*item));
                 Err(Error::config("balanced", why))
             }
         };

@@ -10,11 +10,11 @@ use std::{collections::BTreeMap, fmt};
 /// Reads the class or the group of an item.
 pub(super) type Key<I> = Box<dyn Fn(&I) -> Result<String> + Send + Sync>;
 
-/// Splits at random by whole groups, so that what belongs together (photos of one animal, slides of
-/// one patient) is never on both sides.
+/// Splits at random by whole groups, so that related items (photos of one animal, slides of one patient)
+/// are always in the same split.
 ///
-/// Groups are shuffled and taken for validation until it holds the wanted part of the items; the
-/// positions in each split are in order.
+/// Groups are shuffled and added to validation until it contains the required fraction of the items; the
+/// indices in each split are sorted.
 pub struct GroupSplitter<I> {
     valid_pct: f64,
     group: Key<I>,
@@ -29,7 +29,7 @@ impl<I> fmt::Debug for GroupSplitter<I> {
 }
 
 impl<I> GroupSplitter<I> {
-    /// At least the part `valid_pct`, between 0 and 1, is for validation; `group` names the group of
+    /// At least the fraction `valid_pct`, between 0 and 1, is for validation; `group` returns the group of
     /// an item.
     #[must_use]
     pub fn new(
@@ -39,7 +39,7 @@ impl<I> GroupSplitter<I> {
         Self { valid_pct, group: Box::new(group), seed: Seed(42) }
     }
 
-    /// The seed. Default: 42.
+    /// Sets the seed. Default: 42.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Seed(seed);
@@ -50,7 +50,7 @@ impl<I> GroupSplitter<I> {
 impl<I> Splitter<I> for GroupSplitter<I> {
     fn split(&self, items: &[I]) -> Result<Splits> {
         if !(self.valid_pct > 0.0 && self.valid_pct < 1.0) {
-            let why = format!("{} must be between 0 and 1", self.valid_pct);
+            let why = format!("is {}; it must be between 0 and 1", self.valid_pct);
             return Err(Error::config("GroupSplitter", why));
         }
         let mut groups: Vec<_> = by_key(items, &self.group)?.into_values().collect();
@@ -62,7 +62,7 @@ impl<I> Splitter<I> for GroupSplitter<I> {
         }
         if train.is_empty() {
             let why =
-                "no group is left for training: lower `valid_pct`, or there is one group only";
+                "no group is left for training: lower `valid_pct`, or there is only one group";
             return Err(Error::config("GroupSplitter", why));
         }
         train.sort_unstable();
@@ -71,7 +71,7 @@ impl<I> Splitter<I> for GroupSplitter<I> {
     }
 }
 
-/// The positions of the items of each key, keys sorted.
+/// Returns the indices of the items of each key, with sorted keys.
 pub(super) fn by_key<I>(items: &[I], key: &Key<I>) -> Result<BTreeMap<String, Vec<usize>>> {
     let mut members = BTreeMap::<_, Vec<_>>::new();
     for (i, item) in items.iter().enumerate() {

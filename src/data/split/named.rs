@@ -1,4 +1,4 @@
-//! Which items are for training and which for validation: by position, name, folder or content.
+//! Splits by index, name, folder or content.
 
 use super::splitter::part;
 use crate::{
@@ -15,17 +15,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Splits by the positions of the validation items.
+/// Splits by the indices of the validation items.
 ///
-/// Training takes the rest in order; validation keeps the list as it is, repetitions included. A
-/// position beyond the items is an error (fastai finds it when the item is loaded).
+/// Training items are the rest in order; validation keeps the list as it is, including repetitions. An
+/// index beyond the items is an error (in fastai, only when the item is loaded).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexSplitter {
     valid: Vec<usize>,
 }
 
 impl IndexSplitter {
-    /// `valid` are the positions of the validation items.
+    /// `valid` are the indices of the validation items.
     pub fn new(valid: impl IntoIterator<Item = usize>) -> Self {
         Self { valid: valid.into_iter().collect() }
     }
@@ -44,14 +44,14 @@ impl<I> Splitter<I> for IndexSplitter {
     }
 }
 
-/// Splits by a list that says of each item whether it is for validation.
+/// Splits by a list of booleans, one per item; true means validation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaskSplitter {
     mask: Vec<bool>,
 }
 
 impl MaskSplitter {
-    /// `true` is for validation. There must be as many values as items.
+    /// `true` means validation. There must be as many values as items.
     pub fn new(mask: impl IntoIterator<Item = bool>) -> Self {
         Self { mask: mask.into_iter().collect() }
     }
@@ -60,7 +60,7 @@ impl MaskSplitter {
 impl<I> Splitter<I> for MaskSplitter {
     fn split(&self, items: &[I]) -> Result<Splits> {
         if self.mask.len() != items.len() {
-            let why = format!("{} values for {} items", self.mask.len(), items.len());
+            let why = format!("there are {} values, but {} items", self.mask.len(), items.len());
             return Err(Error::config("MaskSplitter", why));
         }
         Ok(Splits::by(items.len(), |&i| self.mask[i]))
@@ -81,7 +81,7 @@ pub struct FuncSplitter<F> {
 }
 
 impl<F> FuncSplitter<F> {
-    /// `is_valid` says whether an item is for validation.
+    /// `is_valid` returns true for validation items.
     #[must_use]
     pub fn new<I>(is_valid: F) -> Self
     where
@@ -103,7 +103,7 @@ impl<I, F: Fn(&I) -> bool + Send + Sync> Splitter<I> for FuncSplitter<F> {
     }
 }
 
-/// Takes the end of the items for validation, for items in an order that means something.
+/// Uses the last items for validation, for items in a meaningful order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndSplitter {
     valid_pct: f64,
@@ -111,13 +111,13 @@ pub struct EndSplitter {
 }
 
 impl EndSplitter {
-    /// The part `valid_pct`, between 0 and 1, is for validation, rounded down.
+    /// The fraction `valid_pct`, between 0 and 1, is for validation, rounded down.
     #[must_use]
     pub fn new(valid_pct: f64) -> Self {
         Self { valid_pct, valid_last: true }
     }
 
-    /// Whether validation is at the end, not at the start. Default: true.
+    /// If true, validation items are at the end, otherwise at the start. Default: true.
     #[must_use]
     pub fn valid_last(mut self, valid_last: bool) -> Self {
         self.valid_last = valid_last;
@@ -128,24 +128,24 @@ impl EndSplitter {
 impl<I> Splitter<I> for EndSplitter {
     fn split(&self, items: &[I]) -> Result<Splits> {
         if !(self.valid_pct > 0.0 && self.valid_pct < 1.0) {
-            let why = format!("{} must be between 0 and 1", self.valid_pct);
+            let why = format!("is {}; it must be between 0 and 1", self.valid_pct);
             return Err(Error::config("EndSplitter", why));
         }
         let (n, cut) = (items.len(), part(self.valid_pct, items.len()));
-        // Where the part rounds to nothing, validation is empty; fastai puts everything into it.
+        // If the fraction rounds to 0 items, validation is empty; fastai puts all items into it.
         Ok(Splits::by(n, |&i| if self.valid_last { i >= n - cut } else { i < cut }))
     }
 }
 
-/// Folders that [`GrandparentSplitter`] takes for training and for validation by default, in lower case.
+/// Folders that [`GrandparentSplitter`] uses for training by default, in lower case.
 const TRAIN: [&str; 2] = ["train", "training"];
 const VALID: [&str; 3] = ["valid", "val", "validation"];
 
 /// Splits by the name of the folder above an item's folder, as in `train/cat/1.jpg`.
 ///
 /// By default, folders named `train` or `training` are for training and those named `valid`, `val` or
-/// `validation` for validation, in capitals or not; fastai knows only `train` and `valid`. Items below
-/// other folders are in neither split, which [`DataLoaders::notes`](crate::data::DataLoaders::notes) tells.
+/// `validation` for validation, in any case; fastai knows only `train` and `valid`. Items in other folders
+/// are in neither split; [`DataLoaders::notes`](crate::data::DataLoaders::notes) reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GrandparentSplitter {
     train: Option<Vec<String>>,
@@ -153,22 +153,22 @@ pub struct GrandparentSplitter {
 }
 
 impl GrandparentSplitter {
-    /// `train` and `valid`, or other usual names of theirs.
+    /// Splits by `train` and `valid`, or their common variants.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The folders for training, whose items come in the order of this list. Default: `train` and
-    /// `training`, in capitals or not.
+    /// Sets the folders for training; their items are in the order of this list. Default: `train` and
+    /// `training`, in any case.
     #[must_use]
     pub fn train_name<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.train = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The folders for validation; an empty list for no validation. Default: `valid`, `val` and
-    /// `validation`, in capitals or not.
+    /// Sets the folders for validation; an empty list means no validation. Default: `valid`, `val` and
+    /// `validation`, in any case.
     #[must_use]
     pub fn valid_name<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.valid = Some(names.into_iter().map(Into::into).collect());
@@ -176,8 +176,8 @@ impl GrandparentSplitter {
     }
 }
 
-/// The items below the folders of the given names, in the order of these, or below those of the usual
-/// names.
+/// Returns the items in the folders with the given names, in the order of these, or in those with the
+/// default names.
 fn below(folders: &[Option<String>], given: Option<&[String]>, usual: &[&str]) -> Vec<usize> {
     let those = |is: &dyn Fn(&str) -> bool| {
         let here = |&i: &usize| folders[i].as_deref().is_some_and(is);
@@ -203,9 +203,9 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
             for folder in folders.iter().flatten() {
                 *counts.entry(folder).or_default() += 1;
             }
-            let found = counts.iter().map(|(folder, n)| format!("{n} below `{folder}`"));
+            let found = counts.iter().map(|(folder, n)| format!("{n} in `{folder}`"));
             let why = format!(
-                "no item is below a folder for it ({}). There are {}: name the folder with `{option}`",
+                "no item is in one of its folders ({}). There are {}: set the folder with `{option}`",
                 usual.join(", "),
                 some(found.collect::<Vec<_>>().into_iter()),
             );
@@ -218,7 +218,7 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
         if train.is_empty() {
             let names = names(&self.train, &TRAIN);
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            // Without training items there are no loaders; their error repeats this.
+            // Without training items, there are no loaders; their error repeats this.
             note(nothing("training", "train_name", &names).to_string());
             return Ok(Splits { train, valid });
         }
@@ -231,12 +231,12 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
     }
 }
 
-/// Splits by a text file with the names of the validation items, one a line.
+/// Splits by a text file with the names of the validation items, one per line.
 ///
-/// A name is that of the file, without its folder, and blanks count. A byte-order mark and empty lines are left
-/// out. Names that no item has are told by
-/// [`DataLoaders::notes`](crate::data::DataLoaders::notes); if no item has any of the names, that is an
-/// error. (fastai passes over both.)
+/// A name is that of the file, without its folder, and spaces are significant. A byte-order mark and empty
+/// lines are ignored. Names that match no item are reported in
+/// [`DataLoaders::notes`](crate::data::DataLoaders::notes); if no name matches, that is an error. (fastai
+/// ignores both silently.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSplitter {
     file: PathBuf,
@@ -266,13 +266,14 @@ impl<I: AsRef<Path>> Splitter<I> for FileSplitter {
                     names.first().map_or("", |n| n)
                 )
             });
-            let why = format!("no item has a name that is in {}: {first}", shown(&self.file));
+            let why =
+                format!("no item has a name that is listed in {}: {first}", shown(&self.file));
             return Err(Error::config("FileSplitter", why));
         }
         if !absent.is_empty() {
             let which = some(absent.iter().map(|name| format!("`{name}`")));
             let n = absent.len();
-            note(format!("{n} names in {} are those of no item: {which}", shown(&self.file)));
+            note(format!("{n} names in {} match no item: {which}", shown(&self.file)));
         }
         Ok(Splits::by(items.len(), |&i| valid.contains(names[i].as_str())))
     }

@@ -1,4 +1,4 @@
-//! Which items are for training and which for validation: at random.
+//! Random splits.
 
 use crate::{
     data::TorchRng,
@@ -6,33 +6,33 @@ use crate::{
 };
 use std::sync::{Mutex, PoisonError};
 
-/// The positions of the training and of the validation items, in the order in which they are used.
+/// The indices of the training and of the validation items, in the order in which they are used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Splits {
-    /// For training.
+    /// The training items.
     pub train: Vec<usize>,
-    /// For validation. May be empty.
+    /// The validation items. May be empty.
     pub valid: Vec<usize>,
 }
 
 impl Splits {
-    /// Both lists by what `is_valid` says of each position.
+    /// Creates both lists from the result of `is_valid` for each index.
     pub(in crate::data) fn by(n: usize, is_valid: impl FnMut(&usize) -> bool) -> Self {
         let (valid, train) = (0..n).partition(is_valid);
         Self { train, valid }
     }
 }
 
-/// Splits items into training and validation. A closure `Fn(&[I]) -> Result<Splits>` is one.
+/// Splits items into training and validation. Implemented by closures `Fn(&[I]) -> Result<Splits>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot split items of type `{I}`",
-    note = "a closure `|items: &[{I}]| Ok(Splits {{ train, valid }})` can"
+    note = "use a closure `|items: &[{I}]| Ok(Splits {{ train, valid }})`"
 )]
 pub trait Splitter<I>: Send + Sync {
-    /// The positions of both splits.
+    /// Returns the indices of both splits.
     ///
     /// # Errors
-    /// [`Error::Config`] if the splitter's options do not fit these items.
+    /// [`Error::Config`] if the splitter's options are not valid for these items.
     fn split(&self, items: &[I]) -> Result<Splits>;
 }
 
@@ -42,7 +42,7 @@ impl<I, F: Fn(&[I]) -> Result<Splits> + Send + Sync> Splitter<I> for F {
     }
 }
 
-/// Where a random splitter's numbers come from.
+/// The source of a random splitter's numbers.
 #[derive(Debug)]
 enum Source {
     Seed(u64),
@@ -58,11 +58,11 @@ impl Source {
     }
 }
 
-/// Splits at random, a given part for validation.
+/// Splits at random, with a given fraction for validation: fastai's
+/// [`RandomSplitter`](https://docs.fast.ai/data.transforms.html#randomsplitter).
 ///
-/// A seed gives the very positions that it gives in fastai, in the same order:
-/// <https://docs.fast.ai/data.transforms.html#randomsplitter>. fastai re-seeds PyTorch's own
-/// generator for it; here nothing else is touched.
+/// A seed gives the same indices as in fastai, in the same order. fastai re-seeds PyTorch's generator for
+/// this; this splitter does not.
 ///
 /// ```
 /// use finetune::data::{RandomSplitter, Splitter};
@@ -79,21 +79,21 @@ pub struct RandomSplitter {
 }
 
 impl RandomSplitter {
-    /// The part `valid_pct`, 0 to 1, of the items is for validation, rounded down.
+    /// The fraction `valid_pct`, between 0 and 1, of the items is for validation, rounded down.
     #[must_use]
     pub fn new(valid_pct: f64) -> Self {
         Self { valid_pct, source: Source::Seed(42) }
     }
 
-    /// The seed. Default: 42, where fastai splits differently each time.
+    /// Sets the seed. Default: 42; without a seed, fastai splits differently each time.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.source = Source::Seed(seed);
         self
     }
 
-    /// Draws from `rng`, each split going on where the last one ended, as fastai does without a
-    /// seed. Default: a fixed seed.
+    /// Draws from `rng`; each split continues its sequence, as in fastai without a seed. Default: a fixed
+    /// seed.
     #[must_use]
     pub fn generator(mut self, rng: TorchRng) -> Self {
         self.source = Source::Shared(Box::new(Mutex::new(rng)));
@@ -104,7 +104,7 @@ impl RandomSplitter {
 impl<I> Splitter<I> for RandomSplitter {
     fn split(&self, items: &[I]) -> Result<Splits> {
         if !(0.0..=1.0).contains(&self.valid_pct) {
-            let why = format!("{} is no part of the items: take 0 to 1", self.valid_pct);
+            let why = format!("is {}; it must be between 0 and 1", self.valid_pct);
             return Err(Error::config("RandomSplitter", why));
         }
         let mut valid = self.source.permutation(items.len());
@@ -113,8 +113,9 @@ impl<I> Splitter<I> for RandomSplitter {
     }
 }
 
-/// Takes random subsets for training and validation and leaves out the rest:
-/// <https://docs.fast.ai/data.transforms.html#randomsubsetsplitter>, with the same positions by seed.
+/// Selects random subsets for training and validation and leaves out the rest: fastai's
+/// [`RandomSubsetSplitter`](https://docs.fast.ai/data.transforms.html#randomsubsetsplitter), with the same
+/// indices by seed.
 #[derive(Debug)]
 pub struct RandomSubsetSplitter {
     train_sz: f64,
@@ -123,13 +124,13 @@ pub struct RandomSubsetSplitter {
 }
 
 impl RandomSubsetSplitter {
-    /// The parts `train_sz` and `valid_sz` of the items, each between 0 and 1 and rounded down.
+    /// The fractions `train_sz` and `valid_sz` of the items, each between 0 and 1 and rounded down.
     #[must_use]
     pub fn new(train_sz: f64, valid_sz: f64) -> Self {
         Self { train_sz, valid_sz, source: Source::Seed(42) }
     }
 
-    /// The seed. Default: 42.
+    /// Sets the seed. Default: 42.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.source = Source::Seed(seed);
@@ -142,8 +143,9 @@ impl<I> Splitter<I> for RandomSubsetSplitter {
         let (train, valid) = (self.train_sz, self.valid_sz);
         let inside = |part: f64| part > 0.0 && part < 1.0;
         if !inside(train) || !inside(valid) || train + valid > 1.0 {
-            let why =
-                format!("{train} and {valid} must be between 0 and 1, and 1 together at most");
+            let why = format!(
+                "the fractions are {train} and {valid}; they must be between 0 and 1, and at most 1 together"
+            );
             return Err(Error::config("RandomSubsetSplitter", why));
         }
         let n = items.len();
@@ -154,7 +156,7 @@ impl<I> Splitter<I> for RandomSubsetSplitter {
     }
 }
 
-/// A part of `n`, rounded down as Python's `int` rounds it: 0.29 of 100 is 28.
+/// Returns a fraction of `n`, rounded down as by Python's `int`: 0.29 of 100 is 28.
 pub(in crate::data) fn part(part: f64, n: usize) -> usize {
     (part * n as f64) as usize
 }

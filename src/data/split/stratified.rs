@@ -1,4 +1,4 @@
-//! Random splits with each class in the same proportion on both sides.
+//! Random splits with the same proportions of classes in both splits.
 
 use super::group::{Key, by_key};
 use crate::{
@@ -8,12 +8,12 @@ use crate::{
 };
 use std::fmt;
 
-/// Splits at random as scikit-learn's `train_test_split` does, if wanted with each class in the same
-/// proportion on both sides.
+/// Splits at random like scikit-learn's `train_test_split`, optionally with each class in the same
+/// proportion in both splits.
 ///
-/// The sizes are scikit-learn's: validation is rounded up, training is the rest or rounded down. The
-/// draws are this crate's own. Stratified, each class has its part of each split, rounded down, and
-/// the places that are left go to the largest remainders, earlier classes first.
+/// The sizes are scikit-learn's: validation is rounded up, training is the rest or rounded down. The draws
+/// are this crate's own. If stratified, each class has its fraction of each split, rounded down, and the
+/// remaining places go to the largest remainders, earlier classes first.
 ///
 /// ```
 /// use finetune::data::{Splitter, TrainTestSplitter};
@@ -45,20 +45,20 @@ impl<I> fmt::Debug for TrainTestSplitter<I> {
 }
 
 impl<I> TrainTestSplitter<I> {
-    /// The part `test_size`, between 0 and 1, is for validation, rounded up.
+    /// The fraction `test_size`, between 0 and 1, is for validation, rounded up.
     #[must_use]
     pub fn new(test_size: f64) -> Self {
         Self { test_size, train_size: None, stratify: None, shuffle: true, seed: Seed(42) }
     }
 
-    /// The part for training, rounded down. Default: all that is not for validation.
+    /// Sets the fraction for training, rounded down. Default: all that is not for validation.
     #[must_use]
     pub fn train_size(mut self, train_size: f64) -> Self {
         self.train_size = Some(train_size);
         self
     }
 
-    /// Keeps the proportions of the classes that `class` returns. Default: not looked at.
+    /// Keeps the proportions of the classes that `class` returns. Default: off.
     #[must_use]
     pub fn stratify(
         mut self,
@@ -68,22 +68,22 @@ impl<I> TrainTestSplitter<I> {
         self
     }
 
-    /// Whether to shuffle. Without it training is the start of the items and validation follows, and
-    /// `stratify` cannot be used. Default: true.
+    /// If true, items are shuffled. Otherwise, training is the start of the items followed by validation,
+    /// and `stratify` cannot be used. Default: true.
     #[must_use]
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.shuffle = shuffle;
         self
     }
 
-    /// The seed. Default: 42.
+    /// Sets the seed. Default: 42.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Seed(seed);
         self
     }
 
-    /// How many items are for training and for validation.
+    /// Returns the numbers of training and validation items.
     fn sizes(&self, n: usize) -> Result<(usize, usize)> {
         let inside = |part: f64| part > 0.0 && part < 1.0;
         let test = (self.test_size * n as f64).ceil() as usize;
@@ -114,11 +114,11 @@ impl<I> Splitter<I> for TrainTestSplitter<I> {
         };
         let invalid = |why: String| Err(Error::config("TrainTestSplitter", why));
         if !self.shuffle {
-            return invalid("`stratify` shuffles: leave out `shuffle(false)`".into());
+            return invalid("`stratify` shuffles: remove `shuffle(false)`".into());
         }
         let mut classes = by_key(items, class)?;
         if let Some((name, _)) = classes.iter().find(|(_, members)| members.len() < 2) {
-            return invalid(format!("`{name}` has one item, and each split needs one"));
+            return invalid(format!("`{name}` has one item, but each split needs one"));
         }
         if n_train.min(n_test) < classes.len() {
             let least = n_train.min(n_test);
@@ -143,7 +143,7 @@ impl<I> Splitter<I> for TrainTestSplitter<I> {
     }
 }
 
-/// Shares out `n` places in proportion to `counts`: rounded down, then to the largest remainders.
+/// Distributes `n` places in proportion to `counts`: rounded down, then by largest remainder.
 fn apportion(counts: &[usize], n: usize) -> Vec<usize> {
     let total: usize = counts.iter().sum();
     let share = |count: &usize| (count * n / total, count * n % total);

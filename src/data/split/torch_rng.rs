@@ -1,9 +1,9 @@
-//! libtorch's generator on the CPU, without libtorch.
+//! A reimplementation of libtorch's CPU generator.
 
 use rand_mt::Mt;
 
-/// The numbers of libtorch's CPU generator after `manual_seed`, so that a split by seed is
-/// PyTorch's. libtorch's own generator is not touched.
+/// The numbers of libtorch's CPU generator after `manual_seed`, so that a split with a seed equals
+/// PyTorch's. libtorch's own generator is not changed.
 ///
 /// ```
 /// use finetune::data::TorchRng;
@@ -15,15 +15,15 @@ use rand_mt::Mt;
 pub struct TorchRng(Mt);
 
 impl TorchRng {
-    /// The generator after `torch.manual_seed(seed)`, which uses the lower 32 bits.
+    /// Returns the generator after `torch.manual_seed(seed)`, which uses the lower 32 bits.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Mt::new(seed as u32))
     }
 
-    /// `torch.randperm(n)` on the CPU: 0 to n - 1 in random order.
+    /// Returns `torch.randperm(n)` on the CPU: 0 to n - 1 in random order.
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
-        // From this length on libtorch draws 64 bits a position and builds the order inside out.
+        // From this length on, libtorch draws 64 bits per element and builds the order inside out.
         const LONG: usize = (u32::MAX / 20) as usize;
         if n >= LONG {
             let mut order = vec![0; n];
@@ -41,7 +41,7 @@ impl TorchRng {
         order
     }
 
-    /// Two draws, the upper half first.
+    /// Combines two draws, the upper half first.
     fn next_u64(&mut self) -> u64 {
         u64::from(self.0.next_u32()) << 32 | u64::from(self.0.next_u32())
     }
@@ -51,7 +51,7 @@ impl TorchRng {
 mod tests {
     use super::*;
 
-    /// A sum in which every position counts differently.
+    /// A checksum that depends on the position of each element.
     fn sum(order: &[usize]) -> usize {
         order.iter().enumerate().map(|(i, p)| p * (i % 1000)).sum()
     }
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(order[..4], [653_411, 597_012, 573_001, 534_813]);
         assert_eq!(order[1_199_997..], [526_378, 645_806, 767_738]);
         assert_eq!(sum(&order), 359_570_501_297_241);
-        // The lower 32 bits of the seed count.
+        // Only the lower 32 bits of the seed are used.
         let order = TorchRng::new((1 << 40) + (1 << 31) + 7).permutation(3_000_000);
         assert_eq!(order[..4], [1_007_043, 2_841_550, 373_698, 1_921_379]);
         assert_eq!(sum(&order), 2_247_765_958_668_054);

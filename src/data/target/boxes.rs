@@ -1,4 +1,4 @@
-//! Boxes in each image.
+//! Targets of boxes in each image.
 
 use super::category::{Sort, TargetBlock, Vocab, unknown};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// A box as a label: left, top, right and bottom in pixels of the image as it is decoded.
+/// A box as a label: left, top, right and bottom in pixels of the decoded image.
 pub type Corners = [f32; 4];
 
 /// Any number of boxes in each image: fastai's
-/// [`BBoxBlock`](https://docs.fast.ai/vision.data.html#bboxblock). Alone, the boxes have no classes;
-/// with a [`BBoxLblBlock`] beside it, `get_y` returns the boxes and the names of their classes:
+/// [`BBoxBlock`](https://docs.fast.ai/vision.data.html#bboxblock). Without a [`BBoxLblBlock`], the boxes
+/// have no classes; with one, `get_y` returns the boxes and the names of their classes:
 ///
 /// ```
 /// use finetune::data::{BBoxBlock, BBoxLblBlock, TargetBlock};
@@ -24,14 +24,14 @@ pub type Corners = [f32; 4];
 /// # Ok::<(), finetune::Error>(())
 /// ```
 ///
-/// A batch holds `y`, `f32` N×M×4, and `labels`, `i64` N×M, where M is the largest number of boxes of
-/// an image of the batch. Boxes are scaled as points are, and what is beyond the picture is cut off.
-/// Images with fewer boxes are padded with zeros, of class 0.
+/// A batch contains `y`, `f32` `[N, M, 4]`, and `labels`, `i64` `[N, M]`, where M is the largest number of
+/// boxes of an image of the batch. Boxes are scaled like points and clipped to the image. Images with fewer
+/// boxes are padded with zeros of class 0.
 #[derive(Debug, Clone, Default)]
 pub struct BBoxBlock(());
 
 impl BBoxBlock {
-    /// Boxes.
+    /// Creates the block.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -54,21 +54,21 @@ impl Default for BBoxLblBlock {
 }
 
 impl BBoxLblBlock {
-    /// Classes from the training labels, sorted, after [`NA`](crate::data::NA) for the padding.
+    /// The classes of the training labels, sorted, after [`NA`](crate::data::NA) for the padding.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The classes, in their order. Default: those of the training labels.
+    /// Sets the classes, in order. Default: those of the training labels.
     #[must_use]
     pub fn vocab<S: Into<String>>(mut self, vocab: impl IntoIterator<Item = S>) -> Self {
         self.given = Some(vocab.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Whether [`NA`](crate::data::NA) is the first class, so that padding has a class of its own.
-    /// Default: true.
+    /// If true, [`NA`](crate::data::NA) is the first class, so that padding has its own class. Default:
+    /// true.
     #[must_use]
     pub fn add_na(mut self, add_na: bool) -> Self {
         self.add_na = add_na;
@@ -76,7 +76,7 @@ impl BBoxLblBlock {
     }
 }
 
-/// Boxes with their classes, if all of them are valid.
+/// Returns boxes with their classes if all of them are valid.
 fn boxes(corners: &[Corners], class: impl Fn(usize) -> usize) -> Result<Target> {
     let mut all = Vec::with_capacity(corners.len());
     for (i, &c) in corners.iter().enumerate() {
@@ -144,7 +144,7 @@ impl TargetBlock for (BBoxBlock, BBoxLblBlock) {
 
     fn encode(&self, (corners, names): &Self::Label) -> Result<Target> {
         if corners.len() != names.len() {
-            let why = format!("{} boxes and {} classes", corners.len(), names.len());
+            let why = format!("there are {} boxes, but {} classes", corners.len(), names.len());
             return Err(Error::Label { item: format!("{names:?}"), why });
         }
         let positions: Vec<Option<usize>> =

@@ -1,4 +1,4 @@
-//! How a label becomes a target: categories.
+//! Target blocks of categories.
 
 use crate::{
     error::{Error, Result},
@@ -10,68 +10,68 @@ use std::{
     sync::Arc,
 };
 
-/// How labels become targets. It is set up on a copy for each source, from the training labels.
+/// Converts labels to targets. Each source uses a copy, which is fitted to the training labels.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no target block",
-    note = "`CategoryBlock`, `MultiCategoryBlock`, `RegressionBlock`, `MaskBlock`, `PointBlock` and \
-            `(BBoxBlock, BBoxLblBlock)` are"
+    message = "`{Self}` is not a target block",
+    note = "use `CategoryBlock`, `MultiCategoryBlock`, `RegressionBlock`, `MaskBlock`, `PointBlock` or \
+            `(BBoxBlock, BBoxLblBlock)`"
 )]
 pub trait TargetBlock: Clone + Debug + Send + Sync + 'static {
-    /// What `get_y` returns.
+    /// The type that `get_y` returns.
     type Label: Send + Sync + 'static;
 
-    /// Learns what it must, such as a vocabulary, from the labels of the training items.
+    /// Fits the block to the training labels, for example by building the vocabulary.
     ///
     /// # Errors
-    /// [`Error::Config`] if a task cannot be made of them.
+    /// [`Error::Config`] if the labels do not define a task.
     fn setup(&mut self, labels: &mut dyn Iterator<Item = &Self::Label>) -> Result<()>;
 
-    /// The target of a label.
+    /// Returns the target of a label.
     ///
     /// # Errors
-    /// [`Error::Label`] if the label does not fit; the caller puts the item's name into it.
+    /// [`Error::Label`] if the label is invalid; the caller adds the item's name.
     fn encode(&self, label: &Self::Label) -> Result<Target>;
 
-    /// The label of a target, or `None` for a target of another kind.
+    /// Returns the label of a target, or `None` for a target of another kind.
     fn decode(&self, target: &Target) -> Option<Self::Label>;
 
-    /// Whether the target of a label can be made, as far as it can be told without opening the image.
-    /// Called before the first batch. Default: it can.
+    /// Checks, without opening the image, whether the target of a label can be built. Called before the
+    /// first batch. Default: always `Ok`.
     ///
     /// # Errors
-    /// What keeps it from being made, such as a mask that does not exist.
+    /// The reason why it cannot be built, for example a mask that does not exist.
     fn check(&self, label: &Self::Label) -> Result<()> {
         let _ = label;
         Ok(())
     }
 
-    /// Whether targets are made each time their item is loaded, and not once before the first batch:
-    /// for targets that are large. Default: false.
+    /// Returns true if targets are built each time their item is loaded, instead of once before the first
+    /// batch, because they are large. Default: false.
     fn deferred(&self) -> bool {
         false
     }
 
-    /// What a model, a loss and an export need to know: the vocabulary, the number of outputs. The
-    /// default loss follows from it.
+    /// Returns the task, with everything that a model, a loss and an export need: the vocabulary, the
+    /// number of outputs. It determines the default loss.
     fn task(&self) -> Task;
 }
 
 /// The order of a vocabulary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// By code points, as fastai sorts texts: capitals before small letters, `10` before `2`.
+    /// By code point, as fastai sorts texts: capitals before small letters, `10` before `2`.
     #[default]
     CodePoints,
-    /// By value, as fastai sorts labels that are numbers. Every category must be one.
+    /// By value, as fastai sorts numeric labels. Every category must be a number.
     Numbers,
-    /// As they come first.
+    /// In order of first occurrence.
     Given,
 }
 
-/// The name of the category for what is unknown, which `add_na` puts first.
+/// The name of the category for unknown labels, which `add_na` puts first.
 pub const NA: &str = "#na#";
 
-/// A list of categories and the way back from a name to its position.
+/// A list of categories, and a map from their names to their indices.
 #[derive(Debug, Clone, Default)]
 pub(in crate::data) struct Vocab {
     pub(in crate::data) names: Arc<[String]>,
@@ -92,7 +92,7 @@ impl Vocab {
             Sort::Numbers => {
                 let value = |name: String| match name.trim().parse::<f64>() {
                     Ok(v) if !v.is_nan() => Ok((v, name)),
-                    _ => Err(Error::config("sort", format!("`{name}` is no number"))),
+                    _ => Err(Error::config("sort", format!("`{name}` is not a number"))),
                 };
                 let mut values = names.into_iter().map(value).collect::<Result<Vec<_>>>()?;
                 values.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -113,10 +113,11 @@ impl Vocab {
     }
 }
 
-/// One category for each item, by name: <https://docs.fast.ai/vision.data.html> and `Categorize`.
+/// One category for each item, by name: fastai's [`CategoryBlock`](https://docs.fast.ai/vision.data.html)
+/// and `Categorize`.
 ///
-/// The vocabulary is that of the *training* labels, sorted by code points. A label that is not in it
-/// is an error that names the item, unless [`add_na`](Self::add_na) is set.
+/// The vocabulary is built from the *training* labels, sorted by code point. A label that is not in it is
+/// an error that names the item, unless [`add_na`](Self::add_na) is set.
 ///
 /// ```
 /// use finetune::{data::{CategoryBlock, TargetBlock}, sample::Target};
@@ -138,13 +139,13 @@ pub struct CategoryBlock {
 }
 
 impl CategoryBlock {
-    /// Categories from the training labels.
+    /// Builds the categories from the training labels.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The categories. They are still sorted, as in fastai: see [`sort`](Self::sort). Default: those
+    /// Sets the categories. They are still sorted, as in fastai; see [`sort`](Self::sort). Default: those
     /// of the training labels.
     #[must_use]
     pub fn vocab<S: Into<String>>(mut self, vocab: impl IntoIterator<Item = S>) -> Self {
@@ -152,22 +153,21 @@ impl CategoryBlock {
         self
     }
 
-    /// The order of the vocabulary. Default: [`Sort::CodePoints`].
+    /// Sets the order of the vocabulary. Default: [`Sort::CodePoints`].
     #[must_use]
     pub fn sort(mut self, sort: Sort) -> Self {
         self.sort = sort;
         self
     }
 
-    /// Adds [`NA`] as the first category, which then stands for every label that is unknown. Default:
-    /// false.
+    /// If true, adds [`NA`] as the first category, which is used for every unknown label. Default: false.
     #[must_use]
     pub fn add_na(mut self, add_na: bool) -> Self {
         self.add_na = add_na;
         self
     }
 
-    /// Leaves out the given categories that no training label has. It needs a [`vocab`](Self::vocab).
+    /// If true, removes given categories that no training label has. Requires a [`vocab`](Self::vocab).
     /// Default: false.
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
@@ -183,7 +183,7 @@ impl TargetBlock for CategoryBlock {
         if let Some(given) = &self.given {
             twice(given)?;
         } else if self.strict {
-            let why = "it leaves out categories of a given `vocab`, and there is none";
+            let why = "it removes categories of a given `vocab`, but there is none";
             return Err(Error::config("strict", why));
         }
         let labels: Vec<&str> = match (&self.given, self.strict) {
@@ -222,28 +222,28 @@ impl TargetBlock for CategoryBlock {
     }
 }
 
-/// The error of labels that are not in the vocabulary, with what would help: `given` is whether the caller
-/// gave it, and `also` what else helps with this block.
+/// Returns the error of labels that are not in the vocabulary, with a suggestion. `given` is true if the
+/// user set the vocabulary, and `also` is another suggestion for this block.
 pub(in crate::data) fn unknown(labels: &[&String], given: bool, also: &str) -> Error {
     let names: Vec<_> = labels.iter().map(|l| format!("`{l}`")).collect();
     let names = names.join(", ");
     let why = match given {
         true => {
-            format!("{names} is not in the `vocab` that the block was given: add it there{also}")
+            format!("{names} is not in the given `vocab`: add it{also}")
         }
         false => format!(
-            "{names} is not among the training labels: move such an item to the training split, give \
-             the block a `vocab`{also}"
+            "{names} is not among the training labels: move such an item to the training split, set \
+             a `vocab`{also}"
         ),
     };
     Error::Label { item: names, why }
 }
 
-/// Returns an error if a given vocabulary names a category twice.
+/// Returns an error if a given vocabulary has a duplicate category.
 pub(in crate::data) fn twice(given: &[String]) -> Result<()> {
     let mut seen = HashSet::new();
     match given.iter().find(|name| !seen.insert(*name)) {
-        Some(name) => Err(Error::config("vocab", format!("`{name}` is there twice"))),
+        Some(name) => Err(Error::config("vocab", format!("`{name}` occurs twice"))),
         None => Ok(()),
     }
 }

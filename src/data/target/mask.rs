@@ -1,4 +1,4 @@
-//! A code for each pixel.
+//! Targets of a code for each pixel.
 
 use super::category::TargetBlock;
 use crate::{
@@ -12,9 +12,9 @@ use std::{collections::HashMap, sync::Arc};
 /// A code for each pixel, from a mask in a file or in memory: fastai's
 /// [`MaskBlock`](https://docs.fast.ai/vision.data.html#maskblock).
 ///
-/// `get_y` returns where the mask of an item is. Masks are opened each time their image is, and must
-/// have its size. A file holds the position of a code in each pixel: in a palette, as gray values, or
-/// as 1 bit; see [`Codes`]. fastai turns palettes into gray levels first, which are not positions.
+/// `get_y` returns the source of an item's mask. Masks are opened each time their image is, and must have
+/// its size. A file contains the index of a code in each pixel: as palette index, as gray value, or as 1
+/// bit; see [`Codes`]. fastai converts palettes to gray levels first, which are not indices.
 ///
 /// ```no_run
 /// use finetune::data::{DataBlock, ImageBlock, MaskBlock, get_image_files};
@@ -39,13 +39,13 @@ pub struct MaskBlock {
 }
 
 impl MaskBlock {
-    /// The names of the codes 0, 1 and so on, at most 256.
+    /// Creates the block from the names of the codes 0, 1 and so on, at most 256.
     pub fn new<S: Into<String>>(codes: impl IntoIterator<Item = S>) -> Self {
         let codes = codes.into_iter().map(Into::into).collect();
         Self { codes, colors: None, n_colors: 0, div: 1.0, ignored: None }
     }
 
-    /// The color of each code, for masks that hold colors. Default: none, masks hold codes.
+    /// Sets the color of each code, for masks that contain colors. Default: none; masks contain codes.
     #[must_use]
     pub fn colors(mut self, colors: impl IntoIterator<Item = [u8; 3]>) -> Self {
         let colors: Vec<[u8; 3]> = colors.into_iter().collect();
@@ -54,16 +54,16 @@ impl MaskBlock {
         self
     }
 
-    /// By what values are divided to become codes, fractions cut off: 255 for masks of 0 and 255.
-    /// fastai's `IntToFloatTensor(div_mask=…)`. Default: 1.
+    /// Sets the divisor that converts values to codes, rounding down: 255 for masks of 0 and 255. fastai's
+    /// `IntToFloatTensor(div_mask=…)`. Default: 1.
     #[must_use]
     pub fn div_mask(mut self, div: f32) -> Self {
         self.div = div;
         self
     }
 
-    /// The value of pixels that have no influence on losses and metrics: a code, or another value such
-    /// as 255. Default: none.
+    /// Sets the value of pixels that losses and metrics ignore: a code, or another value such as 255.
+    /// Default: none.
     #[must_use]
     pub fn ignored(mut self, value: u8) -> Self {
         self.ignored = Some(value);
@@ -73,7 +73,7 @@ impl MaskBlock {
     fn by_color(&self, image: &Image, name: &str) -> Result<Image> {
         let invalid = |why: String| Error::Label { item: name.to_owned(), why };
         let Some(colors) = &self.colors else {
-            let why = "the mask has colors, not codes: give `MaskBlock` the color of each code with \
+            let why = "the mask has colors, not codes: set the color of each code in `MaskBlock` with \
                        `colors`";
             return Err(invalid(why.into()));
         };
@@ -95,7 +95,7 @@ impl MaskBlock {
         Image::new(image.width(), image.height(), 1, codes)
     }
 
-    /// The codes of what a mask holds; `name` is what errors call the mask.
+    /// Returns the codes of a mask; `name` is its name in errors.
     fn codes_of(&self, codes: Codes, name: &str) -> Result<Image> {
         let mut image = match codes {
             Codes::Numbers(image) => image,
@@ -103,14 +103,14 @@ impl MaskBlock {
         };
         if self.div != 1.0 {
             let (width, height) = (image.width(), image.height());
-            // As fastai: a division of 32-bit floats, cut off.
+            // As in fastai: a division of 32-bit floats, truncated.
             let divided = |v: u8| (f32::from(v) / self.div) as i64;
             let divided = image.pixels().iter().map(|&v| {
                 let ignored = self.ignored == Some(v);
                 if ignored { Ok(v) } else { u8::try_from(divided(v)).map_err(|_| divided(v)) }
             });
             let pixels = divided.collect::<Result<Vec<u8>, i64>>().map_err(|value| {
-                let why = format!("`div_mask` {} makes {value} of a pixel", self.div);
+                let why = format!("`div_mask` is {}, which gives {value} for a pixel", self.div);
                 Error::Label { item: name.to_owned(), why }
             })?;
             image = Image::new(width, height, 1, pixels)?;
@@ -120,8 +120,8 @@ impl MaskBlock {
         if let Some(i) = image.pixels().iter().position(|&v| beyond(v)) {
             let (x, y) = place(i, &image);
             let why = format!(
-                "the mask's pixel at column {x}, row {y} is {}, and there are {n} codes, from 0: \
-                 add codes, or `ignored` or `div_mask`",
+                "the mask's pixel at column {x}, row {y} is {}, but there are {n} codes, from 0: \
+                 add codes, or set `ignored` or `div_mask`",
                 image.pixels()[i]
             );
             return Err(Error::Label { item: name.to_owned(), why });
@@ -130,7 +130,7 @@ impl MaskBlock {
     }
 }
 
-/// Column and row of the i-th pixel.
+/// Returns the column and row of the i-th pixel.
 fn place(i: usize, image: &Image) -> (usize, usize) {
     let width = image.width() as usize;
     (i % width, i / width)
@@ -142,16 +142,17 @@ impl TargetBlock for MaskBlock {
     fn setup(&mut self, _: &mut dyn Iterator<Item = &ImageSource>) -> Result<()> {
         let n = self.codes.len();
         if !(2..=256).contains(&n) {
-            let why = format!("{n} codes: a mask needs 2 to 256");
+            let why = format!("there are {n} codes; a mask needs 2 to 256");
             return Err(Error::config("MaskBlock::new", why));
         }
         if self.colors.as_ref().is_some_and(|c| c.len() != n || self.n_colors != n) {
             let distinct = self.colors.as_ref().map_or(0, |c| c.len());
-            let why = format!("{distinct} distinct colors of {} for {n} codes", self.n_colors);
+            let why =
+                format!("there are {distinct} distinct colors of {} for {n} codes", self.n_colors);
             return Err(Error::config("MaskBlock::colors", why));
         }
         if !(self.div > 0.0 && self.div.is_finite()) {
-            let why = format!("{} must be above 0", self.div);
+            let why = format!("is {}; it must be positive", self.div);
             return Err(Error::config("MaskBlock::div_mask", why));
         }
         Ok(())
@@ -171,7 +172,7 @@ impl TargetBlock for MaskBlock {
         self.codes_of(codes, &name).map(Target::Mask)
     }
 
-    /// The mask itself.
+    /// Returns the mask itself.
     fn decode(&self, target: &Target) -> Option<ImageSource> {
         let Target::Mask(mask) = target else { return None };
         Some(mask.clone().into())

@@ -1,4 +1,4 @@
-//! Target blocks: from labels to what a model learns.
+//! Target blocks: convert labels to what a model learns.
 
 pub(in crate::data) mod boxes;
 pub(in crate::data) mod category;

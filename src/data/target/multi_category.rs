@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 
 /// Any number of categories for each item, by name: fastai's `MultiCategoryBlock`.
 ///
-/// The vocabulary is that of the training labels, sorted by code points; a given one keeps its order,
-/// as in fastai. Unlike with a [`CategoryBlock`](crate::data::CategoryBlock), an unknown label is an error even with
-/// `add_na`.
+/// The vocabulary is built from the training labels, sorted by code point; a given one keeps its order, as
+/// in fastai. Unlike with a [`CategoryBlock`](crate::data::CategoryBlock), an unknown label is an error
+/// even with `add_na`.
 ///
 /// ```
 /// use finetune::{data::{MultiCategoryBlock, TargetBlock}, sample::Target};
@@ -31,21 +31,21 @@ pub struct MultiCategoryBlock {
 }
 
 impl MultiCategoryBlock {
-    /// Categories from the training labels.
+    /// Builds the categories from the training labels.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The categories, in the order of the model's outputs. Default: those of the training labels.
+    /// Sets the categories, in the order of the model's outputs. Default: those of the training labels.
     #[must_use]
     pub fn vocab<S: Into<String>>(mut self, vocab: impl IntoIterator<Item = S>) -> Self {
         self.given = Some(vocab.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Adds [`NA`](crate::data::NA) as the first category, for items that name it. An unknown label is an error
-    /// nevertheless, as in fastai. Default: false.
+    /// If true, adds [`NA`](crate::data::NA) as the first category, for items that use it. An unknown label
+    /// is still an error, as in fastai. Default: false.
     #[must_use]
     pub fn add_na(mut self, add_na: bool) -> Self {
         self.add_na = add_na;
@@ -96,7 +96,7 @@ impl TargetBlock for MultiCategoryBlock {
     }
 }
 
-/// Any number of categories for each item, already encoded as a yes or no for each: fastai's
+/// Any number of categories for each item, encoded as a boolean for each: fastai's
 /// `MultiCategoryBlock(encoded=True, vocab=…)`.
 #[derive(Debug, Clone)]
 pub struct EncodedMultiCategoryBlock {
@@ -104,7 +104,7 @@ pub struct EncodedMultiCategoryBlock {
 }
 
 impl EncodedMultiCategoryBlock {
-    /// `vocab` names the values of a label, in their order.
+    /// Creates the block; `vocab` are the names of a label's booleans, in order.
     pub fn new<S: Into<String>>(vocab: impl IntoIterator<Item = S>) -> Self {
         Self { vocab: vocab.into_iter().map(Into::into).collect() }
     }
@@ -122,7 +122,8 @@ impl TargetBlock for EncodedMultiCategoryBlock {
 
     fn encode(&self, label: &Vec<bool>) -> Result<Target> {
         if label.len() != self.vocab.len() {
-            let why = format!("{} values for {} categories", label.len(), self.vocab.len());
+            let why =
+                format!("there are {} values, but {} categories", label.len(), self.vocab.len());
             return Err(Error::Label { item: format!("{label:?}"), why });
         }
         let on = label.iter().enumerate().filter(|&(_, &yes)| yes);

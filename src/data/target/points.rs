@@ -1,4 +1,4 @@
-//! Points in each image.
+//! Targets of points in each image.
 
 use super::category::TargetBlock;
 use crate::{
@@ -6,17 +6,16 @@ use crate::{
     sample::{Point, Target, Task},
 };
 
-/// The most that a coordinate can be, in pixels.
+/// The maximum absolute value of a coordinate, in pixels.
 const FARTHEST: f32 = 1e7;
 
 /// Points in each image, such as the eyes of a face: fastai's
 /// [`PointBlock`](https://docs.fast.ai/vision.data.html#pointblock).
 ///
-/// Labels are in pixels of the image as it is decoded, x to the right and y down. Batches hold them
-/// scaled, -1 for the left and upper edge of the picture that the network sees and 1 for the right and
-/// lower one, as in fastai. A point that a transform moves out of the picture keeps going, as in fastai.
-/// Hidden points are NaN in batches; [`PointMse`](crate::loss::PointMse), the default loss, leaves them
-/// out.
+/// Labels are in pixels of the decoded image, x to the right and y down. Batches contain them scaled to -1
+/// for the left and upper edge of the network's input and 1 for the right and lower one, as in fastai. A
+/// point that a transform moves out of the image keeps its position outside, as in fastai. Hidden points
+/// are NaN in batches; [`PointMse`](crate::loss::PointMse), the default loss, ignores them.
 ///
 /// ```no_run
 /// use finetune::data::{DataBlock, ImageBlock, PointBlock};
@@ -40,7 +39,7 @@ pub struct PointBlock {
 }
 
 impl PointBlock {
-    /// `n` points for each image, always in the same order.
+    /// Creates the block for `n` points per image, always in the same order.
     #[must_use]
     pub fn new(n: usize) -> Self {
         Self { n }
@@ -52,7 +51,7 @@ impl TargetBlock for PointBlock {
 
     fn setup(&mut self, _: &mut dyn Iterator<Item = &Vec<Point>>) -> Result<()> {
         if self.n == 0 {
-            return Err(Error::config("PointBlock::new", "needs 1 point or more"));
+            return Err(Error::config("PointBlock::new", "`n` is 0; it must be 1 or more"));
         }
         Ok(())
     }
@@ -60,13 +59,17 @@ impl TargetBlock for PointBlock {
     fn encode(&self, label: &Vec<Point>) -> Result<Target> {
         let fails = |why| Err(Error::Label { item: format!("{label:?}"), why });
         if label.len() != self.n {
-            return fails(format!("{} points where `PointBlock` says {}", label.len(), self.n));
+            return fails(format!(
+                "there are {} points, but `PointBlock` expects {}",
+                label.len(),
+                self.n
+            ));
         }
         let far = |v: f32| !v.is_finite() || v.abs() > FARTHEST;
         let wrong = label.iter().position(|p| p.visible && (far(p.x) || far(p.y)));
         if let Some(i) = wrong {
             return fails(format!(
-                "point {i} is ({}, {}): use `Point::hidden` for one whose place is not known",
+                "point {i} is ({}, {}): use `Point::hidden` for a point with unknown position",
                 label[i].x, label[i].y
             ));
         }

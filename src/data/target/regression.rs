@@ -7,12 +7,12 @@ use crate::{
 };
 use std::{fmt::Debug, marker::PhantomData};
 
-/// One number, or a list of them.
+/// A label of one number, or a list of numbers.
 pub trait RegressionLabel: Clone + Debug + Send + Sync + 'static {
-    /// As a list.
+    /// Converts to a list.
     fn to_list(&self) -> Vec<f32>;
 
-    /// From a list; `None` if it has another length.
+    /// Converts from a list; `None` if its length is wrong.
     fn from_list(list: &[f32]) -> Option<Self>;
 }
 
@@ -36,7 +36,7 @@ impl RegressionLabel for Vec<f32> {
     }
 }
 
-/// Numbers for each item, such as an age or the place of a point: fastai's `RegressionBlock`.
+/// Numbers for each item, such as an age or the position of a point: fastai's `RegressionBlock`.
 ///
 /// ```
 /// use finetune::{data::{RegressionBlock, TargetBlock}, sample::Target};
@@ -54,7 +54,7 @@ pub struct RegressionBlock<L = Vec<f32>> {
 }
 
 impl RegressionBlock {
-    /// `n` numbers for each item: `get_y` returns a `Vec<f32>`.
+    /// Creates a block of `n` numbers per item: `get_y` returns a `Vec<f32>`.
     #[must_use]
     pub fn new(n: usize) -> Self {
         Self { n, label: PhantomData }
@@ -62,7 +62,7 @@ impl RegressionBlock {
 }
 
 impl RegressionBlock<f32> {
-    /// One number for each item: `get_y` returns an `f32`.
+    /// Creates a block of one number per item: `get_y` returns an `f32`.
     #[must_use]
     pub fn one() -> Self {
         Self { n: 1, label: PhantomData }
@@ -74,7 +74,7 @@ impl<L: RegressionLabel> TargetBlock for RegressionBlock<L> {
 
     fn setup(&mut self, _: &mut dyn Iterator<Item = &L>) -> Result<()> {
         if self.n == 0 {
-            return Err(Error::config("RegressionBlock", "0 numbers leave nothing to predict"));
+            return Err(Error::config("RegressionBlock", "`n` is 0; it must be 1 or more"));
         }
         Ok(())
     }
@@ -83,10 +83,14 @@ impl<L: RegressionLabel> TargetBlock for RegressionBlock<L> {
         let values = label.to_list();
         let fails = |why| Err(Error::Label { item: format!("{label:?}"), why });
         if values.len() != self.n {
-            return fails(format!("{} numbers where the block says {}", values.len(), self.n));
+            return fails(format!(
+                "there are {} numbers, but the block expects {}",
+                values.len(),
+                self.n
+            ));
         }
         if let Some(v) = values.iter().find(|v| !v.is_finite()) {
-            return fails(format!("{v} cannot be learned"));
+            return fails(format!("{v} is not finite"));
         }
         Ok(Target::Values(values))
     }
