@@ -6,21 +6,20 @@ use crate::{
 use serde_json::Value;
 use tch::Tensor;
 
-/// The key of its note in a checkpoint.
+/// The key of the note in a checkpoint.
 const OWNER: &str = "GradientAccumulation";
 
-/// Accumulates gradients and does one step for every `items` items: fastai's
-/// `GradientAccumulation`.
+/// Accumulates gradients and takes one step for every `items` items: fastai's `GradientAccumulation`.
 ///
-/// Unlike in fastai, a batch larger than `items` is not scaled up. Gradients left at the end of an
-/// epoch are carried into the next epoch but not into the next fit; a message gives the number of
-/// items left. A fit with fewer than `items` items is an error.
+/// Unlike in fastai, a batch larger than `items` is not scaled up. Gradients left at the end of an epoch
+/// are carried into the next epoch but not into the next fit; a message gives the number of items left. A
+/// fit with fewer than `items` items is an error.
 #[derive(Debug)]
 pub struct GradientAccumulation {
     items: usize,
     seen: usize,
     batch: usize,
-    /// Whether the items were compared with those of the fit.
+    /// True once `items` has been compared with the items of the fit.
     checked: bool,
 }
 
@@ -54,12 +53,12 @@ impl Callback for GradientAccumulation {
         let of_fit = epochs * train.len().min(train.num_batches() * train.bs());
         let wrong = |why| Err(Error::config("GradientAccumulation", why).into());
         if self.items == 0 {
-            return wrong("0 items make no step: take 1 or more".to_owned());
+            return wrong("`items` is 0; it must be 1 or more".to_owned());
         }
-        // A resumed fit may have fewer left.
+        // A resumed fit may have fewer items left.
         if self.items > of_fit && t.at.batch == 0 {
             return wrong(format!(
-                "a step after {} items never comes: the fit has {of_fit}",
+                "`items` is {}, but the fit has only {of_fit} items",
                 self.items
             ));
         }
@@ -69,7 +68,7 @@ impl Callback for GradientAccumulation {
     fn after_fit(&mut self, t: &mut Training) -> Step {
         if self.seen > 0 {
             t.say(format!(
-                "the gradients of the last {} items of the fit made no step: it takes {}",
+                "the gradients of the last {} items of the fit were not used: a step takes {}",
                 self.seen, self.items
             ));
             self.seen = 0;
@@ -95,7 +94,7 @@ impl Callback for GradientAccumulation {
     fn before_step(&mut self, _: &mut Training) -> Step {
         self.seen += self.batch;
         if self.seen < self.items {
-            // The batch, not the step: the gradients stay for the next batch to add to.
+            // Cancel the batch, not the step, so that the gradients are kept for the next batch.
             return Scope::Batch.cancel();
         }
         self.seen = 0;

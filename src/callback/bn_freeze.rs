@@ -1,17 +1,17 @@
 use crate::learner::{Callback, Step, Training, order};
 
-/// Keeps the running statistics of frozen batch normalizations, and uses them in training: fastai's
-/// `BnFreeze`. Without it, frozen ones normalize by each batch and go on averaging.
+/// Uses the running statistics of frozen batch normalization layers in training and does not update them:
+/// fastai's `BnFreeze`. Otherwise, frozen layers normalize by batch statistics and keep updating their
+/// averages.
 ///
-/// For networks of this crate, and your own where they are made of
-/// [`BatchNorm`](crate::model::BatchNorm).
+/// For networks of this crate, and your own if they use [`BatchNorm`](crate::model::BatchNorm).
 #[derive(Debug, Clone, Default)]
 pub struct BnFreeze {
     _private: (),
 }
 
 impl BnFreeze {
-    /// Applies to all frozen normalizations; with [`train_bn`](crate::learner::Learner::train_bn)
+    /// Applies to all frozen normalization layers; with [`train_bn`](crate::learner::Learner::train_bn),
     /// there are none.
     #[must_use]
     pub fn new() -> Self {

@@ -18,7 +18,7 @@ impl GradientClip {
         Self { max_norm, norm_type: 2.0 }
     }
 
-    /// The order of the norm: 1, 2, or infinity for the largest value. Default: 2.
+    /// Sets the order of the norm: 1, 2, or infinity for the largest absolute value. Default: 2.
     #[must_use]
     pub fn norm_type(mut self, p: f64) -> Self {
         self.norm_type = p;
@@ -39,7 +39,7 @@ impl Callback for GradientClip {
         if self.max_norm > 0.0 && self.norm_type > 0.0 {
             return Ok(());
         }
-        Err(Error::config("GradientClip", "the norm and its limit must be above 0").into())
+        Err(Error::config("GradientClip", "`norm_type` and `max_norm` must be positive").into())
     }
 
     fn before_step(&mut self, t: &mut Training) -> Step {
@@ -54,7 +54,7 @@ impl Callback for GradientClip {
         } else {
             Tensor::cat(&all, 0).norm_scalaropt_dtype(self.norm_type, Kind::Float)
         };
-        // As torch.nn.utils.clip_grad_norm_, without a wait for the device.
+        // As torch.nn.utils.clip_grad_norm_, without waiting for the device.
         let scale = (self.max_norm / (total + 1e-6)).clamp_max(1.0);
         for mut grad in grads {
             let _ = grad.g_mul_(&scale);

@@ -9,15 +9,15 @@ use std::{fs, io, path::PathBuf};
 /// Writes the table of epochs to a CSV file, one line at the end of each epoch: fastai's
 /// `CSVLogger`.
 ///
-/// The columns are `stage`, `epoch`, those of the table, and `time` in seconds. The stages of one
-/// `fine_tune` are one table; `stage` counts them from 0. Folders that do not exist are made.
+/// The columns are `stage`, `epoch`, those of the table, and `time` in seconds. The stages of a `fine_tune`
+/// share one table; `stage` counts them from 0. Missing folders are created.
 #[derive(Debug)]
 pub struct CsvLogger {
     path: PathBuf,
     append: bool,
     file: Option<Appender>,
-    /// Whether the names of the columns are still to be written. Below earlier content they are written with the
-    /// first row, so that a fit that is started again before that leaves no second head.
+    /// True if the header has not been written yet. When appending, it is written with the first row, so
+    /// that a fit that is restarted before that leaves no second header.
     with_head: bool,
 }
 
@@ -45,7 +45,7 @@ impl CsvLogger {
 }
 
 impl CsvLogger {
-    /// The key of its note in a checkpoint.
+    /// Returns the key of the note in a checkpoint.
     fn key(&self) -> String {
         format!("CsvLogger.{}", self.path.display())
     }
@@ -81,7 +81,7 @@ impl CsvLogger {
     }
 }
 
-/// The columns of the file.
+/// Returns the columns of the file.
 fn columns(t: &Training) -> Vec<String> {
     std::iter::once("stage".to_owned()).chain(t.history.head()).collect()
 }
@@ -113,7 +113,7 @@ impl Callback for CsvLogger {
             }
             self.file = Some(Appender::open(&self.path, Some(0))?);
             t.say(format!(
-                "{} is shorter than when the checkpoint was written: the rows of this fit were written again",
+                "{} is shorter than at the time of the checkpoint: the rows of this fit were written again",
                 self.path.display()
             ));
             self.write_head(t)?;
@@ -122,7 +122,7 @@ impl Callback for CsvLogger {
             }
             return Ok(());
         }
-        // A later stage continues below the one before.
+        // A later stage appends to the previous one.
         let below = self.append || t.stage() > 0;
         self.with_head = !below || self.columns_there()? != columns(t);
         self.file = Some(Appender::open(&self.path, if below { None } else { Some(0) })?);

@@ -1,7 +1,7 @@
 use super::Monitor;
 use crate::learner::{Callback, Scope, Step, Training, order};
 
-/// The key of its notes in a checkpoint.
+/// The key of the notes in a checkpoint.
 const OWNER: &str = "EarlyStopping";
 
 /// Ends the fit when a value of the table has not improved for some epochs: fastai's
@@ -13,13 +13,13 @@ pub struct EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// Watches `valid_loss` and stops after `patience` epochs without improvement.
+    /// Monitors `valid_loss` and stops after `patience` epochs without improvement.
     #[must_use]
     pub fn new(patience: usize) -> Self {
         Self { monitor: Monitor::new("valid_loss"), patience }
     }
 
-    /// The value to watch: the name of a column, or a [`Monitor`] with options. Default:
+    /// Sets the value to monitor: the name of a column, or a [`Monitor`] with options. Default:
     /// `valid_loss`.
     #[must_use]
     pub fn monitor(mut self, monitor: impl Into<Monitor>) -> Self {
@@ -27,7 +27,7 @@ impl EarlyStopping {
         self
     }
 
-    /// The best value of the last fit.
+    /// Returns the best value of the last fit.
     #[must_use]
     pub fn best(&self) -> f64 {
         self.monitor.best()
@@ -61,7 +61,7 @@ impl Callback for EarlyStopping {
         let (column, best) = (self.monitor.column(), self.monitor.best());
         t.say(match t.at.epoch.checked_sub(waited) {
             Some(epoch) => format!("stopped early: {column} has been {best} since epoch {epoch}"),
-            None => format!("stopped early: {column} was never a number"),
+            None => format!("stopped early: {column} was always NaN"),
         });
         Scope::Fit.cancel()
     }

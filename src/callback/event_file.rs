@@ -1,6 +1,5 @@
-//! Event files, as TensorBoard reads them: records framed by lengths and checksums, each a protobuf
-//! message. Sources: TensorFlow's
-//! [record format](https://www.tensorflow.org/tutorials/load_data/tfrecord) and
+//! TensorBoard event files: records framed by lengths and checksums, each a protobuf message. Sources:
+//! TensorFlow's [record format](https://www.tensorflow.org/tutorials/load_data/tfrecord) and
 //! [`event.proto`](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto).
 
 use crate::{
@@ -13,20 +12,20 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// The most that is held back before it is written, in bytes.
+/// The maximum number of buffered bytes.
 const BUFFER: usize = 1 << 16;
 
 /// An event file being written.
 #[derive(Debug)]
 pub(super) struct EventFile {
     out: Appender,
-    /// Whole records that are not yet written.
+    /// Complete records that have not been written yet.
     pending: Vec<u8>,
 }
 
 impl EventFile {
-    /// A new file in `folder`, which is created if it is missing. For a fit of a named run, the name of the run and
-    /// the step at which the fit starts: if the fit is started again, it writes the same file again.
+    /// Creates a file in `folder`, which is created if it is missing. `fit` is the name of the run and the
+    /// step at which the fit starts: if the fit is restarted, it overwrites the same file.
     pub(super) fn create(folder: &Path, fit: Option<(&str, u64)>) -> Result<Self> {
         let seconds = now() as u64;
         if let Some((run, step)) = fit {
@@ -41,14 +40,14 @@ impl EventFile {
             };
             return Self::begin(Appender::open(&path, Some(0))?);
         }
-        // Runs that start in the same second have files of their own.
+        // Runs that start in the same second have separate files.
         for n in 0.. {
             let name = format!("events.out.tfevents.{seconds:010}.finetune.{n}");
             if let Some(out) = Appender::create_new(&folder.join(name))? {
                 return Self::begin(out);
             }
         }
-        Err(Error::config("TensorBoard", "there is no free file name"))
+        Err(Error::config("TensorBoard", "there is no unused file name"))
     }
 
     fn begin(out: Appender) -> Result<Self> {
@@ -58,7 +57,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Continues a file after its first `bytes`. Returns `None` if it has fewer.
+    /// Continues a file after its first `bytes` bytes. Returns `None` if it has fewer.
     pub(super) fn resume(path: &Path, bytes: u64) -> Result<Option<Self>> {
         if !Appender::has(path, bytes) {
             return Ok(None);
@@ -74,7 +73,7 @@ impl EventFile {
         Ok((name, self.out.len()))
     }
 
-    /// Writes named numbers at a step.
+    /// Writes named values of a step.
     pub(super) fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
         let mut summary = vec![];
         for (name, value) in values {
@@ -103,7 +102,7 @@ impl EventFile {
     }
 }
 
-/// The file in `folder` whose name ends in `ending`, if there is one.
+/// Returns the file in `folder` whose name ends in `ending`, if there is one.
 fn ending_in(folder: &Path, ending: &str) -> Result<Option<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -122,7 +121,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// An `Event` with one more field.
+/// Encodes an `Event` with an additional field.
 fn event(time: f64, step: u64, what: &[u8]) -> Vec<u8> {
     let mut all = vec![1 << 3 | 1]; // wall_time: 64 bits
     all.extend(time.to_le_bytes());
@@ -132,7 +131,7 @@ fn event(time: f64, step: u64, what: &[u8]) -> Vec<u8> {
     all
 }
 
-/// A protobuf field of bytes.
+/// Encodes a protobuf field of bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut all = vec![number << 3 | 2];
     varint(bytes.len() as u64, &mut all);
@@ -148,12 +147,12 @@ fn varint(mut n: u64, out: &mut Vec<u8>) {
     out.push(n as u8);
 }
 
-/// The checksum of the record format: CRC-32C, turned and shifted.
+/// Computes the checksum of the record format: CRC-32C, rotated and offset.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
-/// Castagnoli's cyclic redundancy check, a byte at a time: records are short.
+/// Computes CRC-32C byte by byte: records are short.
 fn crc32c(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
@@ -183,7 +182,7 @@ mod tests {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 
-    /// A protobuf message as numbered fields: bytes, or the bits of a number.
+    /// Decodes a protobuf message into numbered fields: bytes, or the bits of a number.
     fn fields(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
         fn varint(bytes: &mut &[u8]) -> u64 {
             let (mut n, mut shift) = (0, 0);

@@ -10,7 +10,7 @@ use rand::RngExt as _;
 use rand_distr::{Beta, Distribution as _};
 use tch::{Kind, Tensor};
 
-/// The targets of the other item of each pair, and the weight of the item's own.
+/// The targets of the other item of each pair, and the weight of the item itself.
 #[derive(Debug)]
 struct Mixed {
     other: Tensor,
@@ -19,7 +19,7 @@ struct Mixed {
 }
 
 impl Mixed {
-    /// Mixes targets that are floats in place; targets that are classes are mixed in the loss.
+    /// Mixes float targets in place; class targets are mixed in the loss.
     fn begin(batch: &mut Batch, perm: &Tensor, weight: Tensor) -> Option<Self> {
         let y = batch.y.as_mut()?;
         let other = y.index_select(0, perm);
@@ -31,14 +31,14 @@ impl Mixed {
     }
 }
 
-/// `weight`, one number for each item, in as many dimensions as `x`.
+/// Reshapes `weight`, one value per item, to as many dimensions as `x`.
 fn like(weight: &Tensor, x: &Tensor) -> Tensor {
     let mut shape = vec![1; x.dim()];
     shape[0] = -1;
     weight.view(shape.as_slice())
 }
 
-/// A random order of `n` items.
+/// Returns a random order of `n` items.
 fn permutation(n: usize, rng: &mut Rng) -> Vec<i64> {
     let mut order: Vec<i64> = (0..n as i64).collect();
     for i in (1..n).rev() {
@@ -48,43 +48,43 @@ fn permutation(n: usize, rng: &mut Rng) -> Vec<i64> {
 }
 
 fn beta(alpha: f64) -> Result<Beta<f64>> {
-    Beta::new(alpha, alpha).map_err(|_| Error::config("alpha", "must be above 0"))
+    Beta::new(alpha, alpha).map_err(|_| Error::config("alpha", "must be positive"))
 }
 
-/// The pairs and weights that [`MixUp`] draws for a batch.
+/// The pairs and weights drawn by [`MixUp`] for a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
     /// The item that each item is mixed with.
     pub perm: Vec<i64>,
-    /// The weight of the item itself, from 0 to 1. A weight `w` below 0.5 is replaced by `1 - w`,
-    /// so that an item always dominates its pair, as in fastai.
+    /// The weight of the item itself, from 0 to 1. A weight `w` below 0.5 is replaced by `1 - w`, so that
+    /// an item always dominates its pair, as in fastai.
     pub weights: Vec<f32>,
 }
 
-/// The pairs and the box that [`CutMix`] draws for a batch.
+/// The pairs and the box drawn by [`CutMix`] for a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cut {
-    /// The item whose box each item gets.
+    /// The item whose box is pasted into each item.
     pub perm: Vec<i64>,
-    /// The fraction of the image, from 0 to 1, outside a box that lies within it.
+    /// The fraction of the image, from 0 to 1, outside of an unclipped box.
     pub weight: f64,
     /// The center of the box, x and y in pixels.
     pub center: (i64, i64),
 }
 
-/// Chooses a box for a number of items, a width and a height.
+/// Draws a box for a number of items, a width and a height.
 type CutDraws = Box<dyn FnMut(usize, i64, i64) -> Cut + Send>;
 
-/// The order as a tensor, if it is one of `n` items.
+/// Converts the order to a tensor after checking that it is a permutation of `n` items.
 fn order_of(perm: &[i64], n: usize) -> Result<Tensor> {
     if perm.len() != n || perm.iter().any(|&i| i < 0 || i >= n as i64) {
-        let why = format!("the order drawn is not one of the {n} items of the batch");
+        let why = format!("the drawn order is not a permutation of the {n} items of the batch");
         return Err(Error::mismatch("draws", why));
     }
     Ok(Tensor::f_from_slice(perm)?)
 }
 
-/// Shared by MixUp and CutMix: addressed draws and the mixed loss.
+/// Shared by MixUp and CutMix: reproducible draws and the mixed loss.
 #[derive(Debug)]
 struct Mixer {
     alpha: f64,
@@ -106,7 +106,7 @@ impl Mixer {
         }
     }
 
-    /// The loss against both targets, mixed item by item.
+    /// Computes the loss against both targets, mixed item by item.
     fn after_loss(&mut self, t: &Training, batch: &Batch, loss: &mut Tensor) -> Result<()> {
         let (Some(mixed), Some(y)) = (self.mixed.take(), &batch.y) else { return Ok(()) };
         let Some(pred) = mixed.pred else { return Ok(()) };
@@ -126,13 +126,13 @@ pub struct MixUp {
 }
 
 impl MixUp {
-    /// Weights from a beta distribution with both parameters `alpha`; fastai's default is 0.4.
+    /// Draws weights from a beta distribution with both parameters `alpha`; fastai's default is 0.4.
     #[must_use]
     pub fn new(alpha: f64) -> Self {
         Self { mixer: Mixer::new(alpha), draws: None }
     }
 
-    /// Replaces the random pairs and weights by those of a function of the number of items.
+    /// Replaces the random pairs and weights by a function of the number of items.
     #[must_use]
     pub fn draws(mut self, draws: impl FnMut(usize) -> Pairs + Send + 'static) -> Self {
         self.draws = Some(Box::new(draws));
@@ -148,7 +148,7 @@ impl MixUp {
         Ok(Pairs { weights, perm: permutation(n, &mut rng) })
     }
 
-    /// Mixes item `i` with item `perm[i]`, which get the weights `1 - weight[i]` and `weight[i]`.
+    /// Mixes item `i` with item `perm[i]`, with the weights `weight[i]` and `1 - weight[i]`.
     pub fn mix(x: &Tensor, perm: &Tensor, weight: &Tensor) -> Tensor {
         x.index_select(0, perm).lerp_tensor(x, &like(weight, x))
     }
@@ -182,7 +182,7 @@ impl Callback for MixUp {
         }
         let weights: Vec<f32> = weights.into_iter().map(|w| w.max(1.0 - w)).collect();
         if weights.len() != n {
-            let why = format!("{} weights for a batch of {n} items", weights.len());
+            let why = format!("there are {} weights for a batch of {n} items", weights.len());
             return Err(Error::mismatch("draws", why).into());
         }
         let perm = order_of(&perm, n)?.to_device(batch.x.device());
@@ -202,7 +202,7 @@ impl Callback for MixUp {
     }
 }
 
-/// Trains on items with a box from another item pasted in: fastai's `CutMix`.
+/// Trains on items into which a box of another item is pasted: fastai's `CutMix`.
 ///
 /// Yun et al., [CutMix](https://arxiv.org/abs/1905.04899).
 #[derive(derive_more::Debug)]
@@ -213,14 +213,13 @@ pub struct CutMix {
 }
 
 impl CutMix {
-    /// Box areas from a beta distribution with both parameters `alpha`; fastai's default is 1.
+    /// Draws box areas from a beta distribution with both parameters `alpha`; fastai's default is 1.
     #[must_use]
     pub fn new(alpha: f64) -> Self {
         Self { mixer: Mixer::new(alpha), draws: None }
     }
 
-    /// Replaces the random box by that of a function of the number of items, the width and the
-    /// height.
+    /// Replaces the random box by a function of the number of items, the width and the height.
     #[must_use]
     pub fn draws(mut self, draws: impl FnMut(usize, i64, i64) -> Cut + Send + 'static) -> Self {
         self.draws = Some(Box::new(draws));
@@ -238,8 +237,8 @@ impl CutMix {
         Ok(Cut { perm, weight, center })
     }
 
-    /// Returns the box around `(cx, cy)` that covers `1 - weight` of an image, cut at its edges:
-    /// `x1, y1, x2, y2`.
+    /// Returns the box around `(cx, cy)` that covers `1 - weight` of an image, clipped to the image: `x1,
+    /// y1, x2, y2`.
     #[must_use]
     pub fn bounds(width: i64, height: i64, weight: f64, cx: i64, cy: i64) -> [i64; 4] {
         let side = (1.0 - weight as f32).sqrt();

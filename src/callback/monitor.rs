@@ -34,15 +34,15 @@ impl Monitor {
         Self { column, better: None, min_delta: 0.0, reset_on_fit: true, best: None, waited: 0 }
     }
 
-    /// Which value is better. Default: the direction of the metric,
-    /// [`Metric::better`](crate::metric::Metric::better); the lower one for losses.
+    /// Sets whether higher or lower values are better. Default: the direction of the metric,
+    /// [`Metric::better`](crate::metric::Metric::better); lower for losses.
     #[must_use]
     pub fn better(mut self, better: Better) -> Self {
         self.better = Some(better);
         self
     }
 
-    /// The minimum improvement over the best value. Default: 0.
+    /// Sets the minimum improvement over the best value. Default: 0.
     #[must_use]
     pub fn min_delta(mut self, delta: f64) -> Self {
         self.min_delta = delta;
@@ -56,18 +56,18 @@ impl Monitor {
         self
     }
 
-    /// The column.
+    /// Returns the column.
     #[must_use]
     pub fn column(&self) -> &str {
         &self.column
     }
 
-    /// What is watched, and how.
+    /// Describes the monitored value and its options.
     pub(super) fn description(&self) -> String {
         format!("{}, {:?} by {}", self.column, self.better, self.min_delta)
     }
 
-    /// The best value so far; infinite before the first.
+    /// Returns the best value so far; infinite before the first.
     #[must_use]
     pub fn best(&self) -> f64 {
         self.best.unwrap_or(match self.better {
@@ -76,12 +76,12 @@ impl Monitor {
         })
     }
 
-    /// Returns whether each fit starts without a best value.
+    /// Returns true if each fit starts without a best value.
     pub(super) fn resets(&self) -> bool {
         self.reset_on_fit
     }
 
-    /// The epochs since the last better value, or since [`Monitor::restart`].
+    /// Returns the number of epochs since the last better value, or since [`Monitor::restart`].
     pub(super) fn waited(&self) -> usize {
         self.waited
     }
@@ -105,7 +105,7 @@ impl Monitor {
         self.better = self.better.or_else(|| t.history.better(&self.column));
         if self.better.is_none() {
             let why = format!(
-                "the metric `{0}` does not say which values are better: use \
+                "the metric `{0}` does not define which values are better: use \
                  `Monitor::new(\"{0}\").better(Better::Lower)`, or `Higher`",
                 self.column
             );
@@ -119,7 +119,7 @@ impl Monitor {
         let at = t.history.names.iter().position(|n| *n == self.column);
         if at >= of_validation && t.dls.valid().num_batches() == 0 {
             let why = format!(
-                "`{}` is a value of the validation, and there are no validation items: watch \
+                "`{}` is computed in validation, but there are no validation items: monitor \
                  `train_loss`, or choose another splitter",
                 self.column
             );
@@ -136,8 +136,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Returns whether the last epoch is the best one. An epoch without the value, or with NaN, is
-    /// not.
+    /// Returns true if the last epoch is the best one. Returns false for an epoch without the value, or
+    /// with NaN.
     pub(super) fn improved(&mut self, t: &Training) -> bool {
         let value = t.history.last(&self.column).unwrap_or(f64::NAN);
         let improved = match self.better {

@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
-/// Ends the fit if the training loss is NaN or infinite, and writes the circumstances to one
-/// safetensors file: the batch as the model saw it, its files, the weights before the step, the
-/// loss scale and the position. [`NanReport`] reads it, and `examples/replay_nan.rs` replays it.
+/// Ends the fit if the training loss is NaN or infinite, and writes the state to one safetensors file: the
+/// batch as passed to the model, its files, the weights before the step, the loss scale and the position.
+/// [`NanReport`] reads it, and `examples/replay_nan.rs` replays it.
 ///
-/// A learner ends such a fit without this callback too. This callback checks before the step
-/// changes the weights, and therefore waits for the device at every batch.
+/// A learner also ends such a fit without this callback. This callback checks before the step changes the
+/// weights, and therefore waits for the device at every batch.
 #[derive(Debug)]
 pub struct NanGuard {
     path: PathBuf,
-    /// The loss of this batch if it is not a number.
+    /// The loss of this batch if it is NaN or infinite.
     found: Option<f64>,
 }
 
@@ -58,7 +58,7 @@ impl NanGuard {
 }
 
 impl NanGuard {
-    /// Ends the fit if a process found a loss that is not a number.
+    /// Ends the fit if any process found a NaN or infinite loss.
     fn decide(&mut self, t: &Training, rank: Option<usize>) -> Step {
         let (Some(_), loss) = (rank, self.found.take().unwrap_or(f64::NAN)) else {
             return Ok(());
@@ -91,7 +91,7 @@ impl Callback for NanGuard {
     }
 
     fn before_step(&mut self, t: &mut Training) -> Step {
-        // The gradients of all processes are one: if one of them is NaN, all end.
+        // Gradients are averaged over all processes: if one is NaN, all are, so all end.
         let rank = t.first_rank_where(self.found.is_some())?;
         self.decide(t, rank)
     }
@@ -100,7 +100,7 @@ impl Callback for NanGuard {
 /// The metadata of the file of a [`NanGuard`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct About {
-    /// As text: JSON has no NaN.
+    /// As text, since JSON has no NaN.
     loss: String,
     loss_name: String,
     loss_spec: Option<LossSpec>,
@@ -117,13 +117,13 @@ struct About {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NanReport {
-    /// The batch as the model saw it.
+    /// The batch as passed to the model.
     pub batch: Batch,
     /// The names of the items of the batch: their files.
     pub files: Vec<String>,
     /// The loss: NaN or infinite.
     pub loss: f64,
-    /// The scale of the loss; `None` without [`MixedPrecision`](crate::learner::MixedPrecision).
+    /// The loss scale; `None` without [`MixedPrecision`](crate::learner::MixedPrecision).
     pub loss_scale: Option<f64>,
     /// The position of the training.
     pub at: Position,
@@ -135,11 +135,10 @@ pub struct NanReport {
 }
 
 impl NanReport {
-    /// Reads the file of a [`NanGuard`].
+    /// Reads the file written by a [`NanGuard`].
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is not a file of a
-    /// [`NanGuard`].
+    /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it was not written by a [`NanGuard`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
@@ -173,7 +172,7 @@ impl NanReport {
     /// Returns the model before the step, on the CPU.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network that is not of this crate: build it and load
+    /// [`Error::Config`] if the network is not of this crate: build it yourself and load
     /// [`NanReport::weights`].
     pub fn model(&self) -> Result<Model> {
         let Some(arch) = &self.about.arch else {
@@ -185,24 +184,24 @@ impl NanReport {
         Ok(model)
     }
 
-    /// The loss of the run, with its options.
+    /// Returns the loss of the run, with its options.
     ///
     /// # Errors
-    /// [`Error::Config`] for a loss that is not of this crate.
+    /// [`Error::Config`] if the loss is not of this crate.
     pub fn loss_func(&self) -> Result<Box<dyn Loss>> {
         let Some(spec) = &self.about.loss_spec else {
             let name = &self.about.loss_name;
-            let why = format!("`{name}` is none of this crate's losses: use your own");
+            let why = format!("`{name}` is not a loss of this crate: use your own");
             return Err(Error::unsupported("NanReport::loss_func", why));
         };
         Ok(spec.build())
     }
 
     /// Returns the loss of each item of the batch, from a forward pass as in training: with batch
-    /// statistics and the same dropout, in 32 bits.
+    /// statistics and the same dropout, in fp32.
     ///
     /// # Errors
-    /// [`Error::Config`] if the batch has no targets; what libtorch reports.
+    /// [`Error::Config`] if the batch has no targets; errors of libtorch.
     pub fn losses(&self, model: &Model, loss: &dyn Loss) -> Result<Vec<f32>> {
         let Some(y) = &self.batch.y else {
             return Err(Error::unsupported("NanReport::losses", "the batch has no targets"));

@@ -5,31 +5,31 @@ use crate::{
     optim::Hyper,
 };
 
-/// The key of its notes in a checkpoint.
+/// The key of the notes in a checkpoint.
 const OWNER: &str = "ReduceLrOnPlateau";
 
 /// Divides the learning rate when a value of the table has not improved for some epochs: fastai's
-/// `ReduceLROnPlateau`. For fits with a flat rate: it is an error in one whose policy schedules the
-/// rate, as one cycle does, since the schedule would set it again.
+/// `ReduceLROnPlateau`. For fits with a constant rate: it is an error if the policy schedules the rate, as
+/// one cycle does, since the schedule would set it again.
 #[derive(Debug)]
 pub struct ReduceLrOnPlateau {
     monitor: Monitor,
     patience: usize,
     factor: f64,
     min_lr: f64,
-    /// The rates that were set last, until the next epoch has ended.
+    /// The rates that were last set, until the end of the next epoch.
     lowered: Option<Vec<f64>>,
 }
 
 impl ReduceLrOnPlateau {
-    /// Watches `valid_loss` and divides by 10 after `patience` epochs without improvement.
+    /// Monitors `valid_loss` and divides by 10 after `patience` epochs without improvement.
     #[must_use]
     pub fn new(patience: usize) -> Self {
         let monitor = Monitor::new("valid_loss");
         Self { monitor, patience, factor: 10.0, min_lr: 0.0, lowered: None }
     }
 
-    /// The value to watch: the name of a column, or a [`Monitor`] with options. Default:
+    /// Sets the value to monitor: the name of a column, or a [`Monitor`] with options. Default:
     /// `valid_loss`.
     #[must_use]
     pub fn monitor(mut self, monitor: impl Into<Monitor>) -> Self {
@@ -37,14 +37,14 @@ impl ReduceLrOnPlateau {
         self
     }
 
-    /// The divisor of the learning rates. Default: 10.
+    /// Sets the divisor of the learning rates. Default: 10.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = factor;
         self
     }
 
-    /// The minimum learning rate. Default: 0.
+    /// Sets the minimum learning rate. Default: 0.
     #[must_use]
     pub fn min_lr(mut self, lr: f64) -> Self {
         self.min_lr = lr;
@@ -76,14 +76,17 @@ impl Callback for ReduceLrOnPlateau {
         }
         if t.is_scheduled(Hyper::Lr) {
             return wrong(
-                "the policy of this fit sets the learning rate before each batch, so that lowering it \
+                "the policy of this fit sets the learning rate before each batch, so lowering it \
                  would have no effect: use `fit`, or `Flat`"
                     .to_owned(),
             );
         }
         self.lowered = None;
         if !(self.min_lr.is_finite() && self.min_lr >= 0.0) {
-            return wrong(format!("a `min_lr` of {} is no learning rate", self.min_lr));
+            return wrong(format!(
+                "`min_lr` is {}; it must be finite and not negative",
+                self.min_lr
+            ));
         }
         Ok(self.monitor.start(t, OWNER)?)
     }
@@ -108,7 +111,7 @@ impl Callback for ReduceLrOnPlateau {
                 t.say(format!("learning rate lowered to {now:e} after epoch {}", t.at.epoch));
             } else {
                 t.say(format!(
-                    "the learning rate after epoch {} is at its least, {:e}",
+                    "the learning rate after epoch {} is at its minimum, {:e}",
                     t.at.epoch, self.min_lr
                 ));
             }

@@ -5,18 +5,18 @@ use crate::{
 };
 use tch::Tensor;
 
-/// The key of its notes in a checkpoint.
+/// The key of the notes in a checkpoint.
 const OWNER: &str = "SaveBest";
 const EPOCH: &str = "SaveBest.epoch";
-/// The prefixes of its tensors in a checkpoint.
+/// The prefixes of the tensors in a checkpoint.
 const WEIGHTS: &str = "weights";
 const OPT: &str = "opt";
 
 /// Keeps the weights of the best epoch and restores them at the end of the fit: fastai's
-/// [`SaveModelCallback`](https://docs.fast.ai/callback.tracker.html#savemodelcallback). A fit that
-/// fails ends with the best weights too.
+/// [`SaveModelCallback`](https://docs.fast.ai/callback.tracker.html#savemodelcallback). A fit that fails
+/// ends with the best weights too.
 ///
-/// They are kept in memory. With [`SaveBest::file`] each improvement is written to a file too.
+/// They are kept in memory. With [`SaveBest::file`], each improvement is also written to a file.
 #[derive(Debug)]
 pub struct SaveBest {
     monitor: Monitor,
@@ -41,7 +41,7 @@ struct Kept {
 }
 
 impl SaveBest {
-    /// Watches `valid_loss`.
+    /// Monitors `valid_loss`.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -56,7 +56,7 @@ impl SaveBest {
         }
     }
 
-    /// The value to watch: the name of a column, or a [`Monitor`] with options. Default:
+    /// Sets the value to monitor: the name of a column, or a [`Monitor`] with options. Default:
     /// `valid_loss`.
     #[must_use]
     pub fn monitor(mut self, monitor: impl Into<Monitor>) -> Self {
@@ -64,51 +64,51 @@ impl SaveBest {
         self
     }
 
-    /// Also writes a file, under a name for [`Learner::load`](crate::learner::Learner::load).
-    /// Default: no file.
+    /// Also writes a file, with a name for [`Learner::load`](crate::learner::Learner::load). Default: no
+    /// file.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>) -> Self {
         self.file = Some(name.into());
         self
     }
 
-    /// Writes a file every `epochs` epochs instead, including the first one, as `NAME_EPOCH`, and
-    /// keeps the last weights. Needs [`SaveBest::file`]. Default: only improvements.
+    /// Writes a file every `epochs` epochs instead, including the first one, as `NAME_EPOCH`, and keeps the
+    /// last weights. Requires [`SaveBest::file`]. Default: only improvements.
     #[must_use]
     pub fn every_epoch(mut self, epochs: usize) -> Self {
         self.every = Some(epochs);
         self
     }
 
-    /// Keeps the last weights and writes them to the file at the end, replacing the best ones.
-    /// Needs [`SaveBest::file`]. Default: false.
+    /// If true, keeps the last weights and writes them to the file at the end, replacing the best ones.
+    /// Requires [`SaveBest::file`]. Default: false.
     #[must_use]
     pub fn at_end(mut self, yes: bool) -> Self {
         self.at_end = yes;
         self
     }
 
-    /// Keeps the optimizer's state with the weights. Default: false.
+    /// If true, the optimizer's state is kept with the weights. Default: false.
     #[must_use]
     pub fn with_opt(mut self, yes: bool) -> Self {
         self.with_opt = yes;
         self
     }
 
-    /// The best value of the last fit.
+    /// Returns the best value of the last fit.
     #[must_use]
     pub fn best(&self) -> f64 {
         self.monitor.best()
     }
 
-    /// Returns the epoch whose weights the last fit ended with; `None` if it ended with its last
-    /// ones. If the monitor does not reset, it may be an epoch of an earlier fit.
+    /// Returns the epoch whose weights were restored at the end of the last fit; `None` if it ended with
+    /// its last weights. If the monitor does not reset, it may be an epoch of an earlier fit.
     #[must_use]
     pub fn epoch(&self) -> Option<usize> {
         self.epoch
     }
 
-    /// The best epoch from before the fit was resumed.
+    /// Returns the best epoch from before the fit was resumed.
     fn restored(&self, t: &Training) -> Option<Kept> {
         let all = t.tensors.get(OWNER)?;
         let below = |prefix: &str| -> State {
@@ -130,10 +130,10 @@ impl SaveBest {
     fn checked(&self) -> Result<()> {
         let wrong = |why| Err(Error::config("SaveBest", why));
         match (self.every, self.at_end, &self.file) {
-            (Some(0), ..) => wrong("`every_epoch` must not be 0"),
+            (Some(0), ..) => wrong("`every_epoch` is 0; it must be 1 or more"),
             (Some(_), true, _) => wrong("`every_epoch` and `at_end` exclude each other"),
             (Some(_), _, None) | (_, true, None) => {
-                wrong("`every_epoch` and `at_end` write files: name one with `file`")
+                wrong("`every_epoch` and `at_end` write files: set a name with `file`")
             }
             _ => Ok(()),
         }
@@ -152,7 +152,7 @@ fn copied(state: State) -> State {
 
 impl Callback for SaveBest {
     fn fingerprint(&self) -> Option<String> {
-        // Only where it decides which weights the fit ends with.
+        // Only if it decides with which weights the fit ends.
         let ends = self.every.is_none() && !self.at_end;
         ends.then(|| format!("SaveBest({})", self.monitor.description()))
     }
@@ -228,7 +228,7 @@ impl Callback for SaveBest {
             && !self.monitor.best().is_finite()
         {
             t.say(format!(
-                "no epoch was the best: {} was never a number; the last weights stay",
+                "there is no best epoch: {} was always NaN; the last weights are kept",
                 self.monitor.column()
             ));
         }

@@ -4,7 +4,7 @@ use crate::{
     sample::Batch,
 };
 
-/// Ends training and validation after a fraction of their batches, for a quick trial: fastai's
+/// Ends training and validation after a fraction of their batches, for a quick test: fastai's
 /// `ShortEpochCallback`.
 #[derive(Debug, Clone)]
 pub struct ShortEpoch {
@@ -13,8 +13,8 @@ pub struct ShortEpoch {
 }
 
 impl ShortEpoch {
-    /// Ends after the fraction `part` of the batches, from 0 to 1, and at least one batch. fastai's
-    /// default is 0.01.
+    /// Ends after the fraction `part` of the batches, from 0 to 1, and at least one batch. fastai's default
+    /// is 0.01.
     #[must_use]
     pub fn new(part: f64) -> Self {
         Self { part, short_valid: true }
@@ -41,7 +41,11 @@ impl Callback for ShortEpoch {
         if (0.0..=1.0).contains(&self.part) {
             return Ok(());
         }
-        Err(Error::config("ShortEpoch", format!("{} is not between 0 and 1", self.part)).into())
+        Err(Error::config(
+            "ShortEpoch",
+            format!("the fraction is {}; it must be between 0 and 1", self.part),
+        )
+        .into())
     }
 
     fn after_batch(&mut self, t: &mut Training, _: &Batch, _: &Outcome) -> Step {

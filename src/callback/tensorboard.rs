@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Writes losses, hyperparameters and metrics for [TensorBoard](https://www.tensorflow.org/tensorboard):
-/// fastai's `TensorBoardCallback`. Each fit is a file in the folder, which
-/// `tensorboard --logdir FOLDER` shows, also while it grows.
+/// fastai's `TensorBoardCallback`. Each fit is a file in the folder, which `tensorboard --logdir FOLDER`
+/// shows, also during the fit.
 ///
-/// After each training batch: `train/loss`, smoothed, `train/raw_loss`, and `opt/lr_N` and `opt/mom_N`
-/// of each parameter group; after each epoch every column of the table, as `epoch/NAME`. The step is
-/// the number of training batches of all fits.
+/// After each training batch: `train/loss` (smoothed), `train/raw_loss`, and `opt/lr_N` and `opt/mom_N` of
+/// each parameter group; after each epoch, every column of the table as `epoch/NAME`. The step is the
+/// number of training batches of all fits.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -28,7 +28,7 @@ impl TensorBoard {
         Self { folder: folder.into(), every: 1, file: None }
     }
 
-    /// The number of training batches between records. Default: 1.
+    /// Sets the number of training batches between records. Default: 1.
     #[must_use]
     pub fn every(mut self, batches: u64) -> Self {
         self.every = batches;
@@ -36,7 +36,7 @@ impl TensorBoard {
     }
 }
 
-/// Where a checkpoint finds the events of a fit.
+/// The position of a fit's events at a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 struct Place {
     file: String,
@@ -44,7 +44,7 @@ struct Place {
 }
 
 impl TensorBoard {
-    /// The key of its note in a checkpoint.
+    /// Returns the key of the note in a checkpoint.
     fn key(&self) -> String {
         format!("TensorBoard.{}", self.folder.display())
     }
@@ -80,7 +80,7 @@ impl Callback for TensorBoard {
                     Some(events) => events,
                     None => {
                         t.say(format!(
-                        "{file} is shorter than when the checkpoint was written: events continue in a new file"
+                        "{file} is shorter than at the time of the checkpoint: events continue in a new file"
                     ));
                         EventFile::create(&self.folder, None)?
                     }

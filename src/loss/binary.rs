@@ -6,8 +6,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-/// Binary cross-entropy for several categories each: fastai's `BCEWithLogitsLossFlat`. Predictions and
-/// targets N×C.
+/// Binary cross-entropy for several categories per item: fastai's `BCEWithLogitsLossFlat`. Predictions and
+/// targets have the shape `[N, C]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BceWithLogits {
     weight: Option<Vec<f32>>,
@@ -16,24 +16,24 @@ pub struct BceWithLogits {
 }
 
 impl BceWithLogits {
-    /// A category is predicted if its probability is above a half.
+    /// Returns the loss without weights; a category is predicted if its probability is above 0.5.
     #[must_use]
     pub fn new() -> Self {
         Self { weight: None, pos_weight: None, thresh: 0.5 }
     }
-    /// A weight for each category, or for each element of a batch, row by row. Default: none.
+    /// Sets a weight for each category, or for each element of a batch, row by row. Default: none.
     #[must_use]
     pub fn weight(mut self, weight: Vec<f32>) -> Self {
         self.weight = Some(weight);
         self
     }
-    /// A weight for the positive targets of each category. Default: none.
+    /// Sets a weight for the positive targets of each category. Default: none.
     #[must_use]
     pub fn pos_weight(mut self, weight: Vec<f32>) -> Self {
         self.pos_weight = Some(weight);
         self
     }
-    /// The probability above which a category is predicted. Default: 0.5.
+    /// Sets the probability above which a category is predicted. Default: 0.5.
     #[must_use]
     pub fn thresh(mut self, thresh: f64) -> Self {
         self.thresh = thresh;
@@ -45,12 +45,12 @@ impl BceWithLogits {
         let wrong = |what, n: usize| {
             Err(Error::mismatch(
                 what,
-                format!("{n} weights for outputs of shape {:?}", pred.size()),
+                format!("there are {n} weights for outputs of shape {:?}", pred.size()),
             ))
         };
         let weight = match weights(self.weight.as_ref(), pred)? {
             Some(w) if w.numel() == pred.numel() => Some(w.f_view_as(pred)?),
-            // libtorch would stretch a single one.
+            // libtorch would broadcast a single one.
             Some(w) if w.numel() != classes => return wrong("weight", w.numel()),
             fits => fits,
         };
@@ -95,7 +95,7 @@ impl Loss for BceWithLogits {
         Some(LossSpec::BceWithLogits(self.clone()))
     }
     fn check(&self, task: &Task) -> Result<()> {
-        // `weight` may be one for each element of a batch, of which nothing is known yet.
+        // `weight` may have a value for each element of a batch, whose size is not known yet.
         check_weights(self.pos_weight.as_ref(), task)?;
         check_binary(self.name(), task)?;
         if self.thresh.is_nan() {
@@ -105,14 +105,14 @@ impl Loss for BceWithLogits {
     }
 }
 
-/// Targets that are one category each are positions, and not zeros and ones.
+/// Rejects single-category targets, which are indices instead of zeros and ones.
 fn check_binary(loss: &str, task: &Task) -> Result<()> {
     match task {
         Task::Category { vocab } if vocab.len() > 2 => Err(Error::unsupported(
             "loss",
             format!(
-                "`{loss}` wants zeros and ones, and the targets are one of {} classes: use \
-                 `CrossEntropy`, or `MultiCategoryBlock` for several labels each",
+                "`{loss}` needs targets of zeros and ones, but each target is one of {} classes: use \
+                 `CrossEntropy`, or `MultiCategoryBlock` for several labels per item",
                 vocab.len()
             ),
         )),
@@ -121,8 +121,8 @@ fn check_binary(loss: &str, task: &Task) -> Result<()> {
 }
 
 /// Binary cross-entropy of probabilities, for a model that ends in a sigmoid: fastai's `BCELossFlat`.
-/// Predictions, between 0 and 1, and targets N×C. Prefer [`BceWithLogits`], which does not lose small
-/// probabilities.
+/// Predictions, between 0 and 1, and targets have the shape `[N, C]`. Prefer [`BceWithLogits`], which is
+/// accurate for small probabilities.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bce;
 

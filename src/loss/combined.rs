@@ -20,13 +20,13 @@ pub struct Combined {
 }
 
 impl Combined {
-    /// `loss` times `weight`.
+    /// Returns the loss `weight * loss`.
     #[must_use]
     pub fn new(loss: impl Loss + 'static, weight: f64) -> Self {
         Self { losses: vec![(Box::new(loss), weight)] }
     }
 
-    /// Adds `loss` times `weight`.
+    /// Adds `weight * loss`.
     #[must_use]
     pub fn and(mut self, loss: impl Loss + 'static, weight: f64) -> Self {
         self.losses.push((Box::new(loss), weight));
@@ -35,7 +35,7 @@ impl Combined {
 
     fn sum_of(&self, of: impl Fn(&dyn Loss) -> Result<Tensor>) -> Result<Tensor> {
         let mut parts = self.losses.iter().map(|(loss, weight)| Ok(of(&**loss)? * *weight));
-        // There is one at least.
+        // There is at least one part.
         let first = parts.next().unwrap_or_else(|| Ok(Tensor::new()))?;
         parts.try_fold(first, |sum, part: Result<Tensor>| Ok(sum.f_add(&part?)?))
     }
@@ -63,7 +63,7 @@ impl Loss for Combined {
     fn check(&self, task: &Task) -> Result<()> {
         self.losses.iter().try_for_each(|(loss, _)| loss.check(task))
     }
-    /// That of the first loss: an exported model needs its activation and decoding only.
+    /// Returns the spec of the first loss: an exported model needs only its activation and decoding.
     fn spec(&self) -> Option<LossSpec> {
         self.losses[0].0.spec()
     }

@@ -9,9 +9,9 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-/// Cross-entropy for one category each: the negative logarithm of the softmax's probability for the
-/// target. Predictions N×C, targets N; or more dimensions, see [`CrossEntropy::axis`]. Targets of
-/// -100 are ignored. fastai's `CrossEntropyLossFlat`.
+/// Cross-entropy for one category per item: the negative logarithm of the target's softmax probability.
+/// Predictions `[N, C]`, targets `[N]`; for more dimensions, see [`CrossEntropy::axis`]. Targets of -100
+/// are ignored. fastai's `CrossEntropyLossFlat`.
 ///
 /// ```
 /// use finetune::{loss::{CrossEntropy, Loss}, tch::{Kind, Tensor, Device}};
@@ -33,32 +33,32 @@ pub struct CrossEntropy {
 }
 
 impl CrossEntropy {
-    /// Every class with the same weight, no smoothing, classes last.
+    /// Returns the loss without class weights or smoothing, with the classes in the last dimension.
     #[must_use]
     pub fn new() -> Self {
         Self { weight: None, label_smoothing: 0.0, axis: -1, ignore_index: IGNORED }
     }
-    /// A weight for each class; the mean is then the weighted one. Default: none.
+    /// Sets a weight for each class; the mean is then weighted. Default: none.
     #[must_use]
     pub fn weight(mut self, weight: Vec<f32>) -> Self {
         self.weight = Some(weight);
         self
     }
-    /// The fraction of the target that is spread over all classes, as torch's `label_smoothing`.
+    /// Sets the fraction of the target that is spread over all classes, as torch's `label_smoothing`.
     /// Default: 0.
     #[must_use]
     pub fn label_smoothing(mut self, eps: f64) -> Self {
         self.label_smoothing = eps;
         self
     }
-    /// The dimension of the classes in the predictions: 1 for segmentation, N×C×H×W with targets N×H×W.
-    /// Default: -1, the last.
+    /// Sets the dimension of the classes in the predictions: 1 for segmentation, with predictions `[N, C,
+    /// H, W]` and targets `[N, H, W]`. Default: -1, the last.
     #[must_use]
     pub fn axis(mut self, axis: i64) -> Self {
         self.axis = axis;
         self
     }
-    /// The target that does not count, in losses and their means. Default: -100, as in PyTorch.
+    /// Sets the target that is ignored in losses and their means. Default: -100, as in PyTorch.
     #[must_use]
     pub fn ignore_index(mut self, index: i64) -> Self {
         self.ignore_index = index;
@@ -99,7 +99,7 @@ impl Loss for CrossEntropy {
     fn divisor(&self, pred: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
         let class_weights = weights(self.weight.as_ref(), pred)?;
         let (_, y) = by_class(pred, y, self.axis)?;
-        // One element after the other, not the mean of an item's: it is their sum that divides.
+        // Per element, not the mean of an item's elements: the divisor is their sum.
         let counts = item_weights(&y, class_weights.as_ref(), self.ignore_index, y.numel() as i64)?;
         Ok(Some(counts.f_sum(Kind::Float)?))
     }
@@ -116,7 +116,7 @@ impl Loss for CrossEntropy {
         Some(LossSpec::CrossEntropy(self.clone()))
     }
     fn mixed(&self, pred: &Tensor, y: &Tensor, other: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        // The weighted mean, as over items that are not mixed: class weights are mixed as well.
+        // The weighted mean, as for items that are not mixed: class weights are mixed too.
         let class_weights = weights(self.weight.as_ref(), pred)?;
         let counts = |y: &Tensor| {
             let (_, y) = by_class(pred, y, self.axis)?;
@@ -130,7 +130,7 @@ impl Loss for CrossEntropy {
         if (0.0..=1.0).contains(&self.label_smoothing) {
             return Ok(());
         }
-        let why = format!("{} is not between 0 and 1", self.label_smoothing);
+        let why = format!("is {}; it must be between 0 and 1", self.label_smoothing);
         Err(Error::config("label_smoothing", why))
     }
 }

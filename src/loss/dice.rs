@@ -3,14 +3,14 @@ use crate::{error::Result, sys::caught};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// One minus the overlap of predicted and true masks, class by class: fastai's `DiceLoss`. Predictions
-/// `[N, C, H, W]`, targets `[N, H, W]`.
+/// One minus the overlap of predicted and true masks, per class: fastai's `DiceLoss`. Predictions `[N, C,
+/// H, W]`, targets `[N, H, W]`.
 ///
-/// The overlap of a class in an image is `(2 Σ p t + smooth) / (Σ p + Σ t + smooth)` over its pixels,
-/// with the softmax `p`. As in fastai, pixels whose target is not a class count as wrong; with
-/// [`ignore_index`](Self::ignore_index) they do not count. Training minimizes the mean over images and
-/// classes. fastai's default is their sum, which grows with the batch: multiply the learning rate, or
-/// use [`Loss::sum`].
+/// The overlap of a class in an image is `(2 Σ p t + smooth) / (Σ p + Σ t + smooth)` over its pixels, with
+/// the softmax `p`. As in fastai, pixels whose target is not a class count as wrong, unless they are
+/// ignored with [`ignore_index`](Self::ignore_index). Training minimizes the mean over images and classes.
+/// fastai's default is their sum, which grows with the batch size: multiply the learning rate, or use
+/// [`Loss::sum`].
 ///
 /// Milletari et al., [V-Net](https://arxiv.org/abs/1606.04797).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,32 +27,32 @@ impl Default for Dice {
 }
 
 impl Dice {
-    /// With fastai's `smooth`, 1e-6.
+    /// Returns the loss with fastai's `smooth`, 1e-6.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
-    /// What is added above and below the fraction, so that classes without pixels have one. Default:
-    /// 1e-6.
+    /// Sets the value added to numerator and denominator, so that the overlap of classes without pixels is
+    /// defined. Default: 1e-6.
     #[must_use]
     pub fn smooth(mut self, smooth: f64) -> Self {
         self.smooth = smooth;
         self
     }
-    /// Whether probabilities are squared below the fraction. Default: false.
+    /// If true, probabilities are squared in the denominator. Default: false.
     #[must_use]
     pub fn square_in_union(mut self, yes: bool) -> Self {
         self.square_in_union = yes;
         self
     }
-    /// The target of pixels that do not count at all. Default: none.
+    /// Sets the target of pixels that are ignored. Default: none.
     #[must_use]
     pub fn ignore_index(mut self, index: i64) -> Self {
         self.ignore_index = Some(index);
         self
     }
 
-    /// One minus the overlap of each class in each image, `[N, C]`.
+    /// Returns one minus the overlap of each class in each image, `[N, C]`.
     fn overlap(&self, pred: &Tensor, y: &Tensor) -> Tensor {
         let classes = pred.size().get(1).copied().unwrap_or(1);
         let p = pred.softmax(1, Kind::Float).flatten(2, -1);

@@ -6,14 +6,13 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-/// The least `1 - p` of which a power is taken: below it, its slope for a `gamma` under 1 is infinite.
+/// The minimum of `1 - p`: for a `gamma` below 1, the slope of its power at 0 is infinite.
 const LEAST: f64 = 1e-12;
 
-/// Cross-entropy in which easy items count less, by `(1 - p)` to the power `gamma`: fastai's
-/// `FocalLossFlat`.
+/// Cross-entropy in which easy items count less, by the factor `(1 - p)^gamma`: fastai's `FocalLossFlat`.
 ///
 /// As in fastai, `p` comes from the weighted cross-entropy if classes have weights, and the mean is
-/// unweighted. Lin and others, [Focal Loss](https://arxiv.org/abs/1708.02002).
+/// unweighted. Lin et al., [Focal Loss](https://arxiv.org/abs/1708.02002).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Focal {
     gamma: f64,
@@ -24,30 +23,30 @@ pub struct Focal {
 }
 
 impl Focal {
-    /// With fastai's default `gamma`, 2.
+    /// Returns the loss with fastai's default `gamma`, 2.
     #[must_use]
     pub fn new() -> Self {
         Self { gamma: 2.0, weight: None, axis: -1, ignore_index: IGNORED }
     }
-    /// The exponent that reduces the weight of easy items; 0 gives cross-entropy. Default: 2.
+    /// Sets the exponent that reduces the weight of easy items; 0 gives cross-entropy. Default: 2.
     #[must_use]
     pub fn gamma(mut self, gamma: f64) -> Self {
         self.gamma = gamma;
         self
     }
-    /// A weight for each class. Default: none.
+    /// Sets a weight for each class. Default: none.
     #[must_use]
     pub fn weight(mut self, weight: Vec<f32>) -> Self {
         self.weight = Some(weight);
         self
     }
-    /// The dimension of the classes in the predictions. Default: -1, the last.
+    /// Sets the dimension of the classes in the predictions. Default: -1, the last.
     #[must_use]
     pub fn axis(mut self, axis: i64) -> Self {
         self.axis = axis;
         self
     }
-    /// The target that does not count, in losses and their means. Default: -100, as in PyTorch.
+    /// Sets the target that is ignored in losses and their means. Default: -100, as in PyTorch.
     #[must_use]
     pub fn ignore_index(mut self, index: i64) -> Self {
         self.ignore_index = index;
@@ -102,7 +101,10 @@ impl Loss for Focal {
         if self.gamma.is_finite() && self.gamma >= 0.0 {
             return Ok(());
         }
-        Err(Error::config("gamma", format!("{} is not a finite number from 0", self.gamma)))
+        Err(Error::config(
+            "gamma",
+            format!("is {}; it must be finite and not negative", self.gamma),
+        ))
     }
 }
 

@@ -12,9 +12,9 @@ use tch::{Kind, Reduction, Tensor};
 /// Cross-entropy in which a fraction of the target is spread over all classes: fastai's
 /// `LabelSmoothingCrossEntropyFlat`.
 ///
-/// With weights for classes it is not torch's `label_smoothing` (which is
-/// [`CrossEntropy::label_smoothing`](super::CrossEntropy::label_smoothing)): as in fastai, they
-/// apply to the target's own fraction, with a weighted mean, and not to the spread fraction.
+/// With class weights, it differs from torch's `label_smoothing` (see
+/// [`CrossEntropy::label_smoothing`](super::CrossEntropy::label_smoothing)): as in fastai, they apply to
+/// the target's own fraction, with a weighted mean, and not to the spread fraction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelSmoothing {
     eps: f64,
@@ -23,18 +23,18 @@ pub struct LabelSmoothing {
 }
 
 impl LabelSmoothing {
-    /// Spreads `eps` of the target; fastai's default is 0.1.
+    /// Spreads the fraction `eps` of the target; fastai's default is 0.1.
     #[must_use]
     pub fn new(eps: f64) -> Self {
         Self { eps, weight: None, axis: -1 }
     }
-    /// A weight for each class, for the target's own part. Default: none.
+    /// Sets a weight for each class, for the target's own fraction. Default: none.
     #[must_use]
     pub fn weight(mut self, weight: Vec<f32>) -> Self {
         self.weight = Some(weight);
         self
     }
-    /// The dimension of the classes in the predictions. Default: -1, the last.
+    /// Sets the dimension of the classes in the predictions. Default: -1, the last.
     #[must_use]
     pub fn axis(mut self, axis: i64) -> Self {
         self.axis = axis;
@@ -49,7 +49,8 @@ impl LabelSmoothing {
         };
         self.joined(&spread, &own)
     }
-    /// What is spread over all classes, of each element; the target's own part, reduced; the targets.
+    /// Returns the loss of the spread fraction per element; the reduced loss of the target's own fraction;
+    /// the targets.
     fn parts(
         &self,
         pred: &Tensor,
@@ -94,8 +95,8 @@ impl Loss for LabelSmoothing {
         Some(LossSpec::LabelSmoothing(self.clone()))
     }
     fn mixed(&self, pred: &Tensor, y: &Tensor, other: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        // As over items that are not mixed: the mean of what is spread, which no target changes, and the
-        // weighted mean of the targets' own parts.
+        // As for items that are not mixed: the mean of the spread fraction, which no target changes, and
+        // the weighted mean of the targets' own fractions.
         let class_weights = weights(self.weight.as_ref(), pred)?;
         let of = |y: &Tensor| {
             let (spread, own, y) = self.parts(pred, y, Reduction::None)?;
@@ -112,6 +113,6 @@ impl Loss for LabelSmoothing {
         if (0.0..=1.0).contains(&self.eps) {
             return Ok(());
         }
-        Err(Error::config("eps", format!("{} is not between 0 and 1", self.eps)))
+        Err(Error::config("eps", format!("is {}; it must be between 0 and 1", self.eps)))
     }
 }

@@ -3,8 +3,8 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A loss of this crate as data, with its weights and thresholds: what an exported model needs to know of
-/// its outputs.
+/// A loss of this crate as data, with its weights and thresholds: what an exported model needs to know
+/// about its outputs.
 ///
 /// ```
 /// use finetune::loss::{BceWithLogits, Loss, LossSpec};
@@ -40,7 +40,7 @@ pub enum LossSpec {
 }
 
 impl LossSpec {
-    /// The loss.
+    /// Creates the loss.
     #[must_use]
     pub fn build(&self) -> Box<dyn Loss> {
         match self.clone() {
@@ -55,7 +55,7 @@ impl LossSpec {
             Self::Dice(loss) => Box::new(loss),
         }
     }
-    /// The dimension of the classes in the predictions, where there is one.
+    /// Returns the dimension of the classes in the predictions, if there is one.
     pub(crate) fn axis(&self) -> Option<i64> {
         match self {
             Self::CrossEntropy(loss) => Some(loss.axis),

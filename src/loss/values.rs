@@ -7,8 +7,8 @@ fn difference(pred: &Tensor, y: &Tensor) -> Result<Tensor> {
     Ok(pred.f_sub(&y.f_to_kind(Kind::Float)?.f_view_as(pred)?)?.f_reshape([-1])?)
 }
 
-/// The mean of squared differences: fastai's `MSELossFlat`. Predictions N×n, targets N×n, or N where n
-/// is 1.
+/// The mean squared error: fastai's `MSELossFlat`. Predictions `[N, n]`, targets `[N, n]`, or `[N]` if n is
+/// 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mse;
 
@@ -30,8 +30,8 @@ impl Loss for Mse {
     }
 }
 
-/// The mean of absolute differences: fastai's `L1LossFlat`. Predictions N×n, targets N×n, or N where n
-/// is 1.
+/// The mean absolute error: fastai's `L1LossFlat`. Predictions `[N, n]`, targets `[N, n]`, or `[N]` if n is
+/// 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct L1;
 
@@ -53,15 +53,15 @@ impl Loss for L1 {
     }
 }
 
-/// The mean of squared differences of the coordinates of visible points: [`Mse`] where all are. Predictions
-/// `[N, 2K]`, targets `[N, K, 2]`, in which a hidden point is NaN.
+/// The mean squared error of the coordinates of visible points; equals [`Mse`] if all are visible.
+/// Predictions `[N, 2K]`, targets `[N, K, 2]`, in which a hidden point is NaN.
 ///
-/// The mean is over the coordinates of the whole batch; 0 where no point is visible.
+/// The mean is over the coordinates of the whole batch; 0 if no point is visible.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointMse;
 
 impl PointMse {
-    /// Squared differences, 0 for hidden points, and what counts, both `[N, 2K]`.
+    /// Returns squared differences, 0 for hidden points, and a mask of visible ones, both `[N, 2K]`.
     fn parts(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
         let y = y.f_to_kind(Kind::Float)?.f_view_as(pred)?;
         let hidden = y.f_isnan()?;

@@ -15,7 +15,7 @@ pub fn accuracy() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     accuracy_along(-1).targets("accuracy", Targets::Category)
 }
 
-/// [`accuracy`] with the classes along another dimension than the last: 1 for masks.
+/// As [`accuracy`], with the classes along another dimension than the last: 1 for masks.
 #[must_use]
 pub fn accuracy_along(axis: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     Mean::new("accuracy", move |pred: &Tensor, y: &Tensor| right(pred, y, axis))
@@ -37,7 +37,7 @@ pub fn top_k_accuracy(k: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor
     Mean::new("top_k_accuracy", move |pred: &Tensor, y: &Tensor| {
         let classes = pred.size().last().copied().unwrap_or(0);
         if !(1..=classes).contains(&k) {
-            let why = format!("{k} is out of range: the model knows {classes} classes");
+            let why = format!("is {k}; it must be between 1 and {classes}, the number of classes");
             return Err(Error::config("top_k_accuracy", why));
         }
         let (_, best) = pred.f_topk(k, -1, true, true)?;
@@ -48,9 +48,8 @@ pub fn top_k_accuracy(k: i64) -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor
     .targets("top_k_accuracy", Targets::CategoryOf(k))
 }
 
-/// Returns the fraction of correct decisions, one for each item and category: fastai's
-/// `accuracy_multi`, whose default `thresh` is 0.5. A category is predicted if its probability is
-/// above it.
+/// Returns the fraction of correct decisions, one per item and category: fastai's `accuracy_multi`, whose
+/// default `thresh` is 0.5. A category is predicted if its probability is above the threshold.
 #[must_use]
 pub fn accuracy_multi(
     thresh: f64,
@@ -74,9 +73,8 @@ pub fn hamming_loss() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
         .targets("hamming_loss", Targets::Category)
 }
 
-/// Returns the fraction of wrong decisions, one for each item and category: fastai's
-/// `HammingLossMulti`, whose default `thresh` is 0.5. A category is predicted if its probability is
-/// at least that.
+/// Returns the fraction of wrong decisions, one per item and category: fastai's `HammingLossMulti`, whose
+/// default `thresh` is 0.5. A category is predicted if its probability is at least the threshold.
 #[must_use]
 pub fn hamming_loss_multi(
     thresh: f64,
@@ -92,8 +90,8 @@ pub fn hamming_loss_multi(
     .targets("hamming_loss_multi", Targets::Categories)
 }
 
-/// Returns the mean squared difference between predicted probabilities and true labels: of the
-/// second class for two classes, summed over the classes for more.
+/// Returns the mean squared difference between predicted probabilities and true labels: for two classes, of
+/// the second class; for more, summed over the classes.
 ///
 /// fastai's `BrierScore` uses the predicted class as if it were a probability, which gives the
 /// error rate. Brier, [Verification of

@@ -1,8 +1,8 @@
-/// Which of two values is the better one.
+/// Whether lower or higher values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
-    /// The lower one, as for losses.
+    /// Lower values, as for losses.
     Lower,
-    /// The higher one, as for accuracies.
+    /// Higher values, as for accuracies.
     Higher,
 }

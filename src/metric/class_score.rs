@@ -12,7 +12,7 @@ use crate::{
 use ndarray::Array2;
 use tch::Tensor;
 
-/// How the scores of the classes are averaged.
+/// The averaging of class scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Average {
@@ -20,12 +20,11 @@ pub enum Average {
     Binary,
     /// The unweighted mean over the classes.
     Macro,
-    /// One score of the counts of all classes together.
+    /// The score of the counts of all classes together.
     Micro,
     /// The mean over the classes, weighted by their number of true items.
     Weighted,
-    /// The mean of the scores of the items, each over its categories. Only for several categories
-    /// per item.
+    /// The mean of the scores of the items, each over its categories. Only for several categories per item.
     Samples,
 }
 
@@ -57,7 +56,8 @@ impl Score {
         if all == 0.0 { 0.0 } else { self.own * found / all }
     }
 
-    /// One score of the counts of many classes: found, false alarms, missed.
+    /// Returns one score from the counts of several classes: true positives, false positives, false
+    /// negatives.
     pub(super) fn averaged(&self, average: Average, counts: &[[f64; 3]]) -> f64 {
         match average {
             Average::Micro => {
@@ -91,14 +91,14 @@ impl ClassScore {
     fn new(score: Score) -> Self {
         Self { score, average: Average::Binary, pos_label: 1, counts: Counts::default() }
     }
-    /// How the scores of the classes are averaged. Default: [`Average::Binary`], which fails if
-    /// more than two classes occur, as in fastai.
+    /// Sets the averaging of class scores. Default: [`Average::Binary`], which fails if more than two
+    /// classes occur, as in fastai.
     #[must_use]
     pub fn average(mut self, average: Average) -> Self {
         self.average = average;
         self
     }
-    /// The positive class of [`Average::Binary`]. Default: 1.
+    /// Sets the positive class of [`Average::Binary`]. Default: 1.
     #[must_use]
     pub fn pos_label(mut self, class: usize) -> Self {
         self.pos_label = class;
@@ -114,9 +114,11 @@ impl ClassScore {
         };
         let occur = present(matrix);
         match self.average {
-            Average::Samples => wrong("`Average::Samples` is for several categories".into()),
+            Average::Samples => {
+                wrong("`Average::Samples` is for several categories per item".into())
+            }
             Average::Binary if occur.len() > 2 => wrong(format!(
-                "{} classes occur, and `Average::Binary` is for two: choose another with `average`",
+                "{} classes occur, but `Average::Binary` is for two: choose another with `average`",
                 occur.len()
             )),
             Average::Binary if occur.contains(&self.pos_label) => {
@@ -157,13 +159,15 @@ impl Metric for ClassScore {
         let wrong = |why: String| Err(Error::config(self.score.name, why));
         let classes = task.vocab().len();
         match self.average {
-            Average::Samples => wrong("`Average::Samples` is for several categories".into()),
+            Average::Samples => {
+                wrong("`Average::Samples` is for several categories per item".into())
+            }
             Average::Binary if classes > 2 => wrong(format!(
-                "there are {classes} classes, and `Average::Binary` is for two: choose another with \
+                "there are {classes} classes, but `Average::Binary` is for two: choose another with \
                  `average`"
             )),
             Average::Binary if self.pos_label >= classes => wrong(format!(
-                "`pos_label` is {}; it must be the position of one of the {classes} classes",
+                "`pos_label` is {}; it must be the index of one of the {classes} classes",
                 self.pos_label
             )),
             _ => Ok(()),
@@ -171,7 +175,7 @@ impl Metric for ClassScore {
     }
 }
 
-/// The harmonic mean of precision and recall: fastai's `F1Score`.
+/// Returns the harmonic mean of precision and recall: fastai's `F1Score`.
 ///
 /// ```
 /// use finetune::metric::{Average, Metric, f1_score};
@@ -183,26 +187,26 @@ pub fn f1_score() -> ClassScore {
     ClassScore::new(Score::fbeta("f1_score", 1.0))
 }
 
-/// The mean of precision and recall in which recall counts `beta` times as much: fastai's `FBeta`.
+/// Returns the harmonic mean of precision and recall in which recall has `beta` times the weight: fastai's
+/// `FBeta`.
 #[must_use]
 pub fn fbeta_score(beta: f64) -> ClassScore {
     ClassScore::new(Score::fbeta("fbeta_score", beta))
 }
 
-/// The fraction of items predicted as a class that belong to it: fastai's `Precision`.
+/// Returns the fraction of items predicted as a class that belong to it: fastai's `Precision`.
 #[must_use]
 pub fn precision_score() -> ClassScore {
     ClassScore::new(Score::PRECISION)
 }
 
-/// The fraction of items of a class that are predicted as it: fastai's `Recall`.
+/// Returns the fraction of items of a class that are predicted as it: fastai's `Recall`.
 #[must_use]
 pub fn recall_score() -> ClassScore {
     ClassScore::new(Score::RECALL)
 }
 
-/// The intersection of the true and the predicted items of a class over their union: fastai's
-/// `Jaccard`.
+/// Returns the intersection over union of the true and the predicted items of a class: fastai's `Jaccard`.
 #[must_use]
 pub fn jaccard_score() -> ClassScore {
     ClassScore::new(Score::JACCARD)

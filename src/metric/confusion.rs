@@ -30,8 +30,8 @@ impl Counts {
         Ok(())
     }
 
-    /// Returns the matrix: rows are true classes, columns predicted ones. `None` if nothing was
-    /// counted. This waits for the device.
+    /// Returns the matrix: rows are true classes, columns predicted ones. `None` if nothing was counted.
+    /// Waits for the device.
     pub(super) fn matrix(&self) -> Result<Option<Array2<f64>>> {
         let Some(counts) = &self.counts else { return Ok(None) };
         let n = self.classes as usize;
@@ -40,28 +40,28 @@ impl Counts {
     }
 }
 
-/// The number of true and of predicted items of each class.
+/// Returns the numbers of true and of predicted items of each class.
 pub(super) fn sums(matrix: &Array2<f64>) -> (Vec<f64>, Vec<f64>) {
     (matrix.sum_axis(Axis(1)).to_vec(), matrix.sum_axis(Axis(0)).to_vec())
 }
 
-/// The classes that occur, as targets or predictions.
+/// Returns the classes that occur as targets or predictions.
 pub(super) fn present(matrix: &Array2<f64>) -> Vec<usize> {
     let (truly, predicted) = sums(matrix);
     (0..truly.len()).filter(|&c| truly[c] + predicted[c] > 0.0).collect()
 }
 
-/// How outputs become the classes that are counted.
+/// How outputs are converted to classes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Decide {
-    /// The highest output of the last dimension.
+    /// The highest output along the last dimension.
     Highest,
-    /// Each category for itself, yes from a probability of a half on.
+    /// Each category separately; predicted if its probability is at least 0.5.
     EachCategory,
 }
 
 impl Decide {
-    /// Returns the predicted classes of a batch, and how many classes there may be.
+    /// Returns the predicted classes of a batch, and the number of possible classes.
     pub(super) fn classes(self, pred: &Tensor) -> Result<(Tensor, i64)> {
         let size = |dim: Option<&i64>| dim.copied().unwrap_or(0);
         Ok(match self {
@@ -78,7 +78,7 @@ impl Decide {
     }
 }
 
-/// A metric of the confusion matrix of a whole epoch. The counts stay on the device until its end.
+/// A metric computed from the confusion matrix of an epoch. The counts stay on the device until its end.
 #[derive(derive_more::Debug)]
 pub struct ConfusionMetric<F> {
     name: &'static str,
@@ -116,13 +116,13 @@ impl<F: Fn(&Array2<f64>) -> Option<f64> + Send> Metric for ConfusionMetric<F> {
     }
 }
 
-/// The correlation of predictions and targets: fastai's `MatthewsCorrCoef`.
+/// Returns the Matthews correlation coefficient: fastai's `MatthewsCorrCoef`.
 #[must_use]
 pub fn matthews_corrcoef() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
     ConfusionMetric::new("matthews_corrcoef", Decide::Highest, |m| Some(correlation(m)))
 }
 
-/// [`matthews_corrcoef`] over all decisions, one for each item and category. fastai's
+/// As [`matthews_corrcoef`], over all decisions, one per item and category. fastai's
 /// `MatthewsCorrCoefMulti` always fails.
 #[must_use]
 pub fn matthews_corrcoef_multi() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
@@ -145,14 +145,13 @@ fn mean_recall(matrix: &Array2<f64>) -> (f64, f64) {
     (occur.iter().map(|&c| matrix[[c, c]] / truly[c]).sum::<f64>() / n, n)
 }
 
-/// The mean of the recalls of the classes that occur: fastai's `BalancedAccuracy`.
+/// Returns the mean recall of the classes that occur: fastai's `BalancedAccuracy`.
 #[must_use]
 pub fn balanced_accuracy() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
     ConfusionMetric::new("balanced_accuracy_score", Decide::Highest, |m| Some(mean_recall(m).0))
 }
 
-/// [`balanced_accuracy`] scaled so that guessing gives 0: fastai's
-/// `BalancedAccuracy(adjusted=True)`.
+/// As [`balanced_accuracy`], scaled so that guessing gives 0: fastai's `BalancedAccuracy(adjusted=True)`.
 #[must_use]
 pub fn balanced_accuracy_adjusted() -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {
     ConfusionMetric::new("balanced_accuracy_score", Decide::Highest, |m| {
@@ -173,7 +172,7 @@ pub enum KappaWeights {
     Quadratic,
 }
 
-/// The agreement of predictions and targets beyond chance: fastai's `CohenKappa`. Classes that do
+/// Returns the agreement of predictions and targets beyond chance: fastai's `CohenKappa`. Classes that do
 /// not occur are dropped before distances are counted, as in scikit-learn.
 #[must_use]
 pub fn cohen_kappa(weights: KappaWeights) -> ConfusionMetric<impl Fn(&Array2<f64>) -> Option<f64>> {

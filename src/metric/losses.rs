@@ -15,13 +15,13 @@ pub struct AvgLoss {
     total: Total,
 }
 
-/// The mean of the loss over the items: fastai's `AvgLoss`.
+/// Returns the mean of the loss over the items: fastai's `AvgLoss`.
 #[must_use]
 pub fn avg_loss() -> AvgLoss {
     AvgLoss { name: "loss", finish: |mean| mean, total: Total::default() }
 }
 
-/// `e` to the power of the mean loss: fastai's `Perplexity`, for a cross-entropy.
+/// Returns `e` to the power of the mean loss: fastai's `Perplexity`, for a cross-entropy.
 #[must_use]
 pub fn perplexity() -> AvgLoss {
     AvgLoss { name: "perplexity", finish: f64::exp, total: Total::default() }
@@ -48,8 +48,8 @@ impl Metric for AvgLoss {
     }
 }
 
-/// An exponential average of the loss, with bias correction: fastai's `AvgSmoothLoss`. Kept in 32 bits on
-/// the device, as there.
+/// An exponential moving average of the loss, with bias correction: fastai's `AvgSmoothLoss`. Kept in 32
+/// bits on the device, as in fastai.
 #[derive(Debug)]
 pub struct SmoothLoss {
     beta: f64,
@@ -57,8 +57,8 @@ pub struct SmoothLoss {
     count: i32,
 }
 
-/// An exponential average of the loss in which `beta` of the old average stays at each batch; fastai's
-/// default, and that of its recorder, is 0.98.
+/// Returns an exponential moving average of the loss, with the weight `beta` for the old average; the
+/// default of fastai and its recorder is 0.98.
 #[must_use]
 pub fn avg_smooth_loss(beta: f64) -> SmoothLoss {
     SmoothLoss { beta, average: None, count: 0 }

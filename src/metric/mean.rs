@@ -53,14 +53,14 @@ impl Total {
         Ok(())
     }
 
-    /// The sums as tensors.
+    /// Returns the sums as tensors.
     pub(super) fn state(&self) -> Vec<(String, Tensor)> {
         let numbers = Tensor::from_slice(&[self.plain, self.count as f64]);
         let device = self.device.as_ref().map(|t| ("device".to_owned(), t.shallow_clone()));
         std::iter::once(("numbers".to_owned(), numbers)).chain(device).collect()
     }
 
-    /// Puts back what [`Total::state`] returned.
+    /// Restores the result of [`Total::state`].
     pub(super) fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
         let find = |name: &str| state.iter().find(|(n, _)| n == name).map(|(_, t)| t);
         let numbers = find("numbers").map(Vec::<f64>::try_from).transpose()?;
@@ -72,7 +72,7 @@ impl Total {
         Ok(())
     }
 
-    /// Returns the mean over the items; `None` without items. This waits for the device.
+    /// Returns the mean over the items; `None` without items. Waits for the device.
     pub(super) fn mean(&self) -> Result<Option<f64>> {
         if self.count == 0 {
             return Ok(None);
@@ -82,9 +82,8 @@ impl Total {
     }
 }
 
-/// The mean of a function over the items of an epoch: fastai's `AvgMetric`. The function returns
-/// the mean of a batch, as a number or, so that no batch waits for the device, as a tensor of one
-/// number.
+/// The mean of a function over the items of an epoch: fastai's `AvgMetric`. The function returns the mean
+/// of a batch, as a number, or as a tensor with one element so that no batch waits for the device.
 ///
 /// ```
 /// use finetune::{metric::{Mean, Metric}, tch::{Kind, Tensor}};
@@ -99,7 +98,7 @@ pub struct Mean<F> {
     name: String,
     #[debug(skip)]
     f: F,
-    /// The function of the mean at the end.
+    /// The function applied to the mean at the end.
     #[debug(skip)]
     finish: fn(f64) -> f64,
     total: Total,
@@ -112,8 +111,7 @@ where
     F: Fn(&Tensor, &Tensor) -> Result<R> + Send,
     R: Into<MetricValue>,
 {
-    /// Returns a metric from a function of predictions and targets that returns the mean of a
-    /// batch.
+    /// Returns a metric from a function of predictions and targets that returns the mean of a batch.
     pub fn new(name: impl Into<String>, f: F) -> Self {
         Self {
             name: name.into(),
@@ -125,20 +123,20 @@ where
         }
     }
 
-    /// Says which values are better, for callbacks that watch the metric. Default: not said.
+    /// Sets which values are better, for callbacks that monitor the metric. Default: not set.
     #[must_use]
     pub fn better_is(mut self, better: Better) -> Self {
         self.better = Some(better);
         self
     }
 
-    /// Says which targets the metric is defined for.
+    /// Sets the targets that the metric is defined for.
     pub(super) fn targets(mut self, name: &'static str, targets: Targets) -> Self {
         self.targets = (name, targets);
         self
     }
 
-    /// Applies a function to the mean of the epoch, such as a root. Default: none.
+    /// Sets a function that is applied to the mean of the epoch, such as a square root. Default: none.
     #[must_use]
     pub fn finish(mut self, f: fn(f64) -> f64) -> Self {
         self.finish = f;

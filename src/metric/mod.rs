@@ -1,11 +1,10 @@
 //! Metrics.
 //!
-//! A metric accumulates the batches of an epoch and returns one number at its end, as in fastai:
-//! plain functions are means over the items ([`Mean`]), the scores of scikit-learn are computed
-//! over the whole epoch. Sums and counts stay on the device, which is not waited for before the end
-//! of the epoch.
+//! A metric accumulates the batches of an epoch and returns one number at its end, as in fastai: plain
+//! functions are averaged over the items ([`Mean`]), and scikit-learn's scores are computed over the whole
+//! epoch. Sums and counts stay on the device, which is not waited for before the end of the epoch.
 //!
-//! | what | metrics |
+//! | target | metrics |
 //! |---|---|
 //! | one category | [`accuracy`], [`error_rate`], [`top_k_accuracy`], [`f1_score`], [`fbeta_score`], [`precision_score`], [`recall_score`], [`jaccard_score`], [`balanced_accuracy`], [`matthews_corrcoef`], [`cohen_kappa`], [`hamming_loss`], [`brier_score`], [`roc_auc`], [`roc_auc_binary`], [`ap_score_binary`] |
 //! | several categories | [`accuracy_multi`], [`f1_score_multi`], [`fbeta_score_multi`], [`precision_score_multi`], [`recall_score_multi`], [`jaccard_score_multi`], [`hamming_loss_multi`], [`matthews_corrcoef_multi`], [`roc_auc_multi`], [`ap_score_multi`] |
@@ -87,8 +86,8 @@ pub trait Metric: Debug + Send {
     /// # Errors
     /// If the metric is not defined for predictions of this shape.
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()>;
-    /// Adds a batch with what is known of its items, such as where their pictures lie in the original
-    /// images. Training and validation call this. Default: [`update`](Self::update) with the targets;
+    /// Adds a batch with information about its items, such as the positions of images in their originals.
+    /// Called by training and validation. Default: calls [`update`](Self::update) with the targets; does
     /// nothing for a batch without targets.
     ///
     /// # Errors
@@ -96,21 +95,21 @@ pub trait Metric: Debug + Send {
     fn update_batch(&mut self, pred: &Tensor, batch: &Batch) -> Result<()> {
         batch.y.as_ref().map_or(Ok(()), |y| self.update(pred, y))
     }
-    /// Adds the loss of a batch of `items`. Default: does nothing.
+    /// Adds the loss of a batch of `items` items. Default: does nothing.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// Errors of libtorch.
     fn update_loss(&mut self, loss: &Tensor, items: i64) -> Result<()> {
         let _ = (loss, items);
         Ok(())
     }
-    /// What was taken in since the last reset, as named tensors, so that an epoch can be resumed. `None` if the
-    /// metric cannot be resumed: the training metrics of an epoch that is resumed in the middle are then left out.
-    /// Default: `None`.
+    /// Returns the accumulated state since the last reset, as named tensors, so that an epoch can be
+    /// resumed. `None` if the metric cannot be resumed: the training metrics of an epoch that is resumed in
+    /// the middle are then left out. Default: `None`.
     fn state(&self) -> Option<Vec<(String, Tensor)>> {
         None
     }
-    /// Puts back what [`state`](Self::state) returned.
+    /// Restores the result of [`state`](Self::state).
     ///
     /// # Errors
     /// If `state` does not belong to this metric.
@@ -123,12 +122,12 @@ pub trait Metric: Debug + Send {
     /// # Errors
     /// If the metric is not defined for predictions of this shape.
     fn value(&self) -> Result<Option<f64>>;
-    /// Returns which values are better. [`SaveBest`](crate::callback::SaveBest) and the other callbacks
-    /// that watch a column go by it. Default: none, so that they must be told.
+    /// Returns which values are better, for [`SaveBest`](crate::callback::SaveBest) and the other callbacks
+    /// that monitor a column. Default: `None`; it must then be set in the callback.
     fn better(&self) -> Option<Better> {
         None
     }
-    /// Checks options against the targets, before anything is trained. Default: does nothing.
+    /// Checks options against the targets, before training. Default: does nothing.
     ///
     /// # Errors
     /// [`Error::Unsupported`], [`Error::Config`] or [`Error::Mismatch`] if the metric is not defined for
@@ -139,11 +138,11 @@ pub trait Metric: Debug + Send {
     }
 }
 
-/// Returns predictions and targets flat. Their number of elements must be equal.
+/// Flattens predictions and targets, whose numbers of elements must be equal.
 fn flat(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
     if pred.numel() != y.numel() {
         let why = format!(
-            "{:?} predictions do not fit {:?} targets: use the metric for this kind of target",
+            "predictions of shape {:?} do not match targets of shape {:?}: use the metric for this kind of target",
             pred.size(),
             y.size()
         );

@@ -22,7 +22,7 @@ pub struct MultiScore {
     average: Average,
     thresh: f64,
     sigmoid: bool,
-    /// Found, false alarms and missed of each category, 3×C.
+    /// True positives, false positives and false negatives of each category, `[3, C]`.
     counts: Option<Tensor>,
     samples: Total,
 }
@@ -32,13 +32,13 @@ impl MultiScore {
         let (average, samples) = (Average::Macro, Total::default());
         Self { score, average, thresh: 0.5, sigmoid: true, counts: None, samples }
     }
-    /// How the scores of the categories become one. Default: [`Average::Macro`].
+    /// Sets the averaging of category scores. Default: [`Average::Macro`].
     #[must_use]
     pub fn average(mut self, average: Average) -> Self {
         self.average = average;
         self
     }
-    /// The probability at or above which a category is predicted. Default: 0.5.
+    /// Sets the probability from which a category is predicted. Default: 0.5.
     #[must_use]
     pub fn thresh(mut self, thresh: f64) -> Self {
         self.thresh = thresh;
@@ -62,7 +62,7 @@ impl Metric for MultiScore {
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
         if self.average == Average::Binary || pred.dim() != 2 || pred.size() != y.size() {
             let why = format!(
-                "needs N×C predictions and targets and an average over categories, not {:?}, {:?} \
+                "needs predictions and targets of shape [N, C] and an average over categories, not {:?}, {:?} \
                  and {:?}",
                 pred.size(),
                 y.size(),
@@ -78,7 +78,7 @@ impl Metric for MultiScore {
             predicted.f_logical_and(&so.logical_not())?,
             so.f_logical_and(&predicted.logical_not())?,
         ];
-        let each = Tensor::f_stack(&each, 0)?; // 3×N×C
+        let each = Tensor::f_stack(&each, 0)?; // [3, N, C]
         if self.average == Average::Samples {
             let sums = each.sum_dim_intlist(2, false, Kind::Double);
             let Score { own, false_alarm, miss, .. } = self.score;
@@ -110,7 +110,8 @@ impl Metric for MultiScore {
     fn check(&self, task: &Task) -> Result<()> {
         Targets::Categories.check(self.score.name, task)?;
         if self.average == Average::Binary {
-            let why = "`Average::Binary` is for one category of two: choose another with `average`";
+            let why =
+                "`Average::Binary` is for one of two categories: choose another with `average`";
             return Err(Error::config(self.score.name, why));
         }
         if !(0.0..=1.0).contains(&self.thresh) && self.sigmoid {
@@ -121,31 +122,32 @@ impl Metric for MultiScore {
     }
 }
 
-/// The harmonic mean of precision and recall: fastai's `F1ScoreMulti`.
+/// Returns the harmonic mean of precision and recall: fastai's `F1ScoreMulti`.
 #[must_use]
 pub fn f1_score_multi() -> MultiScore {
     MultiScore::new(Score::fbeta("f1_score", 1.0))
 }
 
-/// The mean of precision and recall in which recall counts `beta` times as much: fastai's `FBetaMulti`.
+/// Returns the harmonic mean of precision and recall in which recall has `beta` times the weight: fastai's
+/// `FBetaMulti`.
 #[must_use]
 pub fn fbeta_score_multi(beta: f64) -> MultiScore {
     MultiScore::new(Score::fbeta("fbeta_score", beta))
 }
 
-/// The fraction of predicted categories that are true: fastai's `PrecisionMulti`.
+/// Returns the fraction of predicted categories that are true: fastai's `PrecisionMulti`.
 #[must_use]
 pub fn precision_score_multi() -> MultiScore {
     MultiScore::new(Score::PRECISION)
 }
 
-/// The fraction of true categories that are predicted: fastai's `RecallMulti`.
+/// Returns the fraction of true categories that are predicted: fastai's `RecallMulti`.
 #[must_use]
 pub fn recall_score_multi() -> MultiScore {
     MultiScore::new(Score::RECALL)
 }
 
-/// The intersection of predicted and true categories over their union: fastai's `JaccardMulti`.
+/// Returns the intersection over union of predicted and true categories: fastai's `JaccardMulti`.
 #[must_use]
 pub fn jaccard_score_multi() -> MultiScore {
     MultiScore::new(Score::JACCARD)

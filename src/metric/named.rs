@@ -5,14 +5,14 @@ use crate::{
 };
 use tch::Tensor;
 
-/// A metric under another name. Made by [`named`].
+/// A metric with another name. Returned by [`named`].
 #[derive(Debug)]
 pub struct Named<M> {
     name: String,
     metric: M,
 }
 
-/// Gives a metric another name, which is its column in the table of epochs.
+/// Renames a metric; the name is its column in the table of epochs.
 ///
 /// ```
 /// use finetune::metric::{Average, Metric, f1_score, named};

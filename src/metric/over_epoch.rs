@@ -41,14 +41,14 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<f64> + Send> OverEpoch<F> {
         }
     }
 
-    /// Says which values are better, for callbacks that watch the metric. Default: not said.
+    /// Sets which values are better, for callbacks that monitor the metric. Default: not set.
     #[must_use]
     pub fn better_is(mut self, better: Better) -> Self {
         self.better = Some(better);
         self
     }
 
-    /// Says which targets the metric is defined for.
+    /// Sets the targets that the metric is defined for.
     pub(super) fn wants(mut self, name: &'static str, targets: Targets) -> Self {
         self.wants = (name, targets);
         self
@@ -84,7 +84,7 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<f64> + Send> Metric for OverEpoch<F> {
     }
 }
 
-/// The numbers of a tensor, in row-major order.
+/// Returns the values of a tensor, in row-major order.
 pub(super) fn numbers(t: &Tensor) -> Result<Vec<f64>> {
     Ok(Vec::try_from(t.f_to_kind(Kind::Double)?.f_reshape([-1])?)?)
 }

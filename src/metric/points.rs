@@ -1,4 +1,4 @@
-//! How far predicted points are from the true ones.
+//! The distance of predicted points from the true ones.
 
 use super::{Better, Metric};
 use crate::{
@@ -14,14 +14,14 @@ pub struct PointDistance {
     n: usize,
 }
 
-/// The mean distance between predicted and true points that are visible, in pixels of the original
-/// images, whatever the transforms did to them. Predictions `[N, 2K]`, targets `[N, K, 2]`.
+/// Returns the mean distance between predicted and true visible points, in pixels of the original images,
+/// independent of the transforms. Predictions `[N, 2K]`, targets `[N, K, 2]`.
 #[must_use]
 pub fn point_distance() -> PointDistance {
     PointDistance::default()
 }
 
-/// The numbers of each item.
+/// Returns the values of each item.
 fn rows(t: &Tensor) -> Result<Vec<Vec<f32>>> {
     let n = t.size().first().copied().unwrap_or(0);
     let t = t.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
@@ -38,7 +38,7 @@ impl Metric for PointDistance {
     fn reset(&mut self) {
         *self = Self::default();
     }
-    /// An error: without their images the points have no pixels.
+    /// Returns an error: without their images, the points have no pixels.
     fn update(&mut self, _: &Tensor, _: &Tensor) -> Result<()> {
         let why = "points without images have no distance in pixels: use `update_batch`";
         Err(Error::unsupported("point_distance", why))
@@ -46,13 +46,14 @@ impl Metric for PointDistance {
     fn update_batch(&mut self, pred: &Tensor, batch: &Batch) -> Result<()> {
         let Some(y) = &batch.y else { return Ok(()) };
         if pred.numel() != y.numel() {
-            let why = format!("{:?} predictions for targets {:?}", pred.size(), y.size());
+            let why =
+                format!("predictions have the shape {:?}, but targets {:?}", pred.size(), y.size());
             return Err(Error::mismatch("point_distance", why));
         }
         for (i, (said, is)) in rows(pred)?.into_iter().zip(rows(y)?).enumerate() {
             let unknown = || {
-                let why = "a transform of your own has changed the size of an image: let it say \
-                           where the picture lies, with `Sample::set_placement`";
+                let why = "a transform of your own has changed the size of an image: set the \
+                           position of the image with `Sample::set_placement`";
                 Error::mismatch("point_distance", why)
             };
             let place = batch.placements.get(i).and_then(Option::as_ref).ok_or_else(unknown)?;
@@ -84,7 +85,7 @@ impl Metric for PointDistance {
     }
 }
 
-/// Where a point from -1 to 1 within the picture is in the original.
+/// Maps a point from -1 to 1 within the image to the original.
 fn original(place: &Placement, p: &[f32]) -> (f64, f64) {
     let (w, h) = place.size();
     let pixels = |v: f32, n: u32| (f64::from(v) + 1.0) * f64::from(n) / 2.0;

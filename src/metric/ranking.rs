@@ -7,10 +7,10 @@ use crate::{
 };
 use tch::{Kind, Tensor};
 
-/// The area under the ROC curve of the scores of positive against negative items.
+/// The area under a curve of the scores of positive and negative items.
 type Area = fn(&[(f64, bool)]) -> f64;
 
-/// NaN if only one kind occurs.
+/// The area under the ROC curve; NaN if only one kind occurs.
 fn roc_area(scores: &[(f64, bool)]) -> f64 {
     Roc::new(scores.iter().copied()).auc.unwrap_or(f64::NAN)
 }
@@ -56,12 +56,12 @@ fn over_columns(
         Average::Micro => area(&rows.concat()),
         Average::Samples => mean(&rows.iter().map(|r| area(r)).collect::<Vec<_>>()),
         Average::Binary => {
-            return Err(Error::config(name, "`Average::Binary` is for one category of two"));
+            return Err(Error::config(name, "`Average::Binary` is for one of two categories"));
         }
     })
 }
 
-/// The scores and the binary labels of each item.
+/// Returns the scores and the binary labels of each item.
 fn pairs(scores: &Tensor, so: &Tensor) -> Result<Vec<Vec<(f64, bool)>>> {
     let columns = scores.size().last().copied().unwrap_or(1).max(1) as usize;
     let all: Vec<(f64, bool)> =
@@ -69,7 +69,7 @@ fn pairs(scores: &Tensor, so: &Tensor) -> Result<Vec<Vec<(f64, bool)>>> {
     Ok(all.chunks(columns).map(<[_]>::to_vec).collect())
 }
 
-/// Which classes are compared in [`roc_auc`].
+/// The comparison of classes in [`roc_auc`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MultiClass {
     /// Each class against all others together.
@@ -86,7 +86,7 @@ type OfAll = Box<dyn Fn(&Tensor, &Tensor) -> Result<f64> + Send>;
 pub struct Ranking {
     #[debug(skip)]
     of_all: OverEpoch<OfAll>,
-    /// What is wrong with an option, if anything.
+    /// The error of an invalid option.
     invalid: Option<String>,
 }
 
@@ -131,9 +131,9 @@ impl Metric for Ranking {
     }
 }
 
-/// The area under the receiver operating characteristic of more than two classes: fastai's `RocAuc`,
-/// with [`Average::Macro`] and [`MultiClass::OneVsRest`] by default there. Fails if a class does
-/// not occur among the targets, and for two classes, as in fastai: see [`roc_auc_binary`].
+/// Returns the area under the receiver operating characteristic for more than two classes: fastai's
+/// `RocAuc`, where the defaults are [`Average::Macro`] and [`MultiClass::OneVsRest`]. Fails if a class does
+/// not occur among the targets, and for two classes, as in fastai; see [`roc_auc_binary`].
 #[must_use]
 pub fn roc_auc(average: Average, multi_class: MultiClass) -> Ranking {
     let averages = match multi_class {
@@ -144,7 +144,9 @@ pub fn roc_auc(average: Average, multi_class: MultiClass) -> Ranking {
         let wrong = |why: String| Err(Error::config("roc_auc", why));
         let classes = pred.size().last().copied().unwrap_or(0);
         if classes < 3 {
-            return wrong(format!("{classes} outputs: use `roc_auc_binary` for two classes"));
+            return wrong(format!(
+                "there are {classes} outputs: use `roc_auc_binary` for two classes"
+            ));
         }
         let so = y.f_to_kind(Kind::Int64)?.f_one_hot(classes)?;
         let times = so.f_sum_dim_intlist(0, false, Kind::Int64)?;
@@ -157,10 +159,10 @@ pub fn roc_auc(average: Average, multi_class: MultiClass) -> Ranking {
             MultiClass::OneVsOne => one_vs_one(&rows, average),
         }
     });
-    all.invalid_if(!averages, format!("{average:?} is not for {multi_class:?}"))
+    all.invalid_if(!averages, format!("{average:?} is not supported by {multi_class:?}"))
 }
 
-/// The mean over the pairs of classes of the area that separates one from the other.
+/// Returns the mean over the pairs of classes of the area that separates one from the other.
 fn one_vs_one(rows: &[Vec<(f64, bool)>], average: Average) -> Result<f64> {
     let classes = rows.first().map_or(0, Vec::len);
     let (mut areas, mut shares) = (vec![], vec![]);
@@ -176,24 +178,24 @@ fn one_vs_one(rows: &[Vec<(f64, bool)>], average: Average) -> Result<f64> {
         Average::Macro => Ok(mean(&areas)),
         Average::Weighted => Ok(weighted(&areas, &shares)),
         other => {
-            let why = format!("{other:?} is not for `MultiClass::OneVsOne`");
+            let why = format!("{other:?} is not supported by `MultiClass::OneVsOne`");
             Err(Error::config("roc_auc", why))
         }
     }
 }
 
-/// The score of the second of two classes, and the binary label.
+/// Returns the score of the second of two classes, and the binary label.
 fn second_of_two(pred: &Tensor, y: &Tensor) -> Result<Vec<(f64, bool)>> {
     if pred.size().last() != Some(&2) {
-        let why = format!("{:?} predictions are not of two classes", pred.size());
+        let why = format!("predictions of shape {:?} are not of two classes", pred.size());
         return Err(Error::config("binary score", why));
     }
     let probs = pred.f_softmax(-1, Kind::Double)?.f_select(-1, 1)?;
     Ok(pairs(&probs.f_reshape([-1, 1])?, y)?.concat())
 }
 
-/// The area under the receiver operating characteristic of two classes: fastai's `RocAucBinary`. With
-/// `max_fpr`, up to that false-positive rate, scaled so that chance is a half ([`Roc::partial_auc`]). NaN
+/// Returns the area under the receiver operating characteristic for two classes: fastai's `RocAucBinary`.
+/// With `max_fpr`, up to that false-positive rate, scaled so that chance is 0.5 ([`Roc::partial_auc`]). NaN
 /// if only one class occurs.
 #[must_use]
 pub fn roc_auc_binary(max_fpr: Option<f64>) -> Ranking {
@@ -205,23 +207,24 @@ pub fn roc_auc_binary(max_fpr: Option<f64>) -> Ranking {
             Some(most) if most > 0.0 && most <= 1.0 => {
                 Ok(Roc::new(scores.into_iter()).partial_auc(most).unwrap_or(f64::NAN))
             }
-            Some(most) => {
-                Err(Error::config("max_fpr", format!("{most} is not above 0 and at most 1")))
-            }
+            Some(most) => Err(Error::config(
+                "max_fpr",
+                format!("is {most}; it must be above 0 and at most 1"),
+            )),
         }
     });
     let most = max_fpr.unwrap_or_default();
     all.invalid_if(invalid, format!("`max_fpr` is {most}; it must be above 0 and at most 1"))
 }
 
-/// The area under the receiver operating characteristic of several categories each: fastai's
-/// `RocAucMulti`, with [`Average::Macro`] by default there.
+/// Returns the area under the receiver operating characteristic for several categories per item: fastai's
+/// `RocAucMulti`, where the default is [`Average::Macro`].
 #[must_use]
 pub fn roc_auc_multi(average: Average) -> Ranking {
     multi("roc_auc_score", average, roc_area)
 }
 
-/// The mean of the precisions at each recall, of two classes: fastai's `APScoreBinary`.
+/// Returns the mean of the precisions at each recall, for two classes: fastai's `APScoreBinary`.
 #[must_use]
 pub fn ap_score_binary() -> Ranking {
     Ranking::new("average_precision_score", Targets::TwoCategories, |pred, y| {
@@ -229,8 +232,8 @@ pub fn ap_score_binary() -> Ranking {
     })
 }
 
-/// The mean of the precisions at each recall, of several categories each: fastai's `APScoreMulti`, with
-/// [`Average::Macro`] by default there.
+/// Returns the mean of the precisions at each recall, for several categories per item: fastai's
+/// `APScoreMulti`, where the default is [`Average::Macro`].
 #[must_use]
 pub fn ap_score_multi(average: Average) -> Ranking {
     multi("average_precision_score", average, average_precision)
@@ -239,10 +242,11 @@ pub fn ap_score_multi(average: Average) -> Ranking {
 fn multi(name: &'static str, average: Average, area: Area) -> Ranking {
     let all = Ranking::new(name, Targets::Categories, move |pred, y| {
         if pred.size() != y.size() {
-            let why = format!("{:?} predictions for {:?} targets", pred.size(), y.size());
+            let why =
+                format!("predictions have the shape {:?}, but targets {:?}", pred.size(), y.size());
             return Err(Error::config(name, why));
         }
         over_columns(&pairs(&pred.f_sigmoid()?, y)?, average, area, name)
     });
-    all.invalid_if(average == Average::Binary, "`Average::Binary` is for one category of two")
+    all.invalid_if(average == Average::Binary, "`Average::Binary` is for one of two categories")
 }

@@ -1,10 +1,10 @@
-//! Errors and correlations of numbers.
+//! Errors and correlations of regression targets.
 
 use super::{Better, Mean, OverEpoch, flat, over_epoch::numbers, targets::Targets};
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// The mean of `f` of flat predictions and targets.
+/// Returns the mean of `f` over flattened predictions and targets.
 fn mean_of(
     name: &'static str,
     f: impl Fn(&Tensor, &Tensor) -> Tensor + Send,
@@ -17,39 +17,38 @@ fn mean_of(
     .targets(name, Targets::Values)
 }
 
-/// The mean of squared differences: fastai's `mse`.
+/// Returns the mean squared error: fastai's `mse`.
 #[must_use]
 pub fn mse() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     mean_of("mse", |pred, y| (pred - y).square())
 }
 
-/// The mean of absolute differences: fastai's `mae`.
+/// Returns the mean absolute error: fastai's `mae`.
 #[must_use]
 pub fn mae() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     mean_of("mae", |pred, y| (pred - y).abs())
 }
 
-/// The mean of the squared differences of `ln(1 + x)`: fastai's `msle`.
+/// Returns the mean squared difference of `ln(1 + x)`: fastai's `msle`.
 #[must_use]
 pub fn msle() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     mean_of("msle", |pred, y| ((y + 1.0).log() - (pred + 1.0).log()).square())
 }
 
-/// The root of the mean of squared differences of the whole epoch: fastai's `rmse`.
+/// Returns the root mean squared error over the whole epoch: fastai's `rmse`.
 #[must_use]
 pub fn rmse() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     mean_of("_rmse", |pred, y| (pred - y).square()).finish(f64::sqrt)
 }
 
-/// The root of the mean of squared relative differences of `eˣ`, over the whole epoch: fastai's
-/// `exp_rmspe`.
+/// Returns the root mean squared relative difference of `eˣ` over the whole epoch: fastai's `exp_rmspe`.
 #[must_use]
 pub fn exp_rmspe() -> Mean<impl Fn(&Tensor, &Tensor) -> Result<Tensor>> {
     let relative = |pred: &Tensor, y: &Tensor| ((y.exp() - pred.exp()) / y.exp()).square();
     mean_of("_exp_rmspe", relative).finish(f64::sqrt)
 }
 
-/// `f` of all predictions and targets.
+/// Returns a metric from a function of all predictions and targets.
 fn of_all(
     name: &'static str,
     f: impl Fn(&[f64], &[f64]) -> f64 + Send,
@@ -66,13 +65,13 @@ fn mean(x: &[f64]) -> f64 {
     x.iter().sum::<f64>() / x.len() as f64
 }
 
-/// The sum of squared deviations from the mean.
+/// Returns the sum of squared deviations from the mean.
 fn spread(x: &[f64]) -> f64 {
     let mean = mean(x);
     x.iter().map(|v| (v - mean).powi(2)).sum()
 }
 
-/// The fraction of the targets' variance that is explained; 1 if both the variance and the
+/// Returns the fraction of the targets' variance that is explained; 1 if both the variance and the
 /// remainder are 0.
 fn explained(left: f64, all: f64) -> f64 {
     match (left == 0.0, all == 0.0) {
@@ -82,7 +81,7 @@ fn explained(left: f64, all: f64) -> f64 {
     }
 }
 
-/// The fraction of the targets' variance that the predictions explain: fastai's `R2Score`.
+/// Returns the fraction of the targets' variance that the predictions explain: fastai's `R2Score`.
 #[must_use]
 pub fn r2_score() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("r2_score", |pred, y| {
@@ -91,7 +90,7 @@ pub fn r2_score() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     })
 }
 
-/// [`r2_score`] without the predictions' common offset: fastai's `ExplainedVariance`.
+/// As [`r2_score`], without the predictions' common offset: fastai's `ExplainedVariance`.
 #[must_use]
 pub fn explained_variance() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("explained_variance_score", |pred, y| {
@@ -106,21 +105,21 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
     both / (spread(a) * spread(b)).sqrt()
 }
 
-/// The linear correlation of predictions and targets: fastai's `PearsonCorrCoef`. NaN if either is
+/// Returns the linear correlation of predictions and targets: fastai's `PearsonCorrCoef`. NaN if either is
 /// constant.
 #[must_use]
 pub fn pearson_corrcoef() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("pearsonr", correlation)
 }
 
-/// The correlation of the ranks of predictions and targets: fastai's `SpearmanCorrCoef`. NaN if
-/// either is constant.
+/// Returns the rank correlation of predictions and targets: fastai's `SpearmanCorrCoef`. NaN if either is
+/// constant.
 #[must_use]
 pub fn spearman_corrcoef() -> OverEpoch<impl Fn(&Tensor, &Tensor) -> Result<f64>> {
     of_all("spearmanr", |pred, y| correlation(&ranks(pred), &ranks(y)))
 }
 
-/// The ranks of the numbers; equal numbers share their mean rank.
+/// Returns the ranks of the values; equal values share their mean rank.
 fn ranks(x: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..x.len()).collect();
     order.sort_by(|&a, &b| x[a].total_cmp(&x[b]));

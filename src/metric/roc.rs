@@ -5,19 +5,19 @@
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Roc {
-    /// (false-positive rate, true-positive rate), from (0, 0) to (1, 1), a point for each score
-    /// that occurs.
+    /// (false-positive rate, true-positive rate), from (0, 0) to (1, 1), with a point for each distinct
+    /// score.
     pub points: Vec<(f64, f64)>,
     /// The threshold of each point: items with at least this score count as positive. The first is
     /// infinity.
     pub thresholds: Vec<f64>,
-    /// Returns the area under the curve: the probability that an item of the category has a higher
-    /// score than another item. `None` if either kind does not occur.
+    /// The area under the curve: the probability that an item of the category has a higher score than
+    /// another item. `None` if either kind does not occur.
     pub auc: Option<f64>,
 }
 
 impl Roc {
-    /// Computes the curve from the score of each item and whether it belongs to the category.
+    /// Computes the curve from the score of each item, with true if the item belongs to the category.
     #[must_use]
     pub fn new(scores: impl Iterator<Item = (f64, bool)>) -> Self {
         let mut all: Vec<_> = scores.collect();

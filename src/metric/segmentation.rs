@@ -1,11 +1,11 @@
-//! Metrics of masks. Predictions `[N, C, H, W]`, targets `[N, H, W]`.
+//! Metrics of masks. Predictions have the shape `[N, C, H, W]`, targets `[N, H, W]`.
 
 use super::{Better, Metric, flat};
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// A score of masks from the pixels that are predicted, true and both, of each class over the whole
-/// epoch. The counts stay on the device until its end.
+/// A score of masks computed from the numbers of predicted pixels, true pixels and their intersection, per
+/// class over the whole epoch. The counts stay on the device until its end.
 #[derive(Debug)]
 pub struct MaskScore {
     name: String,
@@ -21,14 +21,14 @@ enum Score {
     Jaccard,
 }
 
-/// Of which classes a score is.
+/// The classes of a score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
-    /// All but the first, taken as one.
+    /// All classes except the first, as one.
     Foreground,
-    /// The mean over those that occur.
+    /// The mean over the classes that occur.
     Each,
-    /// One.
+    /// One class.
     Class(usize),
 }
 
@@ -37,7 +37,7 @@ impl MaskScore {
         Self { name: name.into(), score, over, ignore_index: None, counts: None }
     }
 
-    /// The target of pixels that do not count. Other targets that are no class count as wrong, as in
+    /// Sets the target of pixels that are ignored. Other targets that are not a class count as wrong, as in
     /// fastai. Default: none.
     #[must_use]
     pub fn ignore_index(mut self, index: i64) -> Self {
@@ -45,11 +45,11 @@ impl MaskScore {
         self
     }
 
-    /// The pixels of each class: predicted and true, predicted, true. Empty before the first batch. This
-    /// waits for the device.
+    /// Returns the pixels of each class: intersection, predicted, true. Empty before the first batch. Waits
+    /// for the device.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// Errors of libtorch.
     pub fn pixels(&self) -> Result<Vec<[f64; 3]>> {
         let Some(counts) = &self.counts else { return Ok(vec![]) };
         let flat = Vec::<f64>::try_from(counts.to_kind(Kind::Double).tr().contiguous().view([-1]))?;
@@ -58,7 +58,7 @@ impl MaskScore {
 }
 
 impl Score {
-    /// Of an intersection and the sum of both sizes.
+    /// Computes the score from an intersection and the sum of both sizes.
     fn of(self, both: f64, sizes: f64) -> f64 {
         match self {
             Self::Dice => 2.0 * both / sizes,
@@ -88,13 +88,13 @@ impl Metric for MaskScore {
         if self.over == Over::Foreground {
             let within = y.f_ge(0)?.f_logical_and(&y.f_lt(classes)?)?;
             let foreground = |t: &Tensor| t.f_gt(0)?.f_to_kind(Kind::Int64);
-            // What is no class stays none.
+            // Targets that are not a class stay so.
             y = foreground(&y)?.f_where_self(&within, &y.f_full_like(-1)?)?;
             predicted = foreground(&predicted)?;
         }
         let classes = if self.over == Over::Foreground { 2 } else { classes };
         let numbers = Tensor::arange(classes, (Kind::Int64, y.device())).view([-1, 1]);
-        // Class by class: a table of all pixels and classes would be large.
+        // Class by class, since a table of all pixels and classes would be large.
         let of = |c: i64| -> Result<Tensor> {
             let c = numbers.f_get(c)?;
             let (p, t) = (predicted.f_eq_tensor(&c)?, y.f_eq_tensor(&c)?);
@@ -105,7 +105,7 @@ impl Metric for MaskScore {
             )?)
         };
         let all = (0..classes).map(of).collect::<Result<Vec<_>>>()?;
-        // Three rows: both, predicted, true.
+        // Three rows: intersection, predicted, true.
         let counts = Tensor::f_stack(&all, 1)?;
         self.counts = Some(match self.counts.take() {
             Some(before) => before.f_add(&counts)?,
@@ -140,53 +140,53 @@ impl Metric for MaskScore {
     }
 }
 
-/// Twice the intersection of both foregrounds over the sum of their sizes: fastai's `Dice`. `None`
-/// if neither has a foreground.
+/// Returns twice the intersection of both foregrounds divided by the sum of their sizes: fastai's `Dice`.
+/// `None` if neither has a foreground.
 ///
-/// The foreground is every class but the first. fastai multiplies and adds the numbers of the classes,
-/// which is the same for two classes and wrong for more: see [`dice_multi`].
+/// The foreground is every class except the first. fastai multiplies and adds the class indices, which is
+/// correct only for two classes; see [`dice_multi`].
 #[must_use]
 pub fn dice() -> MaskScore {
     MaskScore::new("dice", Score::Dice, Over::Foreground)
 }
 
-/// The intersection of both foregrounds over their union: fastai's `JaccardCoeff`. See [`dice`].
+/// Returns the intersection over union of both foregrounds: fastai's `JaccardCoeff`. See [`dice`].
 #[must_use]
 pub fn jaccard_coeff() -> MaskScore {
     MaskScore::new("jaccard_coeff", Score::Jaccard, Over::Foreground)
 }
 
-/// The mean of [`dice`] of each class that occurs: fastai's `DiceMulti`.
+/// Returns the mean of [`dice`] over the classes that occur: fastai's `DiceMulti`.
 #[must_use]
 pub fn dice_multi() -> MaskScore {
     MaskScore::new("dice_multi", Score::Dice, Over::Each)
 }
 
-/// The mean of [`jaccard_coeff`] of each class that occurs: fastai's `JaccardCoeffMulti`.
+/// Returns the mean of [`jaccard_coeff`] over the classes that occur: fastai's `JaccardCoeffMulti`.
 #[must_use]
 pub fn jaccard_coeff_multi() -> MaskScore {
     MaskScore::new("jaccard_coeff_multi", Score::Jaccard, Over::Each)
 }
 
-/// The intersection over the union of one class, with its name in the column: `iou_road`.
-/// [`MaskScore::pixels`] has the counts, and
+/// Returns the intersection over union of one class, whose name is part of the column: `iou_road`.
+/// [`MaskScore::pixels`] returns the counts, and
 /// [`SegmentationInterpretation`](crate::interpret::SegmentationInterpretation) all classes at once.
 #[must_use]
 pub fn iou_of_class(class: usize, name: &str) -> MaskScore {
     MaskScore::new(format!("iou_{name}"), Score::Jaccard, Over::Class(class))
 }
 
-/// The fraction of correct pixels of the target's foreground: see [`foreground_acc`].
+/// The fraction of correct pixels of the target's foreground; see [`foreground_acc`].
 #[derive(Debug)]
 pub struct ForegroundAccuracy {
     background: i64,
-    /// The sum of the batches' parts times their items, and of the items.
+    /// The sum of the batches' fractions times their items, and the number of items.
     sums: Option<(Tensor, Tensor)>,
 }
 
-/// Returns the fraction of correct pixels of the target's foreground. The background is class
-/// `background`: fastai's `foreground_acc`, with default 0. As there, the mean over the batches by their items; batches without foreground do not count, where fastai's
-/// mean becomes NaN.
+/// Returns the fraction of correct pixels of the target's foreground. The background is class `background`:
+/// fastai's `foreground_acc`, where the default is 0. As in fastai, it is the mean over the batches
+/// weighted by their items. Batches without foreground are ignored; fastai's mean becomes NaN.
 #[must_use]
 pub fn foreground_acc(background: i64) -> ForegroundAccuracy {
     ForegroundAccuracy { background, sums: None }

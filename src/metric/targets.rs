@@ -1,24 +1,24 @@
-//! Which targets a metric is defined for.
+//! The targets that a metric is defined for.
 
 use crate::{
     error::{Error, Result},
     sample::Task,
 };
 
-/// The targets that a metric is defined for, as far as a [`Task`] says.
+/// The targets that a metric is defined for, as far as a [`Task`] determines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Targets {
-    /// Any: nothing is checked.
+    /// Any targets: nothing is checked.
     Any,
-    /// One category each.
+    /// One category per item.
     Category,
-    /// One of two categories each.
+    /// One of two categories per item.
     TwoCategories,
-    /// One of three or more categories each.
+    /// One of three or more categories per item.
     ThreeCategories,
-    /// One category each, of which there are at least as many as this.
+    /// One category per item, out of at least this number.
     CategoryOf(i64),
-    /// Any number of categories each.
+    /// Any number of categories per item.
     Categories,
     /// Numbers.
     Values,
@@ -34,29 +34,29 @@ impl Targets {
         }
         match (task, self) {
             (Task::Category { .. }, Self::Categories) => wrong(
-                "is for several categories each, and the targets are one category each".into(),
+                "is for several categories per item, but the targets have one category per item".into(),
             ),
             (Task::Category { .. }, Self::Values) => {
-                wrong("is for numbers, and the targets are categories".into())
+                wrong("is for numbers, but the targets are categories".into())
             }
             (Task::Category { .. }, Self::TwoCategories) if classes != 2 => {
-                wrong(format!("is for two categories, and there are {classes}"))
+                wrong(format!("is for two categories, but there are {classes}"))
             }
             (Task::Category { .. }, Self::ThreeCategories) if classes < 3 => wrong(format!(
-                "is for three or more categories, and there are {classes}: use `roc_auc_binary`"
+                "is for three or more categories, but there are {classes}: use `roc_auc_binary`"
             )),
             (Task::Category { .. }, Self::CategoryOf(k)) if !(1..=classes as i64).contains(&k) => {
                 Err(Error::config(name, format!("`k` is {k}; it must be between 1 and {classes}")))
             }
             (Task::Values { .. }, with) if with != Self::Values => {
-                wrong("is for categories, and the targets are numbers".into())
+                wrong("is for categories, but the targets are numbers".into())
             }
-            // Probabilities of categories are numbers, too.
+            // Probabilities of categories are numbers too.
             (Task::Categories { .. }, with)
                 if ![Self::Categories, Self::Values].contains(&with) =>
             {
                 wrong(
-                    "is for one category each, and the targets are several: use the metric whose \
+                    "is for one category per item, but the targets have several: use the metric whose \
                      name ends in `_multi`"
                         .into(),
                 )

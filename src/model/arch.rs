@@ -1,4 +1,4 @@
-//! An architecture: how a network is built, where its body ends, and how it is split into groups.
+//! Architectures: how a network is built, where its body ends, and how it is split into groups.
 
 use super::{
     Model, Weights, WeightsFrom,
@@ -21,28 +21,28 @@ use tch::{
 
 /// An architecture: a network whose body can be given a head.
 ///
-/// Those of this crate are [`resnet34`](super::resnet34) and so on; [`Arch::new`] makes one of your own.
+/// Those of this crate are [`resnet34`](super::resnet34) and so on; [`Arch::new`] creates your own.
 #[derive(Clone)]
 pub struct Arch {
     name: Cow<'static, str>,
     make: Make,
     cut: Option<i64>,
     splits: Cow<'static, [usize]>,
-    /// The features of the body, if they are known without asking it.
+    /// The features of the body, if known without running it.
     features: Option<i64>,
     weights: Option<Weights>,
-    /// Height and width of the images that it is built for, if other than its own.
+    /// The height and width of the images that it is built for, if not the default.
     size: Option<[i64; 2]>,
-    /// The rate of stochastic depth, if other than its own.
+    /// The rate of stochastic depth, if not the default.
     drop_path: Option<f64>,
-    /// The rate of dropout before the network's own classifier, if other than its own.
+    /// The rate of dropout before the network's own classifier, if not the default.
     dropout: Option<f64>,
 }
 
-/// Appends the children of a network for so many input channels.
+/// Appends the children of a network for a number of input channels.
 type MakeChildren = dyn Fn(&mut Children<'_>, i64) + Send + Sync;
 
-/// Where the children of a network come from.
+/// The source of a network's children.
 #[derive(Clone)]
 enum Make {
     Shipped(&'static Entry),
@@ -65,7 +65,7 @@ impl Arch {
         }
     }
 
-    /// A network of the tables, called `name` where it was asked for.
+    /// A network of the tables, under the requested `name`.
     pub(super) fn of_table(
         name: &str,
         network: &'static Network,
@@ -84,11 +84,13 @@ impl Arch {
         }
     }
 
-    /// An architecture of your own: `make` appends the children of a network for so many input channels.
+    /// Creates your own architecture: `make` appends the children of a network for a number of input
+    /// channels.
     ///
-    /// A network that is no list can be one child. Its parameter groups are those of [`split`](Self::split),
-    /// or those that you give with [`Path::set_group`](tch::nn::Path::set_group); the head is one more.
-    /// See [`Children`] for an example. Such a model cannot be exported, since a file cannot hold code.
+    /// A network that is not a list can be one child. Its parameter groups are those of
+    /// [`split`](Self::split), or those that you set with [`Path::set_group`](tch::nn::Path::set_group);
+    /// the head is one more. See [`Children`] for an example. Such a model cannot be exported, since a file
+    /// cannot contain code.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
@@ -107,39 +109,39 @@ impl Arch {
         }
     }
 
-    /// Its name: torchvision's, such as `resnet34`, or your own.
+    /// Returns the name: torchvision's, such as `resnet34`, or your own.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The children of the whole network, before any cut: `conv1`, `bn1` and so on.
+    /// Returns the children of the whole network, before any cut: `conv1`, `bn1` and so on.
     #[must_use]
     pub fn children(&self) -> Vec<String> {
         self.list(3, 1, true).names()
     }
 
-    /// Where the body ends: so many children are kept, or left away at the end if `at` is negative, as
-    /// with fastai's `cut`. The children of a network that has `features` are counted one by one.
-    /// Default: before the last pooling.
+    /// Sets where the body ends: the number of children to keep, or, if negative, to remove at the end, as
+    /// fastai's `cut`. The children of a network that has `features` are counted individually. Default:
+    /// before the last pooling.
     #[must_use]
     pub fn cut(mut self, at: i64) -> Self {
         (self.cut, self.features) = (Some(at), None);
         self
     }
 
-    /// Where parameter groups begin: `[6]` puts the children before the seventh into group 0 and the
+    /// Sets where parameter groups begin: `[6]` puts the children before the seventh into group 0 and the
     /// others into group 1, as fastai's `splitter` does. Default: fastai's split for the architectures of
-    /// its `model_meta`, else one group.
+    /// its `model_meta`, otherwise one group.
     #[must_use]
     pub fn split(mut self, at: &[usize]) -> Self {
         self.splits = Cow::Owned(at.to_vec());
         self
     }
 
-    /// Puts each block of the network into a parameter group of its own, for learning rates that decrease
-    /// from layer to layer. The stem is group 0. A network that does not say where its blocks are is split
-    /// at each of its children.
+    /// Puts each block of the network into its own parameter group, for learning rates that decrease from
+    /// layer to layer. The stem is group 0. A network without marked blocks is split at each of its
+    /// children.
     ///
     /// ```
     /// use finetune::model::{ArchSpec, HeadOptions, by_name};
@@ -156,9 +158,9 @@ impl Arch {
         Self { splits: Cow::Owned(layers), ..self }
     }
 
-    /// Height and width in pixels of the images that the network is built for. Networks with position
-    /// embeddings, or with windows that depend on the size, take only images of this size; pretrained
-    /// positions are resampled to it as timm does. Other networks ignore it: they take any size.
+    /// Sets the height and width in pixels of the images that the network is built for. Networks with
+    /// position embeddings, or with windows that depend on the size, accept only images of this size;
+    /// pretrained positions are resampled to it as in timm. Other networks ignore it: they accept any size.
     /// Default: the network's own, see [`image_size_of_build`](Self::image_size_of_build).
     #[must_use]
     pub fn image_size(mut self, height: i64, width: i64) -> Self {
@@ -166,13 +168,14 @@ impl Arch {
         self
     }
 
-    /// The height and width of images that the network is built for; none if it takes any size.
+    /// Returns the height and width of the images that the network is built for; `None` if it accepts any
+    /// size.
     #[must_use]
     pub fn image_size_of_build(&self) -> Option<[i64; 2]> {
         match &self.make {
             Make::Table(network) => {
                 let own = network.family.image_size()?;
-                // Weights come with the size that they were trained for.
+                // Weights include the size that they were trained for.
                 let trained = self.weights.map(|w| w.size);
                 Some(self.size.or(trained).unwrap_or(own))
             }
@@ -180,15 +183,15 @@ impl Arch {
         }
     }
 
-    /// The rate of stochastic depth of the last block, from 0 to 1; the first block has 0 and the others
-    /// lie between. Default: the network's own, which is 0 for most.
+    /// Sets the rate of stochastic depth of the last block, from 0 to 1; the first block has rate 0, and
+    /// the rates increase linearly between them. Default: the network's own, which is 0 for most.
     ///
     /// # Errors
-    /// [`Error::Config`] for a rate that is not from 0 to 1; [`Error::Unsupported`] for a network that
-    /// has no such setting.
+    /// [`Error::Config`] if the rate is not between 0 and 1; [`Error::Unsupported`] if the network has no
+    /// such setting.
     pub fn drop_path(mut self, rate: f64) -> Result<Self> {
         if !(0.0..=1.0).contains(&rate) {
-            let why = format!("{rate} must be between 0 and 1");
+            let why = format!("is {rate}; it must be between 0 and 1");
             return Err(Error::config("drop_path", why));
         }
         if !matches!(self.make, Make::Table(_)) {
@@ -199,13 +202,14 @@ impl Arch {
         Ok(self)
     }
 
-    /// The rate of dropout before the network's own classifier, from 0 to 1. Default: the network's own.
+    /// Sets the rate of dropout before the network's own classifier, from 0 to 1. Default: the network's
+    /// own.
     ///
     /// # Errors
     /// As [`drop_path`](Self::drop_path).
     pub fn dropout(mut self, rate: f64) -> Result<Self> {
         if !(0.0..=1.0).contains(&rate) {
-            let why = format!("{rate} must be between 0 and 1");
+            let why = format!("is {rate}; it must be between 0 and 1");
             return Err(Error::config("dropout", why));
         }
         if !matches!(self.make, Make::Table(_)) {
@@ -216,18 +220,18 @@ impl Arch {
         Ok(self)
     }
 
-    /// Whether the body ends in a vector for each image instead of a feature map. Heads then have no
-    /// pooling.
+    /// Returns true if the body ends in a vector for each image instead of a feature map. Heads then have
+    /// no pooling.
     #[must_use]
     pub fn pools(&self) -> bool {
         matches!(&self.make, Make::Table(network) if network.family.pools())
     }
 
-    /// Other published weights than the default ones, by torchvision's name, `IMAGENET1K_V1`, or by timm's
-    /// tag, `in12k_ft_in1k`.
+    /// Selects other published weights than the default ones, by torchvision's name, such as
+    /// `IMAGENET1K_V1`, or by timm's tag, such as `in12k_ft_in1k`.
     ///
     /// # Errors
-    /// [`Error::Config`] listing what is published.
+    /// [`Error::Config`] listing the published weights.
     pub fn weights_named(mut self, name: &str) -> Result<Self> {
         let all = self.published();
         let Some(weights) = all.iter().find(|w| w.name == name) else {
@@ -240,13 +244,13 @@ impl Arch {
         Ok(self)
     }
 
-    /// The weights that are loaded when pretrained ones are asked for. None if none are published.
+    /// Returns the weights that are loaded by default; `None` if none are published.
     #[must_use]
     pub fn weights(&self) -> Option<&Weights> {
         self.weights.as_ref()
     }
 
-    /// All weights that its publisher has for it, the default first.
+    /// Returns all published weights of the architecture, the default first.
     #[must_use]
     pub fn published(&self) -> &'static [Weights] {
         match &self.make {
@@ -256,10 +260,10 @@ impl Arch {
         }
     }
 
-    /// The channels of the body's last feature map.
+    /// Returns the number of channels of the body's last feature map.
     ///
     /// # Errors
-    /// [`Error::Config`] if the body must be asked and takes no image of up to 2048 pixels.
+    /// [`Error::Config`] if the body must be run to find out, but accepts no image of up to 2048 pixels.
     pub fn features(&self) -> Result<i64> {
         match self.features {
             Some(features) => Ok(features),
@@ -271,13 +275,13 @@ impl Arch {
         }
     }
 
-    /// [`features`](Self::features), with the body at hand.
+    /// As [`features`](Self::features), for a given body.
     pub(super) fn features_of(&self, body: &Body, n_in: i64) -> Result<i64> {
         match self.features {
             Some(features) => Ok(features),
             None => probe(body, n_in).map_err(|e| {
                 let why = format!(
-                    "{}: the body takes no image of {n_in} channels and up to 2048 pixels: {e}",
+                    "{}: the body accepts no image of {n_in} channels and up to 2048 pixels: {e}",
                     self.name
                 );
                 Error::config("arch", why)
@@ -285,8 +289,8 @@ impl Arch {
         }
     }
 
-    /// Where the body ends and how it is split, if other than by default; none for an architecture that
-    /// a file cannot name.
+    /// Returns the changes to the default cut and splits; `None` for an architecture that cannot be named
+    /// in a file.
     pub(super) fn changes(&self) -> Option<Changes> {
         let (own_cut, own_splits) = match &self.make {
             Make::Shipped(entry) => (entry.cut, entry.splits),
@@ -300,7 +304,7 @@ impl Arch {
         Some(Changes { cut, splits, size, drop_path, dropout })
     }
 
-    /// The architecture with these changes.
+    /// Returns the architecture with these changes.
     pub(super) fn changed(self, changes: Changes) -> Self {
         let Changes { cut, splits, size, drop_path, dropout } = changes;
         let arch = cut.into_iter().fold(self, Self::cut);
@@ -309,7 +313,7 @@ impl Arch {
         arch
     }
 
-    /// The publisher's name of a variable that is called `name` where the network is built.
+    /// Returns the publisher's name of a variable, given its name when the network is built.
     pub(super) fn published_name(&self, name: &str) -> String {
         match &self.make {
             Make::Table(network) if network.layout == Layout::Torchvision => {
@@ -319,7 +323,7 @@ impl Arch {
         }
     }
 
-    /// The beginnings of the names of the variables that the body leaves away.
+    /// Returns the prefixes of the names of variables that are not part of the body.
     pub(super) fn beyond_cut(&self) -> Vec<String> {
         let names = self.children();
         let beyond = names[kept(names.len(), self.cut)..].iter();
@@ -334,17 +338,16 @@ impl Arch {
         beyond
     }
 
-    /// Whether the network is one of the tables, whose variables have their publisher's names.
+    /// Returns true if the network is one of the tables, whose variables have their publisher's names.
     pub(super) fn is_of_table(&self) -> bool {
         matches!(self.make, Make::Table(_))
     }
 
-    /// Gives the variables their publisher's names.
+    /// Renames the variables to their publisher's names.
     pub(super) fn rename(&self, vars: &tch::nn::VarStore) -> Result<()> {
-        let mut all = vars
-            .variables_
-            .lock()
-            .map_err(|_| Error::config("arch", "another thread panicked with the variables"))?;
+        let mut all = vars.variables_.lock().map_err(|_| {
+            Error::config("arch", "another thread panicked while it held the variables")
+        })?;
         let named = std::mem::take(&mut all.named_variables);
         let named = named.into_iter().map(|(name, t)| (self.published_name(&name), t));
         all.named_variables = named.collect();
@@ -378,12 +381,12 @@ impl Arch {
         Ok(children.build(path, self.cut, &self.splits))
     }
 
-    /// Builds the whole network with its own classifier, which is one more group.
+    /// Builds the whole network with its own classifier, which is an additional group.
     pub(super) fn whole(&self, path: &Path<'_>, n_in: i64, n_out: i64) -> Result<Body> {
         let children = self.list(n_in, n_out, true);
         self.checked(&children)?;
         let end = kept(children.names().len(), self.cut);
-        // Splits of layers may put what comes before the classifier into its group already.
+        // A split into layers may already put the layers before the classifier into its group.
         let last = self.splits.iter().max().copied();
         let own = last.is_some_and(|last| last >= end || children.ends_at(last));
         let end = (!own).then_some(end);
@@ -399,18 +402,18 @@ impl Arch {
         }
         let levels = |n: &String| n.split('.').any(str::is_empty);
         if let Some(name) = names.iter().find(|n| levels(n)) {
-            return wrong(format!("`{name}` is no name for a child"));
+            return wrong(format!("`{name}` is not a valid name of a child"));
         }
         let beyond = self.cut.is_some_and(|cut| cut > names.len() as i64);
         if beyond || kept(names.len(), self.cut) == 0 {
             let cut = self.cut.unwrap_or(0);
-            return wrong(format!("a cut at {cut} does not fit {} children", names.len()));
+            return wrong(format!("the cut is {cut}, but there are {} children", names.len()));
         }
         Ok(())
     }
 }
 
-/// What differs from an architecture as it is by default.
+/// The differences from the default architecture.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) cut: Option<i64>,
@@ -420,7 +423,8 @@ pub(super) struct Changes {
     pub(super) dropout: Option<f64>,
 }
 
-/// The channels that the body makes of the smallest image that it takes. The error is that of the largest.
+/// Returns the number of output channels for the smallest image that the body accepts. The error is that of
+/// the largest.
 fn probe(body: &Body, n_in: i64) -> Result<i64> {
     let _guard = tch::no_grad_guard();
     let features = |size: i64| {
@@ -444,7 +448,7 @@ impl fmt::Debug for Arch {
 }
 
 impl PartialEq for Arch {
-    /// Whether both have the same name and are cut and split alike, and built for the same size.
+    /// Returns true if both have the same name, cut, splits and image size.
     fn eq(&self, other: &Self) -> bool {
         let own =
             |arch: &Self| (arch.cut, arch.image_size_of_build(), arch.drop_path, arch.dropout);
@@ -453,19 +457,20 @@ impl PartialEq for Arch {
 }
 
 impl Model {
-    /// Loads the published weights of the architecture into the body; the head stays as it is. Returns the
-    /// normalization that they were trained with. A classifier of the network's own is loaded too, unless it
-    /// has another number of outputs.
+    /// Loads the published weights of the architecture into the body; the head is unchanged. Returns the
+    /// normalization that they were trained with. The network's own classifier is loaded too, unless it has
+    /// another number of outputs.
     ///
     /// # Errors
-    /// [`Error::Download`] if the weights cannot be had, naming where to place them;
-    /// [`Error::Checkpoint`] if they do not fit.
+    /// [`Error::Download`] if the weights are not available, with the path to place them at;
+    /// [`Error::Checkpoint`] if they do not match.
     pub fn load_pretrained(&mut self) -> Result<Option<Normalize>> {
         self.load_pretrained_from(&WeightsFrom::published())
     }
 
     /// Loads weights into the body, as [`load_pretrained`](Self::load_pretrained) does. Returns the
-    /// normalization that they were trained with; none for a model of this crate that was trained without.
+    /// normalization that they were trained with; `None` for a model of this crate that was trained without
+    /// one.
     ///
     /// # Errors
     /// As [`load_pretrained`](Self::load_pretrained).
@@ -473,13 +478,13 @@ impl Model {
         let Some((arch, n_in)) = self.arch.clone() else {
             return Err(Error::unsupported(
                 "pretrained",
-                "a network of your own has no such weights",
+                "a network of your own has no published weights",
             ));
         };
         weights::load(self, &arch, n_in, from)
     }
 
-    /// The architecture of the body; none for a network of your own.
+    /// Returns the architecture of the body; `None` for a network of your own.
     #[must_use]
     pub fn arch(&self) -> Option<&Arch> {
         self.arch.as_ref().map(|(arch, _)| arch)

@@ -1,4 +1,4 @@
-//! Batch normalization that can hold still while it is frozen, and share its statistics.
+//! Batch normalization that can be held while frozen, and that can share its statistics between processes.
 
 use crate::{
     error::{Error, Result},
@@ -11,11 +11,11 @@ use tch::{
 };
 
 thread_local! {
-    /// Whether frozen normalizations use their running statistics in training too.
+    /// If true, frozen layers use their running statistics in training too.
     static HELD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Holds frozen normalizations on this thread until it is dropped, also by a panic.
+/// Holds frozen layers on this thread until it is dropped, also by a panic.
 pub(super) struct Hold {
     before: bool,
 }
@@ -33,13 +33,13 @@ impl Drop for Hold {
 }
 
 thread_local! {
-    /// With whom the normalizations share their statistics.
+    /// The processes with which the layers share their statistics.
     static SYNCED: RefCell<Option<Group>> = const { RefCell::new(None) };
-    /// Why that failed.
+    /// The error of a failed exchange.
     static FAILED: RefCell<Option<Error>> = const { RefCell::new(None) };
 }
 
-/// Lets the normalizations on this thread share their statistics until it is dropped.
+/// Lets the layers on this thread share their statistics until it is dropped.
 pub(super) struct Synced {
     before: Option<Group>,
 }
@@ -56,22 +56,22 @@ impl Drop for Synced {
     }
 }
 
-/// Why the statistics of the last forward pass on this thread could not be shared.
+/// Returns the error if the statistics of the last forward pass on this thread could not be shared.
 pub(super) fn failure() -> Option<Error> {
     FAILED.take()
 }
 
-/// Looks after the running statistics of a training pass over one item.
+/// Protects the running statistics in a training pass over one item.
 ///
-/// The variance of a single value is NaN, and spoils the running one for good. PyTorch refuses that in Python;
-/// libtorch does not, and neither does `tch`.
+/// The variance of a single value is NaN, and would make the running variance NaN permanently. PyTorch
+/// rejects this in Python; libtorch and `tch` do not.
 pub(super) struct Statistics {
-    /// The running means and variances by name, as they were and as they are.
+    /// The running means and variances by name: a copy and the current tensor.
     kept: Vec<(String, Tensor, Tensor)>,
 }
 
 impl Statistics {
-    /// Keeps the statistics where the pass could spoil them: with one item, in training.
+    /// Copies the statistics if the pass could make them NaN: with one item, in training.
     pub(super) fn before(buffers: &[(String, Tensor)], x: &Tensor, train: bool) -> Result<Self> {
         let one = train && x.size().first() == Some(&1);
         let running = |name: &str| name.ends_with("running_mean") || name.ends_with("running_var");
@@ -81,10 +81,10 @@ impl Statistics {
         Ok(Self { kept: kept.collect::<Result<_>>()? })
     }
 
-    /// Puts the statistics back if the pass has spoiled them.
+    /// Restores the statistics if the pass has made them NaN.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if so, which names the first of them.
+    /// [`Error::Unsupported`] if so, naming the first of them.
     pub(super) fn check(mut self) -> Result<()> {
         let is_nan = |t: &Tensor| Ok::<_, Error>(bool::try_from(t.f_isnan()?.f_any()?)?);
         for (name, before, now) in &self.kept {
@@ -92,7 +92,7 @@ impl Statistics {
                 continue;
             }
             let why = format!(
-                "`{}` has one value per channel, of which it can take no variance: use a larger `bs`, \
+                "`{}` has one value per channel, so its variance is undefined: use a larger `bs`, \
                  or `drop_last(true)` if the last batch has one item",
                 name.rsplit_once('.').map_or("", |(layer, _)| layer)
             );
@@ -106,11 +106,11 @@ impl Statistics {
     }
 }
 
-/// `tch`'s batch normalization, which
-/// [`Model::hold_frozen_norms`](super::Model::hold_frozen_norms) can reach: while it is held and its
-/// weight does not learn, it uses its running statistics in training too, and leaves them alone.
+/// `tch`'s batch normalization with support for
+/// [`Model::hold_frozen_norms`](super::Model::hold_frozen_norms): if held, and if its weight is frozen, it
+/// uses its running statistics in training too, and does not update them.
 ///
-/// Where several processes train together it can normalize by the statistics of all their items: see
+/// If several processes train together, it can normalize by the statistics of all their items; see
 /// [`DistributedOptions::sync_bn`](crate::learner::DistributedOptions::sync_bn).
 #[derive(Debug)]
 pub struct BatchNorm {
@@ -139,7 +139,7 @@ impl BatchNorm {
     }
 
     /// Normalizes by mean and variance over the items of all processes. The squares are summed around the
-    /// common mean, which a second exchange costs and cancellation does not spoil.
+    /// common mean, which takes a second exchange but avoids cancellation.
     fn synced(&self, x: &Tensor, group: &Group) -> Result<Tensor> {
         let kind = x.kind();
         let x = x.f_to_kind(Kind::Float)?;
@@ -170,13 +170,13 @@ impl BatchNorm {
     }
 }
 
-/// Of N×C or N×C×L, as [`nn::batch_norm1d`].
+/// Batch normalization of `[N, C]` or `[N, C, L]`, as [`nn::batch_norm1d`].
 #[must_use]
 pub fn batch_norm1d(path: &Path<'_>, channels: i64, config: BatchNormConfig) -> BatchNorm {
     BatchNorm::new(nn::batch_norm1d(path, channels, config), config)
 }
 
-/// Of N×C×H×W, as [`nn::batch_norm2d`].
+/// Batch normalization of `[N, C, H, W]`, as [`nn::batch_norm2d`].
 #[must_use]
 pub fn batch_norm2d(path: &Path<'_>, channels: i64, config: BatchNormConfig) -> BatchNorm {
     BatchNorm::new(nn::batch_norm2d(path, channels, config), config)

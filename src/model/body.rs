@@ -5,11 +5,11 @@ use tch::{
     nn::{self, ModuleT, Path},
 };
 
-/// Builds one child's layer where its variables belong.
+/// Builds the layer of one child at its variable path.
 type Make<'a> = Box<dyn FnOnce(&Path<'_>) -> Box<dyn ModuleT> + 'a>;
 
-/// The children of a network from its input to its output, still to be built: a child beyond the cut
-/// never is, so its variables do not exist.
+/// The children of a network from its input to its output, not built yet. Children beyond the cut are never
+/// built, so their variables do not exist.
 ///
 /// ```
 /// use finetune::model::{Arch, ArchSpec, HeadOptions};
@@ -32,25 +32,25 @@ pub struct Children<'a> {
     list: Vec<Child<'a>>,
 }
 
-/// One child, still to be built.
+/// One child, not built yet.
 #[derive(derive_more::Debug)]
 struct Child<'a> {
     name: String,
-    /// Whether its variables belong to the network itself, not to something called as the child.
+    /// True if its variables belong to the network itself, not to a path with the name of the child.
     at_root: bool,
     layer: LayerStart,
     #[debug(skip)]
     make: Make<'a>,
 }
 
-/// Where a child stands among the layers that learn at rates of their own.
+/// The position of a child relative to the layers that can have their own learning rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LayerStart {
-    /// In the layer of the child before it.
+    /// In the same layer as the previous child.
     Joins,
-    /// The first of a layer.
+    /// The first child of a layer.
     Starts,
-    /// The first of what comes after the last layer: pooling and the classifier.
+    /// The first child after the last layer: pooling and the classifier.
     Ends,
 }
 
@@ -64,7 +64,7 @@ impl<'a> Children<'a> {
         self.push(name.into(), false, make)
     }
 
-    /// Appends a layer whose variables are named as `make` says, from the root of the network.
+    /// Appends a layer whose variables are named by `make`, from the root of the network.
     pub(super) fn at_root<M: ModuleT + 'static>(
         &mut self,
         name: impl Into<String>,
@@ -84,12 +84,12 @@ impl<'a> Children<'a> {
         self
     }
 
-    /// Marks the last child as the first of a layer that can learn at a rate of its own.
+    /// Marks the last child as the first of a layer that can have its own learning rate.
     pub(super) fn layer(&mut self) -> &mut Self {
         self.mark(LayerStart::Starts)
     }
 
-    /// Marks the last child as the first after the last such layer, if no child before it is.
+    /// Marks the last child as the first after the last such layer, unless an earlier child is marked.
     pub(super) fn last_layer(&mut self) -> &mut Self {
         let first = self.list.iter().all(|child| child.layer != LayerStart::Ends);
         if first { self.mark(LayerStart::Ends) } else { self }
@@ -102,8 +102,8 @@ impl<'a> Children<'a> {
         self
     }
 
-    /// Where layers begin, one for each block: the splits for layer-wise learning rates. Each child, if
-    /// the network does not say.
+    /// Returns where layers begin, one per block: the splits for layer-wise learning rates. If the network
+    /// does not mark its layers, every child is one.
     pub(super) fn layers(&self) -> Vec<usize> {
         let marked = |child: &Child<'_>| child.layer != LayerStart::Joins;
         let any = self.list.iter().any(marked);
@@ -120,18 +120,18 @@ impl<'a> Children<'a> {
         self.add(name, |_| nn::func(f))
     }
 
-    /// The names of the children.
+    /// Returns the names of the children.
     pub(super) fn names(&self) -> Vec<String> {
         self.list.iter().map(|child| child.name.clone()).collect()
     }
 
-    /// Whether the child at `i` begins what comes after the last layer.
+    /// Returns true if the child at `i` is the first after the last layer.
     pub(super) fn ends_at(&self, i: usize) -> bool {
         self.list.get(i).is_some_and(|child| child.layer == LayerStart::Ends)
     }
 
-    /// Builds the first `cut` children, or all but the last `-cut` if it is negative. A child belongs to
-    /// the group of the number of `splits` that do not exceed its position.
+    /// Builds the first `cut` children, or all but the last `-cut` if it is negative. The group of a child
+    /// is the number of `splits` that do not exceed its position.
     pub(super) fn build(self, path: &Path<'_>, cut: Option<i64>, splits: &[usize]) -> Body {
         let kept = kept(self.list.len(), cut);
         let children = self.list.into_iter().take(kept).enumerate().map(|(i, child)| {
@@ -145,7 +145,7 @@ impl<'a> Children<'a> {
     }
 }
 
-/// How many of `n` children a cut leaves.
+/// Returns the number of the `n` children that a cut keeps.
 pub(super) fn kept(n: usize, cut: Option<i64>) -> usize {
     match cut {
         None => n,
@@ -154,14 +154,15 @@ pub(super) fn kept(n: usize, cut: Option<i64>) -> usize {
     }
 }
 
-/// The children of a network, built.
+/// The built children of a network.
 #[derive(Debug)]
 pub(super) struct Body {
     children: Vec<(String, Box<dyn ModuleT>)>,
 }
 
 impl Body {
-    /// The output; `visit` sees that of each child, before the next child may overwrite it.
+    /// Returns the output. `visit` receives the output of each child, before the next child may overwrite
+    /// it.
     pub(super) fn forward_with(
         &self,
         x: &Tensor,
@@ -182,7 +183,7 @@ impl ModuleT for Body {
     }
 }
 
-/// Layers one after another, for a child that has several.
+/// Sequential layers, for a child that has several.
 #[derive(Debug)]
 pub(super) struct Chain<M>(pub(super) Vec<M>);
 

@@ -1,4 +1,4 @@
-//! DenseNet, in torchvision's names and shapes.
+//! DenseNet, with torchvision's names and shapes.
 //!
 //! Huang et al., [Densely Connected Convolutional Networks](https://arxiv.org/abs/1608.06993).
 
@@ -12,14 +12,14 @@ use tch::{
     nn::{self, Conv2D, ModuleT, Path},
 };
 
-/// What tells the members of the family apart.
+/// The options of the family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// Channels that each layer adds.
+    /// The number of channels that each layer adds.
     pub(super) growth: i64,
-    /// Layers in each of the four blocks.
+    /// The number of layers in each of the four blocks.
     pub(super) blocks: [usize; 4],
-    /// Channels after the first convolution.
+    /// The number of channels after the first convolution.
     pub(super) stem: i64,
 }
 
@@ -27,7 +27,7 @@ fn conv(c_in: i64, c_out: i64, size: i64) -> Conv {
     Conv::new(c_in, c_out, size).init(ConvInit::FanIn)
 }
 
-/// Adds channels made of all that came before.
+/// Appends channels computed from all previous ones.
 #[derive(Debug)]
 struct DenseLayer {
     norm1: BatchNorm,
@@ -47,7 +47,7 @@ impl DenseLayer {
     }
 }
 
-/// Layers of which each sees the outputs of all before it.
+/// Layers, each of which receives the outputs of all previous ones.
 #[derive(Debug)]
 struct DenseBlock(Vec<DenseLayer>);
 
@@ -77,7 +77,7 @@ impl ModuleT for Transition {
     }
 }
 
-/// The children of a DenseNet.
+/// Appends the children of a DenseNet.
 pub(super) fn children(net: &mut Children<'_>, n_in: i64, shape: Shape, n_out: i64) {
     let Shape { growth, blocks, stem } = shape;
     net.add("features.conv0", move |p| conv(n_in, stem, 7).stride(2).first().build(p))

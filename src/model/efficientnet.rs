@@ -1,4 +1,4 @@
-//! EfficientNet b0 and Lite0, in torchvision's names and shapes.
+//! EfficientNet b0 and Lite0, with torchvision's names and shapes.
 //!
 //! Tan and Le, [EfficientNet](https://arxiv.org/abs/1905.11946). The lite networks are Google's variants for
 //! small devices, [without squeeze-and-excitation and with
@@ -29,12 +29,12 @@ const STAGES: [(i64, i64, i64, i64, usize); 7] = [
 /// Huang et al., [Stochastic Depth](https://arxiv.org/abs/1603.09382).
 const STOCHASTIC_DEPTH: f64 = 0.2;
 
-/// The two kinds of the network.
+/// The two variants of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// torchvision's: squeeze-and-excitation, SiLU, stochastic depth.
     Full,
-    /// timm's `tf_efficientnet_lite`: ReLU6, and the constants and the padding of TensorFlow.
+    /// timm's `tf_efficientnet_lite`: ReLU6, with TensorFlow's constants and padding.
     Lite,
 }
 
@@ -54,7 +54,7 @@ impl Kind {
     }
 }
 
-/// Widens, filters each channel by itself, scales the channels, and narrows again.
+/// Expands, applies a depthwise convolution, scales the channels, and projects.
 #[derive(Debug)]
 struct MbConv {
     widen: Option<ConvNorm>,
@@ -65,7 +65,7 @@ struct MbConv {
     skipped: f64,
 }
 
-/// Channels in and out of a block, and the width between them.
+/// The input and output channels of a block, and the expanded width.
 #[derive(Debug, Clone, Copy)]
 struct Channels {
     c_in: i64,
@@ -120,9 +120,9 @@ impl ModuleT for MbConv {
     }
 }
 
-/// The children of EfficientNet b0 or Lite0.
+/// Appends the children of EfficientNet b0 or Lite0.
 pub(super) fn children(net: &mut Children<'_>, n_in: i64, kind: Kind, n_out: i64) {
-    // timm's networks have no stochastic depth unless it is asked for.
+    // timm's networks have no stochastic depth by default.
     let depth = if kind == Kind::Full { STOCHASTIC_DEPTH } else { 0.0 };
     net.add("features.0", move |p| {
         kind.conv_norm(p, Conv::new(n_in, 32, 3).stride(2).first(), kind.act())

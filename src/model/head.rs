@@ -1,4 +1,4 @@
-//! What comes after the body: pooling, normalization, dropout and linear layers.
+//! The layers after the body: pooling, normalization, dropout and linear layers.
 
 use super::{
     batch_norm::{BatchNorm, batch_norm1d},
@@ -12,7 +12,7 @@ use tch::{
     nn::{self, Init, Linear, ModuleT, Path},
 };
 
-/// The layers after the body: the arguments of fastai's
+/// Options of the layers after the body: the arguments of fastai's
 /// [`create_head`](https://docs.fast.ai/vision.learner.html#create_head).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -29,19 +29,19 @@ pub struct HeadOptions {
     init: HeadInit,
 }
 
-/// How the linear layers of a head are drawn. Their biases begin at zero, but for `Default`.
+/// The initialization of the linear layers of a head. Biases start at zero, except for `Default`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum HeadInit {
-    /// Normal, scaled for the inputs: He et al., <https://arxiv.org/abs/1502.01852>.
+    /// Normal, scaled by the number of inputs: He et al., <https://arxiv.org/abs/1502.01852>.
     KaimingNormal,
-    /// Uniform, scaled for the inputs.
+    /// Uniform, scaled by the number of inputs.
     KaimingUniform,
-    /// Normal, scaled for inputs and outputs: Glorot and Bengio, 2010.
+    /// Normal, scaled by the numbers of inputs and outputs: Glorot and Bengio, 2010.
     XavierNormal,
-    /// Uniform, scaled for inputs and outputs.
+    /// Uniform, scaled by the numbers of inputs and outputs.
     XavierUniform,
-    /// PyTorch's own, biases too: fastai's `init=None`.
+    /// PyTorch's default, including biases: fastai's `init=None`.
     Default,
 }
 
@@ -63,74 +63,74 @@ impl Default for HeadOptions {
 }
 
 impl HeadOptions {
-    /// fastai's defaults.
+    /// Returns fastai's defaults.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
-    /// The widths of the hidden layers. Default: one of 512.
+    /// Sets the widths of the hidden layers. Default: one of 512.
     #[must_use]
     pub fn lin_ftrs(mut self, widths: Vec<i64>) -> Self {
         self.lin_ftrs = Some(widths);
         self
     }
-    /// The probabilities of dropout: one for the last layer, of which the others have half, or one for
-    /// each. A list that is too short drops the layers that follow, as in fastai. Default: 0.5.
+    /// Sets the dropout probabilities: one for the last layer, half of which is used for the others, or one
+    /// per layer. If the list is too short, the remaining layers are left out, as in fastai. Default: 0.5.
     #[must_use]
     pub fn ps(mut self, ps: Vec<f64>) -> Self {
         self.ps = ps;
         self
     }
-    /// Whether to pool at all. Default: true.
+    /// If true, the head starts with pooling. Default: true.
     #[must_use]
     pub fn pool(mut self, yes: bool) -> Self {
         self.pool = yes;
         self
     }
-    /// Whether to join maximum and average pooling. Default: true.
+    /// If true, maximum and average pooling are concatenated. Default: true.
     #[must_use]
     pub fn concat_pool(mut self, yes: bool) -> Self {
         self.concat_pool = yes;
         self
     }
-    /// Whether a normalization comes first. Default: true.
+    /// If true, a normalization comes first. Default: true.
     #[must_use]
     pub fn first_bn(mut self, yes: bool) -> Self {
         self.first_bn = yes;
         self
     }
-    /// Whether a normalization comes last. Default: false.
+    /// If true, a normalization comes last. Default: false.
     #[must_use]
     pub fn bn_final(mut self, yes: bool) -> Self {
         self.bn_final = yes;
         self
     }
-    /// Whether the linear layer comes before normalization and dropout. Default: false.
+    /// If true, the linear layer comes before normalization and dropout. Default: false.
     #[must_use]
     pub fn lin_first(mut self, yes: bool) -> Self {
         self.lin_first = yes;
         self
     }
-    /// Squeezes the outputs between two values by a sigmoid. Default: not.
+    /// Limits the outputs to a range with a sigmoid. Default: no limit.
     #[must_use]
     pub fn y_range(mut self, low: f64, high: f64) -> Self {
         self.y_range = Some((low, high));
         self
     }
-    /// What follows each hidden linear layer. Default: ReLU.
+    /// Sets the activation after each hidden linear layer. Default: ReLU.
     #[must_use]
     pub fn act(mut self, act: Activation) -> Self {
         self.act = act;
         self
     }
-    /// How the linear layers are drawn. Default: Kaiming-normal.
+    /// Sets the initialization of the linear layers. Default: Kaiming normal.
     #[must_use]
     pub fn init(mut self, init: HeadInit) -> Self {
         self.init = init;
         self
     }
 
-    /// The layers that these options mean for `features` channels and `n_out` outputs.
+    /// Returns the layers for `features` channels and `n_out` outputs.
     ///
     /// ```
     /// use finetune::model::{HeadLayer, HeadOptions};
@@ -143,8 +143,8 @@ impl HeadOptions {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] for a width that is not positive, a probability outside of 0 to 1, no
-    /// probability at all, or a range that is empty.
+    /// [`Error::Config`] for a width that is not positive, a probability that is not between 0 and 1, an
+    /// empty list of probabilities, or an empty range.
     pub fn layers(&self, features: i64, n_out: i64) -> Result<Vec<HeadLayer>> {
         let pooled = if self.pool && self.concat_pool { features * 2 } else { features };
         let hidden = self.lin_ftrs.clone().unwrap_or_else(|| vec![512]);
@@ -178,12 +178,12 @@ impl HeadOptions {
         Ok(layers)
     }
 
-    /// How many hidden layers there are.
+    /// Returns the number of hidden layers.
     pub(super) fn hidden(&self) -> usize {
         self.lin_ftrs.as_ref().map_or(1, Vec::len)
     }
 
-    /// A linear layer with its normalization, dropout and activation: fastai's `LinBnDrop`.
+    /// Adds a linear layer with its normalization, dropout and activation: fastai's `LinBnDrop`.
     fn push_linear(
         &self,
         layers: &mut Vec<HeadLayer>,
@@ -206,16 +206,16 @@ impl HeadOptions {
 
     fn check(&self, widths: &[i64]) -> Result<()> {
         if let Some(width) = widths.iter().find(|n| **n <= 0) {
-            return Err(Error::config("lin_ftrs", format!("a layer of width {width} cannot be")));
+            return Err(Error::config(
+                "lin_ftrs",
+                format!("the width of a layer is {width}; it must be positive"),
+            ));
         }
         if let Some(p) = self.ps.iter().find(|p| !(0.0..=1.0).contains(*p)) {
-            return Err(Error::config("ps", format!("{p} is no probability")));
+            return Err(Error::config("ps", format!("{p} is not a probability")));
         }
         if self.ps.is_empty() {
-            return Err(Error::config(
-                "ps",
-                "is empty: give one probability, or one for each layer",
-            ));
+            return Err(Error::config("ps", "is empty; set one probability, or one per layer"));
         }
         match self.y_range {
             Some((low, high)) if low.partial_cmp(&high) != Some(Ordering::Less) => {
@@ -225,7 +225,7 @@ impl HeadOptions {
         }
     }
 
-    /// The head for `features` channels and `n_out` outputs, with variables below `path` that are
+    /// Builds the head for `features` channels and `n_out` outputs. The variables are at `path` and are
     /// drawn from libtorch's generator. Layers have the numbers of fastai's `Sequential`.
     ///
     /// # Errors
@@ -257,7 +257,7 @@ impl HeadOptions {
 }
 
 impl HeadInit {
-    /// Of weights and biases; none for PyTorch's own biases.
+    /// Returns the initialization of weights and biases; `None` for PyTorch's default biases.
     pub(super) fn draws(self, n_in: f64, n_out: f64) -> (Init, Option<Init>) {
         let normal = |variance: f64| Init::Randn { mean: 0.0, stdev: variance.sqrt() };
         let uniform = |variance: f64| {
@@ -279,17 +279,17 @@ impl HeadInit {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum HeadLayer {
-    /// The largest value of each channel, then the mean of each: [`adaptive_concat_pool2d`].
+    /// The maximum of each channel, then the mean of each: [`adaptive_concat_pool2d`].
     ConcatPool,
     /// The mean of each channel.
     AvgPool,
-    /// All dimensions but the first in a row.
+    /// Flattens all dimensions except the first.
     Flatten,
-    /// A batch normalization; weights begin at 1.
+    /// A batch normalization; weights start at 1.
     BatchNorm {
-        /// Its width.
+        /// The number of features.
         features: i64,
-        /// Where its biases begin: a thousandth, as all of fastai's, but 0 for the last layer.
+        /// The initial biases: 0.001, as in fastai, except 0 for the last layer.
         bias: f64,
         /// The weight of a batch in the running statistics.
         momentum: f64,
@@ -298,20 +298,20 @@ pub enum HeadLayer {
     Dropout(f64),
     /// A linear layer.
     Linear {
-        /// Its inputs.
+        /// The number of inputs.
         n_in: i64,
-        /// Its outputs.
+        /// The number of outputs.
         n_out: i64,
-        /// Whether it has biases: not where a normalization comes before it.
+        /// If true, it has biases. False after a normalization.
         bias: bool,
     },
     /// An activation.
     Act(Activation),
-    /// Squeezes between two values by a sigmoid.
+    /// Limits the outputs to a range with a sigmoid.
     SigmoidRange {
-        /// The lower one.
+        /// The lower limit.
         low: f64,
-        /// The upper one.
+        /// The upper limit.
         high: f64,
     },
 }
@@ -352,8 +352,8 @@ impl HeadLayer {
     }
 }
 
-/// The maxima of `size` by `size` regions of each channel, followed by their means: `[N, C, H, W]` to
-/// `[N, 2 * C, size, size]`. fastai's
+/// Concatenates the maxima of `size` × `size` regions of each channel and their means: maps `[N, C, H, W]`
+/// to `[N, 2 * C, size, size]`. fastai's
 /// [`AdaptiveConcatPool2d`](https://docs.fast.ai/layers.html#adaptiveconcatpool2d).
 pub fn adaptive_concat_pool2d(x: &Tensor, size: i64) -> Tensor {
     let max = x.adaptive_max_pool2d([size; 2]).0;

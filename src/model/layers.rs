@@ -1,4 +1,4 @@
-//! What the architectures are made of: layers with the initializations that PyTorch's models have.
+//! Layers of the architectures, with the initializations of PyTorch's models.
 
 use super::batch_norm::{BatchNorm, batch_norm2d};
 use std::cell::Cell;
@@ -8,11 +8,11 @@ use tch::{
 };
 
 thread_local! {
-    /// Whether the models that this thread builds are for weights that are there already.
+    /// If true, this thread builds models whose weights are loaded afterwards.
     static UNDRAWN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets `build` make a model without drawing its weights, which takes longer than reading them.
+/// Lets `build` create a model without drawing its weights, which would take longer than loading them.
 pub(super) fn undrawn<T>(build: impl FnOnce() -> T) -> T {
     struct Before(bool);
     impl Drop for Before {
@@ -24,28 +24,28 @@ pub(super) fn undrawn<T>(build: impl FnOnce() -> T) -> T {
     build()
 }
 
-/// How a variable begins: as `init` says, or as zeros where nothing is drawn.
+/// Returns the initialization of a variable: `init`, or zeros inside [`undrawn`].
 pub(super) fn begins(init: Init) -> Init {
     if UNDRAWN.get() { Init::Const(0.0) } else { init }
 }
 
-/// How the weights of a convolution are drawn.
+/// The initialization of the weights of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConvInit {
-    /// Normal, scaled for the fan of the outputs, biases zero: most of torchvision's models.
+    /// Normal, scaled by the fan-out, biases zero: most of torchvision's models.
     FanOut,
-    /// Normal, scaled for the fan of the inputs, biases zero: DenseNet, xresnet.
+    /// Normal, scaled by the fan-in, biases zero: DenseNet, xresnet.
     FanIn,
-    /// Uniform, scaled for the fan of the inputs, biases zero: SqueezeNet.
+    /// Uniform, scaled by the fan-in, biases zero: SqueezeNet.
     UniformFanIn,
     /// Normal with a standard deviation of 0.02, biases zero: ConvNeXt.
     Narrow,
-    /// PyTorch's own default, for weights and biases: AlexNet, and every first layer for other
-    /// numbers of channels than 3, as in fastai.
+    /// PyTorch's default, for weights and biases: AlexNet, and every first layer for a number of channels
+    /// other than 3, as in fastai.
     Default,
 }
 
-/// A convolution to be built: square, padded to keep the size where the stride is 1.
+/// Options of a convolution: square, padded to keep the size if the stride is 1.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Conv {
     c_in: i64,
@@ -56,7 +56,7 @@ pub(super) struct Conv {
     groups: i64,
     bias: bool,
     init: ConvInit,
-    /// Whether padding follows TensorFlow's `SAME`, which depends on the size of the image.
+    /// If true, padding follows TensorFlow's `SAME`, which depends on the size of the image.
     same: bool,
 }
 
@@ -87,14 +87,14 @@ impl Conv {
         Self { init, ..self }
     }
 
-    /// TensorFlow's `SAME` padding: where the stride leaves an odd number of pixels to pad, the one more
-    /// is on the right and at the bottom. Only [`ConvNorm`] does this.
+    /// Uses TensorFlow's `SAME` padding: if the number of padding pixels is odd, the additional one is on
+    /// the right and at the bottom. Only [`ConvNorm`] supports this.
     pub(super) fn same(self) -> Self {
         Self { same: true, ..self }
     }
 
-    /// The first layer of a network: fastai gives it PyTorch's default weights where the inputs have
-    /// other numbers of channels than 3.
+    /// Marks the first layer of a network: as in fastai, it has PyTorch's default initialization if the
+    /// number of input channels is not 3.
     pub(super) fn first(self) -> Self {
         if self.c_in == 3 { self } else { self.init(ConvInit::Default) }
     }
@@ -124,18 +124,17 @@ impl Conv {
     }
 }
 
-/// A normal distribution around zero.
+/// Returns a normal distribution with mean zero.
 pub(super) fn normal(stdev: f64) -> Init {
     Init::Randn { mean: 0.0, stdev }
 }
 
-/// A batch normalization whose weights begin at 1 and biases at 0, as PyTorch's. tch would draw the
-/// weights.
+/// Creates a batch normalization with weights 1 and biases 0, as in PyTorch. tch would draw the weights.
 pub(super) fn norm(path: &Path<'_>, channels: i64) -> BatchNorm {
     norm_with(path, channels, nn::BatchNormConfig::default(), 1.0)
 }
 
-/// A batch normalization with other constants, whose weights begin at `weight`.
+/// Creates a batch normalization with other constants and the initial weight `weight`.
 pub(super) fn norm_with(
     path: &Path<'_>,
     channels: i64,
@@ -146,8 +145,8 @@ pub(super) fn norm_with(
     batch_norm2d(path, channels, config)
 }
 
-/// A linear layer with these initial weights. Biases begin at 0, or are drawn as PyTorch's default if
-/// `bias` is none.
+/// Creates a linear layer with this initialization of weights. Biases start at 0, or at PyTorch's default
+/// if `bias` is `None`.
 pub(super) fn linear(
     path: &Path<'_>,
     n_in: i64,
@@ -160,16 +159,16 @@ pub(super) fn linear(
     nn::linear(path, n_in, n_out, config)
 }
 
-/// PyTorch's default weights of a linear layer.
+/// Returns PyTorch's default initialization of a linear layer's weights.
 pub(super) fn linear_default(n_in: i64) -> Init {
     let bound = (n_in as f64).sqrt().recip();
     Init::Uniform { lo: -bound, up: bound }
 }
 
-/// He's normal weights of a linear layer for the fan of the inputs.
+/// He's normal initialization of a linear layer's weights, scaled by the fan-in.
 pub(super) const KAIMING_NORMAL: Init = init::DEFAULT_KAIMING_NORMAL;
 
-/// What stands between linear layers or convolutions.
+/// An activation between linear layers or convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Activation {
@@ -185,7 +184,7 @@ pub enum Activation {
     /// `x * sigmoid(x)`, also called swish.
     #[serde(alias = "silu")]
     Silu,
-    /// `x` times the normal distribution function of `x`.
+    /// `x` times the cumulative normal distribution of `x`.
     #[serde(alias = "gelu")]
     Gelu,
     /// [`Gelu`](Self::Gelu), approximated with a hyperbolic tangent.
@@ -197,7 +196,7 @@ pub enum Activation {
     /// `x * tanh(softplus(x))`.
     #[serde(alias = "mish")]
     Mish,
-    /// `x`, or a hundredth of it below zero.
+    /// `x`, or `x / 100` if negative.
     #[serde(alias = "leaky_relu")]
     LeakyRelu,
     /// The hyperbolic tangent.
@@ -212,10 +211,10 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Applies it to a tensor that nobody else reads.
+    /// Applies the activation to a tensor that is not used elsewhere.
     ///
-    /// In place where that spares memory: ReLU's gradient needs its output alone. The others' need
-    /// their input, of which autograd would keep a copy.
+    /// In place if that saves memory: ReLU's gradient needs only its output. The gradients of the others
+    /// need their input, which autograd would have to copy.
     pub(super) fn apply(self, mut x: Tensor, train: bool) -> Tensor {
         match self {
             Self::Relu => x.relu_(),
@@ -236,11 +235,11 @@ impl Activation {
     }
 }
 
-/// A convolution, its normalization and its activation, under `0` and `1` as in torchvision's
+/// A convolution, its normalization and its activation, named `0` and `1` as in torchvision's
 /// `Conv2dNormActivation`.
 #[derive(Debug)]
 pub(super) struct ConvNorm {
-    /// The window and the stride of a convolution that pads by the size of its input.
+    /// The kernel size and stride of a convolution whose padding depends on the size of its input.
     pads: Option<(i64, i64)>,
     conv: Conv2D,
     norm: BatchNorm,
@@ -257,7 +256,7 @@ impl ConvNorm {
         Self::zeroed(path, conv, norm, act, 1.0)
     }
 
-    /// With normalization weights that begin at `weight`.
+    /// Creates the layer with the initial normalization weight `weight`.
     pub(super) fn zeroed(
         path: &Path<'_>,
         conv: Conv,
@@ -266,7 +265,7 @@ impl ConvNorm {
         weight: f64,
     ) -> Self {
         let channels = conv.c_out;
-        // With stride 1 and an odd window, both sides get the same.
+        // With stride 1 and an odd kernel size, the padding is the same on both sides.
         let pads = (conv.same && conv.stride > 1).then_some((conv.size, conv.stride));
         let conv = if pads.is_some() { conv.padding(0) } else { conv };
         let conv = conv.build(&(path / "0"));
@@ -286,7 +285,7 @@ impl ModuleT for ConvNorm {
     }
 }
 
-/// `x` `[N, C, H, W]` with the zeros around it that TensorFlow's `SAME` padding adds for a window and a stride.
+/// Pads `x`, `[N, C, H, W]`, with zeros as TensorFlow's `SAME` padding for a kernel size and a stride.
 fn pad_same(x: &Tensor, size: i64, stride: i64) -> Tensor {
     let around = |n: i64| {
         let all = ((n + stride - 1) / stride * stride - stride + size - n).max(0);
@@ -297,7 +296,7 @@ fn pad_same(x: &Tensor, size: i64, stride: i64) -> Tensor {
     x.constant_pad_nd([width, height].concat())
 }
 
-/// Scales each channel by what two small layers make of the means of all channels.
+/// Scales each channel by a factor that two small layers compute from the means of all channels.
 ///
 /// Hu et al., [Squeeze-and-Excitation Networks](https://arxiv.org/abs/1709.01507).
 #[derive(Debug)]
@@ -309,7 +308,7 @@ pub(super) struct SqueezeExcitation {
 }
 
 impl SqueezeExcitation {
-    /// `hard`: whether the scale is a piecewise linear sigmoid.
+    /// If `hard` is true, the scale is a piecewise linear sigmoid.
     pub(super) fn new(
         path: &Path<'_>,
         channels: i64,
@@ -333,17 +332,17 @@ impl ModuleT for SqueezeExcitation {
     }
 }
 
-/// The largest of each `size` by `size` window.
+/// Creates a maximum pooling.
 pub(super) fn max_pool(size: i64, stride: i64, padding: i64, ceil: bool) -> nn::Func<'static> {
     nn::func(move |x| x.max_pool2d([size; 2], [stride; 2], [padding; 2], [1, 1], ceil))
 }
 
-/// A ReLU in place of its input.
+/// Creates an in-place ReLU.
 pub(super) fn relu() -> nn::Func<'static> {
     nn::func(|x| x.shallow_clone().relu_())
 }
 
-/// Averages to `size` by `size` and flattens.
+/// Creates an average pooling to `size` × `size`, flattened.
 pub(super) fn avg_pool_flat(size: i64) -> nn::Func<'static> {
     nn::func(move |x| x.adaptive_avg_pool2d([size; 2]).flatten(1, -1))
 }

@@ -1,39 +1,39 @@
-//! The names that other implementations give the variables of the networks of this crate.
+//! The variable names that other implementations use for the networks of this crate.
 //!
 //! A file of weights is recognized by its names: each prefix and each layout that could apply is tried, and
-//! the one under which most variables of the network are found is taken.
+//! the one that matches most variables of the network is used.
 
 use crate::format::StateDict;
 use std::collections::{BTreeMap, HashMap};
 use tch::Tensor;
 
-/// What a wrapper puts in front of all names: parallel training, a compiled module, Lightning, the first part
+/// Prefixes that wrappers add to all names: parallel training, a compiled module, Lightning, the first part
 /// of a fastai model. They can be nested.
 const PREFIXES: &[&str] =
     &["module.", "_orig_mod.", "model.", "backbone.", "encoder.", "net.", "0."];
 
-/// How deep prefixes are looked for.
+/// The maximum nesting depth of prefixes.
 const MAX_NESTED: usize = 3;
 
-/// Where implementations keep the layers after the body. They are not loaded.
+/// The prefixes of the layers after the body. They are not loaded.
 const HEADS: &[&str] =
     &["head.", "fc.", "_fc.", "classifier.", "last_linear.", "pre_logits.", "head_fc.", "1."];
 
-/// A name in a file, and the names that this crate may have for it: the first that the network has is taken.
+/// A name in a file, and the possible names in this crate: the first one that the network has is used.
 ///
-/// `{stage}` and `{block}` stand for numbers, `{flat}` for the number of a block counted through all stages,
-/// any other word in braces for one part of a name, `{rest}` for all that follows. On the right-hand side
+/// `{stage}` and `{block}` match numbers, `{flat}` the number of a block counted through all stages, any
+/// other word in braces one component of a name, `{rest}` the remainder. On the right-hand side,
 /// `{stage+1}` is the number plus one.
 type Rule = (&'static str, &'static [&'static str]);
 
 /// The names of one implementation.
 #[derive(Debug)]
 struct Layout {
-    /// Whose names they are, for messages.
+    /// The name of the implementation, for messages.
     of: &'static str,
-    /// The networks that have them, by a part of their names.
+    /// The networks that it applies to, by a part of their names.
     family: &'static str,
-    /// Tried in this order for each name. A name that no rule matches stays as it is.
+    /// Tried in this order for each name. A name that matches no rule is unchanged.
     rules: &'static [Rule],
 }
 
@@ -45,8 +45,9 @@ const LAYOUTS: &[Layout] = &[
     Layout { of: "torchvision before 0.3", family: "densenet", rules: EARLY_DENSENET },
 ];
 
-// https://github.com/huggingface/pytorch-image-models, `_efficientnet_blocks.py`. The blocks of stage 0 do not
-// widen. Those of the lite networks, and some of MobileNet v3, do not squeeze and have one layer less.
+// https://github.com/huggingface/pytorch-image-models, `_efficientnet_blocks.py`. The blocks of stage 0
+// have no expansion. Those of the lite networks, and some of MobileNet v3, have no squeeze-and-excitation
+// and so one layer less.
 const TIMM_EFFICIENTNET: &[Rule] = &[
     ("conv_stem.{rest}", &["features.0.0.{rest}"]),
     ("bn1.{rest}", &["features.0.1.{rest}"]),
@@ -93,8 +94,8 @@ const TIMM_EFFICIENTNET: &[Rule] = &[
     ("classifier.{rest}", &["classifier.1.{rest}"]),
 ];
 
-// https://github.com/lukemelas/EfficientNet-PyTorch, `model.py`. The networks with its names are torchvision's
-// or timm's here. The blocks of stage 0 do not widen.
+// https://github.com/lukemelas/EfficientNet-PyTorch, `model.py`. The networks with its names are
+// torchvision's or timm's here. The blocks of stage 0 have no expansion.
 const EFFICIENTNET_PYTORCH: &[Rule] = &[
     ("_conv_stem.{rest}", &["features.0.0.{rest}", "conv_stem.{rest}"]),
     ("_bn0.{rest}", &["features.0.1.{rest}", "bn1.{rest}"]),
@@ -174,7 +175,7 @@ const TIMM_MOBILENET_V2: &[Rule] = &[
     ("classifier.{rest}", &["classifier.1.{rest}"]),
 ];
 
-// The last stage is one convolution. `conv_head`, which timm has behind the pooling, is a linear layer of
+// The last stage is one convolution. `conv_head`, which timm puts after the pooling, is a linear layer of
 // torchvision's classifier.
 const TIMM_MOBILENET_V3: &[Rule] = &[
     ("conv_stem.{rest}", &["features.0.0.{rest}"]),
@@ -218,36 +219,36 @@ const EARLY_DENSENET: &[Rule] = &[
     ),
 ];
 
-/// How many blocks the stages have, for networks whose own names do not tell.
+/// The number of blocks per stage, for networks whose own names do not contain it.
 const STAGES: &[(&str, &[usize])] = &[
     ("mobilenet_v2", &[1, 2, 3, 4, 3, 3, 1]),
     ("mobilenet_v3_small", &[1, 2, 3, 2, 3, 1]),
     ("mobilenet_v3_large", &[1, 2, 3, 4, 2, 3, 1]),
 ];
 
-/// What a network calls its variables, and their shapes; without those of a head of fastai's kind.
+/// The names and shapes of a network's variables, without those of a fastai head.
 #[derive(Debug)]
 pub(super) struct Variables<'a> {
     arch: &'a str,
     shapes: BTreeMap<String, Vec<i64>>,
-    /// How many blocks its stages have; empty where it has no stages.
+    /// The number of blocks per stage; empty if there are no stages.
     stages: Vec<usize>,
 }
 
-/// A file's tensors under the names of a network.
+/// The tensors of a file under the names of a network.
 #[derive(Debug)]
 pub(super) struct Matched {
-    /// The tensors, under names of the network where it has such a variable.
+    /// The tensors, with names of the network if it has such a variable.
     pub(super) state: StateDict,
-    /// How the file names them: whose names, and behind which prefix.
+    /// The layout of the file: the implementation, and the prefix.
     pub(super) layout: String,
-    /// How many of the network's variables are there.
+    /// The number of the network's variables that were found.
     pub(super) named: usize,
-    /// How many of them have the right shape.
+    /// The number of those with the right shape.
     pub(super) fitting: usize,
 }
 
-/// How one name becomes another.
+/// How a name is translated.
 enum Renaming<'a> {
     None,
     Names(&'a HashMap<String, &'a str>),
@@ -297,8 +298,8 @@ impl<'a> Variables<'a> {
         self.shapes.contains_key(name)
     }
 
-    /// The tensors of `state` under the prefix and the layout that give this network the most of its
-    /// variables. Left out: names without that prefix, and layers after the body.
+    /// Returns the tensors of `state` with the prefix and the layout that match most variables of this
+    /// network. Names without that prefix and layers after the body are left out.
     pub(super) fn matched(&self, state: &StateDict) -> Matched {
         let fastai: HashMap<String, &str> =
             self.shapes.keys().map(|own| (fastai_name(own), own.as_str())).collect();
@@ -358,7 +359,7 @@ impl<'a> Variables<'a> {
         found.unwrap_or_else(|| name.to_owned())
     }
 
-    /// What the words in braces of a pattern stand for in `name`, and what follows from them.
+    /// Returns the values of the words in braces of a pattern for `name`, and values derived from them.
     fn words(&self, pattern: &str, name: &str) -> Option<HashMap<String, String>> {
         let mut words = HashMap::new();
         let mut left = name;
@@ -379,8 +380,8 @@ impl<'a> Variables<'a> {
         Some(words)
     }
 
-    /// Adds the number of the block among all from its stage and its number there, or the other way
-    /// round, and whether it widens.
+    /// Adds the number of the block among all blocks from its stage and number, or the reverse, and whether
+    /// it has an expansion.
     fn count_blocks(&self, words: &mut HashMap<String, String>) {
         if self.stages.is_empty() {
             return;
@@ -409,7 +410,7 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// A template with its words put in; none if a word is not there.
+/// Replaces the words in a template; `None` if a word is missing.
 fn filled(template: &str, words: &HashMap<String, String>) -> Option<String> {
     let mut all = String::new();
     let mut left = template;
@@ -430,7 +431,7 @@ fn filled(template: &str, words: &HashMap<String, String>) -> Option<String> {
     Some(all)
 }
 
-/// The prefixes of [`PREFIXES`] that names begin with, alone and one behind the other.
+/// Returns the [`PREFIXES`] of the names, alone and combined.
 fn prefixes(state: &StateDict) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut at = 0;
@@ -447,9 +448,9 @@ fn prefixes(state: &StateDict) -> Vec<String> {
     all
 }
 
-/// fastai's name for a variable of a model of this crate: `layer1.0.bn1.weight` is
-/// `0.4.0.bn1.weight` there, `features.3.weight` is `0.0.3.weight`, and `head.8.weight` is
-/// `1.8.weight`. xresnet's children have numbers already, which get a `0.` in front.
+/// Returns fastai's name for a variable of a model of this crate: `0.4.0.bn1.weight` for
+/// `layer1.0.bn1.weight`, `0.0.3.weight` for `features.3.weight`, and `1.8.weight` for `head.8.weight`.
+/// xresnet's children already have numbers, which get the prefix `0.`.
 ///
 /// ```
 /// use finetune::model::fastai_name;
@@ -476,8 +477,8 @@ pub fn fastai_name(name: &str) -> String {
     format!("{place}.{rest}")
 }
 
-/// [`fastai_name`] for a U-Net: the body is the first of its `layers`, and the decoder has fastai's names
-/// as it is.
+/// As [`fastai_name`], for a U-Net: the body is the first of its `layers`, and the names of the decoder are
+/// fastai's already.
 ///
 /// ```
 /// use finetune::model::fastai_unet_name;

@@ -1,4 +1,4 @@
-//! MobileNet v3, in torchvision's names and shapes.
+//! MobileNet v3, with torchvision's names and shapes.
 //!
 //! Howard et al., [Searching for MobileNetV3](https://arxiv.org/abs/1905.02244).
 
@@ -13,8 +13,8 @@ use tch::{
 
 use Activation::{HardSwish as HS, Relu as RE};
 
-/// One inverted residual: kernel size, expanded channels, outputs, whether it squeezes, activation,
-/// stride.
+/// One inverted residual: kernel size, expanded channels, outputs, whether it has squeeze-and-excitation,
+/// activation, stride.
 type Row = (i64, i64, i64, bool, Activation, i64);
 
 pub(super) const SMALL: &[Row] = &[
@@ -49,18 +49,18 @@ pub(super) const LARGE: &[Row] = &[
     (5, 960, 160, true, HS, 1),
 ];
 
-/// torchvision's constants of the normalizations.
+/// Returns torchvision's constants of batch normalization.
 fn config() -> BatchNormConfig {
     BatchNormConfig { eps: 1e-3, momentum: 0.01, ..Default::default() }
 }
 
-/// The nearest multiple of 8, but no less than nine tenths.
+/// Returns the nearest multiple of 8 that is at least 90 % of `n`.
 fn divisible_by_8(n: i64) -> i64 {
     let rounded = ((n + 4) / 8 * 8).max(8);
     if rounded * 10 < n * 9 { rounded + 8 } else { rounded }
 }
 
-/// Widens, filters each channel by itself, and narrows again.
+/// Expands, applies a depthwise convolution, and projects.
 #[derive(Debug)]
 struct InvertedResidual {
     block: Vec<Box<dyn ModuleT>>,
@@ -95,7 +95,7 @@ impl ModuleT for InvertedResidual {
     }
 }
 
-/// The children of a MobileNet v3; its classifier has a hidden layer of `hidden`.
+/// Appends the children of a MobileNet v3; its classifier has a hidden layer of `hidden`.
 pub(super) fn children(
     net: &mut Children<'_>,
     n_in: i64,

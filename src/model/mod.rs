@@ -1,4 +1,4 @@
-//! Networks, and the one place that owns their variables.
+//! Networks and their variables.
 
 mod arch;
 mod batch_norm;
@@ -60,32 +60,32 @@ use tch::{
     nn::{ModuleT, VarStore},
 };
 
-/// What a parameter is to an optimizer.
+/// The kind of a parameter, for the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParamKind {
-    /// A weight, to which decay applies.
+    /// A weight, with weight decay.
     Weight,
-    /// A bias: no decay.
+    /// A bias, without weight decay.
     Bias,
-    /// A parameter of a normalization: no decay, and trainable in frozen groups too.
+    /// A parameter of a normalization layer: no weight decay, and trainable in frozen groups too.
     Norm,
 }
 
-/// A parameter and what the optimizer must know of it.
+/// A parameter with the information that the optimizer needs.
 #[derive(Debug)]
 pub struct Param {
-    /// Its name in the model, such as `layer1.0.conv1.weight`.
+    /// The name in the model, such as `layer1.0.conv1.weight`.
     pub name: String,
-    /// The parameter itself: a handle to the model's own memory.
+    /// The parameter itself: a handle to the model's memory.
     pub tensor: Tensor,
-    /// Its group, from 0: earlier layers first.
+    /// The group, from 0; earlier layers first.
     pub group: usize,
-    /// What it is.
+    /// The kind.
     pub kind: ParamKind,
 }
 
 impl Clone for Param {
-    /// Another handle to the same parameter.
+    /// Returns another handle to the same parameter.
     fn clone(&self) -> Self {
         let Self { name, tensor, group, kind } = self;
         Self { name: name.clone(), tensor: tensor.shallow_clone(), group: *group, kind: *kind }
@@ -99,20 +99,20 @@ pub struct Model {
     net: Net,
     params: Vec<Param>,
     buffers: Vec<(String, Tensor)>,
-    /// The architecture, and the channels that it takes.
+    /// The architecture, and its number of input channels.
     arch: Option<(Arch, usize)>,
     spec: Option<ArchSpec>,
     hold_frozen_norms: bool,
-    /// With whom the batch normalizations share their statistics.
+    /// The processes with which batch normalization layers share their statistics.
     synced: Option<sys::Group>,
 }
 
 impl Model {
-    /// A network of your own with its variables. Its groups are those given with
-    /// [`Path::set_group`](tch::nn::Path::set_group) where it was built.
+    /// Creates a model from your own network with its variables. Its groups are those set with
+    /// [`Path::set_group`](tch::nn::Path::set_group) when it was built.
     ///
     /// # Errors
-    /// [`Error::Config`] if a variable that can be trained has no name.
+    /// [`Error::Config`] if a trainable variable has no name.
     pub fn from_module(vars: VarStore, net: impl ModuleT + 'static) -> Result<Self> {
         Self::from_net(vars, Net::Own(Box::new(net)))
     }
@@ -124,7 +124,10 @@ impl Model {
         let mut params = vec![];
         {
             let store = vars.variables_.lock().map_err(|_| {
-                Error::config("Model::from_module", "another thread panicked with the variables")
+                Error::config(
+                    "Model::from_module",
+                    "another thread panicked while it held the variables",
+                )
             })?;
             for var in &store.trainable_variables {
                 let Some(name) = names.get(&(var.tensor.data_ptr() as usize)) else {
@@ -158,17 +161,17 @@ impl Model {
         })
     }
 
-    /// Returns the network's output; with dropout and batch statistics if `train`.
+    /// Returns the network's output; with dropout and batch statistics if `train` is true.
     ///
     /// # Errors
     /// [`Error::Computation`] with libtorch's reason, or the message of the panic, if the network does not
-    /// take such inputs, and if a batch normalization would have one value per channel to train with.
+    /// accept the inputs, or if a batch normalization has one value per channel in training.
     pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         self.forward_with(x, train, &mut |_, _| {})
     }
 
-    /// [`forward`](Self::forward), where `visit` sees the output of each child of the body and of the
-    /// `head` by name. It must copy what it keeps: the next child may overwrite it.
+    /// As [`forward`](Self::forward), where `visit` receives the output of each child of the body and of
+    /// the `head` by name. It must copy what it keeps: the next child may overwrite it.
     ///
     /// ```
     /// use finetune::{model::{ArchSpec, HeadOptions, resnet18}, seed::Seed, tch::{self, Device, Tensor}};
@@ -203,67 +206,68 @@ impl Model {
             .map_err(Error::computation(|| format!("the model on inputs of shape {:?}", x.size())))
     }
 
-    /// Lets the batch normalizations use the statistics of all processes' items in training.
+    /// Makes batch normalization layers use the statistics of all processes' items in training.
     ///
-    /// What goes wrong in an exchange is the error of [`Model::sync_failure`], since a module has none.
+    /// Errors of an exchange are returned by [`Model::sync_failure`], since a module cannot return errors.
     pub(crate) fn sync_norms(&mut self, group: Option<sys::Group>) {
         self.synced = group;
     }
 
-    /// Fails if a batch normalization of the last forward pass could not reach the other processes.
+    /// Returns an error if a batch normalization of the last forward pass could not exchange its
+    /// statistics.
     pub(crate) fn sync_failure(&self) -> Result<()> {
         batch_norm::failure().map_or(Ok(()), Err)
     }
 
-    /// Whether the batch normalizations that do not learn use their running statistics in training too,
-    /// instead of the batch's, and leave them alone. For networks of this crate, and your own where they
-    /// are made of [`BatchNorm`]. Default: false.
+    /// If true, frozen batch normalization layers use their running statistics in training, instead of
+    /// batch statistics, and do not update them. For networks of this crate, and your own if they use
+    /// [`BatchNorm`]. Default: false.
     pub fn hold_frozen_norms(&mut self, yes: bool) {
         self.hold_frozen_norms = yes;
     }
 
-    /// The parameters, in the order in which the network was built.
+    /// Returns the parameters, in the order in which the network was built.
     #[must_use]
     pub fn params(&self) -> &[Param] {
         &self.params
     }
 
-    /// What is neither trained nor drawn: running means and variances, by name.
+    /// Returns the buffers, which are neither trained nor drawn, by name: running means and variances.
     pub fn buffers(&self) -> &[(String, Tensor)] {
         &self.buffers
     }
 
-    /// The number of parameter groups.
+    /// Returns the number of parameter groups.
     #[must_use]
     pub fn groups(&self) -> usize {
         self.params.iter().map(|p| p.group + 1).max().unwrap_or(0)
     }
 
-    /// Whether it is a body with a decoder for one output per pixel: see [`ArchSpec::unet`].
+    /// Returns true if the model is a body with a decoder for one output per pixel; see [`ArchSpec::unet`].
     #[must_use]
     pub fn is_unet(&self) -> bool {
         matches!(self.net, Net::Unet(_))
     }
 
-    /// Where the parameters are.
+    /// Returns the device of the parameters.
     #[must_use]
     pub fn device(&self) -> Device {
         self.vars.device()
     }
 
-    /// What the model was built from; none for a network of your own.
+    /// Returns the description that the model was built from; `None` for your own network.
     #[must_use]
     pub fn spec(&self) -> Option<&ArchSpec> {
         self.spec.as_ref()
     }
 
-    /// Whether the head is other than the network's own classifier.
+    /// Returns true if the head is not the network's own classifier.
     pub(super) fn has_new_head(&self) -> bool {
         matches!(self.net, Net::Parts { .. })
     }
 
-    /// Lets only the groups from `first` on learn, and the normalizations of the others if
-    /// `train_bn`.
+    /// Makes only the groups from `first` on trainable, and the normalization layers of the others if
+    /// `train_bn` is true.
     pub fn freeze_to(&mut self, first: usize, train_bn: bool) {
         for p in &self.params {
             let learns = p.group >= first || (train_bn && p.kind == ParamKind::Norm);
@@ -271,7 +275,7 @@ impl Model {
         }
     }
 
-    /// Parameters and buffers by name, sorted; handles to the model's own memory.
+    /// Returns parameters and buffers by name, sorted; handles to the model's memory.
     #[must_use]
     pub fn state_dict(&self) -> Vec<(String, Tensor)> {
         let params = self.params.iter().map(|p| (p.name.clone(), p.tensor.shallow_clone()));
@@ -281,11 +285,11 @@ impl Model {
         all
     }
 
-    /// Copies named tensors into the model. PyTorch's `num_batches_tracked` counters are passed over.
+    /// Copies named tensors into the model. PyTorch's `num_batches_tracked` counters are ignored.
     ///
     /// # Errors
-    /// [`Error::Config`] listing the names that are missing, unexpected or of another shape. Nothing is
-    /// loaded then.
+    /// [`Error::Config`] listing missing and unexpected names and differing shapes. On failure, nothing is
+    /// loaded.
     pub fn load_state_dict(&mut self, state: &[(String, Tensor)]) -> Result<()> {
         let pairs = self.paired(state)?;
         let _guard = tch::no_grad_guard();
@@ -295,8 +299,8 @@ impl Model {
         Ok(())
     }
 
-    /// [`load_state_dict`](Self::load_state_dict) with tensors that nobody else has: they become the
-    /// model's own where they are of its type and on its device, and need not be copied.
+    /// As [`load_state_dict`](Self::load_state_dict), for tensors that are not used elsewhere: tensors of
+    /// the right type and device become the model's own and are not copied.
     pub(crate) fn adopt(&mut self, state: &[(String, Tensor)]) -> Result<()> {
         let pairs = self.paired(state)?;
         let _guard = tch::no_grad_guard();
@@ -306,7 +310,7 @@ impl Model {
         Ok(())
     }
 
-    /// The model's own tensors and those that are given for them, if they are its own in name and shape.
+    /// Pairs the model's tensors with the given ones, if all names and shapes match.
     fn paired<'t>(&self, state: &'t [(String, Tensor)]) -> Result<Vec<(Tensor, &'t Tensor)>> {
         let mut given: BTreeMap<&str, &Tensor> = state
             .iter()
@@ -318,7 +322,7 @@ impl Model {
             match given.remove(name.as_str()) {
                 None => missing.push(name),
                 Some(t) if t.size() != own.size() => {
-                    misshaped.push(format!("{name} is {:?} and not {:?}", t.size(), own.size()));
+                    misshaped.push(format!("{name} is {:?} instead of {:?}", t.size(), own.size()));
                 }
                 Some(t) => pairs.push((own, t)),
             }
@@ -335,11 +339,11 @@ impl Model {
         }
         Err(Error::mismatch(
             "weights",
-            format!("the weights are of another model; {}", wrong.join("; ")),
+            format!("the weights do not match the model; {}", wrong.join("; ")),
         ))
     }
 
-    /// Whether [`load_state_dict`](Self::load_state_dict) would take these tensors.
+    /// Checks whether [`load_state_dict`](Self::load_state_dict) would accept these tensors.
     ///
     /// # Errors
     /// As there.
@@ -347,14 +351,14 @@ impl Model {
         self.paired(state).map(drop)
     }
 
-    /// Checks that no weight is NaN or infinite, and no buffer NaN. This waits for the device.
+    /// Checks that no weight is NaN or infinite, and no buffer NaN. Waits for the device.
     ///
     /// # Errors
-    /// [`Error::NonFiniteWeights`] naming the first that is.
+    /// [`Error::NonFiniteWeights`] naming the first such variable.
     pub fn check_finite(&self) -> Result<()> {
         let params = self.params.iter().map(|p| (&p.name, p.tensor.f_isfinite()));
         let buffers = self.buffers.iter().filter(|(_, t)| t.is_floating_point());
-        // A buffer may hold infinities on purpose, as a mask does.
+        // A buffer may contain infinities on purpose, for example a mask.
         let buffers =
             buffers.map(|(name, t)| (name, t.f_isnan().and_then(|nan| nan.f_logical_not())));
         let (mut names, mut fine) = (vec![], vec![]);
@@ -373,8 +377,8 @@ impl Model {
         }
     }
 
-    /// Puts the weights of convolutions into channels-last memory, in which convolutions of
-    /// channels-last inputs are faster. Names, shapes and results stay.
+    /// Converts the weights of convolutions to channels-last memory, which makes convolutions of
+    /// channels-last inputs faster. Names, shapes and results are unchanged.
     pub fn channels_last(&mut self) {
         let _guard = tch::no_grad_guard();
         for p in &mut self.params {
@@ -386,7 +390,7 @@ impl Model {
     }
 }
 
-/// All names of any network; of a file that has more or longer ones than that, the first.
+/// Joins names: all names of a network, or the first ones if there are too many.
 fn listed(names: &[String]) -> String {
     const LONGEST: usize = 1 << 15;
     let mut all = String::new();
@@ -413,10 +417,10 @@ fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKin
         "relative_position_bias_table",
         "attention_biases",
     ];
-    // Learned tokens and positions are biases in all but their shape, and scales of branches too.
+    // Learned tokens and positions, and scales of branches, are treated as biases despite their shape.
     if POSITIONS.contains(&own) || own == "layer_scale" {
         ParamKind::Bias
-    // The factor of a self-attention decays as weights do, as in fastai.
+    // The factor of a self-attention has weight decay, as in fastai.
     } else if tensor.dim() > 1 || (own == "gamma" && tensor.numel() == 1) {
         ParamKind::Weight
     } else if own == "weight"
@@ -429,7 +433,7 @@ fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKin
     }
 }
 
-/// PyTorch's order within a layer, where tch makes some biases before their weights.
+/// Restores PyTorch's order within a layer: tch creates some biases before their weights.
 fn weights_first(params: &mut [Param]) {
     let prefix = |p: &Param| p.name.rsplit_once('.').map(|(a, _)| a.to_owned());
     for i in 1..params.len() {

@@ -1,18 +1,18 @@
-//! A network, as a whole or as a body and a head.
+//! A network: complete, or a body and a head.
 
 use super::{body::Body, unet::Unet};
 use tch::{Tensor, nn::ModuleT};
 
-/// What a model runs.
+/// The network of a model.
 #[derive(Debug)]
 pub(super) enum Net {
-    /// A body of children, and what takes its feature map.
+    /// A body of children, and a head for its feature map.
     Parts { body: Body, head: Box<dyn ModuleT> },
-    /// A body of children, and a decoder that takes the feature maps of several of them.
+    /// A body of children, and a decoder for the feature maps of several of them.
     Unet(Box<Unet>),
-    /// A list of children from the input to the output.
+    /// All children from the input to the output.
     Children(Body),
-    /// A module of the user's.
+    /// The user's module.
     Own(Box<dyn ModuleT>),
 }
 

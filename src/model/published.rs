@@ -1,39 +1,39 @@
-//! Weights that others publish, and how images are prepared for them.
+//! Published weights, and the preprocessing of images for them.
 
 use super::WeightsFrom;
 use crate::{image::Filter, transform::Normalize};
 
-/// Weights that torchvision or timm publishes, and how images were prepared when they were validated.
+/// Weights published by torchvision or timm, and the preprocessing with which they were validated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Weights {
-    /// torchvision's name of them, such as `IMAGENET1K_V1`, or timm's tag, such as `in12k_ft_in1k`.
+    /// torchvision's name, such as `IMAGENET1K_V1`, or timm's tag, such as `in12k_ft_in1k`.
     pub name: &'static str,
-    /// Their file. torchvision's has the beginning of its SHA-256 before the ending.
+    /// The file. torchvision's name has the start of its SHA-256 before the extension.
     pub file: &'static str,
-    /// The repository of the model hub that holds the file; none for torchvision's server.
+    /// The repository of the model hub that contains the file; `None` for torchvision's server.
     pub repo: Option<&'static str>,
-    /// Height and width of the images, in pixels.
+    /// The height and width of the images, in pixels.
     pub size: [i64; 2],
-    /// The mean of each channel that is subtracted, of values from 0 to 1.
+    /// The mean of each channel, for values from 0 to 1.
     pub mean: [f32; 3],
-    /// The standard deviation of each channel that is divided by.
+    /// The standard deviation of each channel.
     pub std: [f32; 3],
-    /// How images are resized.
+    /// The interpolation for resizing.
     pub interpolation: Filter,
-    /// The part of the shorter side of an image that the center crop keeps: an image is first resized to
-    /// `size / crop_pct`.
+    /// The fraction of the shorter side of an image that the center crop keeps: an image is first resized
+    /// to `size / crop_pct`.
     pub crop_pct: f32,
-    /// The outputs of the classifier; 0 if the weights have none.
+    /// The number of outputs of the classifier; 0 if the weights have none.
     pub classes: usize,
     /// The license of the weights, if the publisher states one.
     pub license: Option<&'static str>,
-    /// The address of the folder of the file, if it is not in a repository.
+    /// The URL of the folder of the file, if it is not in a repository.
     pub(super) base: &'static str,
 }
 
 impl Weights {
-    /// torchvision's, for images of 224 pixels.
+    /// torchvision's weights for images of 224 pixels.
     pub(super) const fn torchvision(name: &'static str, file: &'static str, crop_pct: f32) -> Self {
         Self {
             name,
@@ -50,7 +50,7 @@ impl Weights {
         }
     }
 
-    /// Google's, trained on values from -1 to 1, in timm's first place of publication.
+    /// Google's weights, trained on values from -1 to 1, at timm's original URL.
     pub(super) const fn google(name: &'static str, file: &'static str) -> Self {
         Self {
             mean: [0.5; 3],
@@ -62,13 +62,13 @@ impl Weights {
         }
     }
 
-    /// The normalization that they were trained with.
+    /// Returns the normalization that the weights were trained with.
     #[must_use]
     pub fn normalize(&self) -> Normalize {
         Normalize::rgb(self.mean, self.std)
     }
 
-    /// Where they are published.
+    /// Returns the URL of the weights.
     #[must_use]
     pub fn url(&self) -> String {
         match self.repo {
@@ -77,7 +77,7 @@ impl Weights {
         }
     }
 
-    /// The size to which the shorter side of an image is resized before the center crop, in pixels.
+    /// Returns the size to which the shorter side of an image is resized before the center crop, in pixels.
     ///
     /// ```
     /// let weights = *finetune::model::resnet34().weights().unwrap();
@@ -88,7 +88,7 @@ impl Weights {
         (self.size[0].min(self.size[1]) as f64 / f64::from(self.crop_pct)).floor() as i64
     }
 
-    /// Where [`WeightsFrom::published`] takes them from.
+    /// Returns the source of the weights for [`WeightsFrom::published`].
     pub(super) fn place(&self) -> Option<WeightsFrom> {
         self.repo.map(|repo| WeightsFrom::hub(repo).named(self.file))
     }

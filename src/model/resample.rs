@@ -1,11 +1,11 @@
-//! Positions learned for one size of image, for another.
+//! Resamples learned positions to another image size.
 
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// `given` as it fits a variable of `shape` called `name`, where timm resamples such variables:
-/// position embeddings, tables of relative positions and patch embeddings. Others are returned as they
-/// are. `grid` is the patches of the image's height and width that the network is built for.
+/// Resamples `given` to the `shape` of a variable called `name`, for the variables that timm resamples:
+/// position embeddings, tables of relative positions and patch embeddings. Others are returned unchanged.
+/// `grid` is the number of patches along the height and width of the image.
 pub(super) fn fitted(
     name: &str,
     given: Tensor,
@@ -34,8 +34,8 @@ fn root(n: i64) -> Option<i64> {
     (root * root == n && root > 0).then_some(root)
 }
 
-/// Position embeddings `[1, tokens, features]`, whose first tokens may belong to no patch: bicubic with
-/// anti-aliasing.
+/// Resamples position embeddings, `[1, tokens, features]`, whose first tokens may belong to no patch:
+/// bicubic with anti-aliasing.
 fn positions(given: &Tensor, shape: &[i64], grid: Option<[i64; 2]>) -> Result<Tensor> {
     let (old, new, dim) = (given.size()[1], shape[1], shape[2]);
     let grid = grid.or_else(|| {
@@ -48,7 +48,9 @@ fn positions(given: &Tensor, shape: &[i64], grid: Option<[i64; 2]>) -> Result<Te
         Some((prefix, root(old - prefix)?, [h, w]))
     });
     let Some((prefix, side, [height, width])) = found else {
-        let why = format!("{old} position embeddings do not become {new}: they are no square");
+        let why = format!(
+            "{old} position embeddings cannot be resampled to {new}: they are not a square"
+        );
         return Err(Error::mismatch("weights", why));
     };
     let first = given.f_narrow(1, 0, prefix)?;
@@ -59,7 +61,7 @@ fn positions(given: &Tensor, shape: &[i64], grid: Option<[i64; 2]>) -> Result<Te
     Ok(Tensor::f_cat(&[first, rest], 1)?)
 }
 
-/// Biases of absolute offsets `[heads, offsets]`: bicubic with anti-aliasing, as of a square map.
+/// Resamples biases of absolute offsets, `[heads, offsets]`: bicubic with anti-aliasing, as a square map.
 fn biases(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
     let (Some(old), Some(new)) = (root(given.size()[1]), root(shape[1])) else {
         return Ok(given.shallow_clone());
@@ -69,13 +71,13 @@ fn biases(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
     Ok(map.f_view(shape)?.f_to_kind(given.kind())?)
 }
 
-/// Tables of relative positions `[offsets, heads]`: splines through offsets that grow geometrically, as
-/// timm and the authors of BEiT have it.
+/// Resamples tables of relative positions, `[offsets, heads]`: splines over geometrically growing offsets,
+/// as in timm and the original BEiT.
 fn relative(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
     let heads = shape[1];
     let (Some(old), Some(new)) = (root(given.size()[0]), root(shape[0])) else {
         let (old, new) = (given.size()[0], shape[0]);
-        let why = format!("a table of {old} relative positions does not become one of {new}");
+        let why = format!("a table of {old} relative positions cannot be resampled to {new}");
         return Err(Error::mismatch("weights", why));
     };
     let knots = knots(old, new);
@@ -83,12 +85,13 @@ fn relative(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
     let places: Vec<f64> = (0..new).map(|i| i as f64 - middle).collect();
     let matrix = spline_matrix(&knots, &places)?;
     let map = given.f_to_kind(Kind::Double)?.f_transpose(0, 1)?.f_reshape([heads, old, old])?;
-    // Rows and columns are interpolated one after the other.
+    // Interpolates columns, then rows.
     let map = matrix.f_matmul(&map)?.f_matmul(&matrix.f_transpose(0, 1)?)?;
     Ok(map.f_reshape([heads, -1])?.f_transpose(0, 1)?.f_to_kind(given.kind())?.f_contiguous()?)
 }
 
-/// Where the old offsets lie among the new: 0 in the middle, and steps that grow by a constant factor.
+/// Returns the positions of the old offsets among the new ones: 0 in the middle, with steps that grow by a
+/// constant factor.
 fn knots(old: i64, new: i64) -> Vec<f64> {
     let (half, wanted) = ((old / 2) as i32, (new / 2) as f64);
     let (mut left, mut right) = (1.01, 1.5);
@@ -111,8 +114,8 @@ fn knots(old: i64, new: i64) -> Vec<f64> {
     before.chain([0.0]).chain(distances.iter().copied()).collect()
 }
 
-/// The matrix that takes values at `knots` to those of the interpolating cubic spline at `places`. The
-/// spline has no jump in its third derivative at the second and the last but one knot.
+/// Returns the matrix that maps values at `knots` to those of the interpolating cubic spline at `places`.
+/// The third derivative of the spline is continuous at the second and the second-to-last knot (not-a-knot).
 fn spline_matrix(knots: &[f64], places: &[f64]) -> Result<Tensor> {
     let n = knots.len();
     let basis = bases(knots);
@@ -124,7 +127,7 @@ fn spline_matrix(knots: &[f64], places: &[f64]) -> Result<Tensor> {
     Ok(rows(places)?.f_matmul(&inverse)?)
 }
 
-/// The knots of a basis of cubic splines without those where the third derivative does not jump.
+/// Returns the knots of a basis of cubic splines without those where the third derivative is continuous.
 fn bases(knots: &[f64]) -> Vec<f64> {
     let n = knots.len();
     let (first, last) = (knots[0], knots[n - 1]);
@@ -132,8 +135,8 @@ fn bases(knots: &[f64]) -> Vec<f64> {
     [first; 4].into_iter().chain(inner).chain([last; 4]).collect()
 }
 
-/// The values of the `n` cubic bases at `x`, by de Boor's recursion. Beyond the ends the first and the
-/// last polynomial go on.
+/// Returns the values of the `n` cubic bases at `x`, by de Boor's recursion. Outside the range, the first
+/// and the last polynomial are extrapolated.
 fn cubic_bases(knots: &[f64], x: f64, n: usize) -> Vec<f64> {
     let mut span = 3;
     while span + 1 < n && x >= knots[span + 1] {

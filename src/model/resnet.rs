@@ -1,4 +1,4 @@
-//! Residual networks, wide ones, and ResNeXt, in torchvision's names and shapes.
+//! Residual networks, wide residual networks, and ResNeXt, with torchvision's names and shapes.
 //!
 //! He et al., [Deep Residual Learning](https://arxiv.org/abs/1512.03385); Zagoruyko and Komodakis,
 //! [Wide Residual Networks](https://arxiv.org/abs/1605.07146); Xie et al.,
@@ -14,20 +14,20 @@ use tch::{
     nn::{Conv2D, ModuleT, Path},
 };
 
-/// What tells the members of the family apart.
+/// The options of the family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// Blocks in each of the four layers.
+    /// The number of blocks in each of the four layers.
     pub(super) blocks: [usize; 4],
-    /// Whether a block has three convolutions, the middle one a bottleneck.
+    /// If true, a block has three convolutions with a bottleneck in the middle.
     pub(super) bottleneck: bool,
-    /// Groups of the middle convolution.
+    /// The number of groups of the middle convolution.
     pub(super) groups: i64,
     /// The width of each of those groups in the first layer.
     pub(super) group_width: i64,
 }
 
-/// How many times wider a bottleneck block's output is than its middle.
+/// The ratio of a bottleneck block's output width to its middle width.
 const EXPANSION: i64 = 4;
 
 /// One residual block: two convolutions, or three with a bottleneck.
@@ -40,7 +40,7 @@ struct Block {
 impl Block {
     fn new(path: &Path<'_>, c_in: i64, planes: i64, stride: i64, shape: Shape) -> Self {
         let c_out = shape.c_out(planes);
-        // torchvision strides in the 3x3 convolution.
+        // torchvision strides in the 3×3 convolution.
         let convs = if shape.bottleneck {
             let width = planes * shape.group_width / 64 * shape.groups;
             vec![
@@ -92,7 +92,7 @@ impl Shape {
         if self.bottleneck { planes * EXPANSION } else { planes }
     }
 
-    /// One of the four layers: blocks, of which the first may halve the size.
+    /// Builds one of the four layers: blocks, the first of which may halve the size.
     fn layer(self, path: &Path<'_>, i: usize) -> Chain<Block> {
         let planes = 64 << i;
         let before = if i == 0 { 64 } else { self.c_out(planes / 2) };
@@ -105,7 +105,7 @@ impl Shape {
     }
 }
 
-/// The children of a residual network.
+/// Appends the children of a residual network.
 pub(super) fn children(net: &mut Children<'_>, n_in: i64, shape: Shape, n_out: i64) {
     net.add("conv1", move |p| Conv::new(n_in, 64, 7).stride(2).first().build(p))
         .add("bn1", |p| norm(p, 64))

@@ -1,4 +1,4 @@
-//! Where pretrained weights come from: the place of a file on this computer, fetched if need be.
+//! Sources of pretrained weights: local files, downloaded if necessary.
 
 use crate::{
     error::{Error, Result},
@@ -14,13 +14,13 @@ use std::{
     time::Duration,
 };
 
-/// Where torchvision's weights are published.
+/// The URL of torchvision's weights.
 const PUBLISHED: &str = "https://download.pytorch.org/models";
 
-/// Where model hub repositories are.
+/// The URL of model hub repositories.
 const HUB: &str = "https://huggingface.co";
 
-/// Where pretrained weights come from.
+/// The source of pretrained weights.
 ///
 /// ```
 /// use finetune::model::WeightsFrom;
@@ -36,7 +36,7 @@ pub struct WeightsFrom {
     network: Network,
 }
 
-/// How long a network is tried that does not answer; none for the defaults of a download.
+/// The retries and timeout of a download; `None` for the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Network {
     retries: Option<u32>,
@@ -61,49 +61,48 @@ impl WeightsFrom {
         Self { place, normalize: None, network: Network::default() }
     }
 
-    /// The file that torchvision publishes for the architecture, which is what `pretrained` means
-    /// without more. It is kept where PyTorch keeps it, so that Python and this crate fetch it once:
-    /// `hub/checkpoints` in `TORCH_HOME`, else in `torch` in `XDG_CACHE_HOME` or `~/.cache`. The SHA-256
-    /// whose beginning is part of its name is checked. `FINETUNE_WEIGHTS_URL` names another place than
-    /// `https://download.pytorch.org/models` to fetch it from.
+    /// Uses the file that torchvision publishes for the architecture, the default of `pretrained`. It is
+    /// stored where PyTorch stores it, so that Python and this crate share the download: `hub/checkpoints`
+    /// in `TORCH_HOME`, otherwise in `torch` in `XDG_CACHE_HOME` or `~/.cache`. The SHA-256 prefix in its
+    /// name is verified. `FINETUNE_WEIGHTS_URL` replaces `https://download.pytorch.org/models`.
     #[must_use]
     pub fn published() -> Self {
         Self::at(Place::Published)
     }
 
-    /// A `.pth` or safetensors file at an address, kept beside torchvision's. If its name ends in a dash
-    /// and at least eight digits of its SHA-256 before the extension, they are checked.
+    /// Uses a `.pth` or safetensors file at a URL, stored in the same folder as torchvision's. If its name
+    /// ends in a dash and at least eight digits of its SHA-256 before the extension, they are verified.
     #[must_use]
     pub fn url(url: impl Into<String>) -> Self {
         Self::at(Place::Url(url.into()))
     }
 
-    /// `model.safetensors` on the main branch of a repository of the Hugging Face hub, or of the hub
-    /// that `HF_ENDPOINT` names. It is kept in the cache of Python's `huggingface_hub`, so that Python and
-    /// this crate download it once: `HF_HUB_CACHE`, otherwise `hub` in `HF_HOME`, otherwise
-    /// `huggingface/hub` in `XDG_CACHE_HOME` or `~/.cache`.
+    /// Uses `model.safetensors` on the main branch of a repository of the Hugging Face hub, or of the hub
+    /// at `HF_ENDPOINT`. It is stored in the cache of Python's `huggingface_hub`, so that Python and this
+    /// crate share the download: `HF_HUB_CACHE`, otherwise `hub` in `HF_HOME`, otherwise `huggingface/hub`
+    /// in `XDG_CACHE_HOME` or `~/.cache`.
     #[must_use]
     pub fn hub(repo: impl Into<String>) -> Self {
         let (revision, file) = ("main".into(), "model.safetensors".into());
         Self::at(Place::Hub { repo: repo.into(), revision, file })
     }
 
-    /// A file on this computer: `.pth` as `torch.save` writes it in either of its formats, or safetensors.
+    /// Uses a local file: `.pth` as written by `torch.save` in either of its formats, or safetensors.
     ///
-    /// It may be a model that [`Learner::export`](crate::learner::Learner::export) wrote, or a checkpoint of
-    /// this crate or of fastai. The body is taken from it, and the normalization where the file names one; the
-    /// head of the new model stays new, so classes, channels and image size may differ.
+    /// It may be a model written by [`Learner::export`](crate::learner::Learner::export), or a checkpoint
+    /// of this crate or of fastai. Only the body and, if present, the normalization are used; the head of
+    /// the new model stays new, so classes, channels and image size may differ.
     ///
     /// Names may be torchvision's or those of another well-known implementation of the network, with or
-    /// without the prefix of a wrapper such as `module.` or `backbone.`: see the guide on
+    /// without the prefix of a wrapper such as `module.` or `backbone.`. See the guide on
     /// [architectures](crate::guide::architectures).
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::at(Place::File(path.into()))
     }
 
-    /// For [`hub`](Self::hub): another branch, tag or commit than `main`. A commit never changes, so
-    /// name one where a program must do the same next year.
+    /// For [`hub`](Self::hub): sets another branch, tag or commit than `main`. A commit never changes, so
+    /// use one for reproducible programs.
     #[must_use]
     pub fn revision(mut self, name: impl Into<String>) -> Self {
         if let Place::Hub { revision, .. } = &mut self.place {
@@ -112,7 +111,7 @@ impl WeightsFrom {
         self
     }
 
-    /// For [`hub`](Self::hub): another file than `model.safetensors`.
+    /// For [`hub`](Self::hub): sets another file than `model.safetensors`.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         if let Place::Hub { file, .. } = &mut self.place {
@@ -121,8 +120,8 @@ impl WeightsFrom {
         self
     }
 
-    /// The normalization that the weights were trained with. Default: what a file of this crate says, otherwise
-    /// that of the weights that are published for the architecture, otherwise ImageNet's.
+    /// Sets the normalization that the weights were trained with. Default: the one stored in a file of this
+    /// crate, otherwise that of the weights published for the architecture, otherwise ImageNet's.
     ///
     /// ```
     /// use finetune::{model::WeightsFrom, transform::Normalize};
@@ -137,22 +136,22 @@ impl WeightsFrom {
         self
     }
 
-    /// How many attempts to fetch the file may follow the first without progress. Default: 5. Less is sensible
-    /// where a program has something else to begin with.
+    /// Sets the number of retries of the download without progress. Default: 5. Use fewer if the program
+    /// has an alternative.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.network.retries = Some(retries);
         self
     }
 
-    /// How long to wait for a server that does not answer. Default: one minute.
+    /// Sets the timeout for a server that does not respond. Default: one minute.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.network.patience = Some(patience);
         self
     }
 
-    /// Whether this is [`published`](Self::published).
+    /// Returns true if this is [`published`](Self::published).
     pub(super) fn is_published(&self) -> bool {
         self.place == Place::Published
     }
@@ -161,14 +160,14 @@ impl WeightsFrom {
         self.normalize.as_ref()
     }
 
-    /// The place of the file on this computer; it is fetched if it is not there. `published` is the address
-    /// of the published file, or the name of torchvision's.
+    /// Returns the path of the local file, which is downloaded if necessary. `published` is the URL of the
+    /// published file, or torchvision's file name.
     ///
-    /// With `FINETUNE_OFFLINE` set, nothing is fetched; for hubs, `HF_HUB_OFFLINE` does the same.
+    /// With `FINETUNE_OFFLINE` set, nothing is downloaded; for hubs, `HF_HUB_OFFLINE` has the same effect.
     ///
     /// # Errors
-    /// [`Error::Download`] if it cannot be had, saying which file to place where; [`Error::Config`] for
-    /// a name that is none, or where nothing is published; [`Error::Io`] if it cannot be written.
+    /// [`Error::Download`] if the file is not available, with the path to place it at; [`Error::Config`]
+    /// for an invalid name, or if nothing is published; [`Error::Io`] if the file cannot be written.
     pub fn fetch(&self, published: Option<&str>) -> Result<PathBuf> {
         match &self.place {
             Place::File(path) => Ok(path.clone()),
@@ -185,7 +184,10 @@ impl WeightsFrom {
             Place::Url(url) => {
                 let name = url.split(['?', '#']).next().and_then(|u| u.rsplit('/').next());
                 let name = name.filter(|n| plain(n)).ok_or_else(|| {
-                    Error::config("WeightsFrom::url", format!("`{url}` names no file"))
+                    Error::config(
+                        "WeightsFrom::url",
+                        format!("`{url}` does not end in a file name"),
+                    )
                 })?;
                 checkpoint(url, name, self.network)
             }
@@ -195,7 +197,7 @@ impl WeightsFrom {
 }
 
 impl From<&str> for WeightsFrom {
-    /// A file on this computer.
+    /// Creates a source from a local file.
     fn from(path: &str) -> Self {
         Self::file(path)
     }
@@ -213,30 +215,30 @@ impl From<&Path> for WeightsFrom {
     }
 }
 
-/// Whether a part of a path stays where it is put.
+/// Returns true if a part of a path does not leave its folder.
 fn plain(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['\\', '/', ':'])
 }
 
-/// An environment variable that is not empty.
+/// Returns an environment variable that is not empty.
 fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|v| !v.is_empty())
 }
 
-/// The user's folder for what can be fetched again.
+/// Returns the user's cache folder.
 fn cache() -> PathBuf {
     let home = || set("HOME").or_else(|| set("USERPROFILE"));
     let own = set("XDG_CACHE_HOME").map(PathBuf::from);
     own.or_else(|| home().map(|h| PathBuf::from(h).join(".cache"))).unwrap_or_default()
 }
 
-/// Where PyTorch keeps what it has downloaded.
+/// Returns the folder of PyTorch's downloads.
 pub(crate) fn checkpoints() -> PathBuf {
     let home = set("TORCH_HOME").map_or_else(|| cache().join("torch"), PathBuf::from);
     home.join("hub").join("checkpoints")
 }
 
-/// A file among PyTorch's checkpoints.
+/// Returns a file among PyTorch's checkpoints.
 fn checkpoint(url: &str, name: &str, network: Network) -> Result<PathBuf> {
     let path = checkpoints().join(name);
     let converted = path.with_extension("safetensors");
@@ -247,14 +249,15 @@ fn checkpoint(url: &str, name: &str, network: Network) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The digits of the SHA-256 in a file name of PyTorch's form, `NAME-DIGITS.EXTENSION`.
+/// Returns the digits of the SHA-256 in a file name of the form `NAME-DIGITS.EXTENSION`, as PyTorch uses
+/// it.
 fn hash_in_name(name: &str) -> Option<&str> {
     let digits = name.rsplit_once('.')?.0.rsplit_once('-')?.1;
     let is_hash = digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     (is_hash && digits.len() <= 64).then_some(digits)
 }
 
-/// Downloads the file to `path` unless it is there.
+/// Downloads the file to `path` unless it exists.
 #[cfg(feature = "download")]
 fn ensure(
     url: &str,
@@ -278,31 +281,34 @@ fn ensure(
     download.fetch_to(path)
 }
 
-/// Checks that the file is at `path`: this build has no network.
+/// Checks that the file exists at `path`: this build has no network access.
 #[cfg(not(feature = "download"))]
 fn ensure(url: &str, path: &Path, _: Option<&str>, _: bool, _: Network) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
     let place = path.display();
-    let why = format!("this build has no feature `download`: place the file of {url} at {place}");
+    let why = format!(
+        "this build does not have the feature `download`: place the file of {url} at {place}"
+    );
     Err(Error::unsupported("download", why))
 }
 
-/// A file of a hub's repository: from Python's cache, our own, or the network.
+/// Returns a file of a hub repository: from Python's cache, this crate's cache, or the network.
 ///
-/// Without the crate `hf-hub`, whose 1.0 brings an asynchronous runtime and a second HTTP client: the hub
-/// serves files at plain addresses, and `Download` resumes, retries and waits for other processes.
+/// Does not use the crate `hf-hub`, because version 1.0 adds an asynchronous runtime and a second HTTP
+/// client. The hub serves files at plain URLs, and `Download` resumes, retries and waits for other
+/// processes.
 fn hub(repo: &str, revision: &str, file: &str, network: Network) -> Result<PathBuf> {
     let names = [repo, revision, file];
     if names.iter().any(|n| !n.split('/').all(plain) || n.contains(['?', '#', '%'])) {
-        let why = format!("`{repo}` at `{revision}`, `{file}`: not all of them are names");
+        let why = format!("`{repo}` at `{revision}`, `{file}`: not all of them are valid names");
         return Err(Error::config("WeightsFrom::hub", why));
     }
     if let Some(cached) = python_has(repo, revision, file) {
         return Ok(cached);
     }
-    // Where earlier versions of this crate kept what they fetched.
+    // The cache of earlier versions of this crate.
     let own = cache().join("finetune").join("hub").join(repo).join(revision).join(file);
     if own.exists() {
         return Ok(own);
@@ -324,8 +330,8 @@ fn hub(repo: &str, revision: &str, file: &str, network: Network) -> Result<PathB
     Ok(path)
 }
 
-/// The commit that a branch or tag is at, as the hub says; none if it does not say. A file is then kept
-/// under the name of the branch, where [`python_has`] finds it as well.
+/// Returns the commit of a branch or tag, according to the hub; `None` if the hub does not report it. A
+/// file is then stored under the name of the branch, where [`python_has`] also finds it.
 fn commit(
     endpoint: &str,
     repo: &str,
@@ -347,15 +353,15 @@ fn commit(
     about["sha"].as_str().filter(|sha| is_commit(sha)).map(ToOwned::to_owned)
 }
 
-/// The folder of a repository in the cache of Python's `huggingface_hub`.
+/// Returns the folder of a repository in the cache of Python's `huggingface_hub`.
 fn python_folder(repo: &str) -> PathBuf {
     let home = set("HF_HOME").map_or_else(|| cache().join("huggingface"), PathBuf::from);
     let hub = set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
     hub.join(format!("models--{}", repo.replace('/', "--")))
 }
 
-/// The file in the cache of Python's `huggingface_hub`: `models--ORG--NAME/snapshots/COMMIT/FILE`, where
-/// `refs/BRANCH` holds the commit.
+/// Returns the file in the cache of Python's `huggingface_hub`: `models--ORG--NAME/snapshots/COMMIT/FILE`,
+/// where `refs/BRANCH` contains the commit.
 fn python_has(repo: &str, revision: &str, file: &str) -> Option<PathBuf> {
     let repo = python_folder(repo);
     let commit = fs::read_to_string(repo.join("refs").join(revision));
@@ -364,19 +370,19 @@ fn python_has(repo: &str, revision: &str, file: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// The named tensors of a file of weights, whichever of the two formats it is of.
+/// Reads the named tensors of a file of weights in either format.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is neither.
+/// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it has neither format.
 pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
     Ok(read_described(path.as_ref())?.0)
 }
 
-/// [`read_weights`], and what a safetensors file says beside its tensors.
+/// As [`read_weights`], and returns the metadata of a safetensors file.
 pub(super) fn read_described(path: &Path) -> Result<(StateDict, Metadata)> {
     let mut head = [0; 9];
     let read = File::open(path).and_then(|mut f| f.read(&mut head)).map_err(Error::io(path))?;
-    // Safetensors begin with the length of a JSON header, and then the header.
+    // Safetensors files begin with the length of a JSON header, followed by the header.
     if read < head.len() || head[8] != b'{' {
         let why = |e: Error| Error::Checkpoint { path: path.to_owned(), why: e.to_string() };
         return Ok((state_dict(read_pth(path)?).map_err(why)?, Metadata::default()));

@@ -1,4 +1,4 @@
-//! What a model is built from, as data.
+//! A description from which a model is built, as data.
 
 use super::{
     Arch, HeadLayer, HeadOptions, Model, UnetOptions,
@@ -20,19 +20,20 @@ use tch::{
     nn::{ModuleT, Path, VarStore},
 };
 
-/// What a model is built from, as data.
+/// A description from which a model is built, as data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Described", into = "Described")]
 pub struct ArchSpec {
     arch: Arch,
     n_in: usize,
     n_out: usize,
-    /// None for the architecture's own classifier, and for a U-Net.
+    /// `None` for the architecture's own classifier, and for a U-Net.
     head: Option<HeadOptions>,
     unet: Option<UnetOptions>,
 }
 
-/// The heights and widths that a file may ask for, since a network with positions grows with them.
+/// The allowed heights and widths in a file; the size of a network with position embeddings grows with
+/// them.
 const SIZES: std::ops::RangeInclusive<i64> = 1..=4096;
 
 /// An [`ArchSpec`] in a file.
@@ -81,7 +82,7 @@ impl TryFrom<Described> for ArchSpec {
         }
         let rates = [drop_path, dropout];
         if let Some(rate) = rates.iter().flatten().find(|r| !(0.0..=1.0).contains(*r)) {
-            let why = format!("{rate} must be between 0 and 1");
+            let why = format!("a rate is {rate}; it must be between 0 and 1");
             return Err(Error::config("drop_path", why));
         }
         let arch = arch.changed(Changes { cut, splits, size, drop_path, dropout });
@@ -90,7 +91,7 @@ impl TryFrom<Described> for ArchSpec {
 }
 
 impl ArchSpec {
-    /// A body for `n_in` channels, with a head for `n_out` outputs.
+    /// Returns a body for `n_in` channels with a head for `n_out` outputs.
     #[must_use]
     pub fn new(arch: &Arch, n_in: usize, n_out: usize, head: HeadOptions) -> Self {
         // A vector needs no pooling.
@@ -98,8 +99,9 @@ impl ArchSpec {
         Self { arch: arch.clone(), n_in, n_out, head: Some(head), unet: None }
     }
 
-    /// The whole network with its own classifier, as torchvision has it: with the pretrained weights and
-    /// 1000 outputs it names the classes of ImageNet. The classifier is one more parameter group.
+    /// Returns the complete network with its own classifier, as in torchvision: with the pretrained weights
+    /// and 1000 outputs, it predicts the classes of ImageNet. The classifier is an additional parameter
+    /// group.
     ///
     /// ```
     /// use finetune::{model::{ArchSpec, squeezenet1_1}, seed::Seed, tch::Device};
@@ -114,10 +116,10 @@ impl ArchSpec {
         Self { arch: arch.clone(), n_in, n_out, head: None, unet: None }
     }
 
-    /// A body for `n_in` channels with a decoder that makes `n_out` numbers for each pixel: fastai's
-    /// [`DynamicUnet`](https://docs.fast.ai/vision.models.unet.html). The decoder is one more parameter
-    /// group. It joins the feature maps of the body wherever that changes their width, so the body must
-    /// do so at least once.
+    /// Returns a body for `n_in` channels with a decoder for `n_out` values per pixel: fastai's
+    /// [`DynamicUnet`](https://docs.fast.ai/vision.models.unet.html). The decoder is an additional
+    /// parameter group. It joins the feature maps of the body wherever their width changes, so the body
+    /// must change it at least once.
     ///
     /// ```
     /// use finetune::{model::{ArchSpec, UnetOptions, resnet18}, seed::Seed};
@@ -134,29 +136,29 @@ impl ArchSpec {
         Self { arch: arch.clone(), n_in, n_out, head: None, unet: Some(options) }
     }
 
-    /// The architecture.
+    /// Returns the architecture.
     #[must_use]
     pub fn arch(&self) -> &Arch {
         &self.arch
     }
 
-    /// The channels of the images.
+    /// Returns the number of channels of the images.
     #[must_use]
     pub fn n_in(&self) -> usize {
         self.n_in
     }
 
-    /// The number of outputs.
+    /// Returns the number of outputs.
     #[must_use]
     pub fn n_out(&self) -> usize {
         self.n_out
     }
 
-    /// The model with new weights, drawn from `seed`: torchvision's initialization for the body,
-    /// fastai's for the head. The same on every device.
+    /// Builds the model with new weights, drawn from `seed`: torchvision's initialization for the body,
+    /// fastai's for the head. The weights are the same on every device.
     ///
     /// # Errors
-    /// [`Error::Config`] for 0 channels or outputs, a cut that leaves nothing, or a head that cannot be.
+    /// [`Error::Config`] for 0 channels or outputs, a cut that leaves nothing, or an invalid head.
     pub fn build(&self, device: Device, seed: Seed) -> Result<Model> {
         if let Some(options) = &self.unet {
             return self.assemble(device, seed, |vars| {
@@ -179,8 +181,8 @@ impl ArchSpec {
         })
     }
 
-    /// The model with weights that are there already, which become its own: nothing is drawn. They must
-    /// be nobody else's.
+    /// Builds the model from existing weights, which become its own; nothing is drawn. The tensors must not
+    /// be used elsewhere.
     ///
     /// # Errors
     /// As [`build`](Self::build), and as [`Model::load_state_dict`].
@@ -190,8 +192,9 @@ impl ArchSpec {
         Ok(model)
     }
 
-    /// The model with a head of your own instead of the options': `make` gets the place of its
-    /// variables, the features of the body and the number of outputs. It takes the body's feature map.
+    /// Builds the model with your own head instead of the options': `make` receives the path of its
+    /// variables, the features of the body and the number of outputs. The head's input is the body's
+    /// feature map.
     ///
     /// ```
     /// use finetune::{model::{ArchSpec, HeadOptions, resnet18}, seed::Seed};
@@ -208,8 +211,8 @@ impl ArchSpec {
     /// ```
     ///
     /// # Errors
-    /// As [`build`](Self::build), and what `make` returns. Such a model has no
-    /// [`spec`](Model::spec) and cannot be exported.
+    /// As [`build`](Self::build), and errors of `make`. Such a model has no [`spec`](Model::spec) and
+    /// cannot be exported.
     pub fn build_with_head(
         &self,
         device: Device,
@@ -221,11 +224,12 @@ impl ArchSpec {
         Ok(model)
     }
 
-    /// Whether weights of so many tensors and elements can be this model's, as far as what a description
-    /// chooses freely tells. Asked of files: a model is allocated before its weights are compared.
+    /// Returns true if weights with this number of tensors and elements can belong to this model, as far as
+    /// the freely chosen parts of a description determine. For untrusted files: a model is allocated before
+    /// its weights are compared.
     ///
     /// # Errors
-    /// As [`build`](Self::build), for a head or a cut that cannot be.
+    /// As [`build`](Self::build), for an invalid head or cut.
     pub(crate) fn can_have(&self, tensors: usize, elements: usize) -> Result<bool> {
         // The smallest first convolution has 16 filters of 3×3, the narrowest classifier 512 inputs.
         let fits = |n: usize, each: usize| n.checked_mul(each).is_some_and(|n| n <= elements);
@@ -289,7 +293,7 @@ impl ArchSpec {
     }
 }
 
-/// The number of groups so far.
+/// Returns the number of groups so far.
 fn groups(vars: &VarStore) -> usize {
     let vars = vars.variables_.lock();
     let last = |vars: &tch::nn::Variables| vars.trainable_variables.iter().map(|v| v.group).max();

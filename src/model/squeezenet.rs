@@ -1,4 +1,4 @@
-//! SqueezeNet, in torchvision's names and shapes.
+//! SqueezeNet, with torchvision's names and shapes.
 //!
 //! Iandola et al., [SqueezeNet](https://arxiv.org/abs/1602.07360).
 
@@ -15,7 +15,7 @@ fn conv(c_in: i64, c_out: i64, size: i64) -> Conv {
     Conv::new(c_in, c_out, size).bias().init(ConvInit::UniformFanIn)
 }
 
-/// A narrow convolution, then two of different size side by side.
+/// A narrow convolution, followed by two parallel ones of different size.
 #[derive(Debug)]
 struct Fire {
     squeeze: Conv2D,
@@ -24,7 +24,7 @@ struct Fire {
 }
 
 impl Fire {
-    /// Each side has `expanded` channels.
+    /// Each of the parallel convolutions has `expanded` channels.
     fn new(path: &Path<'_>, c_in: i64, squeezed: i64, expanded: i64) -> Self {
         Self {
             squeeze: conv(c_in, squeezed, 1).build(&(path / "squeeze")),
@@ -42,7 +42,7 @@ impl ModuleT for Fire {
     }
 }
 
-/// The children of SqueezeNet 1.0, or of 1.1, which pools earlier and costs less than half.
+/// Appends the children of SqueezeNet 1.0, or of 1.1, which pools earlier and costs less than half.
 pub(super) fn children(net: &mut Children<'_>, n_in: i64, newer: bool, n_out: i64) {
     let (width, size) = if newer { (64, 3) } else { (96, 7) };
     net.add("features.0", move |p| conv(n_in, width, size).stride(2).padding(0).first().build(p))

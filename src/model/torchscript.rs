@@ -1,4 +1,4 @@
-//! A model as a TorchScript file, for PyTorch and whatever else runs libtorch.
+//! Writes a model as a TorchScript file, for PyTorch and other programs that use libtorch.
 
 use super::Model;
 use crate::{
@@ -9,17 +9,16 @@ use crate::{
 use std::path::Path;
 use tch::Tensor;
 
-/// The file inside the TorchScript archive that says what the model is for.
+/// The file inside the TorchScript archive that describes the model.
 const ABOUT: &str = "finetune.json";
 
 impl Model {
-    /// Writes the model in evaluation mode to a TorchScript file (`.pt`), by tracing what it does to
-    /// `example`, a batch `[N, C, H, W]`. The file takes other numbers of images, and other sizes where
-    /// the network does. Parameters keep their names.
+    /// Writes the model in evaluation mode to a TorchScript file (`.pt`), by tracing it on `example`, a
+    /// batch `[N, C, H, W]`. The file accepts other numbers of images, and other sizes if the network does.
+    /// Parameters keep their names.
     ///
-    /// `torch.jit.load` of Python, `torch::jit::load` of C++ and
-    /// [`CModule::load`](tch::CModule::load) read it. `about` goes along as the extra file
-    /// `finetune.json`.
+    /// Python's `torch.jit.load`, C++'s `torch::jit::load` and [`CModule::load`](tch::CModule::load) read
+    /// it. `about` is stored as the extra file `finetune.json`.
     ///
     /// ```
     /// use finetune::{model::{ArchSpec, HeadOptions, squeezenet1_1}, seed::Seed};
@@ -38,7 +37,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if the model does not take the example or the file cannot be written.
+    /// [`Error::Config`] if the model does not accept the example or the file cannot be written.
     pub fn export_torchscript(
         &self,
         path: impl AsRef<Path>,

@@ -1,5 +1,4 @@
-//! VGG with and without batch normalization, and AlexNet: convolutions and pooling in a row, in torchvision's names
-//! and shapes.
+//! VGG with and without batch normalization, and AlexNet, with torchvision's names and shapes.
 //!
 //! Simonyan and Zisserman, [Very Deep Convolutional Networks](https://arxiv.org/abs/1409.1556);
 //! Krizhevsky, [One weird trick](https://arxiv.org/abs/1404.5997).
@@ -10,7 +9,8 @@ use super::{
 };
 use tch::nn::{self, Path, SequentialT};
 
-/// The feature map of a VGG network: blocks of so many convolutions, each block ended by pooling.
+/// Appends the feature layers of a VGG network: blocks with these numbers of convolutions, each followed by
+/// pooling.
 pub(super) fn features(net: &mut Children<'_>, n_in: i64, blocks: [usize; 5], normalized: bool) {
     let mut c_in = n_in;
     let mut numbers = 0..;
@@ -31,7 +31,7 @@ pub(super) fn features(net: &mut Children<'_>, n_in: i64, blocks: [usize; 5], no
     }
 }
 
-/// The children of a VGG network.
+/// Appends the children of a VGG network.
 pub(super) fn children(
     net: &mut Children<'_>,
     n_in: i64,
@@ -54,7 +54,7 @@ pub(super) fn children(
     });
 }
 
-/// The children of AlexNet.
+/// Appends the children of AlexNet.
 pub(super) fn alexnet(net: &mut Children<'_>, n_in: i64, n_out: i64) {
     let conv = |c_in, c_out, size| Conv::new(c_in, c_out, size).bias().init(ConvInit::Default);
     let pool = || max_pool(3, 2, 0, false);

@@ -1,4 +1,4 @@
-//! Weights that were trained before: on ImageNet, or by this crate.
+//! Loads pretrained weights: of ImageNet, or of this crate.
 
 use super::{
     Arch, Model, WeightsFrom,
@@ -45,7 +45,7 @@ pub(super) fn load(
     let variables = Variables::new(arch.name(), model.state_dict());
     let matched = variables.matched(&state);
     let first = model.params().first().map(|p| p.name.clone()).unwrap_or_default();
-    // What comes after the cut stays behind, unless this model has it.
+    // Variables after the cut are dropped, unless this model has them.
     let beyond: Vec<String> = arch.beyond_cut().iter().map(|child| format!("{child}.")).collect();
     let cut_off = |name: &str| beyond.iter().any(|child| name.starts_with(child));
     let kept = matched.state.into_iter();
@@ -54,7 +54,7 @@ pub(super) fn load(
         let adapted = if name == first { adapt_first_layer(&t, n_in as i64)? } else { t };
         Ok((name, adapted))
     });
-    // The head, or the decoder, is new: it stays.
+    // The head, or the decoder, is new and unchanged.
     let head =
         own.iter().filter(|(name, _)| name.starts_with("head.") || name.starts_with("layers."));
     let head = head.map(|(name, t)| Ok((name.clone(), t.shallow_clone())));
@@ -66,8 +66,8 @@ pub(super) fn load(
     }
 }
 
-/// What `model` takes of weights with their publisher's names, and its own head where it has another than
-/// they have.
+/// Returns the variables that `model` uses of weights with their publisher's names, and its own head if
+/// that differs.
 fn of_publisher(model: &Model, arch: &Arch, n_in: usize, state: StateDict) -> Result<StateDict> {
     let own = model.state_dict();
     let known: BTreeMap<&str, &Tensor> = own.iter().map(|(name, t)| (name.as_str(), t)).collect();
@@ -89,7 +89,7 @@ fn of_publisher(model: &Model, arch: &Arch, n_in: usize, state: StateDict) -> Re
         let adapts = name == first && t.dim() == 4 && t.size()[1] == 3;
         let t = if adapts { adapt_first_layer(&t, n_in as i64)? } else { t };
         let t = resample::fitted(&name, t, &variable.size(), grid)?;
-        // A classifier with another number of outputs stays as it was drawn.
+        // A classifier with another number of outputs keeps its initial weights.
         if !of_classifier(&name) || t.size() == variable.size() {
             loaded.insert(name, t);
         }
@@ -103,7 +103,8 @@ fn of_publisher(model: &Model, arch: &Arch, n_in: usize, state: StateDict) -> Re
     Ok(loaded.into_iter().collect())
 }
 
-/// The patches of the height and of the width of an image that the network is built for.
+/// Returns the numbers of patches along the height and the width of the images that the network is built
+/// for.
 fn patches(arch: &Arch, own: &[(String, Tensor)]) -> Option<[i64; 2]> {
     let size = arch.image_size_of_build()?;
     let is_patch =
@@ -112,8 +113,8 @@ fn patches(arch: &Arch, own: &[(String, Tensor)]) -> Option<[i64; 2]> {
     Some([size[0] / patch[2], size[1] / patch[3]])
 }
 
-/// The normalization that weights were trained with: what a file of this crate says, otherwise that of the
-/// published weights of the architecture, otherwise ImageNet's.
+/// Returns the normalization that weights were trained with: the one stored in a file of this crate,
+/// otherwise that of the published weights of the architecture, otherwise ImageNet's.
 fn normalization(about: &Metadata, arch: &Arch) -> Result<Option<Normalize>, String> {
     let broken = |e: serde_json::Error| format!("its description: {e}");
     let batch_tfms = match (about.get("export"), about.get("batch_tfms")) {
@@ -135,7 +136,7 @@ fn normalization(about: &Metadata, arch: &Arch) -> Result<Option<Normalize>, Str
     }))
 }
 
-/// Which network of this crate the tensors of a file are closest to, as a sentence for an error.
+/// Describes, for an error, which network of this crate the tensors of a file are closest to.
 fn closest(state: &StateDict) -> String {
     let mut best: Option<(f64, Arch, Matched, usize)> = None;
     for arch in all() {
@@ -161,24 +162,25 @@ fn closest(state: &StateDict) -> String {
     }
 }
 
-/// The weights of a first layer for another number of channels than it has.
+/// Adapts the weights of a first layer to another number of channels.
 ///
-/// As fastai adapts 3: the sum for one channel, one and a half times the first two for two, zeros for those
-/// beyond the third. In general, the first channels in the proportion that is left. One channel is spread
-/// evenly, so that a picture without colors gives what it gave.
+/// For weights of 3 channels, as in fastai: for one channel, their sum; for two, 1.5 times the first two;
+/// for more than three, additional zeros. In general, the first channels are kept and scaled by the ratio
+/// of the channel numbers. A single channel is spread evenly, so that an image without colors gives the
+/// same result.
 ///
-/// `weight` is a convolution's: `[outputs, channels, height, width]`. The result has `n_in` channels.
+/// `weight` has the shape `[outputs, channels, height, width]`. The result has `n_in` channels.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if it is of another shape, or `n_in` is not positive.
+/// [`Error::Mismatch`] if the shape is different, or `n_in` is not positive.
 pub fn adapt_first_layer(weight: &Tensor, n_in: i64) -> Result<Tensor> {
     let size = weight.size();
     let had = match size[..] {
         [_, had, _, _] if had > 0 && n_in > 0 => had,
         _ => {
             let why = format!(
-                "a weight of shape {size:?} for {n_in} channels; it must be [outputs, channels, height, \
-                 width], and there must be a channel"
+                "the weight has the shape {size:?} for {n_in} channels; it must be [outputs, channels, height, \
+                 width], with at least one channel"
             );
             return Err(Error::mismatch("first layer", why));
         }

@@ -1,6 +1,7 @@
-//! fastai's xresnet, in the names and shapes of its own
+//! fastai's xresnet, with the names and shapes of its
 //! [implementation](https://docs.fast.ai/vision.models.xresnet.html): three small convolutions at the
-//! start, average pooling where a block's shortcut is halved, and blocks that begin as the identity.
+//! start, average pooling in the shortcut of blocks that halve the size, and blocks that start as the
+//! identity.
 //!
 //! He et al., [Bag of Tricks](https://arxiv.org/abs/1812.01187).
 
@@ -13,12 +14,12 @@ use tch::{
     nn::{self, ModuleT, Path},
 };
 
-/// What tells the members of the family apart.
+/// The options of the family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// Blocks in each of the four layers.
+    /// The number of blocks in each of the four layers.
     pub(super) blocks: [usize; 4],
-    /// How many times wider a block's output is than its middle: 4 with three convolutions, 1 with two.
+    /// The ratio of a block's output width to its middle width: 4 with three convolutions, 1 with two.
     pub(super) expansion: i64,
 }
 
@@ -30,11 +31,11 @@ fn conv_relu(path: &Path<'_>, conv: Conv) -> ConvNorm {
     ConvNorm::new(path, conv, nn::BatchNormConfig::default(), Some(Activation::Relu))
 }
 
-/// One residual block. The last normalization begins at zero, and with it the whole path.
+/// One residual block. The weights of its last normalization start at zero, so the whole branch does.
 #[derive(Debug)]
 struct Block {
     convpath: Chain<ConvNorm>,
-    /// Whether the shortcut is halved, by averaging.
+    /// If true, average pooling halves the size of the shortcut.
     halved: bool,
     shortcut: Option<ConvNorm>,
 }
@@ -95,7 +96,7 @@ impl Shape {
     }
 }
 
-/// The children of an xresnet. They have numbers for names.
+/// Appends the children of an xresnet. Their names are numbers.
 pub(super) fn children(net: &mut Children<'_>, n_in: i64, shape: Shape, n_out: i64) {
     let stem = [conv(n_in, 32, 3).stride(2).first(), conv(32, 32, 3), conv(32, 64, 3)];
     for (i, conv) in stem.into_iter().enumerate() {

@@ -1,9 +1,9 @@
 //! The architectures of this crate, and the weights that torchvision publishes for them.
 //!
-//! Where a body ends and how it is split into groups is fastai's
-//! [`model_meta`](https://docs.fast.ai/vision.learner.html), and its default for the architectures that
-//! are not in it: the last pooling layer, and one group. Which weights are the first of several is
-//! fastai's choice too: torchvision's newest for those in `model_meta`, its first for the others.
+//! The cut of a body and its split into groups are those of fastai's
+//! [`model_meta`](https://docs.fast.ai/vision.learner.html), and its default for the architectures that are
+//! not in it: the last pooling layer, and one group. The default weights are fastai's choice too:
+//! torchvision's newest for those in `model_meta`, the first for the others.
 
 use super::{
     Arch, Weights, body::Children, densenet, efficientnet, mobilenet, networks, resnet, squeezenet,
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// An architecture as this crate knows it.
+/// An architecture of this crate.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) name: &'static str,
-    /// Appends the children for so many inputs and outputs, torchvision's classifier among them.
+    /// Appends the children for numbers of inputs and outputs, including torchvision's classifier.
     pub(super) children: fn(&mut Children<'_>, i64, i64),
-    /// Children that a body keeps; negative: that it leaves away at the end.
+    /// The number of children that a body keeps or, if negative, that it removes at the end.
     pub(super) cut: i64,
-    /// The first child of each group of the body but the first group.
+    /// The first child of each group of the body except the first group.
     pub(super) splits: &'static [usize],
-    /// Channels of the last feature map.
+    /// The number of channels of the last feature map.
     pub(super) features: i64,
-    /// What is published, the choice first.
+    /// The published weights, the default first.
     pub(super) weights: &'static [Weights],
 }
 
@@ -35,7 +35,7 @@ const fn v2(file: &'static str) -> Weights {
     Weights::torchvision("IMAGENET1K_V2", file, 224.0 / 232.0)
 }
 
-/// Weights that Google trained on values from -1 to 1, as timm publishes them.
+/// Weights trained by Google on values from -1 to 1, published by timm.
 const fn timm_tf(file: &'static str) -> Weights {
     Weights::google("in1k", file)
 }
@@ -76,7 +76,7 @@ macro_rules! zoo {
             }
         )*
 
-        /// Every architecture of this crate, by family and size.
+        /// Returns every architecture of this crate, by family and size.
         #[must_use]
         pub fn all() -> Vec<Arch> {
             vec![$($name()),*]
@@ -204,7 +204,7 @@ zoo! {
     squeezenet1_1: |net, n, out| squeezenet::children(net, n, true, out),
         cut -1, splits [5], features 512, weights [v1("squeezenet1_1-b8a52dc0.pth")];
     /// AlexNet ([Krizhevsky](https://arxiv.org/abs/1404.5997)): 2.5 million parameters in the body,
-    /// 256 features. It needs images of 64 pixels at least.
+    /// 256 features. It needs images of at least 64 pixels.
     alexnet: |net, n, out| vgg::alexnet(net, n, out),
         cut -2, splits [6], features 256, weights [v1("alexnet-owt-7be5be79.pth")];
     /// MobileNet v3 small ([Howard et al.](https://arxiv.org/abs/1905.02244)): 0.9 million parameters in
@@ -226,12 +226,12 @@ zoo! {
         cut -2, splits [], features 1280, weights [timm_tf("tf_efficientnet_lite0-0aa007d2.pth")];
 }
 
-/// The architecture called `name`: a function of this module, a name of torchvision, or one of timm, with
-/// or without its tag: `vit_small_patch14_dinov2.lvd142m`.
+/// Returns the architecture called `name`: a function of this module, a name of torchvision, or one of
+/// timm, with or without its tag, such as `vit_small_patch14_dinov2.lvd142m`.
 ///
-/// Variables are named as the network's publisher names them, so that its weights load. A plain name that
-/// both have is torchvision's; `timm/` before the name asks for timm's. [`list`](super::list) tells what
-/// there is.
+/// Variables have the names of the network's publisher, so that its weights can be loaded. A plain name
+/// that both libraries have is torchvision's; the prefix `timm/` selects timm's. [`list`](super::list)
+/// returns all names.
 ///
 /// ```
 /// use finetune::model::by_name;
@@ -262,7 +262,7 @@ pub fn by_name(name: &str) -> Result<Arch> {
     let candidates = if plain.contains('.') { &known } else { &short };
     let nearest = networks::nearest(plain, candidates.iter().map(String::as_str), 3);
     let why = format!(
-        "there is no network `{name}`; the nearest names are {}. `finetune::model::list` tells all",
+        "there is no network `{name}`; the nearest names are {}. `finetune::model::list` returns all",
         nearest.join(", ")
     );
     Err(Error::config("arch", why))

@@ -1,13 +1,13 @@
 use super::{Hypers, Rule, StepGroup, setters};
 use crate::{error::Result, sys};
 
-/// Adam with decoupled weight decay, as fastai has it: AdamW.
+/// Adam with decoupled weight decay (AdamW), as in fastai.
 ///
-/// The decay multiplies the weight by `1 - lr * wd` first; `eps` is added after the root of the
-/// debiased average of squares. Kingma, Ba, [Adam](https://arxiv.org/abs/1412.6980); Loshchilov, Hutter,
-/// [AdamW](https://arxiv.org/abs/1711.05101).
+/// The decay multiplies the weight by `1 - lr * wd` first; `eps` is added after the square root of the
+/// debiased average of squares. Kingma and Ba, [Adam](https://arxiv.org/abs/1412.6980); Loshchilov and
+/// Hutter, [AdamW](https://arxiv.org/abs/1711.05101).
 ///
-/// A step is one call of libtorch's fused kernel for each group and decay class.
+/// A step is one call of libtorch's fused kernel per group and decay class.
 #[derive(Debug, Clone)]
 pub struct Adam {
     mom: f64,
@@ -18,7 +18,7 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// With fastai's defaults: `mom` 0.9, `sqr_mom` 0.99, `eps` 1e-5, `wd` 0.01.
+    /// Returns the rule with fastai's defaults: `mom` 0.9, `sqr_mom` 0.99, `eps` 1e-5, `wd` 0.01.
     #[must_use]
     pub fn new() -> Self {
         Self { mom: 0.9, sqr_mom: 0.99, eps: 1e-5, wd: 0.01, decouple_wd: true }
@@ -51,7 +51,7 @@ impl Rule for Adam {
     }
 }
 
-/// A step of Adam `times` as long, by libtorch's fused kernel.
+/// Takes a step of Adam, scaled by `times`, with libtorch's fused kernel.
 pub(super) fn fused(group: &StepGroup, decoupled: bool, times: f64) -> Result<()> {
     let h = &group.hypers;
     let mut how = sys::AdamStep {
@@ -59,7 +59,7 @@ pub(super) fn fused(group: &StepGroup, decoupled: bool, times: f64) -> Result<()
         lr: h.lr * times,
         beta1: h.mom,
         beta2: h.sqr_mom,
-        // The kernel multiplies by the learning rate that it is given.
+        // The kernel multiplies the decay by the given learning rate.
         decay: group.decay / times,
         eps: h.eps,
     };

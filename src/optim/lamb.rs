@@ -5,10 +5,10 @@ use tch::{Kind, Tensor};
 /// Upper limit of the factor that scales a layer's step.
 const MOST: f64 = 10.0;
 
-/// Adam whose step is scaled, layer by layer, to the size of the weights: fastai's `Lamb`.
+/// Adam whose step is scaled per layer to the size of the weights: fastai's `Lamb`.
 ///
-/// As in fastai, sizes are root mean squares. The factor is at most 10; it is 1 if the weights or
-/// the step are all zeros. You and others, [Large Batch Optimization for Deep
+/// As in fastai, sizes are root mean squares. The factor is at most 10; it is 1 if the weights or the step
+/// are all zeros. You et al., [Large Batch Optimization for Deep
 /// Learning](https://arxiv.org/abs/1904.00962).
 #[derive(Debug, Clone)]
 pub struct Lamb {
@@ -20,7 +20,7 @@ pub struct Lamb {
 }
 
 impl Lamb {
-    /// With fastai's defaults: `mom` 0.9, `sqr_mom` 0.99, `eps` 1e-5, no `wd`.
+    /// Returns the rule with fastai's defaults: `mom` 0.9, `sqr_mom` 0.99, `eps` 1e-5, no `wd`.
     #[must_use]
     pub fn new() -> Self {
         Self { mom: 0.9, sqr_mom: 0.99, eps: 1e-5, wd: 0.0, decouple_wd: true }
@@ -54,8 +54,7 @@ impl Rule for Lamb {
         let denominator = group.denominator(1, by_squares, group.hypers.eps)?;
         let steps = group.state(0).zeros_like()?;
         steps.addcdiv(group.state(0), &denominator, 1.0 / by)?;
-        // The ratio of root mean squares equals the ratio of norms: both have the same number of
-        // elements.
+        // The ratio of root mean squares equals the ratio of norms: both have the same number of elements.
         let weights = Tensor::f_stack(&group.params.norms()?.tensors()?, 0)?;
         let lengths = Tensor::f_stack(&steps.norms()?.tensors()?, 0)?;
         let zero = weights.eq(0.0).logical_or(&lengths.eq(0.0));

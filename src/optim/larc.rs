@@ -5,9 +5,9 @@ use tch::Tensor;
 /// Momentum with a learning rate for each layer, from the norms of its weights and gradients: fastai's
 /// `Larc`.
 ///
-/// As in fastai, the denominator of that rate includes the group's decay even if the decay is
-/// decoupled or does not apply, and a parameter of zeros does not move. You and others, [Large
-/// Batch Training of Convolutional Networks](https://arxiv.org/abs/1708.03888).
+/// As in fastai, the denominator of that rate includes the group's decay even if the decay is decoupled or
+/// does not apply, and a parameter of zeros does not change. You et al., [Large Batch Training of
+/// Convolutional Networks](https://arxiv.org/abs/1708.03888).
 #[derive(Debug, Clone)]
 pub struct Larc {
     mom: f64,
@@ -19,14 +19,15 @@ pub struct Larc {
 }
 
 impl Larc {
-    /// With fastai's defaults: `mom` 0.9, `trust_coeff` 0.02, `eps` 1e-8, no `wd`, clipped.
+    /// Returns the rule with fastai's defaults: `mom` 0.9, `trust_coeff` 0.02, `eps` 1e-8, no `wd`,
+    /// clipped.
     #[must_use]
     pub fn new() -> Self {
         let (mom, eps) = (0.9, 1e-8);
         Self { mom, eps, wd: 0.0, trust_coeff: 0.02, clip: true, decouple_wd: true }
     }
     setters!(mom, eps, wd, decouple_wd);
-    /// The ratio of a step to the weights for the layer's own rate. Default: 0.02.
+    /// Sets the ratio of a step to the weights for the layer's own rate. Default: 0.02.
     #[must_use]
     pub fn trust_coeff(mut self, coefficient: f64) -> Self {
         self.trust_coeff = coefficient;

@@ -6,8 +6,8 @@ use crate::{
 };
 use tch::Tensor;
 
-/// Slow weights. After every `k` steps they move a fraction of the way to the trained weights,
-/// which then restart from there.
+/// Slow weights. After every `k` steps, they move a fraction of the way to the trained weights, which then
+/// restart from there.
 #[derive(Debug)]
 pub(super) struct Lookahead {
     k: u64,
@@ -52,7 +52,7 @@ impl Lookahead {
         (self.count, self.slow) = (0, None);
     }
 
-    /// The slow weights, and the steps so far.
+    /// Returns the slow weights, and the number of steps so far.
     pub(super) fn state(&self) -> Option<(&TensorList, u64)> {
         self.slow.as_ref().map(|slow| (slow, self.count))
     }

@@ -5,9 +5,9 @@ use std::ops::{RangeInclusive, RangeToInclusive};
 
 /// A learning rate for each group of parameters: fastai's `slice`, as Rust's ranges.
 ///
-/// - `1e-3` is for every group;
-/// - `1e-6..=1e-4` rises from the first group to the last by equal factors;
-/// - `..=1e-3` is for the last group, and a tenth of it for the others;
+/// - `1e-3` applies to every group;
+/// - `1e-6..=1e-4` is a geometric progression from the first group to the last;
+/// - `..=1e-3` applies to the last group, and a tenth of it to the others;
 /// - a `Vec` has a rate for each group, or one for all.
 ///
 /// ```
@@ -21,13 +21,13 @@ use std::ops::{RangeInclusive, RangeToInclusive};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Lr {
-    /// The same for every group.
+    /// The same rate for every group.
     Same(f64),
-    /// From the first group to the last, by equal factors.
+    /// A geometric progression from the first group to the last.
     Spread(f64, f64),
-    /// For the last group; a tenth of it for the others.
+    /// The rate of the last group; the others have a tenth of it.
     Last(f64),
-    /// One for each group.
+    /// One rate per group.
     Each(Vec<f64>),
 }
 
@@ -56,8 +56,8 @@ impl From<Vec<f64>> for Lr {
 }
 
 impl Lr {
-    /// Returns the rate of each of `n` groups. With one group, a range gives its end. A range that
-    /// begins at 0 counts as an open one, as in fastai.
+    /// Returns the rate of each of `n` groups. With one group, a range gives its end. A range that starts
+    /// at 0 is treated as an open one, as in fastai.
     ///
     /// # Errors
     /// [`Error::Config`] if the length of a list is neither 1 nor `n`.
@@ -75,7 +75,7 @@ impl Lr {
             Self::Each(ref v) if v.len() == n => v.clone(),
             Self::Each(ref v) if v.len() == 1 => vec![v[0]; n],
             Self::Each(ref v) => {
-                let why = format!("{} rates for {n} parameter groups", v.len());
+                let why = format!("there are {} rates for {n} parameter groups", v.len());
                 return Err(Error::config("lr", why));
             }
         })

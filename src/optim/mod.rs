@@ -40,18 +40,18 @@ use std::fmt;
 pub struct Hypers {
     /// The learning rate.
     pub lr: f64,
-    /// Momentum β₁: the decay of the running mean of gradients.
+    /// The momentum β₁: the decay of the running mean of gradients.
     pub mom: f64,
     /// β₂: the decay of the running mean of squared gradients.
     pub sqr_mom: f64,
-    /// Added to a denominator.
+    /// The value added to a denominator.
     pub eps: f64,
     /// The weight decay.
     pub wd: f64,
 }
 
 impl Hypers {
-    /// Returns hyperparameters with this learning rate, without momentum and decay.
+    /// Returns hyperparameters with this learning rate, without momentum and weight decay.
     #[must_use]
     pub fn new(lr: f64) -> Self {
         Self { lr, mom: 0.0, sqr_mom: 0.0, eps: 0.0, wd: 0.0 }
@@ -66,9 +66,9 @@ pub enum Hyper {
     Lr,
     /// The momentum.
     Mom,
-    /// The momentum of squares.
+    /// The momentum of squared gradients.
     SqrMom,
-    /// What is added to a denominator.
+    /// The value added to a denominator.
     Eps,
     /// The weight decay.
     Wd,
@@ -86,11 +86,11 @@ impl fmt::Display for Hyper {
     }
 }
 
-/// The setters that many rules have.
+/// Defines the setters that many rules have.
 macro_rules! setters {
     ($($name:ident),*) => { $(setters!(@ $name);)* };
     (@ mom) => {
-        /// Momentum β₁: the decay of the running mean of gradients.
+        /// Sets the momentum β₁: the decay of the running mean of gradients.
         #[must_use]
         pub fn mom(mut self, mom: f64) -> Self {
             self.mom = mom;
@@ -98,7 +98,7 @@ macro_rules! setters {
         }
     };
     (@ sqr_mom) => {
-        /// β₂: the decay of the running mean of squared gradients.
+        /// Sets β₂: the decay of the running mean of squared gradients.
         #[must_use]
         pub fn sqr_mom(mut self, mom: f64) -> Self {
             self.sqr_mom = mom;
@@ -106,7 +106,7 @@ macro_rules! setters {
         }
     };
     (@ eps) => {
-        /// Added to the denominator.
+        /// Sets the value added to the denominator.
         #[must_use]
         pub fn eps(mut self, eps: f64) -> Self {
             self.eps = eps;
@@ -114,7 +114,7 @@ macro_rules! setters {
         }
     };
     (@ wd) => {
-        /// The weight decay.
+        /// Sets the weight decay.
         #[must_use]
         pub fn wd(mut self, wd: f64) -> Self {
             self.wd = wd;

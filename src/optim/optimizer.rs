@@ -9,11 +9,11 @@ use crate::{
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Updates parameters from gradients: a rule, hyperparameters for each group, and the rule's state
-/// for each parameter.
+/// Updates parameters from gradients. Consists of a rule, hyperparameters for each group, and the rule's
+/// state for each parameter.
 ///
-/// A step updates all parameters of one group and decay class by a few calls of libtorch's fused
-/// kernels. Their number does not depend on the number of parameters.
+/// A step updates all parameters of one group and decay class with a few calls of libtorch's fused kernels,
+/// independent of the number of parameters.
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Box<dyn Rule>,
@@ -24,7 +24,7 @@ pub struct Optimizer {
     wd_bn_bias: bool,
     lookahead: Option<Lookahead>,
     together: Vec<Together>,
-    /// Which parameters had a gradient when `together` was built.
+    /// True for parameters that had a gradient when `together` was built.
     had: Vec<bool>,
 }
 
@@ -45,7 +45,7 @@ struct Together {
 }
 
 impl Optimizer {
-    /// Returns an optimizer for `params`, with as many groups as they name.
+    /// Returns an optimizer for `params`, with the number of groups in `params`.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no parameters.
@@ -67,7 +67,7 @@ impl Optimizer {
         })
     }
 
-    /// Whether weight decay applies to biases and normalizations too. Default: false.
+    /// If true, weight decay applies to biases and normalization layers too. Default: false.
     #[must_use]
     pub fn wd_bn_bias(mut self, yes: bool) -> Self {
         self.wd_bn_bias = yes;
@@ -75,9 +75,9 @@ impl Optimizer {
         self
     }
 
-    /// Adds slow weights. After every `k` steps they move the fraction `alpha` of the way to the
-    /// trained weights, which then restart from there: fastai's `Lookahead`, whose defaults are 6
-    /// and 0.5. Zhang and others, [Lookahead Optimizer](https://arxiv.org/abs/1907.08610).
+    /// Adds slow weights. After every `k` steps, they move the fraction `alpha` of the way to the trained
+    /// weights, which then restart from there: fastai's `Lookahead`, where the defaults are 6 and 0.5.
+    /// Zhang et al., [Lookahead Optimizer](https://arxiv.org/abs/1907.08610).
     ///
     /// # Errors
     /// [`Error::Config`] if `k` is 0 or `alpha` is not between 0 and 1.
@@ -86,13 +86,13 @@ impl Optimizer {
         Ok(self)
     }
 
-    /// Whether weight decay applies to biases and normalizations too.
+    /// Returns true if weight decay applies to biases and normalization layers too.
     #[must_use]
     pub fn decays_bn_bias(&self) -> bool {
         self.wd_bn_bias
     }
 
-    /// The rule with its options, and what else decides how a step is taken.
+    /// Describes the rule with its options, and everything else that determines a step.
     pub(crate) fn description(&self) -> String {
         let mut text = format!("{:?}", self.rule);
         if self.wd_bn_bias {
@@ -104,16 +104,17 @@ impl Optimizer {
         text
     }
 
-    /// The hyperparameters of each group.
+    /// Returns the hyperparameters of each group.
     #[must_use]
     pub fn hypers(&self) -> &[Hypers] {
         &self.hypers
     }
 
-    /// Sets all hyperparameters, a set for each group.
+    /// Sets all hyperparameters, one set per group.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there are not as many sets as groups. Nothing is set then.
+    /// [`Error::Mismatch`] if the number of sets differs from the number of groups. Nothing is changed
+    /// then.
     pub fn set_hypers(&mut self, hypers: &[Hypers]) -> Result<()> {
         self.one_each("hyperparameters", hypers.len())?;
         self.hypers.copy_from_slice(hypers);
@@ -125,13 +126,14 @@ impl Optimizer {
         if n == groups {
             return Ok(());
         }
-        Err(Error::mismatch(what, format!("{n} values for {groups} parameter groups")))
+        Err(Error::mismatch(what, format!("there are {n} values for {groups} parameter groups")))
     }
 
-    /// Sets one hyperparameter, a value for each group.
+    /// Sets one hyperparameter, one value per group.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there are not as many values as groups. Nothing is set then.
+    /// [`Error::Mismatch`] if the number of values differs from the number of groups. Nothing is changed
+    /// then.
     pub fn set(&mut self, hyper: Hyper, values: &[f64]) -> Result<()> {
         self.one_each("hyperparameter", values.len())?;
         for (h, &v) in self.hypers.iter_mut().zip(values) {
@@ -149,16 +151,16 @@ impl Optimizer {
     /// Returns the gradients of the trainable parameters that have one.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// Errors of libtorch.
     pub fn grads(&self) -> Result<TensorList> {
         Ok(sys::grads(&self.all)?.0)
     }
 
-    /// Does one step. Parameters that are frozen or have no gradient do not change: no decay, no
-    /// step count.
+    /// Takes one step. Parameters that are frozen or have no gradient do not change: no decay, no step
+    /// count.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// Errors of libtorch.
     pub fn step(&mut self) -> Result<()> {
         if let Some(lookahead) = &mut self.lookahead {
             lookahead.before_step(&self.all)?;
@@ -168,7 +170,7 @@ impl Optimizer {
             together.iter_mut().try_for_each(|lot| lot.step(&**rule, &hypers[lot.group], kept))
         });
         if let Err(e) = done {
-            // Some parameters have stepped and others have not: their counts differ now.
+            // Some parameters have been updated and others have not: their counts differ now.
             self.forget_together();
             return Err(e);
         }
@@ -178,7 +180,7 @@ impl Optimizer {
         }
     }
 
-    /// Rebuilds the lists of parameters that step together, unless they are those of the last step.
+    /// Rebuilds the lists of parameters that are updated together, unless they are unchanged.
     fn together(&mut self) -> Result<()> {
         let (_, has) = sys::grads(&self.all)?;
         let mut as_before = has == self.had;
@@ -217,13 +219,13 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Drops all gradients, so that their memory is free until the next backward pass.
+    /// Frees all gradients, so that their memory is available until the next backward pass.
     pub fn zero_grad(&mut self) {
-        // Only a list that was dropped could fail.
+        // Only a freed list could fail.
         let _ = sys::clear_grads(&self.all);
     }
 
-    /// Drops the state: moments, counts, slow weights.
+    /// Clears the state: moments, counts, slow weights.
     pub fn clear_state(&mut self) {
         self.kept.iter_mut().for_each(|k| *k = None);
         self.lookahead.iter_mut().for_each(Lookahead::clear);
@@ -235,9 +237,8 @@ impl Optimizer {
         self.had.clear();
     }
 
-    /// Returns the state as `parameter.name`, for the parameters that have taken a step. The
-    /// tensors are handles to those in use. With slow weights also `parameter.slow` and
-    /// `lookahead.count`.
+    /// Returns the state as `parameter.name`, for the parameters that have been updated. The tensors are
+    /// handles to those in use. With slow weights, also `parameter.slow` and `lookahead.count`.
     #[must_use]
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut all = vec![];
@@ -260,12 +261,11 @@ impl Optimizer {
         all
     }
 
-    /// Restores what [`Optimizer::state`] returned. Parameters that are not named start without
-    /// state.
+    /// Restores the result of [`Optimizer::state`]. Parameters that are not named start without state.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming what is unexpected, missing or of another shape. Nothing is
-    /// changed then.
+    /// [`Error::Mismatch`] listing unexpected and missing names and differing shapes. Nothing is changed
+    /// then.
     pub fn load_state(&mut self, saved: &[(String, Tensor)]) -> Result<()> {
         let mut saved = Saved(saved.iter().map(|(n, t)| (n.as_str(), t)).collect());
         let mut all_kept = Vec::with_capacity(self.params.len());
@@ -309,7 +309,7 @@ impl Optimizer {
     }
 }
 
-/// The names of the state beside the rule's own tensors.
+/// The names of the state besides the rule's own tensors.
 const STEP: &str = "step";
 const SLOW: &str = "slow";
 const COUNT: &str = "lookahead.count";
@@ -318,13 +318,13 @@ fn list<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<TensorList> {
     TensorList::new(&tensors.map(Tensor::shallow_clone).collect::<Vec<_>>())
 }
 
-/// A count as a tensor, exact up to 2⁵³.
+/// Converts a count to a tensor, exact up to 2⁵³.
 fn count(n: u64) -> Tensor {
     Tensor::from(n as f64)
 }
 
 impl Kept {
-    /// The state of a parameter before its first step.
+    /// Returns the state of a parameter before its first step.
     fn new(rule: &dyn Rule, param: &Tensor) -> Self {
         let zeros = || param.detach().zeros_like();
         Self { state: rule.state_names().iter().map(|_| zeros()).collect(), steps: 0 }
@@ -333,13 +333,13 @@ impl Kept {
     /// Converts the state to the memory layout, type and device of the parameter, which may have changed.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the parameter has another shape now.
+    /// [`Error::Mismatch`] if the shape of the parameter has changed.
     fn lay_out_as(&mut self, param: &Param) -> Result<()> {
         let (name, param) = (&param.name, &param.tensor);
         for state in &mut self.state {
             if state.size() != param.size() {
                 let why = format!(
-                    "`{name}` has the shape {:?} now, and its state has {:?}: make a \
+                    "`{name}` now has the shape {:?}, but its state has {:?}: create a \
                      new optimizer, or call `clear_state`",
                     param.size(),
                     state.size()
@@ -360,7 +360,7 @@ impl Kept {
 }
 
 impl Together {
-    /// Whether parameters and state still have the same memory layout.
+    /// Returns true if parameters and state still have the same memory layout.
     fn fits(&self) -> Result<bool> {
         for state in &self.steps.state {
             if !state.is_laid_out_as(&self.steps.params)? {
@@ -403,7 +403,7 @@ impl<'a> Saved<'a> {
             return Self::wrong(format!("`{name}` is missing"));
         };
         if found.size() != size {
-            return Self::wrong(format!("`{name}` is {:?} and not {size:?}", found.size()));
+            return Self::wrong(format!("`{name}` is {:?} instead of {size:?}", found.size()));
         }
         Ok(found)
     }
@@ -413,15 +413,15 @@ impl<'a> Saved<'a> {
         if n.is_finite() && n >= 0.0 && n.fract() == 0.0 {
             return Ok(n as u64);
         }
-        Self::wrong(format!("`{name}` is {n} and no count"))
+        Self::wrong(format!("`{name}` is {n}; it must be a count"))
     }
 
     fn nothing_left(&self) -> Result<()> {
         match self.0.keys().next() {
             None => Ok(()),
-            Some(name) => {
-                Self::wrong(format!("`{name}` is unexpected: it is of another optimizer or model"))
-            }
+            Some(name) => Self::wrong(format!(
+                "`{name}` is unexpected: it belongs to another optimizer or model"
+            )),
         }
     }
 }

@@ -3,7 +3,7 @@ use crate::error::Result;
 
 /// Adam that mixes the current gradient into both running means: fastai's `QHAdam`.
 ///
-/// Ma, Yarats, [Quasi-hyperbolic momentum and Adam](https://arxiv.org/abs/1810.06801).
+/// Ma and Yarats, [Quasi-hyperbolic momentum and Adam](https://arxiv.org/abs/1810.06801).
 #[derive(Debug, Clone)]
 pub struct QhAdam {
     mom: f64,
@@ -16,22 +16,23 @@ pub struct QhAdam {
 }
 
 impl QhAdam {
-    /// With fastai's defaults: `mom` and `sqr_mom` 0.999, `nu_1` 0.7, `nu_2` 1, `eps` 1e-8, no `wd`.
+    /// Returns the rule with fastai's defaults: `mom` and `sqr_mom` 0.999, `nu_1` 0.7, `nu_2` 1, `eps`
+    /// 1e-8, no `wd`.
     #[must_use]
     pub fn new() -> Self {
         let (mom, sqr_mom) = (0.999, 0.999);
         Self { mom, sqr_mom, eps: 1e-8, wd: 0.0, nu_1: 0.7, nu_2: 1.0, decouple_wd: true }
     }
     setters!(mom, sqr_mom, eps, wd, decouple_wd);
-    /// The weight of the running mean of gradients in the step; the rest is the gradient. Default:
-    /// 0.7.
+    /// Sets the weight of the running mean of gradients in the step; the gradient has the remaining weight.
+    /// Default: 0.7.
     #[must_use]
     pub fn nu_1(mut self, nu: f64) -> Self {
         self.nu_1 = nu;
         self
     }
-    /// The weight of the running mean of squares in the denominator; the rest is the squared
-    /// gradient. Default: 1.
+    /// Sets the weight of the running mean of squares in the denominator; the squared gradient has the
+    /// remaining weight. Default: 1.
     #[must_use]
     pub fn nu_2(mut self, nu: f64) -> Self {
         self.nu_2 = nu;

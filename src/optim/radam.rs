@@ -4,8 +4,8 @@ use crate::error::Result;
 /// Adam with a rectified step, which is smaller until the running mean of squares is reliable:
 /// fastai's `RAdam`.
 ///
-/// While the variance of that mean is unbounded, a step follows the mean of gradients alone. Liu
-/// and others, [On the Variance of the Adaptive Learning Rate](https://arxiv.org/abs/1908.03265).
+/// While the variance of that mean is unbounded, a step follows only the mean of gradients. Liu et al., [On
+/// the Variance of the Adaptive Learning Rate](https://arxiv.org/abs/1908.03265).
 #[derive(Debug, Clone)]
 pub struct RAdam {
     mom: f64,
@@ -17,7 +17,7 @@ pub struct RAdam {
 }
 
 impl RAdam {
-    /// With fastai's defaults: `mom` 0.9, `sqr_mom` 0.99, `eps` 1e-5, no `wd`, no `beta`.
+    /// Returns the rule with fastai's defaults: `mom` 0.9, `sqr_mom` 0.99, `eps` 1e-5, no `wd`, no `beta`.
     #[must_use]
     pub fn new() -> Self {
         Self { mom: 0.9, sqr_mom: 0.99, eps: 1e-5, wd: 0.0, beta: 0.0, decouple_wd: true }
@@ -38,7 +38,7 @@ impl Default for RAdam {
     }
 }
 
-/// The rectification factor of Adam's step; `None` while the variance is unbounded.
+/// Returns the rectification factor of Adam's step; `None` while the variance is unbounded.
 fn rectified(sqr_mom: f64, debias: f64, step: f64) -> Option<f64> {
     let most = 2.0 / (1.0 - sqr_mom) - 1.0;
     let r = most - 2.0 * step * (1.0 - debias) / debias;

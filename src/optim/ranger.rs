@@ -3,7 +3,7 @@
 use super::{Optimizer, RAdam};
 use crate::{error::Result, model::Param};
 
-/// [`RAdam`] with slow weights: fastai's `ranger`, with its defaults (`k` 6, `alpha` 0.5, `mom` 0.95,
+/// Returns [`RAdam`] with lookahead: fastai's `ranger`, with its defaults (`k` 6, `alpha` 0.5, `mom` 0.95,
 /// `wd` 0.01, `eps` 1e-6).
 ///
 /// ```no_run

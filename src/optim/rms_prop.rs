@@ -17,7 +17,7 @@ pub struct RmsProp {
 }
 
 impl RmsProp {
-    /// With fastai's defaults: no `mom`, `sqr_mom` 0.99, `eps` 1e-8, no `wd`.
+    /// Returns the rule with fastai's defaults: no `mom`, `sqr_mom` 0.99, `eps` 1e-8, no `wd`.
     #[must_use]
     pub fn new() -> Self {
         Self { mom: 0.0, sqr_mom: 0.99, eps: 1e-8, wd: 0.0, decouple_wd: true }

@@ -16,32 +16,32 @@ pub struct StepGroup {
 }
 
 impl StepGroup {
-    /// The parameters.
+    /// Returns the parameters.
     #[must_use]
     pub fn params(&self) -> &TensorList {
         &self.params
     }
-    /// Their gradients, which a rule may change.
+    /// Returns their gradients, which a rule may change.
     #[must_use]
     pub fn grads(&self) -> &TensorList {
         &self.grads
     }
-    /// The state number `i` of the parameters, in the order of [`Rule::state_names`].
+    /// Returns the state number `i` of the parameters, in the order of [`Rule::state_names`].
     #[must_use]
     pub fn state(&self, i: usize) -> &TensorList {
         &self.state[i]
     }
-    /// The number of this step for these parameters, from 1.
+    /// Returns the number of this step for these parameters, from 1.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.step
     }
-    /// The hyperparameters of the group.
+    /// Returns the hyperparameters of the group.
     #[must_use]
     pub fn hypers(&self) -> &Hypers {
         &self.hypers
     }
-    /// The weight decay that applies to them: the group's, or 0.
+    /// Returns the weight decay that applies to these parameters: the group's, or 0.
     #[must_use]
     pub fn decay(&self) -> f64 {
         self.decay
@@ -51,7 +51,7 @@ impl StepGroup {
     /// adds `wd` times the weights to the gradients (L2 regularization).
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// Errors of libtorch.
     pub fn apply_decay(&self, decoupled: bool) -> Result<()> {
         if self.decay == 0.0 {
             Ok(())
@@ -83,7 +83,7 @@ impl StepGroup {
         self.state(i).add(&self.grads, 1.0)
     }
 
-    /// The divisor that corrects the bias of a damped running mean after this step.
+    /// Returns the divisor that corrects the bias of a damped running mean after this step.
     pub(super) fn debias(&self, mom: f64) -> f64 {
         1.0 - mom.powi(i32::try_from(self.step).unwrap_or(i32::MAX))
     }
@@ -102,7 +102,8 @@ impl StepGroup {
     }
 }
 
-/// An update rule. The rules of this crate are fastai's. A rule of your own needs a few calls on [`TensorList`]s:
+/// An update rule. The rules of this crate are fastai's. Your own rule needs a few calls on
+/// [`TensorList`]s:
 ///
 /// ```
 /// use finetune::{Result, optim::{Hypers, Rule, StepGroup}};
@@ -122,16 +123,16 @@ impl StepGroup {
 /// }
 /// ```
 pub trait Rule: Debug + Send {
-    /// The initial hyperparameters.
+    /// Returns the initial hyperparameters.
     fn hypers(&self) -> Hypers;
 
-    /// The names of the state tensors of each parameter. Each has the parameter's shape and starts
+    /// Returns the names of the state tensors of each parameter. Each has the parameter's shape and starts
     /// as zeros. Default: none.
     fn state_names(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// If true, the rule depends on the number of steps of a parameter, and the count is saved with
+    /// Returns true if the rule depends on the number of steps of a parameter; the count is then saved with
     /// the state. Default: false.
     fn counts(&self) -> bool {
         false
@@ -140,6 +141,6 @@ pub trait Rule: Debug + Send {
     /// Updates the parameters of one group.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// Errors of libtorch.
     fn step(&self, group: &StepGroup) -> Result<()>;
 }

@@ -11,10 +11,10 @@ use tch::Tensor;
 /// Scales the loss so that small gradients do not vanish in 16-bit floats, and adapts the scale:
 /// torch's [`GradScaler`](https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling).
 ///
-/// A step whose gradients are infinite or NaN is skipped and the scale falls; after
-/// `growth_interval` good steps in a row it rises. The order of the calls of a step:
-/// [`scale`](Self::scale) the loss and call backward, [`unscale`](Self::unscale) if true gradients
-/// are needed (for clipping), [`step`](Self::step), [`update`](Self::update).
+/// A step whose gradients are infinite or NaN is skipped and the scale is reduced; after `growth_interval`
+/// consecutive successful steps, it is increased. The calls of a step, in order: [`scale`](Self::scale) the
+/// loss and call backward, [`unscale`](Self::unscale) if unscaled gradients are needed (for clipping),
+/// [`step`](Self::step), [`update`](Self::update).
 ///
 /// ```
 /// use finetune::optim::GradScaler;
@@ -31,7 +31,7 @@ pub struct GradScaler {
     backoff_factor: f64,
     growth_interval: u32,
     good_steps: u32,
-    /// Whether this step's gradients were infinite or NaN; known once they are unscaled.
+    /// True if this step's gradients are infinite or NaN; known once they are unscaled.
     found_inf: Option<bool>,
     stepped: bool,
 }
@@ -42,13 +42,13 @@ pub struct GradScaler {
 pub struct ScalerState {
     /// The scale of the loss.
     pub scale: f32,
-    /// The number of good steps since the scale last changed.
+    /// The number of successful steps since the scale last changed.
     pub growth_tracker: u32,
 }
 
 impl GradScaler {
-    /// With torch's defaults: it starts at 65,536, doubles after 2,000 good steps and halves after a bad
-    /// one.
+    /// Returns a scaler with torch's defaults: the scale starts at 65,536, doubles after 2,000 successful
+    /// steps and halves after a skipped one.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -61,25 +61,25 @@ impl GradScaler {
             stepped: false,
         }
     }
-    /// The initial scale. Default: 65,536.
+    /// Sets the initial scale. Default: 65,536.
     #[must_use]
     pub fn init_scale(mut self, scale: f64) -> Self {
         self.scale = scale as f32;
         self
     }
-    /// The factor of the scale after `growth_interval` good steps. Default: 2.
+    /// Sets the factor of the scale after `growth_interval` successful steps. Default: 2.
     #[must_use]
     pub fn growth_factor(mut self, factor: f64) -> Self {
         self.growth_factor = factor;
         self
     }
-    /// The factor of the scale after a skipped step. Default: 0.5.
+    /// Sets the factor of the scale after a skipped step. Default: 0.5.
     #[must_use]
     pub fn backoff_factor(mut self, factor: f64) -> Self {
         self.backoff_factor = factor;
         self
     }
-    /// The number of good steps in a row after which the scale grows. Default: 2,000.
+    /// Sets the number of consecutive successful steps after which the scale is increased. Default: 2,000.
     #[must_use]
     pub fn growth_interval(mut self, steps: u32) -> Self {
         self.growth_interval = steps;
@@ -92,7 +92,7 @@ impl GradScaler {
         f64::from(self.scale)
     }
 
-    /// The number of good steps since the scale last changed.
+    /// Returns the number of successful steps since the scale last changed.
     #[must_use]
     pub fn growth_tracker(&self) -> u32 {
         self.good_steps
@@ -103,15 +103,15 @@ impl GradScaler {
         loss * f64::from(self.scale)
     }
 
-    /// Divides the optimizer's gradients by the scale, and returns whether one of them is infinite
-    /// or NaN. Optional: a step does it if it was not done. This waits for the device.
+    /// Divides the optimizer's gradients by the scale, and returns true if one of them is infinite or NaN.
+    /// Optional: [`step`](Self::step) does it otherwise. Waits for the device.
     ///
     /// # Errors
-    /// [`Error::Config`] if it was called already since the last update, or a factor is invalid.
+    /// [`Error::Config`] if it was already called since the last update, or a factor is invalid.
     pub fn unscale(&mut self, opt: &Optimizer) -> Result<bool> {
         self.check()?;
         if self.found_inf.is_some() {
-            let why = "the gradients are unscaled already; call `update` after each step";
+            let why = "the gradients are already unscaled; call `update` after each step";
             return Err(Error::config("GradScaler::unscale", why));
         }
         let inverse = (1.0 / f64::from(self.scale)) as f32;
@@ -120,14 +120,14 @@ impl GradScaler {
         Ok(found)
     }
 
-    /// Does one step of the optimizer, unless a gradient is infinite or NaN. Returns whether the
-    /// step was done.
+    /// Takes one step of the optimizer, unless a gradient is infinite or NaN. Returns true if the step was
+    /// taken.
     ///
     /// # Errors
-    /// [`Error::Config`] if it was called already since the last update; what the optimizer reports.
+    /// [`Error::Config`] if it was already called since the last update; errors of the optimizer.
     pub fn step(&mut self, opt: &mut Optimizer) -> Result<bool> {
         if self.stepped {
-            let why = "was called already since the last `update`";
+            let why = "was already called since the last `update`";
             return Err(Error::config("GradScaler::step", why));
         }
         let found = match self.found_inf {
@@ -141,13 +141,13 @@ impl GradScaler {
         Ok(!found)
     }
 
-    /// Lowers the scale after a skipped step and raises it after enough good ones.
+    /// Reduces the scale after a skipped step and increases it after enough successful ones.
     ///
     /// # Errors
     /// [`Error::Config`] if no gradients were unscaled since the last update.
     pub fn update(&mut self) -> Result<()> {
         let Some(found) = self.found_inf.take() else {
-            let why = "no gradients were unscaled since the last one: call `step` before";
+            let why = "no gradients were unscaled since the last one: call `step` first";
             return Err(Error::config("GradScaler::update", why));
         };
         self.stepped = false;
@@ -159,7 +159,7 @@ impl GradScaler {
         self.good_steps += 1;
         if self.good_steps == self.growth_interval {
             let grown = (f64::from(self.scale) * self.growth_factor) as f32;
-            // As in torch, a scale beyond 32 bits is not used.
+            // As in torch, a scale that overflows 32 bits is not used.
             if grown.is_finite() {
                 self.scale = grown;
             }
@@ -174,10 +174,10 @@ impl GradScaler {
         ScalerState { scale: self.scale, growth_tracker: self.good_steps }
     }
 
-    /// Restores what [`GradScaler::state`] returned.
+    /// Restores the result of [`GradScaler::state`].
     ///
     /// # Errors
-    /// [`Error::Config`] if the scale is not finite and above 0.
+    /// [`Error::Config`] if the scale is not finite and positive.
     pub fn load_state(&mut self, state: ScalerState) -> Result<()> {
         let loaded = Self { scale: state.scale, good_steps: state.growth_tracker, ..self.clone() };
         loaded.check()?;
@@ -188,7 +188,7 @@ impl GradScaler {
     fn check(&self) -> Result<()> {
         let wrong = |option, why: &str| Err(Error::config(option, why));
         if !(self.scale.is_finite() && self.scale > 0.0) {
-            return wrong("init_scale", "the loss scale must be finite and above 0");
+            return wrong("init_scale", "must be finite and positive");
         }
         if self.growth_factor.is_nan() || self.growth_factor <= 1.0 {
             return wrong("growth_factor", "must be above 1");
@@ -197,7 +197,7 @@ impl GradScaler {
             return wrong("backoff_factor", "must be between 0 and 1");
         }
         if self.growth_interval == 0 {
-            return wrong("growth_interval", "must not be 0");
+            return wrong("growth_interval", "is 0; it must be 1 or more");
         }
         Ok(())
     }
@@ -227,10 +227,10 @@ mod tests {
         Vec::try_from(p.tensor.detach()).unwrap()
     }
 
-    /// Backward and step with the gradient (1, 1), or one that overflows.
+    /// Runs backward and a step with the gradient (1, 1), or one that overflows.
     fn step(scaler: &mut GradScaler, opt: &mut Optimizer, p: &Param, overflow: bool) -> bool {
         let loss = p.tensor.sum(Kind::Float);
-        // 3e38 is above what 32 bits hold once it is scaled by more than 1.
+        // 3e38, scaled by more than 1, overflows 32 bits.
         let loss = if overflow { loss * 3e38 } else { loss };
         scaler.scale(&loss).backward();
         let stepped = scaler.step(opt).unwrap();
@@ -256,7 +256,7 @@ mod tests {
         assert!(step(&mut scaler, &mut opt, &p, false));
         assert_eq!((scaler.get_scale(), scaler.growth_tracker()), (8.0, 0));
 
-        // A bad step in between resets the count.
+        // A skipped step in between resets the count.
         step(&mut scaler, &mut opt, &p, false);
         step(&mut scaler, &mut opt, &p, true);
         assert_eq!((scaler.get_scale(), scaler.growth_tracker()), (4.0, 0));
@@ -282,13 +282,13 @@ mod tests {
         let p = param();
         let mut opt = Optimizer::new(std::slice::from_ref(&p), Sgd::new()).unwrap();
         let mut scaler = GradScaler::new();
-        assert!(scaler.update().unwrap_err().to_string().contains("call `step` before"));
+        assert!(scaler.update().unwrap_err().to_string().contains("call `step` first"));
         scaler.scale(&p.tensor.sum(Kind::Float)).backward();
         assert!(!scaler.unscale(&opt).unwrap());
         assert_eq!(Vec::<f32>::try_from(p.tensor.grad()).unwrap(), [1.0, 1.0]);
-        assert!(scaler.unscale(&opt).unwrap_err().to_string().contains("unscaled already"));
+        assert!(scaler.unscale(&opt).unwrap_err().to_string().contains("already unscaled"));
         assert!(scaler.step(&mut opt).unwrap());
-        assert!(scaler.step(&mut opt).unwrap_err().to_string().contains("already since"));
+        assert!(scaler.step(&mut opt).unwrap_err().to_string().contains("already called since"));
         scaler.update().unwrap();
 
         let e = GradScaler::new().growth_factor(1.0).unscale(&opt).unwrap_err();

@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Anneal {
-    /// Stays at the start.
+    /// Constant at the start value.
     Const,
     /// Linear.
     Linear,
@@ -33,8 +33,8 @@ impl Anneal {
     }
 }
 
-/// Several changes one after another, each for a fraction of the whole: fastai's `combine_scheds`
-/// and `combined_cos`.
+/// Several changes in sequence, each for a fraction of the whole: fastai's `combine_scheds` and
+/// `combined_cos`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Schedule {
     parts: Vec<(f64, Anneal, f64, f64)>,
@@ -58,17 +58,19 @@ impl Schedule {
     /// Combines changes, each given by its fraction of the whole, its shape, its start and its end.
     ///
     /// # Errors
-    /// [`Error::Config`] if the parts do not add up to 1, or one is negative.
+    /// [`Error::Config`] if the fractions do not add up to 1, or one is negative.
     pub fn combine(parts: Vec<(f64, Anneal, f64, f64)>) -> Result<Self> {
         let sum: f64 = parts.iter().map(|p| p.0).sum();
         if (sum - 1.0).abs() > 1e-6 || parts.iter().any(|p| p.0 < 0.0) {
-            let why = format!("parts must not be negative and add up to 1, these make {sum}");
+            let why = format!(
+                "the sum of the fractions is {sum}; they must not be negative and must add up to 1"
+            );
             return Err(Error::config("Schedule::combine", why));
         }
         Ok(Self { parts })
     }
 
-    /// The parts, and their values relative to the largest, with 6 digits.
+    /// Describes the parts, with their values relative to the largest, with 6 digits.
     pub(crate) fn shape(&self) -> String {
         let largest = self.parts.iter().map(|p| p.2.abs().max(p.3.abs())).fold(0.0, f64::max);
         let of = |value: f64| if largest > 0.0 { value / largest } else { 0.0 };
@@ -78,11 +80,10 @@ impl Schedule {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns the value at `pos`, from 0 to 1, of the whole.
+    /// Returns the value at `pos`, from 0 to 1.
     #[must_use]
     pub fn at(&self, pos: f64) -> f64 {
-        // fastai keeps the boundaries in 32 bits: at a boundary the rounding decides which part
-        // applies.
+        // fastai stores the boundaries in 32 bits: at a boundary, the rounding decides which part applies.
         let mut from = 0.0_f32;
         for (i, &(part, anneal, start, end)) in self.parts.iter().enumerate() {
             let to = from + part as f32;

@@ -13,7 +13,7 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// Without momentum and decay.
+    /// Returns the rule without momentum and weight decay.
     #[must_use]
     pub fn new() -> Self {
         Self { mom: 0.0, wd: 0.0, decouple_wd: true }

@@ -542,7 +542,7 @@ fn t5_metrics_know_which_values_are_better() {
     let mut learn = three().metric(own());
     let mut stop = EarlyStopping::new(1).monitor("own");
     let error = learn.fit_with(&Flat::new(1), &mut [&mut stop]).unwrap_err().to_string();
-    assert!(error.contains("does not say which values are better"), "{error}");
+    assert!(error.contains("does not define which values are better"), "{error}");
     let mut told = EarlyStopping::new(1).monitor(Monitor::new("own").better(Better::Lower));
     learn.fit_with(&Flat::new(1), &mut [&mut told]).unwrap();
     let mut learn = three().metric(own().better_is(Better::Higher));
@@ -561,7 +561,7 @@ fn t6_gradients_of_more_items_than_the_fit_has_are_an_error_and_leftovers_are_to
     assert_ne!(weights(&learn), before, "more than an epoch, but not than the fit");
     learn.fit_with(&Flat::new(1), &mut [&mut GradientAccumulation::new(8)]).unwrap();
     let told = &learn.recorder().messages;
-    assert!(told.iter().any(|m| m.contains("last 4 items of the fit made no step")), "{told:?}");
+    assert!(told.iter().any(|m| m.contains("last 4 items of the fit were not used")), "{told:?}");
     let mut learn = three().callback(GradientAccumulation::new(12));
     learn.validate().unwrap();
 }

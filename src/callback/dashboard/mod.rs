@@ -16,15 +16,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Shows a training as a full-screen terminal view: progress, rate and time left, the curve of the
-/// losses, the table of epochs, and messages of callbacks. Needs the feature `dashboard`.
+/// Shows a training as a full-screen terminal view: progress, rate and remaining time, the loss curve, the
+/// table of epochs, and messages of callbacks. Needs the feature `dashboard`.
 ///
-/// `q`, Esc or Ctrl-C stops the training between two batches, with the weights of the last step, and
-/// `fit` returns `Ok`; the learner's [`StopHandle`](crate::learner::StopHandle) then says that it was
-/// requested, and must be [reset](crate::learner::StopHandle::reset) before the next fit. When a
-/// fit ends, for any reason, the terminal is restored and the table of epochs is printed.
+/// `q`, Esc or Ctrl-C stops the training between two batches, with the weights of the last step, and `fit`
+/// returns `Ok`. The learner's [`StopHandle`](crate::learner::StopHandle) then reports the request and must
+/// be [reset](crate::learner::StopHandle::reset) before the next fit. When a fit ends, for any reason, the
+/// terminal is restored and the table of epochs is printed.
 ///
-/// It replaces the bars and the table, so the learner should be
+/// It replaces the progress bars and the table, so the learner should be
 /// [`quiet`](crate::learner::Learner::quiet). If standard output is not a terminal, it behaves like
 /// [`Progress`].
 ///
@@ -41,16 +41,16 @@ use std::{
 #[derive(Debug)]
 pub struct Dashboard {
     place: Option<Box<dyn Place>>,
-    /// For the table at the end, and where there is no terminal.
+    /// For the table at the end, and if there is no terminal.
     plain: Progress,
-    /// The fit, from 0 to 1.
+    /// The progress of the fit, from 0 to 1.
     fit: Since,
-    /// The part of the epoch, in batches.
+    /// The progress of the part of the epoch, in batches.
     part: Since,
     drawn: Instant,
 }
 
-/// When something began, how much was done then, and how much is done now.
+/// The start time of a task, its progress then, and its progress now.
 #[derive(Debug, Clone, Copy)]
 struct Since {
     began: Instant,
@@ -58,7 +58,7 @@ struct Since {
     now: f64,
 }
 
-/// The least time between two pictures.
+/// The minimum time between two frames.
 const EVERY: Duration = Duration::from_millis(100);
 
 impl Since {
@@ -70,12 +70,12 @@ impl Since {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// How much is done in a second; 0 before anything is.
+    /// Returns the progress per second; 0 at first.
     fn rate(&self) -> f64 {
         (self.now - self.from) / self.seconds().max(1e-9)
     }
 
-    /// The seconds until `all` is done, once that can be told.
+    /// Returns the estimated seconds until `all` is done; `None` at first.
     fn left(&self, all: f64) -> Option<f64> {
         let rate = self.rate();
         (rate > 0.0).then(|| (all - self.now).max(0.0) / rate)
@@ -97,7 +97,7 @@ impl Dashboard {
         Self { place: None, plain, fit: since, part: since, drawn: Instant::now() }
     }
 
-    /// How much of the fit is done, from 0 to 1, with `batches` of this part.
+    /// Returns the progress of the fit, from 0 to 1, after `batches` of this part.
     fn done(t: &Training, batches: f64) -> f64 {
         let within = if t.at.is_training() { batches / t.at.batches.max(1) as f64 } else { 1.0 };
         (t.at.epoch as f64 + within) / t.at.epochs.max(1) as f64
@@ -105,7 +105,7 @@ impl Dashboard {
 
     fn begin_part(&mut self, t: &Training, from: usize) -> Result<()> {
         self.part = Since::new(from as f64);
-        // Work finished before this run, or skipped, must not count towards its rate.
+        // Work completed before this run, or skipped, must not count towards its rate.
         let before = (Self::done(t, self.part.now) - self.fit.now).max(0.0);
         self.fit.from += before;
         self.fit.now += before;
@@ -130,7 +130,7 @@ impl Dashboard {
         Ok(())
     }
 
-    /// Returns whether a key that stops was pressed since the last call.
+    /// Returns true if a stop key was pressed since the last call.
     fn asked(&mut self) -> io::Result<bool> {
         let mut asked = false;
         while let Some(event) = self.place.as_mut().map_or(Ok(None), |p| p.event())? {
@@ -139,7 +139,7 @@ impl Dashboard {
         Ok(asked)
     }
 
-    /// Gives the terminal back. Whether there was one.
+    /// Restores the terminal. Returns true if there was one.
     fn close(&mut self) -> io::Result<bool> {
         self.place.take().map_or(Ok(false), |mut place| place.close().map(|()| true))
     }
@@ -275,20 +275,20 @@ mod tests {
         let began = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         let mut fit = Since { began, from: 0.5, now: 0.5 };
         assert_eq!(fit.left(1.0), None);
-        // A tenth in ten seconds, and four tenths to go.
+        // A tenth in ten seconds, and four tenths left.
         fit.now = 0.6;
         let left = fit.left(1.0).unwrap();
         assert!((left - 40.0).abs() < 1.0, "{left}");
     }
 
-    /// What a test sees of a terminal: all pictures, and whether it was given back.
+    /// What a test observes of a terminal: all frames, and whether it was restored.
     #[derive(Debug, Default)]
     struct Seen {
         pictures: Vec<String>,
         closed: usize,
     }
 
-    /// A terminal of a test on which `key` is pressed when `after` events were asked for.
+    /// A test terminal on which `key` is pressed at the `after`-th event query.
     #[derive(Debug)]
     struct Script {
         terminal: Terminal<TestBackend>,
@@ -329,7 +329,8 @@ mod tests {
         }
     }
 
-    /// A learner of two numbers, 4 batches an epoch, and what its dashboard does when `key` is pressed.
+    /// A learner of two numbers, 4 batches per epoch, and the result of its dashboard when `key` is
+    /// pressed.
     fn fitted(epochs: usize, after: usize, key: KeyCode) -> (Learner, Arc<Mutex<Seen>>, String) {
         let task = Task::Category { vocab: ["no".into(), "yes".into()].into() };
         let x = (Tensor::arange(32, (Kind::Float, Device::Cpu)) * 12.9898).sin().view([16, 2]);
@@ -374,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_key_stops_a_fit_between_two_batches() {
-        // Each batch asks once where there is no event.
+        // Each batch queries once if there is no event.
         let (mut learn, seen, table) = fitted(3, 2, KeyCode::Char('q'));
         assert_eq!(learn.recorder().losses.len(), 2, "the key came after the second batch");
         assert!(learn.stop_handle().is_requested());
@@ -383,7 +384,7 @@ mod tests {
         assert_eq!(seen.closed, 1);
         let last = seen.pictures.last().unwrap();
         assert!(last.contains("stopping after this batch"), "{last}");
-        // And it can go on.
+        // Training can continue.
         learn.stop_handle().reset();
         learn.fit(1, 1e-2).unwrap();
         assert_eq!(learn.recorder().rows.len(), 1);

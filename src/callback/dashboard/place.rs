@@ -7,11 +7,11 @@ use ratatui::{
 };
 use std::{fmt, io, time::Duration};
 
-/// Something that shows a dashboard.
+/// A terminal that shows a dashboard.
 pub(super) trait Place: fmt::Debug + Send {
     fn draw(&mut self, view: &View<'_>) -> io::Result<()>;
 
-    /// Returns the next event since the last call; `None` if there is no more.
+    /// Returns the next event since the last call; `None` if there is none.
     fn event(&mut self) -> io::Result<Option<Event>>;
 
     /// Restores the terminal.

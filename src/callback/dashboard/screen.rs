@@ -15,11 +15,11 @@ use ratatui::{
 pub(super) struct View<'a> {
     pub(super) history: &'a History,
     pub(super) at: Position,
-    /// The batches done of this part.
+    /// The number of completed batches of this part.
     pub(super) done: usize,
     /// Batches per second in this part.
     pub(super) rate: f64,
-    /// The estimated seconds left of the fit; `None` at first.
+    /// The estimated remaining seconds of the fit; `None` at first.
     pub(super) left: Option<f64>,
     /// The progress of the fit, from 0 to 1.
     pub(super) fit: f64,
@@ -32,7 +32,7 @@ pub(super) struct View<'a> {
 
 const TRAIN: Color = Color::Cyan;
 const VALID: Color = Color::Yellow;
-/// The most points of a curve: more than there are dots in a row of any terminal.
+/// The maximum number of points of a curve: more than the dots in a row of any terminal.
 const POINTS: usize = 1000;
 /// The width of a column of the table.
 const COLUMN: u16 = 12;
@@ -71,7 +71,7 @@ impl View<'_> {
         let left = self.left.map_or_else(|| "?".to_owned(), time);
         let mut parts = vec![
             format!("epoch {} of {}", self.at.epoch + 1, self.at.epochs),
-            format!("{} gone", time(self.seconds)),
+            format!("{} elapsed", time(self.seconds)),
             format!("{left} left"),
         ];
         parts.extend(self.history.losses.last().map(|loss| format!("loss {loss:.4}")));
@@ -127,7 +127,7 @@ impl View<'_> {
         frame.render_widget(chart, area);
     }
 
-    /// The last epochs, as many as there is room for.
+    /// Draws the last epochs that fit.
     fn table(&self, frame: &mut Frame<'_>, area: Rect) {
         let head = self.history.head();
         let room = usize::from(area.height.saturating_sub(1));

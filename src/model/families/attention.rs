@@ -13,26 +13,26 @@ use tch::{
     nn::{Linear, Module as _, Path},
 };
 
-/// libtorch's fused kernel on `[N, heads, tokens, features]`; `mask` is added to the scores.
+/// Attention by libtorch's fused kernel on `[N, heads, tokens, features]`; `mask` is added to the scores.
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
     let mask =
         mask.map(|m| if m.kind() == q.kind() { m.shallow_clone() } else { m.to_kind(q.kind()) });
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, None, false)
 }
 
-/// `[N, T, heads × features]` as `[N, heads, T, features]`.
+/// Reshapes `[N, T, heads × features]` to `[N, heads, T, features]`.
 pub(super) fn split_heads(x: &Tensor, heads: i64) -> Tensor {
     let size = x.size();
     x.reshape([size[0], size[1], heads, -1]).transpose(1, 2)
 }
 
-/// `[N, heads, T, features]` as `[N, T, heads × features]`.
+/// Reshapes `[N, heads, T, features]` to `[N, T, heads × features]`.
 pub(super) fn join_heads(x: &Tensor) -> Tensor {
     let size = x.size();
     x.transpose(1, 2).reshape([size[0], size[2], -1])
 }
 
-/// Queries, keys and values of one tensor `[N, T, 3 × heads × features]`.
+/// Splits `[N, T, 3 × heads × features]` into queries, keys and values.
 pub(super) fn split_qkv(qkv: &Tensor, heads: i64) -> [Tensor; 3] {
     let size = qkv.size();
     let all = qkv.reshape([size[0], size[1], 3, heads, -1]).permute([2, 0, 3, 1, 4]);
@@ -42,19 +42,19 @@ pub(super) fn split_qkv(qkv: &Tensor, heads: i64) -> [Tensor; 3] {
 /// The options of an [`Attention`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// Features of a token.
+    /// The number of features of a token.
     pub(super) dim: i64,
-    /// Heads; the features are split among them.
+    /// The number of heads, among which the features are split.
     pub(super) heads: i64,
-    /// Whether queries, keys and values have biases.
+    /// If true, queries, keys and values have biases.
     pub(super) qkv_bias: bool,
-    /// Whether the last layer has a bias.
+    /// If true, the last layer has a bias.
     pub(super) proj_bias: bool,
-    /// Whether queries and keys are normalized.
+    /// If true, queries and keys are normalized.
     pub(super) qk_norm: bool,
-    /// Whether the result is normalized before the last layer.
+    /// If true, the result is normalized before the last layer.
     pub(super) scale_norm: bool,
-    /// The normalization of the last two.
+    /// The normalization of queries, keys and result.
     pub(super) norm: (NormKind, f64),
 }
 
@@ -99,7 +99,7 @@ impl Attention {
     }
 }
 
-/// Pools tokens by the attention of a learned query, with a feed-forward layer: SigLIP's.
+/// Pools tokens by the attention of a learned query, with a feed-forward layer, as in SigLIP.
 ///
 /// Zhai et al., [Scaling Vision Transformers](https://arxiv.org/abs/2106.04560).
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl AttentionPool {
         }
     }
 
-    /// `[N, T, C]` to `[N, C]`.
+    /// Maps `[N, T, C]` to `[N, C]`.
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let n = x.size()[0];
         let latent = self.latent.expand([n, -1, -1], false);

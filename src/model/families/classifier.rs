@@ -7,7 +7,7 @@ use tch::{
     nn::{Linear, Module as _, ModuleT},
 };
 
-/// Appends dropout and a linear layer called `name`, of vectors.
+/// Appends dropout and a linear layer `name` for vectors.
 pub(super) fn linear_classifier(
     net: &mut Children<'_>,
     name: &'static str,
@@ -34,7 +34,7 @@ pub(super) fn pooled_classifier(
     net.last_layer();
 }
 
-/// Dropout and a linear layer, maybe after pooling.
+/// Optional pooling, dropout and a linear layer.
 #[derive(Debug)]
 struct Classifier {
     fc: Linear,

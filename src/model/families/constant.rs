@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Tensor};
 
-/// A tensor that is neither trained nor saved. It moves to the device on which it is first used.
+/// A tensor that is neither trained nor saved. It is moved to the device on which it is first used.
 #[derive(Debug)]
 pub(super) struct Constant(Mutex<Tensor>);
 
@@ -12,7 +12,7 @@ impl Constant {
         Self(Mutex::new(tensor))
     }
 
-    /// The tensor on `device`.
+    /// Returns the tensor on `device`.
     pub(super) fn on(&self, device: Device) -> Tensor {
         let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if own.device() != device {

@@ -1,4 +1,4 @@
-//! Convolutions with a normalization, as timm's networks name them.
+//! Convolutions with a normalization, with the names of timm's networks.
 
 use crate::model::{
     batch_norm::{BatchNorm, batch_norm2d},
@@ -9,7 +9,7 @@ use tch::{
     nn::{self, BatchNormConfig, Init, Module as _, ModuleT, Path},
 };
 
-/// A convolution to be built: square, padded to keep the size where the stride is 1.
+/// Options of a convolution: square, padded to keep the size if the stride is 1.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Conv {
     pub(super) c_in: i64,
@@ -18,9 +18,9 @@ pub(super) struct Conv {
     pub(super) stride: i64,
     pub(super) groups: i64,
     pub(super) bias: bool,
-    /// Whether it is padded as TensorFlow does, which depends on the size of its input.
+    /// If true, padded as in TensorFlow, depending on the size of the input.
     pub(super) same: bool,
-    /// Whether it is padded at all.
+    /// If false, not padded.
     pub(super) padded: bool,
     pub(super) init: ConvInit,
 }
@@ -57,8 +57,8 @@ impl Conv {
         Self { bias, ..self }
     }
 
-    /// The first layer of a network: PyTorch's default weights where the inputs have other numbers of
-    /// channels than 3.
+    /// Marks the first layer of a network: it has PyTorch's default initialization if the number of input
+    /// channels is not 3.
     pub(super) fn first(self) -> Self {
         if self.c_in == 3 { self } else { Self { init: ConvInit::Default, ..self } }
     }
@@ -94,7 +94,7 @@ impl Conv {
 #[derive(Debug)]
 pub(super) struct Conv2d {
     pub(super) conv: nn::Conv2D,
-    /// Size and stride, if the padding depends on the input.
+    /// The kernel size and stride, if the padding depends on the input.
     same: Option<(i64, i64)>,
 }
 
@@ -107,8 +107,8 @@ impl Conv2d {
     }
 }
 
-/// Pads so that a window of `size` moved by `stride` gives `⌈n / stride⌉` outputs, the larger half at
-/// the end.
+/// Pads so that a window of `size` with `stride` gives `⌈n / stride⌉` outputs, with the larger half of the
+/// padding at the end.
 pub(super) fn pad_same(x: &Tensor, size: i64, stride: i64, value: f64) -> Tensor {
     let shape = x.size();
     let missing = |n: i64| (((n + stride - 1) / stride - 1) * stride + size - n).max(0);
@@ -125,7 +125,7 @@ pub(super) fn pad_same(x: &Tensor, size: i64, stride: i64, value: f64) -> Tensor
 pub(super) struct BatchNormOptions {
     pub(super) eps: f64,
     pub(super) momentum: f64,
-    /// Where its weights begin.
+    /// The initial value of the weights.
     pub(super) weight: f64,
 }
 
@@ -191,7 +191,7 @@ impl ConvNormAct {
         Self::named(path, ["conv", "bn"], conv, options, act)
     }
 
-    /// With other names than `conv` and `bn`.
+    /// Uses other names than `conv` and `bn`.
     pub(super) fn named(
         path: &Path<'_>,
         [conv_name, norm_name]: [&str; 2],
@@ -214,7 +214,7 @@ impl ModuleT for ConvNormAct {
     }
 }
 
-/// Scales each channel by what two small layers make of the means of all channels.
+/// Scales each channel by a factor that two small layers compute from the means of all channels.
 ///
 /// Hu et al., [Squeeze-and-Excitation Networks](https://arxiv.org/abs/1709.01507).
 #[derive(Debug)]

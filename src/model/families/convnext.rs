@@ -1,4 +1,4 @@
-//! ConvNeXt, both versions, in timm's names and shapes.
+//! ConvNeXt, both versions, with timm's names and shapes.
 //!
 //! Liu et al., [A ConvNet for the 2020s](https://arxiv.org/abs/2201.03545); Woo et al.,
 //! [ConvNeXt V2](https://arxiv.org/abs/2301.00808).
@@ -20,21 +20,21 @@ use tch::{
     nn::{Conv2D, Linear, Module as _, ModuleT, Path},
 };
 
-/// How the image is first made smaller.
+/// The layers that reduce the size of the image first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Stem {
-    /// One convolution of patches.
+    /// One convolution with non-overlapping patches.
     Patch,
     /// Two overlapping convolutions of the full width.
     Overlap,
-    /// Two overlapping convolutions, the first of half the width.
+    /// Two overlapping convolutions, the first with half the width.
     OverlapTiered,
-    /// As `Overlap`, with an activation between.
+    /// As `Overlap`, with an activation between the convolutions.
     OverlapAct,
 }
 
-/// What tells the members of the family apart, in timm's terms.
+/// The options of the family, with timm's names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
@@ -58,7 +58,7 @@ pub(in crate::model) struct Config {
     layout: Layout,
 }
 
-/// Kernel sizes: one, or one for each stage.
+/// Kernel sizes: one, or one per stage.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum Extents {
@@ -187,7 +187,7 @@ impl Config {
     }
 }
 
-/// Convolutions with what follows each, and a normalization.
+/// Convolutions, each with its following layers, and a normalization.
 #[derive(Debug)]
 struct StemLayers {
     convs: Vec<(Conv2D, Option<Activation>)>,
@@ -230,12 +230,12 @@ impl ModuleT for Norm2d {
     }
 }
 
-/// A layer for each place of a feature map.
+/// A layer applied to each pixel of a feature map.
 #[derive(Debug)]
 enum Pointwise {
     /// With channels in the last dimension.
     Linear(Linear),
-    /// With channels in the second.
+    /// With channels in the second dimension.
     Conv(Conv2D),
 }
 
@@ -248,7 +248,7 @@ impl Pointwise {
     }
 }
 
-/// Filters each channel, then mixes the channels of each place, as a residual.
+/// A depthwise convolution followed by pointwise layers, with a residual connection.
 #[derive(Debug)]
 struct Block {
     conv: Conv2D,
@@ -275,7 +275,7 @@ impl Block {
             }
         };
         let size = config.kernel_sizes.of(stage);
-        // torchvision keeps the scale as a feature map.
+        // torchvision stores the scale as a feature map.
         let gamma: &[i64] = match config.layout {
             Layout::Timm => &[dim],
             Layout::Torchvision => &[dim, 1, 1],

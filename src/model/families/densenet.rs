@@ -1,10 +1,10 @@
-//! DenseNet under timm's names: its variables are called as torchvision's.
+//! DenseNet under timm's names; its variable names equal torchvision's.
 
 use super::build::Build;
 use crate::model::{body::Children, densenet};
 use serde::Deserialize;
 
-/// What tells the members of the family apart, in timm's terms.
+/// The options of the family, with timm's names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-/// Skips the branch of a block for some images of a batch while training, and scales it up for the
-/// others. Huang et al., [Stochastic Depth](https://arxiv.org/abs/1603.09382).
+/// Skips the branch of a block for some images of a batch in training, and scales it up for the others.
+/// Huang et al., [Stochastic Depth](https://arxiv.org/abs/1603.09382).
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DropPath(f64);
 
@@ -13,7 +13,7 @@ impl DropPath {
         Self(p)
     }
 
-    /// The rate of block `i` of `n`: from 0 for the first to `rate` for the last.
+    /// Returns the rate of block `i` of `n`: linear from 0 for the first to `rate` for the last.
     pub(super) fn linear(rate: f64, i: usize, n: usize) -> Self {
         Self(if n > 1 { rate * i as f64 / (n - 1) as f64 } else { 0.0 })
     }

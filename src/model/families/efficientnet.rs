@@ -1,4 +1,4 @@
-//! Networks of inverted residuals, in timm's names and shapes: EfficientNet of both versions and Lite,
+//! Networks of inverted residuals, with timm's names and shapes: EfficientNet of both versions and Lite,
 //! and MobileNet V2, V3 and V4.
 //!
 //! Tan and Le, [EfficientNet](https://arxiv.org/abs/1905.11946) and
@@ -22,24 +22,24 @@ use tch::{
     nn::{ModuleT, Path},
 };
 
-/// What tells the members of the family apart.
+/// The options of the family.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
-    /// Channels of the first convolution.
+    /// The number of channels of the first convolution.
     stem: i64,
-    /// The blocks of each stage in timm's notation, where `m` and `c` are the widths inside a block and
-    /// after it: `ir_r2_k3_s2_m96_c24_se4`.
+    /// The blocks of each stage in timm's notation, for example `ir_r2_k3_s2_m96_c24_se4`, where `m` and
+    /// `c` are the widths inside and after a block.
     blocks: Vec<Vec<String>>,
-    /// Channels of the last convolution; 0 for none.
+    /// The number of channels of the last convolution; 0 for none.
     head: i64,
-    /// Whether the last convolution comes after pooling.
+    /// If true, the last convolution comes after pooling.
     pool_first: bool,
     head_norm: bool,
     head_bias: bool,
     act: Activation,
     gate: Activation,
-    /// The activation inside of squeezes, if other than the block's.
+    /// The activation inside squeeze-and-excitation, if not the block's.
     se_act: Option<Activation>,
     same: bool,
     bn_eps: f64,
@@ -71,18 +71,18 @@ impl Default for Config {
     }
 }
 
-/// What a block is made of.
+/// The kind of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// `cn`: one convolution.
     Conv,
-    /// `ds`: each channel by itself, then all together; `dsa` with an activation at the end.
+    /// `ds`: a depthwise and a pointwise convolution; `dsa` with an activation at the end.
     Separable { act: bool },
-    /// `ir`: widens, each channel by itself, narrows.
+    /// `ir`: expands, applies a depthwise convolution, projects.
     Inverted,
-    /// `er`: widens with a full convolution, narrows.
+    /// `er`: expands with a full convolution, projects.
     Edge,
-    /// `uir`: with convolutions of each channel before, between and after.
+    /// `uir`: with optional depthwise convolutions before, between and after.
     Universal,
     /// `mqa`: attention with one key and value for all heads.
     MultiQuery,
@@ -90,26 +90,26 @@ enum Kind {
     MultiHead,
 }
 
-/// The kinds of blocks that torchvision has too.
+/// The kinds of blocks that torchvision also has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::model) enum BlockKind {
     /// One convolution.
     Conv,
-    /// Each channel by itself, then all together.
+    /// A depthwise and a pointwise convolution.
     Separable,
-    /// Widens, each channel by itself, narrows.
+    /// Expands, applies a depthwise convolution, projects.
     Inverted,
-    /// Widens with a full convolution, narrows.
+    /// Expands with a full convolution, projects.
     Edge,
 }
 
-/// One block of timm's notation.
+/// A block in timm's notation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BlockSpec {
     kind: Kind,
     repeats: usize,
     size: i64,
-    /// `a` and `p`: kernel sizes before and after.
+    /// `a` and `p`: kernel sizes of the depthwise convolutions before and after.
     before: i64,
     after: i64,
     stride: i64,
@@ -126,7 +126,7 @@ pub(super) struct BlockSpec {
 }
 
 impl BlockSpec {
-    /// None for a text that is not of the notation.
+    /// Parses the notation; `None` if it is invalid.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('_');
         let kind = match parts.next()? {
@@ -195,7 +195,7 @@ impl BlockSpec {
 }
 
 impl Config {
-    /// The blocks of each stage, one by one.
+    /// Returns the individual blocks of each stage.
     pub(super) fn stages(&self) -> Vec<Vec<BlockSpec>> {
         let stage = |texts: &Vec<String>| {
             let specs = texts.iter().filter_map(|text| BlockSpec::parse(text));
@@ -204,7 +204,7 @@ impl Config {
         self.blocks.iter().map(stage).collect()
     }
 
-    /// The kinds of the blocks of each stage.
+    /// Returns the kinds of the blocks of each stage.
     pub(super) fn kinds(&self) -> Vec<Vec<BlockKind>> {
         let kind = |spec: BlockSpec| match spec.kind {
             Kind::Conv => BlockKind::Conv,
@@ -215,17 +215,17 @@ impl Config {
         self.stages().into_iter().map(|s| s.into_iter().map(kind).collect()).collect()
     }
 
-    /// Whether the network is a MobileNetV2, of those that torchvision has.
+    /// Returns true if the network is one of torchvision's MobileNetV2.
     pub(super) fn is_mobilenet_v2(&self) -> bool {
         self.act == Activation::Relu6
     }
 
-    /// Whether the last convolution comes after pooling, and so after the body.
+    /// Returns true if the last convolution comes after pooling, and so after the body.
     pub(super) fn pools_first(&self) -> bool {
         self.pool_first
     }
 
-    /// Whether each text of the blocks is of the notation.
+    /// Returns true if all block texts are valid notation.
     #[cfg(test)]
     pub(super) fn is_readable(&self) -> bool {
         self.blocks.iter().flatten().all(|text| BlockSpec::parse(text).is_some())
@@ -239,7 +239,7 @@ impl Config {
         Conv::new(c_in, c_out, size).same(self.same)
     }
 
-    /// A convolution with its normalization under `names`.
+    /// Builds a convolution with its normalization, with the names `names`.
     fn layer(
         &self,
         path: &Path<'_>,
@@ -295,7 +295,8 @@ impl Config {
                 layer(["conv_pwl", "bn2"], self.conv(middle, c_out, 1), None),
             ],
             Kind::Universal => {
-                // The stride is that of the middle convolution, else of the first, else of the last.
+                // The stride is applied in the middle convolution, otherwise in the first, otherwise in the
+                // last.
                 let (before, between, after) = (spec.before, size, spec.after);
                 let strides = if between > 0 {
                     [1, stride, 1]
@@ -383,7 +384,7 @@ impl Config {
         linear_classifier(net, "classifier", (features, build.n_out), drop);
     }
 
-    /// Channels of the last feature map, and the children after it.
+    /// Returns the number of channels of the last feature map, and the number of children after it.
     pub(super) fn body_end(&self) -> i64 {
         if self.pool_first { -4 } else { -2 }
     }
@@ -412,7 +413,7 @@ impl ModuleT for Part {
     }
 }
 
-/// Parts one after another, maybe scaled, maybe as a residual.
+/// Sequential parts, optionally scaled, optionally with a residual connection.
 #[derive(Debug)]
 struct Block {
     parts: Vec<Part>,
@@ -432,11 +433,11 @@ impl ModuleT for Block {
     }
 }
 
-/// Attention between the places of a feature map.
+/// Attention between the pixels of a feature map.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a network holds a few dozen of them")]
 enum Attention {
-    /// One key and value for all heads, of a smaller map.
+    /// One key and value for all heads, from a smaller map.
     MultiQuery {
         heads: i64,
         query: Conv2d,
@@ -446,7 +447,7 @@ enum Attention {
         value_proj: Conv2d,
         output: Conv2d,
     },
-    /// A key and value for each head.
+    /// A key and value per head.
     MultiHead { heads: i64, qkv: Conv2d, proj: Conv2d },
 }
 

@@ -1,4 +1,4 @@
-//! Vision transformers with rotary positions or gated feed-forward layers, in the names and shapes of
+//! Vision transformers with rotary positions or gated feed-forward layers, with the names and shapes of
 //! timm's `Eva`: EVA and EVA-02, the Perception Encoder, DINOv3 and others.
 //!
 //! Fang et al., [EVA](https://arxiv.org/abs/2211.07636) and
@@ -26,7 +26,7 @@ use tch::{
     nn::{Init, Linear, Module as _, ModuleT, Path},
 };
 
-/// Which of timm's two attention layers: they differ in biases.
+/// Selects one of timm's two attention layers, which differ in their biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Biases {
@@ -36,7 +36,7 @@ enum Biases {
     Rope,
 }
 
-/// What tells the members of the family apart, in timm's terms.
+/// The options of the family, with timm's names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
@@ -152,7 +152,7 @@ impl Config {
         FeedForward::new(path, widths, act, gating, self.scale_mlp.then_some(self.norms()))
     }
 
-    /// The rotation of block `i`, whose learned frequencies are below `root`.
+    /// Returns the rotary embedding of block `i`, whose learned frequencies are at `root`.
     fn rotary(&self, root: &Path<'_>, i: usize, size: [i64; 2]) -> Option<Rotary> {
         if !self.use_rot_pos_emb {
             return None;
@@ -167,7 +167,7 @@ impl Config {
             centered,
         };
         if mixed {
-            // `children` makes them before the first block.
+            // `children` creates them before the first block.
             let freqs = (root / "rope").get("freqs")?;
             return Some(Rotary::mixed(&grid, freqs, i as i64));
         }
@@ -265,16 +265,16 @@ impl Config {
     }
 }
 
-/// What makes queries, keys and values.
+/// The layers that compute queries, keys and values.
 #[derive(Debug)]
 enum Inputs {
     /// One layer, and the biases of queries and values.
     Fused { qkv: Linear, biases: Option<(Tensor, Tensor)> },
-    /// A layer for each.
+    /// One layer for each.
     Each([Linear; 3]),
 }
 
-/// Attention whose queries and keys are turned by their places.
+/// Attention whose queries and keys are rotated by their positions.
 #[derive(Debug)]
 struct Attention {
     heads: i64,

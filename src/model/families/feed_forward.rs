@@ -1,4 +1,4 @@
-//! The part of a transformer block that treats each token by itself.
+//! The feed-forward layer of a transformer block.
 
 use super::{
     linear::linear,
@@ -11,22 +11,22 @@ use tch::{
     nn::{Linear, Module as _, Path},
 };
 
-/// How the hidden layer is made.
+/// How the hidden layer is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Gating {
     /// A linear layer and its activation.
     #[serde(rename = "mlp")]
     None,
-    /// Two linear layers, `fc1_g` activated and multiplied with `fc1_x`.
+    /// Two linear layers: `fc1_g`, activated, is multiplied by `fc1_x`.
     #[serde(rename = "swiglu")]
     Split,
-    /// The halves of one linear layer, the first activated and multiplied with the second.
+    /// The halves of one linear layer: the first, activated, is multiplied by the second.
     #[serde(rename = "glu")]
     Packed,
 }
 
-/// Two linear layers with an activation between them, maybe gated or normalized.
+/// Two linear layers with an activation between them, optionally gated or normalized.
 ///
 /// Shazeer, [GLU Variants Improve Transformer](https://arxiv.org/abs/2002.05202).
 #[derive(Debug)]
@@ -42,11 +42,11 @@ pub(super) struct FeedForward {
 /// The widths and options of a [`FeedForward`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Widths {
-    /// Features of a token.
+    /// The number of features of a token.
     pub(super) dim: i64,
-    /// Features of `fc1`; twice what `fc2` takes where packed.
+    /// The number of features of `fc1`; twice the inputs of `fc2` if packed.
     pub(super) hidden: i64,
-    /// Whether the linear layers have biases.
+    /// If true, the linear layers have biases.
     pub(super) bias: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Linear layers and scales as transformers begin them.
+//! Linear layers and scales, with the initialization of transformers.
 
 use crate::model::layers::begins;
 use tch::{
@@ -6,8 +6,8 @@ use tch::{
     nn::{self, Init, Linear, LinearConfig, Path},
 };
 
-/// Normal with a standard deviation of 0.02, what the published networks call truncated normal: they
-/// truncate at ±2.
+/// Normal with a standard deviation of 0.02. The published networks use a normal truncated at ±2, that is
+/// 100 standard deviations.
 pub(super) const NARROW: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
 /// A linear layer with [`NARROW`] weights and biases of zero.
@@ -17,7 +17,7 @@ pub(super) fn linear(path: &Path<'_>, n_in: i64, n_out: i64, bias: bool) -> Line
     nn::linear(path, n_in, n_out, config)
 }
 
-/// A vector of scales that begin at `value`.
+/// Creates a vector of scales with the initial value `value`.
 pub(super) fn scale(path: &Path<'_>, name: &str, size: &[i64], value: f64) -> Tensor {
     path.var(name, size, begins(Init::Const(value)))
 }

@@ -1,4 +1,4 @@
-//! Families of networks, each written once; what tells their members apart is data.
+//! Families of networks, each implemented once; the options of their members are data.
 
 mod attention;
 mod build;
@@ -79,7 +79,7 @@ impl Family {
         }
     }
 
-    /// With the shapes of another layout.
+    /// Returns the family with the shapes of another layout.
     pub(super) fn laid_out(self, layout: Layout) -> Self {
         match self {
             Self::Convnext(config) => Self::Convnext(config.laid_out(layout)),
@@ -87,7 +87,7 @@ impl Family {
         }
     }
 
-    /// How many children at the end are not part of the body; negative.
+    /// Returns the number of children at the end that are not part of the body, as a negative number.
     pub(super) fn cut(&self) -> i64 {
         match self {
             Self::Efficientnet(config) => config.body_end(),
@@ -96,12 +96,12 @@ impl Family {
         }
     }
 
-    /// Whether the body ends in a vector for each image, and not in a feature map.
+    /// Returns true if the body ends in a vector for each image, not in a feature map.
     pub(super) fn pools(&self) -> bool {
         matches!(self, Self::Vit(_) | Self::Eva(_))
     }
 
-    /// The size of image that the variables are for; none if they do not depend on it.
+    /// Returns the image size that the variables depend on; `None` if they do not.
     pub(super) fn image_size(&self) -> Option<[i64; 2]> {
         match self {
             Self::Vit(config) => Some(config.img_size.pair()),
@@ -111,7 +111,7 @@ impl Family {
         }
     }
 
-    /// Beginnings of names of variables after the body that are not below a child's name.
+    /// Returns prefixes of variables after the body that are not inside a child.
     pub(super) fn beyond(&self, layout: Layout) -> &'static [&'static str] {
         match (self, layout) {
             (Self::Vit(_), Layout::Timm) => &["head_dist."],
@@ -123,7 +123,7 @@ impl Family {
         }
     }
 
-    /// The kinds of the blocks of each stage; empty for families without such blocks.
+    /// Returns the kinds of the blocks of each stage; empty for families without such blocks.
     pub(super) fn block_kinds(&self) -> Vec<Vec<BlockKind>> {
         match self {
             Self::Efficientnet(config) => config.kinds(),
@@ -131,12 +131,12 @@ impl Family {
         }
     }
 
-    /// Whether the network is a MobileNetV2, of those that torchvision has.
+    /// Returns true if the network is one of torchvision's MobileNetV2.
     pub(super) fn is_mobilenet_v2(&self) -> bool {
         matches!(self, Self::Efficientnet(config) if config.is_mobilenet_v2())
     }
 
-    /// Whether the options make sense together, as far as their types do not say.
+    /// Returns true if the options are consistent, as far as their types do not ensure it.
     #[cfg(test)]
     pub(super) fn is_valid(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Normalizations, for channels in the last dimension or in the second.
+//! Normalizations, with channels in the last or in the second dimension.
 
 use crate::model::{
     batch_norm::{BatchNorm, batch_norm2d},
@@ -10,39 +10,39 @@ use tch::{
     nn::{BatchNormConfig, Init, ModuleT, Path},
 };
 
-/// What a normalization subtracts and divides by.
+/// The kind of a normalization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum NormKind {
-    /// The mean and the standard deviation over the channels, with a bias.
+    /// Mean and standard deviation over the channels, with a bias.
     Layer,
-    /// The root of the mean square over the channels.
+    /// Root mean square over the channels.
     Rms,
-    /// The standard deviation over the channels.
+    /// Standard deviation over the channels.
     Simple,
-    /// The statistics of the batch.
+    /// Batch statistics.
     Batch,
-    /// The mean and the standard deviation of each of 32 groups of channels.
+    /// Mean and standard deviation of each of 32 groups of channels.
     Group,
 }
 
-/// Groups of [`NormKind::Group`].
+/// The number of groups of [`NormKind::Group`].
 const GROUPS: i64 = 32;
 
 /// A normalization with its parameters `weight` and `bias`.
 #[derive(Debug)]
 pub(super) enum Norm {
-    /// Of batches.
+    /// Over a batch.
     Batch(BatchNorm),
-    /// Of each image or token by itself.
+    /// Over each image or token separately.
     Own {
         /// How it is computed.
         kind: NormKind,
-        /// Added to variances.
+        /// The value added to variances.
         eps: f64,
         /// The scale.
         weight: Tensor,
-        /// What is added.
+        /// The bias.
         bias: Option<Tensor>,
     },
 }
@@ -52,7 +52,7 @@ impl Norm {
         Self::scaled(path, kind, channels, eps, 1.0)
     }
 
-    /// With weights that begin at `weight`.
+    /// Creates a normalization with the initial weight `weight`.
     pub(super) fn scaled(
         path: &Path<'_>,
         kind: NormKind,
@@ -75,12 +75,12 @@ impl Norm {
         Self::Own { kind, eps, weight, bias }
     }
 
-    /// A layer normalization.
+    /// Creates a layer normalization.
     pub(super) fn layer(path: &Path<'_>, channels: i64, eps: f64) -> Self {
         Self::new(path, NormKind::Layer, channels, eps)
     }
 
-    /// Of `[…, C]`.
+    /// Normalizes `[…, C]`.
     pub(super) fn last(&self, x: &Tensor, train: bool) -> Tensor {
         match self {
             Self::Batch(norm) => norm.forward_t(x, train),
@@ -101,7 +101,7 @@ impl Norm {
         }
     }
 
-    /// Of `[N, C, H, W]`.
+    /// Normalizes `[N, C, H, W]`.
     pub(super) fn second(&self, x: &Tensor, train: bool) -> Tensor {
         match self {
             Self::Batch(norm) => norm.forward_t(x, train),

@@ -1,4 +1,4 @@
-//! Patches of an image as tokens, and the size of an image that a network is built for.
+//! Patches of an image as tokens, and the image size that a network is built for.
 
 use super::norm::{Norm, NormKind};
 use crate::model::layers::begins;
@@ -8,11 +8,11 @@ use tch::{
     nn::{self, Conv2D, ConvConfig, Init, Module as _, Path},
 };
 
-/// A height and a width; a single number is both.
+/// A height and a width; a single number means both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Extent {
-    /// Of a square.
+    /// A square.
     Square(i64),
     /// Height and width.
     Both([i64; 2]),
@@ -27,12 +27,12 @@ impl Extent {
     }
 }
 
-/// A convolution whose stride is its size, and maybe a normalization: under `proj` and `norm`.
+/// A convolution whose stride is its kernel size, and an optional normalization: `proj` and `norm`.
 #[derive(Debug)]
 pub(super) struct PatchEmbed {
     proj: Conv2D,
     norm: Option<Norm>,
-    /// Patches of the height and of the width.
+    /// The number of patches along the height and the width.
     grid: [i64; 2],
     size: [i64; 2],
 }
@@ -67,17 +67,17 @@ impl PatchEmbed {
         self.grid
     }
 
-    /// `[N, C, H, W]` to `[N, H / patch, W / patch, dim]`.
+    /// Maps `[N, C, H, W]` to `[N, H / patch, W / patch, dim]`.
     ///
     /// # Panics
-    /// If the images are not of the size that the network was built for; models turn panics of their
-    /// layers into errors.
+    /// If the images do not have the size that the network was built for; models convert panics of their
+    /// layers to errors.
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let [height, width] = self.size;
         let given = x.size();
         assert!(
             given.len() == 4 && given[2..] == self.size,
-            "the network is built for images of {height}×{width} pixels, and the input is {given:?}: \
+            "the network is built for images of {height}×{width} pixels, but the input is {given:?}: \
              resize the images, or set `Arch::image_size`"
         );
         let tokens = self.proj.forward(x).permute([0, 2, 3, 1]);

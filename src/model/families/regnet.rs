@@ -1,4 +1,4 @@
-//! RegNet X, Y and Z, in timm's names and shapes.
+//! RegNet X, Y and Z, with timm's names and shapes.
 //!
 //! Radosavovic et al., [Designing Network Design Spaces](https://arxiv.org/abs/2003.13678).
 
@@ -15,28 +15,28 @@ use tch::{
     nn::{ModuleT, Path},
 };
 
-/// What the shortcut of a block does where the shape changes.
+/// The shortcut of a block that changes the shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Shortcut {
-    /// A convolution of one pixel.
+    /// A 1×1 convolution.
     Conv1x1,
-    /// There is none.
+    /// No shortcut.
     None,
 }
 
-/// What tells the members of the family apart.
+/// The options of the family.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
     stem: i64,
-    /// Blocks, width, width inside a block and width of a group, of each stage.
+    /// The number of blocks, width, width inside a block and width of a group, of each stage.
     stages: Vec<(usize, i64, i64, i64)>,
-    /// The channels of the squeeze as a part of those of the block's input; 0 for none.
+    /// The ratio of the channels of squeeze-and-excitation to those of the block's input; 0 for none.
     se_ratio: f64,
     downsample: Shortcut,
     linear_out: bool,
-    /// Channels of a last convolution; 0 for none.
+    /// The number of channels of a last convolution; 0 for none.
     #[serde(rename = "final")]
     last: i64,
     act: Activation,
@@ -103,7 +103,7 @@ struct Shape {
     stride: i64,
 }
 
-/// Three convolutions with a squeeze before the last, as a residual.
+/// Three convolutions, with squeeze-and-excitation before the last, and a residual connection.
 #[derive(Debug)]
 struct Block {
     conv1: ConvNormAct,
@@ -111,7 +111,7 @@ struct Block {
     se: Option<Squeeze>,
     conv3: ConvNormAct,
     downsample: Option<ConvNormAct>,
-    /// Whether the input is added.
+    /// If true, the input is added.
     residual: bool,
     act: Option<Activation>,
     drop: DropPath,

@@ -1,5 +1,5 @@
-//! ResNets with the options that were found later, in timm's names and shapes: the deep stem and average
-//! pooling of ResNet-D, squeezes, anti-aliasing, ResNeXt.
+//! ResNets with later improvements, with timm's names and shapes: the deep stem and average pooling of
+//! ResNet-D, squeeze-and-excitation, anti-aliasing, ResNeXt.
 //!
 //! He et al., [Bag of Tricks](https://arxiv.org/abs/1812.01187); Bello et al.,
 //! [Revisiting ResNets](https://arxiv.org/abs/2103.07579); Hu et al.,
@@ -23,13 +23,13 @@ use tch::{
     nn::{Init, ModuleT, Path},
 };
 
-/// What comes before a stride, so that no detail aliases.
+/// The filter before a stride, against aliasing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Smoothing {
-    /// The mean of two by two pixels.
+    /// The mean of 2×2 pixels.
     Avg,
-    /// A fixed filter of three by three: Zhang, <https://arxiv.org/abs/1904.11486>.
+    /// A fixed 3×3 filter: Zhang, <https://arxiv.org/abs/1904.11486>.
     Blur,
 }
 
@@ -49,7 +49,7 @@ impl Smoothing {
     }
 }
 
-/// What scales the channels of a block.
+/// The layer that scales the channels of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Scaling {
@@ -57,7 +57,7 @@ enum Scaling {
     Eca,
 }
 
-/// What tells the members of the family apart, in timm's terms.
+/// The options of the family, with timm's names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
@@ -115,7 +115,7 @@ impl Config {
         Norm::new(path, self.norm, channels, 1e-5)
     }
 
-    /// The first convolution, or three of them.
+    /// Builds the first convolution, or three of them.
     fn stem(&self, path: &Path<'_>, n_in: i64) -> (Stem, i64) {
         let act = self.act;
         if !self.stem_type.contains("deep") {
@@ -179,7 +179,7 @@ impl Config {
     }
 }
 
-/// Convolutions with what follows each.
+/// Convolutions, each with its following layers.
 #[derive(Debug)]
 struct Stem {
     convs: Vec<(Conv2d, Option<Norm>)>,
@@ -211,7 +211,7 @@ impl ModuleT for NormAct {
     }
 }
 
-/// What halves the size after the stem.
+/// The layer that halves the size after the stem.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a network holds a few dozen of them")]
 enum StemPool {
@@ -243,7 +243,7 @@ struct Shape {
     first: bool,
 }
 
-/// Scales channels by a convolution along them.
+/// Scales channels by a convolution over the channel dimension.
 #[derive(Debug)]
 struct Eca {
     weight: Tensor,
@@ -276,7 +276,7 @@ enum Scales {
     Eca(Eca),
 }
 
-/// The shortcut of a block whose shape changes.
+/// The shortcut of a block that changes the shape.
 #[derive(Debug)]
 struct Downsample {
     averages: bool,
@@ -287,9 +287,9 @@ struct Downsample {
 /// One residual block.
 #[derive(Debug)]
 struct Block {
-    /// Convolutions with their normalizations; the last is not activated.
+    /// Convolutions with their normalizations; the last has no activation.
     convs: Vec<(Conv2d, Norm)>,
-    /// The convolution after which the size is halved by smoothing.
+    /// The convolution after which smoothing halves the size.
     smoothed: Option<(usize, Smoothing)>,
     scales: Option<Scales>,
     downsample: Option<Downsample>,
@@ -337,7 +337,7 @@ impl Block {
         });
         let downsample = (first && (stride != 1 || c_in != c_out)).then(|| {
             let path = path / "downsample";
-            // A pooling, or nothing, is number 0 where there is averaging.
+            // With averaging, index 0 is the pooling, or an identity.
             let number = usize::from(config.avg_down);
             let (size, conv_stride) = if config.avg_down {
                 (1, 1)

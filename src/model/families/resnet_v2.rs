@@ -1,4 +1,4 @@
-//! ResNets that normalize before each convolution, in timm's names and shapes: BiT among them.
+//! ResNets that normalize before each convolution, with timm's names and shapes, including BiT.
 //!
 //! He et al., [Identity Mappings](https://arxiv.org/abs/1603.05027); Kolesnikov et al.,
 //! [Big Transfer](https://arxiv.org/abs/1912.11370).
@@ -16,7 +16,7 @@ use tch::{
     nn::{ModuleT, Path},
 };
 
-/// What tells the members of the family apart, in timm's terms.
+/// The options of the family, with timm's names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
@@ -30,7 +30,7 @@ pub(in crate::model) struct Config {
     bottle_ratio: f64,
     act: Activation,
     norm: NormKind,
-    /// Added to the variance of the weights where they are standardized.
+    /// The value added to the variance of the weights if they are standardized.
     standardized: Option<f64>,
     drop_rate: f64,
     drop_path_rate: f64,
@@ -113,7 +113,7 @@ impl Config {
     }
 }
 
-/// A convolution whose weights are standardized for each output.
+/// A convolution whose weights are standardized per output.
 ///
 /// Qiao et al., [Weight Standardization](https://arxiv.org/abs/1903.10520).
 #[derive(Debug)]
@@ -156,11 +156,11 @@ impl ModuleT for NormAct {
     }
 }
 
-/// One convolution or three, and pooling.
+/// One or three convolutions, and pooling.
 #[derive(Debug)]
 struct Stem {
     convs: Vec<(StdConv, Option<NormAct>)>,
-    /// Whether the edge counts as zeros in the maxima.
+    /// If true, the border counts as zeros in the maxima.
     fixed: bool,
 }
 
@@ -186,11 +186,11 @@ struct Shape {
     first: bool,
 }
 
-/// Two or three convolutions, each normalized before.
+/// Two or three convolutions, each after a normalization.
 #[derive(Debug)]
 struct Block {
     layers: Vec<(NormAct, StdConv)>,
-    /// Whether it averages, and its convolution.
+    /// The shortcut: whether it averages, and its convolution.
     downsample: Option<(bool, StdConv)>,
     drop: DropPath,
 }
@@ -208,7 +208,7 @@ impl Block {
                 Conv::new(middle, c_out, 1),
             ]
         };
-        // A block of two convolutions has a shortcut of its own only where the shape changes.
+        // A block of two convolutions has a convolution in its shortcut only if the shape changes.
         let projects = first && (!config.basic || stride != 1 || c_in != c_out);
         let downsample = projects.then(|| {
             let stride = if config.avg_down { 1 } else { stride };

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::f64::consts::TAU;
 use tch::{Kind, Tensor};
 
-/// Which angles belong to a place.
+/// The angles of a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Angles {
@@ -18,11 +18,11 @@ pub(super) enum Angles {
     /// As `Fixed`, with rows and columns scaled to -1…1.
     #[serde(rename = "dinov3")]
     Centered,
-    /// Row and column times frequencies that each head learns.
+    /// Row and column times learned frequencies per head.
     Mixed,
 }
 
-/// Whether rows or columns come first.
+/// The order of rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Indexing {
@@ -32,23 +32,23 @@ pub(super) enum Indexing {
     Xy,
 }
 
-/// How places become angles.
+/// How positions become angles.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
-    /// Rows and columns.
+    /// The numbers of rows and columns.
     pub(super) size: [i64; 2],
-    /// Rows and columns to which the places are scaled.
+    /// The numbers of rows and columns to which positions are scaled.
     pub(super) reference: Option<[i64; 2]>,
     /// Added to each row and column.
     pub(super) offset: f64,
-    /// The order of the two.
+    /// The order of rows and columns.
     pub(super) indexing: Indexing,
-    /// Whether they are scaled to -1…1.
+    /// If true, positions are scaled to -1…1.
     pub(super) centered: bool,
 }
 
 impl Grid {
-    /// The two coordinates of each place, `[places]` each, in the order of [`Indexing`].
+    /// Returns the two coordinates of each position, `[places]` each, in the order of [`Indexing`].
     pub(super) fn coordinates(&self) -> [Tensor; 2] {
         let axis = |i: usize| {
             let n = self.size[i];
@@ -81,12 +81,12 @@ impl Grid {
     }
 }
 
-/// Doubles the last dimension: each number twice in a row, or the whole twice.
+/// Doubles the last dimension: each value twice in a row, or the whole twice.
 fn doubled(x: &Tensor, half: bool) -> Tensor {
     if half { Tensor::cat(&[x, x], -1) } else { x.repeat_interleave_self_int(2, -1, None) }
 }
 
-/// Turns pairs of features of queries and keys by the angles of their places.
+/// Rotates pairs of features of queries and keys by the angles of their positions.
 #[derive(Debug)]
 pub(super) enum Rotary {
     /// The sines and cosines of fixed angles.
@@ -95,24 +95,24 @@ pub(super) enum Rotary {
         sin: Constant,
         /// `[places, features]`.
         cos: Constant,
-        /// Whether the features of a pair are half the features apart, instead of neighbors.
+        /// If true, the features of a pair are half the features apart, otherwise adjacent.
         half: bool,
     },
-    /// Angles from frequencies that are learned: `[2, depth, heads, features / 2]`.
+    /// Angles from learned frequencies: `[2, depth, heads, features / 2]`.
     Mixed {
         /// The frequencies of all blocks.
         freqs: Tensor,
-        /// Which block this is.
+        /// The index of this block.
         block: i64,
-        /// The coordinates that the first half of `freqs` is multiplied with.
+        /// The coordinates for the first half of `freqs`.
         first: Constant,
-        /// The others.
+        /// The coordinates for the second half.
         second: Constant,
     },
 }
 
 impl Rotary {
-    /// Fixed angles for heads of `features`.
+    /// Creates fixed angles for heads of `features`.
     pub(super) fn fixed(grid: &Grid, features: i64, temperature: f64, half: bool) -> Self {
         let bands = features / 4;
         let band = |i: i64| {
@@ -130,13 +130,13 @@ impl Rotary {
         }
     }
 
-    /// Angles of block `block` from learned frequencies.
+    /// Creates the angles of block `block` from learned frequencies.
     pub(super) fn mixed(grid: &Grid, freqs: Tensor, block: i64) -> Self {
         let [first, second] = grid.coordinates().map(Constant::new);
         Self::Mixed { freqs, block, first, second }
     }
 
-    /// Turns the tokens after the first `skipped` of `[N, heads, tokens, features]`.
+    /// Rotates the tokens after the first `skipped` of `[N, heads, tokens, features]`.
     pub(super) fn turn(&self, x: &Tensor, skipped: i64) -> Tensor {
         let device = x.device();
         let (sin, cos, half) = match self {

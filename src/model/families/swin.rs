@@ -1,4 +1,4 @@
-//! Swin transformers, in timm's names and shapes.
+//! Swin transformers, with timm's names and shapes.
 //!
 //! Liu et al., [Swin Transformer](https://arxiv.org/abs/2103.14030).
 
@@ -23,13 +23,13 @@ use tch::{
     nn::{Linear, Module as _, ModuleT, Path},
 };
 
-/// Of torch's own layer normalization.
+/// The default of torch's layer normalization.
 const EPS: f64 = 1e-5;
 
-/// Added to the scores of tokens that are in one window only because the image was shifted.
+/// Added to the scores of tokens that share a window only because the image was shifted.
 const APART: f64 = -100.0;
 
-/// What tells the members of the family apart, in timm's terms.
+/// The options of the family, with timm's names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
@@ -116,7 +116,7 @@ impl Config {
     }
 }
 
-/// The patches of an image as `[N, H, W, C]`.
+/// Converts an image to patches, `[N, H, W, C]`.
 #[derive(Debug)]
 struct Patches(PatchEmbed);
 
@@ -136,7 +136,7 @@ impl ModuleT for LastNorm {
     }
 }
 
-/// Joins each two by two patches.
+/// Merges each 2×2 patches.
 #[derive(Debug)]
 struct Merging {
     norm: Norm,
@@ -159,12 +159,12 @@ impl ModuleT for Merging {
 struct Window {
     size: [i64; 2],
     shift: [i64; 2],
-    /// Height and width of the feature map.
+    /// The height and width of the feature map.
     grid: [i64; 2],
 }
 
 impl Window {
-    /// Windows no larger than the map, which is not shifted where one window covers it.
+    /// Creates windows that are no larger than the map; a map that one window covers is not shifted.
     fn new(target: i64, grid: [i64; 2], shifted: bool) -> Self {
         let size = grid.map(|n| n.min(target));
         let shift = grid.map(|n| if shifted && n > target { target / 2 } else { 0 });
@@ -175,7 +175,7 @@ impl Window {
         self.size[0] * self.size[1]
     }
 
-    /// For each pair of tokens of a window, the row of the table of biases.
+    /// Returns the row of the bias table for each pair of tokens of a window.
     fn pairs(self) -> Tensor {
         let [height, width] = self.size;
         let mut rows = vec![];
@@ -189,7 +189,7 @@ impl Window {
         Tensor::from_slice(&rows)
     }
 
-    /// `[N, H, W, C]` in windows: `[N × windows, area, C]`.
+    /// Splits `[N, H, W, C]` into windows: `[N × windows, area, C]`.
     fn split(self, x: &Tensor) -> Tensor {
         let ([height, width], size) = (self.size, x.size());
         let shape = [size[0], size[1] / height, height, size[2] / width, width, size[3]];
@@ -197,7 +197,7 @@ impl Window {
         x.reshape([-1, self.area(), size[3]])
     }
 
-    /// What [`split`](Self::split) was given, of height and width `padded`.
+    /// Inverse of [`split`](Self::split), with height and width `padded`.
     fn join(self, x: &Tensor, padded: [i64; 2]) -> Tensor {
         let [height, width] = self.size;
         let channels = x.size()[2];
@@ -206,22 +206,22 @@ impl Window {
         x.reshape([-1, padded[0], padded[1], channels])
     }
 
-    /// Height and width in whole windows.
+    /// Returns the height and width rounded up to whole windows.
     fn padded(self) -> [i64; 2] {
         [0, 1].map(|i| (self.grid[i] + self.size[i] - 1) / self.size[i] * self.size[i])
     }
 
-    /// What is added to the scores so that tokens ignore those from another end of the image:
-    /// `[windows, 1, area, area]`. None if nothing is shifted.
+    /// Returns the values added to the scores so that tokens ignore those from another side of the image:
+    /// `[windows, 1, area, area]`; `None` without a shift.
     fn mask(self) -> Option<Tensor> {
         if self.shift == [0, 0] {
             return None;
         }
         let padded = self.padded();
-        // The region of each row or column: before the last window, in it, and what was shifted in.
+        // The region of each row or column: before the last window, in it, or shifted in.
         let region = |i: usize, at: i64| {
             let (end, window, shift) = (padded[i], self.size[i], self.shift[i]);
-            // timm's slices put every row or column that is not shifted into the last region.
+            // timm's slices put every row or column of an unshifted map into the last region.
             if shift == 0 || at >= end - shift { 2 } else { i32::from(at >= end - window) }
         };
         let mut regions = vec![];
@@ -264,7 +264,7 @@ impl WindowAttention {
         }
     }
 
-    /// The scores' biases: `[1, heads, area, area]`, or one for each window.
+    /// Returns the biases of the scores: `[1, heads, area, area]`, or one for each window.
     fn biases(&self, n: i64) -> Tensor {
         let (area, device) = (self.window.area(), self.table.device());
         let biases = self.table.index_select(0, &self.pairs.on(device)).view([area, area, -1]);
@@ -275,7 +275,7 @@ impl WindowAttention {
         }
     }
 
-    /// `[N, H, W, C]` to the same.
+    /// Maps `[N, H, W, C]` to the same shape.
     fn forward(&self, x: &Tensor) -> Tensor {
         let Window { shift, grid, .. } = self.window;
         let shifted = self.mask.is_some();

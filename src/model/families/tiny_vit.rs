@@ -1,4 +1,4 @@
-//! TinyViT, in timm's names and shapes.
+//! TinyViT, with timm's names and shapes.
 //!
 //! Wu et al., [TinyViT](https://arxiv.org/abs/2207.10666).
 
@@ -23,10 +23,10 @@ use tch::{
     nn::{Init, Linear, Module as _, ModuleT, Path},
 };
 
-/// Of torch's own layer normalization.
+/// The default of torch's layer normalization.
 const EPS: f64 = 1e-5;
 
-/// What tells the members of the family apart, in timm's terms.
+/// The options of the family, with timm's names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
@@ -60,7 +60,7 @@ fn layer(path: &Path<'_>, conv: Conv, act: bool, weight: f64) -> ConvNormAct {
     ConvNormAct::new(path, conv, options, act.then_some(Activation::Gelu))
 }
 
-/// Three convolutions: to the new width, of each channel by itself, and of the new width.
+/// Builds three convolutions: 1×1 to the new width, depthwise, and 1×1.
 fn three(path: &Path<'_>, [a, b, c]: [i64; 3], stride: i64, last: f64) -> [ConvNormAct; 3] {
     [
         layer(&(path / "conv1"), Conv::new(a, b, 1), true, 1.0),
@@ -123,7 +123,7 @@ impl Config {
     }
 }
 
-/// Convolutions one after another.
+/// Sequential convolutions.
 #[derive(Debug)]
 struct Layers(Vec<ConvNormAct>);
 
@@ -133,7 +133,7 @@ impl ModuleT for Layers {
     }
 }
 
-/// Widens, filters each channel by itself and narrows, as a residual.
+/// Expands, applies a depthwise convolution and projects, with a residual connection.
 #[derive(Debug)]
 struct MbConv {
     convs: [ConvNormAct; 3],
@@ -147,7 +147,7 @@ impl ModuleT for MbConv {
     }
 }
 
-/// Attention within windows, a convolution of each channel, and a feed-forward layer.
+/// Attention within windows, a depthwise convolution, and a feed-forward layer.
 #[derive(Debug)]
 struct Block {
     window: i64,
@@ -156,7 +156,7 @@ struct Block {
     qkv: Linear,
     proj: Linear,
     biases: Tensor,
-    /// For each pair of tokens of a window, the column of `biases`.
+    /// The column of `biases` for each pair of tokens of a window.
     pairs: Constant,
     local: ConvNormAct,
     mlp_norm: Norm,
@@ -175,7 +175,7 @@ impl Block {
     ) -> Self {
         let attn = path / "attn";
         let area = window * window;
-        // Offsets are numbered in the order in which pairs of tokens have them.
+        // Offsets are numbered in order of first occurrence.
         let (mut numbers, mut pairs) = (BTreeMap::new(), vec![]);
         for a in 0..area {
             for b in 0..area {
@@ -205,7 +205,7 @@ impl Block {
         }
     }
 
-    /// `[N, area, C]` to the same.
+    /// Maps `[N, area, C]` to the same shape.
     fn attention(&self, x: &Tensor, train: bool) -> Tensor {
         let size = x.size();
         let area = size[1];

@@ -1,4 +1,4 @@
-//! What comes before and after the blocks of a vision transformer: tokens with their positions, and
+//! The layers before and after the blocks of a vision transformer: tokens with their positions, and
 //! pooling.
 
 use super::{
@@ -14,7 +14,7 @@ use tch::{
     nn::{Init, ModuleT, Path},
 };
 
-/// How the tokens of an image become one vector.
+/// How the tokens of an image are pooled to one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Pooling {
@@ -30,14 +30,14 @@ pub(super) enum Pooling {
     Map,
 }
 
-/// The tokens that stand before the patches.
+/// The tokens before the patches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prefix {
-    /// Whether there is a class token.
+    /// If true, there is a class token.
     pub(super) class: bool,
-    /// Whether there is a distillation token.
+    /// If true, there is a distillation token.
     pub(super) distilled: bool,
-    /// Register tokens: Darcet et al., <https://arxiv.org/abs/2309.16588>.
+    /// The number of register tokens: Darcet et al., <https://arxiv.org/abs/2309.16588>.
     pub(super) registers: i64,
 }
 
@@ -47,19 +47,19 @@ impl Prefix {
     }
 }
 
-/// Where position embeddings are added.
+/// The tokens to which position embeddings are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Positions {
-    /// Nowhere.
+    /// No tokens.
     None,
-    /// To the patches.
+    /// The patches.
     Patches,
-    /// To the patches and the tokens before them.
+    /// The patches and the tokens before them.
     All,
 }
 
-/// Patches and the tokens before them, with learned positions: `patch_embed`, `cls_token`,
-/// `dist_token`, `reg_token`, `pos_embed`, `norm_pre`.
+/// Patches and the tokens before them, with learned positions: `patch_embed`, `cls_token`, `dist_token`,
+/// `reg_token`, `pos_embed`, `norm_pre`.
 #[derive(Debug)]
 pub(super) struct Embedding {
     patches: PatchEmbed,
@@ -141,11 +141,11 @@ impl ModuleT for TokenNorm {
     }
 }
 
-/// Tokens to one vector, and the normalization of it: `attn_pool`, `fc_norm`.
+/// Pools tokens to one vector and normalizes it: `attn_pool`, `fc_norm`.
 #[derive(Debug)]
 pub(super) struct TokenPool {
     pooling: Pooling,
-    /// Tokens before the patches that do not take part.
+    /// The number of tokens before the patches that are not pooled.
     skipped: i64,
     attention: Option<AttentionPool>,
     norm: Option<Norm>,
@@ -154,11 +154,11 @@ pub(super) struct TokenPool {
 /// The options of a [`TokenPool`] with attention.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PoolShape {
-    /// Heads.
+    /// The number of heads.
     pub(super) heads: i64,
-    /// Features of the hidden layer.
+    /// The number of features of the hidden layer.
     pub(super) hidden: i64,
-    /// Its activation.
+    /// The activation of the hidden layer.
     pub(super) act: Activation,
 }
 

@@ -1,4 +1,4 @@
-//! VGG in timm's names and shapes: the hidden layers of the classifier are convolutions.
+//! VGG with timm's names and shapes: the hidden layers of the classifier are convolutions.
 //!
 //! Simonyan and Zisserman, [Very Deep Convolutional Networks](https://arxiv.org/abs/1409.1556).
 
@@ -14,13 +14,13 @@ use tch::{
     nn::{ModuleT, Path},
 };
 
-/// What tells the members of the family apart.
+/// The options of the family.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
-    /// Convolutions of each block.
+    /// The number of convolutions of each block.
     blocks: [usize; 5],
-    /// Whether each is normalized.
+    /// If true, each convolution is followed by a normalization.
     norm: bool,
     drop_rate: f64,
 }
@@ -31,7 +31,7 @@ impl Default for Config {
     }
 }
 
-/// Channels between the hidden layers.
+/// The number of channels of the hidden layers.
 const HIDDEN: i64 = 4096;
 
 impl Config {
@@ -43,7 +43,7 @@ impl Config {
     }
 }
 
-/// Two hidden layers, on at least seven by seven places.
+/// Two hidden layers, on at least 7×7 pixels.
 #[derive(Debug)]
 struct Hidden {
     fc1: Conv2d,

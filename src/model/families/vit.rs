@@ -1,5 +1,5 @@
-//! Vision transformers, in timm's names and shapes: augreg, DeiT and DeiT III, DINOv2, the image
-//! encoders of CLIP and SigLIP, and others, which differ in their options only.
+//! Vision transformers, with timm's names and shapes: augreg, DeiT and DeiT III, DINOv2, the image encoders
+//! of CLIP and SigLIP, and others, which differ only in their options.
 //!
 //! Dosovitskiy et al., [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929); Touvron et al.,
 //! [DeiT](https://arxiv.org/abs/2012.12877) and [DeiT III](https://arxiv.org/abs/2204.07118); Oquab et al.,
@@ -24,7 +24,7 @@ use tch::{
     nn::{Linear, Module as _, ModuleT, Path},
 };
 
-/// Where a block normalizes, and what it does side by side.
+/// The order of normalization and layers in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Order {
@@ -32,14 +32,14 @@ enum Order {
     Pre,
     /// After each of them.
     Post,
-    /// Attention and feed-forward layer side by side, with one first layer: Dehghani et al.,
+    /// Attention and feed-forward layer in parallel, with a common first layer: Dehghani et al.,
     /// <https://arxiv.org/abs/2302.05442>.
     Parallel,
-    /// Two of each side by side: Touvron et al., <https://arxiv.org/abs/2203.09795>.
+    /// Two of each in parallel: Touvron et al., <https://arxiv.org/abs/2203.09795>.
     Things,
 }
 
-/// What tells the members of the family apart, in timm's terms.
+/// The options of the family, with timm's names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
@@ -54,7 +54,7 @@ pub(in crate::model) struct Config {
     scale_attn_norm: bool,
     scale_mlp_norm: bool,
     proj_bias: bool,
-    /// Initial value of the scales of the branches; none for no scales.
+    /// The initial value of the scales of the branches; `None` for no scales.
     init_values: Option<f64>,
     class_token: bool,
     distilled: bool,
@@ -143,7 +143,7 @@ impl Config {
 
     fn feed_forward(&self, path: &Path<'_>) -> FeedForward {
         let widths = Widths { dim: self.embed_dim, hidden: self.hidden(), bias: self.proj_bias };
-        // A packed gate is always SiLU.
+        // A packed gate always uses SiLU.
         let act = if self.mlp == Gating::Packed { Activation::Silu } else { self.act };
         let norm = self.scale_mlp_norm.then_some(self.norms());
         FeedForward::new(path, widths, act, self.mlp, norm)
@@ -160,7 +160,7 @@ impl Config {
     fn branch(&self, path: &Path<'_>, names: [&str; 3], what: What) -> Branch {
         let [norm, layer, ls] = names;
         let post = self.block == Order::Post;
-        // A normalization at the end of a branch begins with the scale of the branch.
+        // A normalization at the end of a branch starts with the scale of the branch.
         let weight = if post { self.init_values.unwrap_or(1.0) } else { 1.0 };
         let layer = path / layer;
         Branch {
@@ -248,7 +248,7 @@ impl Config {
     }
 }
 
-/// Which layer a branch has.
+/// The layer of a branch.
 #[derive(Debug, Clone, Copy)]
 enum What {
     Attention,
@@ -288,7 +288,7 @@ impl Branch {
 
 #[derive(Debug)]
 enum Kind {
-    /// One group of branches after another; those of a group side by side.
+    /// Groups of branches in sequence; those of a group in parallel.
     Serial(Vec<Vec<Branch>>),
     Parallel(Box<Parallel>),
 }
@@ -312,7 +312,7 @@ impl ModuleT for Block {
     }
 }
 
-/// Attention and a feed-forward layer side by side, whose first layers are one.
+/// Attention and a feed-forward layer in parallel, with a common first layer.
 #[derive(Debug)]
 struct Parallel {
     heads: i64,

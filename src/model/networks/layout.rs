@@ -1,8 +1,8 @@
-//! torchvision's names of the variables that timm calls otherwise.
+//! torchvision's variable names of networks that are built with timm's names.
 
 use crate::model::families::{BlockKind, Family};
 
-/// torchvision's name of a variable of a network of `family` that is built with timm's.
+/// Returns torchvision's name of a variable of a network of `family`.
 pub(in crate::model) fn torchvision_name(family: &Family, name: &str) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     match family {
@@ -106,7 +106,7 @@ fn regnet(parts: &[&str]) -> String {
     }
 }
 
-/// EfficientNet, whose stages are lists, and MobileNetV2, whose blocks are one list.
+/// Translates names of EfficientNet, whose stages are lists, and MobileNetV2, whose blocks are one list.
 fn inverted(family: &Family, parts: &[&str]) -> String {
     let kinds = family.block_kinds();
     let flat = family.is_mobilenet_v2();
@@ -130,7 +130,7 @@ fn inverted(family: &Family, parts: &[&str]) -> String {
     }
 }
 
-/// The place within a block. MobileNetV2's last convolution and its normalization stand by themselves.
+/// Translates the name within a block. MobileNetV2's last convolution and its normalization are not nested.
 fn inner(kind: BlockKind, flat: bool, rest: &[&str]) -> String {
     let order: &[&str] = match kind {
         BlockKind::Conv => &["conv"],

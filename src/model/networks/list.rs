@@ -1,26 +1,26 @@
-//! What networks there are.
+//! Lists the available networks.
 
 use super::table::{Network, TABLES};
 use crate::model::{families::Layout, published::Weights};
 
-/// A network and one of its published weights, as [`list`] tells of it.
+/// A network and one of its published weights, as returned by [`list`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NetworkInfo {
-    /// What [`by_name`](crate::model::by_name) takes: timm's name with its tag, or torchvision's.
+    /// The name for [`by_name`](crate::model::by_name): timm's name with its tag, or torchvision's.
     pub name: String,
     /// `timm` or `torchvision`.
     pub source: &'static str,
-    /// Parameters of the network with its own classifier.
+    /// The number of parameters of the network with its own classifier.
     pub parameters: u64,
-    /// Channels of the body's output.
+    /// The number of channels of the body's output.
     pub features: i64,
-    /// The weights; none if none are published.
+    /// The weights; `None` if none are published.
     pub weights: Option<Weights>,
 }
 
-/// The networks whose names match `pattern`, sorted by name, one entry for each of their weights. `*`
-/// stands for any text; without it, names that contain `pattern` match.
+/// Returns the networks whose names match `pattern`, sorted by name, with one entry for each of their
+/// weights. `*` matches any text; without it, names that contain `pattern` match.
 ///
 /// ```
 /// use finetune::model::list;
@@ -67,7 +67,7 @@ fn entries(network: &Network) -> Vec<NetworkInfo> {
     network.weights.iter().map(tagged).collect()
 }
 
-/// Whether `name` matches, where each `*` of `pattern` stands for any text.
+/// Returns true if `name` matches `pattern`, in which each `*` matches any text.
 fn matches(pattern: &str, name: &str) -> bool {
     if !pattern.contains('*') {
         return name.contains(pattern);

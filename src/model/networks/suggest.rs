@@ -1,6 +1,6 @@
-//! Names close to one that does not exist.
+//! Suggests names close to an unknown one.
 
-/// The `n` names that differ least from `name`, the closest first.
+/// Returns the `n` names with the smallest distance to `name`, closest first.
 pub(in crate::model) fn nearest<'a>(
     name: &str,
     names: impl Iterator<Item = &'a str>,
@@ -13,8 +13,7 @@ pub(in crate::model) fn nearest<'a>(
     by_distance.into_iter().take(n).map(|(_, name)| name).collect()
 }
 
-/// How many letters must be inserted, removed or changed: Levenshtein's distance. Letters beyond the
-/// first hundred do not count.
+/// Computes the Levenshtein distance of two names. Letters after the first hundred are ignored.
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().take(100).collect();
     let b: Vec<char> = b.chars().take(100).collect();

@@ -1,4 +1,4 @@
-//! One row for each network.
+//! The tables of networks: one line per network.
 
 use crate::{
     image::Filter,
@@ -22,11 +22,11 @@ pub(in crate::model) struct Network {
     pub(in crate::model) name: &'static str,
     pub(in crate::model) family: Family,
     pub(in crate::model) layout: Layout,
-    /// Parameters of the network with its own classifier.
+    /// The number of parameters of the network with its own classifier.
     pub(in crate::model) params: u64,
-    /// Channels of the body's output.
+    /// The number of channels of the body's output.
     pub(in crate::model) features: i64,
-    /// What is published, the default first.
+    /// The published weights, the default first.
     pub(in crate::model) weights: Vec<Weights>,
 }
 
@@ -35,7 +35,7 @@ pub(in crate::model) struct Network {
 #[serde(untagged)]
 enum Line {
     Network(Box<Row>),
-    /// The parameters of a network that is a function of this crate.
+    /// The number of parameters of a network that is a function of this crate.
     Facts {
         name: &'static str,
         params: u64,
@@ -57,7 +57,7 @@ struct Row {
     weights: Vec<Published>,
 }
 
-/// Weights as a table has them.
+/// Weights as stored in a table.
 #[derive(Deserialize)]
 struct Published {
     tag: &'static str,
@@ -99,7 +99,7 @@ fn classes() -> usize {
 
 impl Published {
     fn weights(self, network: &str, timm: bool) -> Weights {
-        // The tables live as long as the program, and so do these names.
+        // The tables live as long as the program, so these names may be leaked.
         let repo = || self.hub.unwrap_or_else(|| format!("timm/{network}.{}", self.tag).leak());
         let file = self.file.unwrap_or("model.safetensors");
         Weights {
@@ -120,7 +120,7 @@ pub(super) struct Tables {
     pub(super) timm: BTreeMap<&'static str, Network>,
     pub(super) torchvision: BTreeMap<&'static str, Network>,
     pub(super) aliases: BTreeMap<&'static str, &'static str>,
-    /// Parameters of networks that are functions of this crate.
+    /// The number of parameters of networks that are functions of this crate.
     pub(super) params: BTreeMap<&'static str, u64>,
 }
 
@@ -151,9 +151,9 @@ pub(super) static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     Tables { timm, torchvision, aliases, params: counts }
 });
 
-/// The network called `name` and which of its weights the name asks for: timm's `NAME.TAG`, a name of
-/// either without a tag, or either with `timm/` or `torchvision/` before it. A plain name that both
-/// have is torchvision's.
+/// Returns the network called `name` and the weights that the name selects: timm's `NAME.TAG`, a name of
+/// either library without a tag, or either with the prefix `timm/` or `torchvision/`. A plain name that
+/// both libraries have is torchvision's.
 pub(in crate::model) fn find(name: &str) -> Option<(&'static Network, Option<Weights>)> {
     let tables = &*TABLES;
     if let Some(name) = name.strip_prefix("torchvision/") {

@@ -1,4 +1,4 @@
-//! Attention of every pixel to every other one.
+//! Self-attention between all pixels.
 
 use crate::model::layers::begins;
 use tch::{
@@ -6,12 +6,12 @@ use tch::{
     nn::{Init, ModuleT, Path},
 };
 
-/// The least length by which a vector is divided, PyTorch's.
+/// The minimum length by which a vector is divided, as in PyTorch.
 const LEAST: f64 = 1e-12;
 
-/// A 1×1 convolution over flat pixels whose largest singular value is 1.
+/// A 1×1 convolution over flattened pixels whose largest singular value is 1.
 ///
-/// Miyato et al., [Spectral Normalization](https://arxiv.org/abs/1802.05957), in the names of PyTorch's
+/// Miyato et al., [Spectral Normalization](https://arxiv.org/abs/1802.05957), with the names of PyTorch's
 /// `spectral_norm`.
 #[derive(Debug)]
 struct SpectralConv {
@@ -41,14 +41,14 @@ impl SpectralConv {
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let matrix = self.weight.flatten(1, -1);
         if train {
-            // One step of the power iteration, as PyTorch's hook makes it.
+            // One step of the power iteration, as in PyTorch's hook.
             tch::no_grad(|| {
                 let (mut u, mut v) = (self.u.shallow_clone(), self.v.shallow_clone());
                 v.copy_(&normalized(&matrix.tr().mv(&u)));
                 u.copy_(&normalized(&matrix.mv(&v)));
             });
         }
-        // Copies: the next training step overwrites the vectors, and the gradient needs these.
+        // Copies: the next training step overwrites the vectors, but the gradient needs these values.
         let (u, v) = (self.u.copy(), self.v.copy());
         let sigma = u.dot(&matrix.mv(&v));
         let weight = &self.weight / sigma;
@@ -56,7 +56,7 @@ impl SpectralConv {
     }
 }
 
-/// Adds to each pixel what it gathers from all others, times `gamma`, which begins at 0: fastai's
+/// Adds to each pixel a weighted sum over all pixels, times `gamma`, which starts at 0: fastai's
 /// `SelfAttention`. Its memory grows with the square of the number of pixels.
 ///
 /// Zhang et al., [Self-Attention GAN](https://arxiv.org/abs/1805.08318).
@@ -69,7 +69,7 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// For `channels` channels; queries and keys have an eighth of them.
+    /// Creates the layer for `channels` channels; queries and keys have an eighth of them.
     #[must_use]
     pub fn new(path: &Path<'_>, channels: i64) -> Self {
         let gamma = path.zeros("gamma", &[1]);

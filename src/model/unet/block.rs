@@ -1,4 +1,4 @@
-//! One step up: twice the size, joined with what the body had at that size.
+//! One step of the decoder: doubles the size and joins the body's feature map of that size.
 
 use super::{
     attention::SelfAttention,
@@ -12,7 +12,7 @@ use tch::{
     nn::{ModuleT, Path},
 };
 
-/// One step of a decoder: upsampling, the body's feature map of that size beside it, two
+/// One step of a decoder: upsampling, concatenation with the body's feature map of that size, two
 /// convolutions. fastai's `UnetBlock`.
 #[derive(Debug)]
 pub struct UnetBlock {
@@ -26,9 +26,9 @@ pub struct UnetBlock {
 }
 
 impl UnetBlock {
-    /// From `up` channels below and `skip` channels of the body. `last` is for the last block of a
-    /// decoder, which halves its channels. `blur` and `self_attention` are for this block; of
-    /// `options` those for convolutions count.
+    /// Creates a block for `up` input channels and `skip` channels of the body. `last` is true for the last
+    /// block of a decoder, which halves its channels. `blur` and `self_attention` apply to this block; of
+    /// `options`, those for convolutions are used.
     #[must_use]
     pub fn new(
         path: &Path<'_>,
@@ -54,13 +54,14 @@ impl UnetBlock {
         Self { shuf, bn, conv1, conv2, attention, act, c_out }
     }
 
-    /// The channels of the result.
+    /// Returns the number of output channels.
     #[must_use]
     pub fn channels(&self) -> i64 {
         self.c_out
     }
 
-    /// The result for `x`, `[N, up, H, W]`, and the body's feature map `skip`, whose size it has.
+    /// Returns the output for `x`, `[N, up, H, W]`, and the body's feature map `skip`, which determines the
+    /// output size.
     pub fn forward(&self, x: &Tensor, skip: &Tensor, train: bool) -> Tensor {
         let up = resized(self.shuf.forward_t(x, train), skip);
         let joined = Tensor::cat(&[up, self.bn.forward_t(skip, train)], 1);
@@ -73,7 +74,7 @@ impl UnetBlock {
     }
 }
 
-/// `x` in the height and width of `like`, by the nearest pixel.
+/// Resizes `x` to the height and width of `like`, by the nearest pixel.
 pub(super) fn resized(x: Tensor, like: &Tensor) -> Tensor {
     let size = |t: &Tensor| t.size()[2..].to_vec();
     let to = size(like);

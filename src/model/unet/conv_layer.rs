@@ -1,4 +1,4 @@
-//! fastai's `ConvLayer`: a convolution, its normalization and its activation, under `0`, `1` and `2`.
+//! fastai's `ConvLayer`: a convolution, its normalization and its activation, named `0`, `1` and `2`.
 
 use super::icnr::icnr;
 use crate::model::{
@@ -17,55 +17,55 @@ use tch::{
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ConvNormKind {
-    /// None. The convolutions have biases. The default of a U-Net, as in fastai.
+    /// No normalization. The convolutions have biases. The default of a U-Net, as in fastai.
     #[default]
     None,
-    /// A batch normalization after each convolution, also after the last one, as in fastai.
+    /// A batch normalization after each convolution, including the last one, as in fastai.
     Batch,
-    /// Weight normalization: each filter is a direction times a length.
-    /// Salimans and Kingma, [Weight Normalization](https://arxiv.org/abs/1602.07868).
+    /// Weight normalization: each filter is a direction times a length. Salimans and Kingma, [Weight
+    /// Normalization](https://arxiv.org/abs/1602.07868).
     Weight,
 }
 
-/// How the weights of one convolution are drawn.
+/// The initialization of the weights of one convolution.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Draws {
     /// fastai's `init` argument; biases 0.
     Chosen(HeadInit),
-    /// What `init` does not reach: PyTorch's default without an activation, uniform by He with one;
-    /// biases normal with a standard deviation of 0.01.
+    /// The initialization where `init` has no effect: PyTorch's default without an activation, He's uniform
+    /// with one; biases normal with a standard deviation of 0.01.
     Untouched,
     /// Repeated filters, see [`icnr`]; biases 0.
     Icnr { scale: i64 },
 }
 
-/// A convolution to be built, with stride 1 and the size of its input.
+/// Options of a convolution with stride 1 that keeps the size of its input.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layer {
     pub(super) c_in: i64,
     pub(super) c_out: i64,
     pub(super) size: i64,
     pub(super) norm: ConvNormKind,
-    /// Where the weights of its batch normalization begin.
+    /// The initial weight of its batch normalization.
     pub(super) norm_weight: f64,
     pub(super) act: Option<Activation>,
     pub(super) draws: Draws,
 }
 
-/// fastai begins the biases of batch normalizations here.
+/// The initial bias of fastai's batch normalization layers.
 pub(super) const NORM_BIAS: f64 = 1e-3;
 
-/// A batch normalization as fastai makes it: weights 1, biases 0.001.
+/// Creates a batch normalization as in fastai: weights 1, biases 0.001.
 pub(super) fn fastai_norm(path: &Path<'_>, channels: i64, weight: f64) -> BatchNorm {
     let config = nn::BatchNormConfig { bs_init: Init::Const(NORM_BIAS), ..Default::default() };
     norm_with(path, channels, config, weight)
 }
 
-/// The weights of a convolution, as they are stored.
+/// The weights of a convolution in their stored form.
 #[derive(Debug)]
 enum Weight {
     Plain(Tensor),
-    /// Lengths `[O, 1, 1, 1]` and directions.
+    /// Lengths, `[O, 1, 1, 1]`, and directions.
     Split {
         length: Tensor,
         direction: Tensor,
@@ -96,7 +96,7 @@ impl Layer {
         Self { act, ..self }
     }
 
-    /// The normalization begins at zero, and with it the whole layer.
+    /// Sets the normalization weight to zero, so that the whole layer starts at zero.
     pub(super) fn zeroed(self) -> Self {
         Self { norm_weight: 0.0, ..self }
     }
@@ -105,7 +105,7 @@ impl Layer {
         let fan_in = (self.c_in * self.size * self.size) as f64;
         let fan_out = (self.c_out * self.size * self.size) as f64;
         let uniform = |bound: f64| Init::Uniform { lo: -bound, up: bound };
-        // Weight normalization keeps the weights that were drawn before `init` came.
+        // Weight normalization keeps the weights that were drawn before `init` is applied.
         let unreached = self.norm == ConvNormKind::Weight;
         match self.draws {
             Draws::Chosen(init) if init != HeadInit::Default && !unreached => {
@@ -159,7 +159,7 @@ impl Layer {
     }
 }
 
-/// The length of each filter, `[O, 1, 1, 1]`.
+/// Returns the length of each filter, `[O, 1, 1, 1]`.
 fn lengths(filters: &Tensor) -> Tensor {
     let dims: &[i64] = &[1, 2, 3];
     filters.square().sum_dim_intlist(dims, true, None).sqrt()

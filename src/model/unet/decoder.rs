@@ -1,4 +1,4 @@
-//! The whole decoder, in the numbers of fastai's `DynamicUnet`.
+//! The whole decoder, with the layer numbers of fastai's `DynamicUnet`.
 
 use super::{
     block::{UnetBlock, resized},
@@ -43,7 +43,7 @@ impl Unet {
     }
 }
 
-/// A residual block without a change of size.
+/// A residual block that keeps the size.
 #[derive(Debug)]
 struct ResBlock {
     convs: [ConvLayer; 2],
@@ -59,7 +59,7 @@ impl ResBlock {
         let first = Layer::new(c_in, c_out, 3, draws).norm(norm).act(Some(act));
         let second = Layer::new(c_out, c_out, 3, draws).norm(norm).act(None).zeroed();
         let convs = [first.build(&(&convpath / 0)), second.build(&(&convpath / 1))];
-        // fastai normalizes the shortcut whatever the option says.
+        // fastai normalizes the shortcut regardless of the option.
         let shortcut = (c_in != c_out).then(|| {
             let layer = Layer::new(c_in, c_out, 1, draws).norm(ConvNormKind::Batch).act(None);
             layer.build(&(path / "idpath" / 0))
@@ -77,14 +77,14 @@ impl ResBlock {
     }
 }
 
-/// What comes after the body.
+/// The layers after the body.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     /// The children of the body whose outputs are joined, in the order of the body.
     skips: Vec<usize>,
     norm: BatchNorm,
     middle: [ConvLayer; 2],
-    /// From the smallest feature map up.
+    /// From the smallest feature map to the largest.
     blocks: Vec<UnetBlock>,
     /// The number of the first layer after the blocks.
     after_blocks: usize,
@@ -94,7 +94,7 @@ pub(crate) struct Decoder {
     y_range: Option<(f64, f64)>,
 }
 
-/// Channels, height and width of the outputs of all children for one image of (height, width).
+/// Returns the channels, height and width of the outputs of all children for one image of (height, width).
 fn sizes(encoder: &Body, n_in: i64, (height, width): (u32, u32)) -> Result<Vec<(i64, i64, i64)>> {
     let _guard = tch::no_grad_guard();
     let (h, w) = (i64::from(height), i64::from(width));
@@ -109,7 +109,7 @@ fn sizes(encoder: &Body, n_in: i64, (height, width): (u32, u32)) -> Result<Vec<(
     }));
     if run.is_err() || sizes.is_empty() {
         let why = format!(
-            "the body does not take images of {width}x{height} pixels and {n_in} channels: larger \
+            "the body does not accept images of {width}x{height} pixels and {n_in} channels: larger \
              ones are needed"
         );
         return Err(Error::config("unet_learner", why));
@@ -118,7 +118,7 @@ fn sizes(encoder: &Body, n_in: i64, (height, width): (u32, u32)) -> Result<Vec<(
 }
 
 impl Decoder {
-    /// For the given body, with variables below `path`. Layers have the numbers of fastai's.
+    /// Creates a decoder for the given body, with variables at `path`. Layers have fastai's numbers.
     pub(crate) fn new(
         path: &Path<'_>,
         encoder: &Body,
@@ -163,7 +163,7 @@ impl Decoder {
             let path = path / number;
             PixelShuffleIcnr::with(&path, channels, channels, false, norm, Some(act))
         });
-        // The layer after it resizes, and has no variables; neither has the one that joins.
+        // The resizing layer after it has no variables, and neither has the layer that joins.
         number += usize::from(halved) + 1;
         let cross = options.last_cross.then(|| {
             let joined = channels + n_in;

@@ -2,9 +2,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Filters of which `scale²` in a row are equal, so that a pixel shuffle of their outputs begins as
-/// upsampling by the nearest pixel and without a checkerboard. Drawn from libtorch's generator, normal
-/// by He. `shape` is `[O, I, H, W]`, where `O` is a multiple of `scale²`.
+/// Draws filters in groups of `scale²` equal ones, so that a pixel shuffle of their outputs initially
+/// equals nearest-pixel upsampling, without a checkerboard pattern. Drawn from libtorch's generator with
+/// He's normal initialization. `shape` is `[O, I, H, W]`, where `O` is a multiple of `scale²`.
 ///
 /// Aitken et al., [Checkerboard artifact free sub-pixel convolution](https://arxiv.org/abs/1707.02937);
 /// fastai's `icnr_init`.

@@ -1,4 +1,4 @@
-//! A decoder behind a body, for one output per pixel: fastai's U-Net and the layers it is made of.
+//! A decoder after a body, for one output per pixel: fastai's U-Net and its layers.
 //!
 //! Ronneberger et al., [U-Net](https://arxiv.org/abs/1505.04597), in the form of fastai's
 //! [`DynamicUnet`](https://docs.fast.ai/vision.models.unet.html).

@@ -1,4 +1,4 @@
-//! What can be chosen of a decoder.
+//! Options of a decoder.
 
 use super::conv_layer::ConvNormKind;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
-/// The decoder of a U-Net: the arguments of fastai's
+/// Options of the decoder of a U-Net: the arguments of fastai's
 /// [`DynamicUnet`](https://docs.fast.ai/vision.models.unet.html#dynamicunet).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -43,77 +43,78 @@ impl Default for UnetOptions {
 }
 
 impl UnetOptions {
-    /// fastai's defaults.
+    /// Returns fastai's defaults.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
-    /// The height and width of the images, in pixels, for which the decoder is built. It has a step
-    /// wherever the body changes the width. Images of other sizes can follow. Default: 224×224;
+    /// Sets the height and width of the images, in pixels, for which the decoder is built. It has a step
+    /// wherever the body changes the width. Images of other sizes can be used afterwards. Default: 224×224;
     /// [`unet_learner`](crate::learner::unet_learner) sets the size of its images.
     #[must_use]
     pub fn size_hw(mut self, height: u32, width: u32) -> Self {
         self.size = (height, width);
         self
     }
-    /// Whether each step up blurs, against checkerboards. Default: false.
+    /// If true, each upsampling blurs, against checkerboard patterns. Default: false.
     #[must_use]
     pub fn blur(mut self, yes: bool) -> Self {
         self.blur = yes;
         self
     }
-    /// Whether the last block blurs too, where `blur` is set. Default: true.
+    /// If true, the last block blurs too if `blur` is set. Default: true.
     #[must_use]
     pub fn blur_final(mut self, yes: bool) -> Self {
         self.blur_final = yes;
         self
     }
-    /// Whether the third block from the end has self-attention. Default: false.
+    /// If true, the third block from the end has self-attention. Default: false.
     #[must_use]
     pub fn self_attention(mut self, yes: bool) -> Self {
         self.self_attention = yes;
         self
     }
-    /// Limits the outputs to a range by a sigmoid, for numbers per pixel. Default: none.
+    /// Limits the outputs to a range with a sigmoid, for values per pixel. Default: no limit.
     #[must_use]
     pub fn y_range(mut self, low: f64, high: f64) -> Self {
         self.y_range = Some((low, high));
         self
     }
-    /// Whether the image itself joins the features before the last layers. Default: true.
+    /// If true, the image itself is joined to the features before the last layers. Default: true.
     #[must_use]
     pub fn last_cross(mut self, yes: bool) -> Self {
         self.last_cross = yes;
         self
     }
-    /// Whether the layers after that have half of the channels. fastai's own option fails in the first
-    /// forward pass; here the last convolution takes as many channels as there are. Default: false.
+    /// If true, the layers after that have half of the channels. fastai's own option fails in the first
+    /// forward pass; here the last convolution has a matching number of inputs. Default: false.
     #[must_use]
     pub fn bottle(mut self, yes: bool) -> Self {
         self.bottle = yes;
         self
     }
-    /// The normalization of the decoder's convolutions. Default: none, as in fastai.
+    /// Sets the normalization of the decoder's convolutions. Default: none, as in fastai.
     #[must_use]
     pub fn norm(mut self, norm: ConvNormKind) -> Self {
         self.norm = norm;
         self
     }
-    /// What follows each convolution of the decoder. Default: ReLU.
+    /// Sets the activation after each convolution of the decoder. Default: ReLU.
     #[must_use]
     pub fn act(mut self, act: Activation) -> Self {
         self.act = act;
         self
     }
-    /// How the middle convolutions and those of the blocks are drawn. Shuffles and the last layer have
-    /// their own ways, as in fastai. Default: Kaiming-normal.
+    /// Sets the initialization of the middle convolutions and those of the blocks. Pixel shuffles and the
+    /// last layer have their own, as in fastai. Default: Kaiming normal.
     #[must_use]
     pub fn init(mut self, init: HeadInit) -> Self {
         self.init = init;
         self
     }
 
-    /// Whether the images are no larger than 4 million pixels. Asked of files: the body is tried with one.
+    /// Returns true if the images have at most 4 million pixels. For untrusted files: the body is run with
+    /// one image.
     pub(crate) fn is_moderate(&self) -> bool {
         u64::from(self.size.0) * u64::from(self.size.1) <= 1 << 22
     }
@@ -121,7 +122,7 @@ impl UnetOptions {
     pub(crate) fn check(&self) -> Result<()> {
         let (height, width) = self.size;
         if height == 0 || width == 0 {
-            let why = format!("{height}x{width} is not a size: both sides must be 1 or more");
+            let why = format!("is {height}x{width}; both sides must be 1 or more");
             return Err(Error::config("size_hw", why));
         }
         match self.y_range {

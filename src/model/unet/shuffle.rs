@@ -1,4 +1,4 @@
-//! Upsampling by moving channels into space.
+//! Upsampling by pixel shuffle.
 
 use super::conv_layer::{ConvLayer, ConvNormKind, Draws, Layer};
 use crate::model::layers::Activation;
@@ -7,8 +7,8 @@ use tch::{
     nn::{ModuleT, Path},
 };
 
-/// Doubles height and width: a 1×1 convolution whose channels become pixels, fastai's
-/// `PixelShuffle_ICNR`. Its filters begin as `icnr` has them.
+/// Doubles height and width: a 1×1 convolution whose channels become pixels, fastai's `PixelShuffle_ICNR`.
+/// Its filters are initialized by `icnr`.
 #[derive(Debug)]
 pub struct PixelShuffleIcnr {
     conv: ConvLayer,
@@ -17,14 +17,14 @@ pub struct PixelShuffleIcnr {
 }
 
 impl PixelShuffleIcnr {
-    /// From `c_in` to `c_out` channels, with a ReLU. `blur` takes the mean of each 2×2 pixels of the
-    /// result. fastai's scale is always 2 here: with others its initialization fails.
+    /// Creates the layer from `c_in` to `c_out` channels, with a ReLU. `blur` averages each 2×2 pixels of
+    /// the result. The scale is always 2: with others, fastai's initialization fails.
     #[must_use]
     pub fn new(path: &Path<'_>, c_in: i64, c_out: i64, blur: bool, norm: ConvNormKind) -> Self {
         Self::with(path, c_in, c_out, blur, norm, Some(Activation::Relu))
     }
 
-    /// The same with another activation, or none.
+    /// As [`new`](Self::new), with another activation, or none.
     #[must_use]
     pub fn with(
         path: &Path<'_>,
