@@ -43,7 +43,7 @@ struct Args {
     #[arg(long, value_enum, default_value_t = Pretrained::Yes)]
     pretrained: Pretrained,
     /// The learning rate of the head; a body that was trained before gets lower ones
-    // With some hundred steps in all, the cautious `valley` of `lr_find` would learn too little.
+    // With some hundred total steps, the cautious `valley` of `lr_find` would learn too little.
     #[arg(long, default_value_t = 2e-3)]
     lr: f64,
     /// Where every random number comes from

@@ -1,16 +1,16 @@
 //! Calibration of predicted probabilities.
 
-/// The accuracy of the model by its predicted probability.
+/// The calibration of a model: its accuracy by predicted probability.
 ///
 /// Guo et al., [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Calibration {
-    /// Ranges of the probability of the predicted category, equally wide, from 0 to 1. Each holds its
+    /// Ranges of the probability of the predicted category, equally wide, from 0 to 1. Each includes its
     /// upper end but not its lower one.
     pub bins: Vec<Bin>,
-    /// The expected calibration error: the mean distance of probability and accuracy over the bins,
-    /// weighted by their items. 0 for a model whose probabilities are right; NaN without items.
+    /// The expected calibration error: the mean distance between probability and accuracy over the bins,
+    /// weighted by their items. 0 for a perfectly calibrated model; NaN without items.
     pub ece: f64,
 }
 
@@ -22,17 +22,17 @@ pub struct Bin {
     pub low: f64,
     /// The upper end.
     pub high: f64,
-    /// The items in it.
+    /// The number of items in the range.
     pub items: usize,
     /// The mean probability of their predicted categories; NaN without items.
     pub confidence: f64,
-    /// Their accuracy; NaN without items.
+    /// The accuracy of these items; NaN without items.
     pub accuracy: f64,
 }
 
 impl Calibration {
-    /// Computes it from the probability of the predicted category and whether it is correct, for
-    /// each item.
+    /// Computes the calibration from the probability of the predicted category of each item, with true if
+    /// it is correct.
     pub(super) fn new(items: impl Iterator<Item = (f64, bool)>, bins: usize) -> Self {
         let bins = bins.max(1);
         let mut sums = vec![(0_usize, 0.0_f64, 0_usize); bins];
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_error_is_the_weighted_gap() {
-        // Two items at 0.9, one of them right, and two at 0.6, both right.
+        // Two items at 0.9, one of them correct, and two at 0.6, both correct.
         let items = [(0.9, true), (0.9, false), (0.6, true), (0.6, true)];
         let c = Calibration::new(items.into_iter(), 10);
         assert_eq!(c.bins[8].items, 2, "0.9 ends the ninth bin");

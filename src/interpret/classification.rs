@@ -13,10 +13,10 @@ use crate::{
 use ndarray::{Array2, Axis};
 use std::sync::Arc;
 
-/// Interprets a classifier, for data with one category per image.
+/// Interprets the predictions of a classifier with one category per image.
 ///
-/// Like [fastai's](https://docs.fast.ai/interpret.html#classificationinterpretation), from
-/// predictions that are computed once.
+/// Like [fastai's](https://docs.fast.ai/interpret.html#classificationinterpretation), but the predictions
+/// are computed only once.
 ///
 /// ```no_run
 /// # use finetune::{interpret::ClassificationInterpretation, learner::Learner};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// let interp = ClassificationInterpretation::from_learner(&mut learn)?;
 /// println!("accuracy {}", interp.accuracy());
 /// for (actual, predicted, times) in interp.most_confused(2) {
-///     println!("{actual} taken for {predicted}: {times} times");
+///     println!("{actual} predicted as {predicted}: {times} times");
 /// }
 /// # Ok(())
 /// # }
@@ -43,19 +43,20 @@ impl ClassificationInterpretation {
     /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the task is not one category per image, if a label is missing, or if
-    /// the parts of the predictions do not fit together.
+    /// [`Error::Mismatch`] if the task is not one category per image, if a label is missing, or if the
+    /// parts of the predictions do not match.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let all = Interpretation::from_predictions(predictions)?;
         let p = all.predictions();
         let Task::Category { vocab } = &p.task else {
-            let why = "the task should be one category for each image; for several there is \
+            let why = "the task must be one category per image; for several, use \
                        `MultiLabelInterpretation`, for numbers `RegressionInterpretation`";
             return Err(Error::mismatch("predictions", why));
         };
         let vocab = Arc::clone(vocab);
         if p.preds.ncols() != vocab.len() {
-            let why = format!("{} outputs for {} categories", p.preds.ncols(), vocab.len());
+            let why =
+                format!("there are {} outputs for {} categories", p.preds.ncols(), vocab.len());
             return Err(Error::mismatch("predictions", why));
         }
         let category = |t: &Target, item: usize| match t {
@@ -69,13 +70,13 @@ impl ClassificationInterpretation {
         Ok(Self { all, vocab, pairs })
     }
 
-    /// The categories.
+    /// Returns the categories.
     #[must_use]
     pub fn vocab(&self) -> &[String] {
         &self.vocab
     }
 
-    /// [`Interpretation::bottom_losses`].
+    /// Returns [`Interpretation::bottom_losses`].
     #[must_use]
     pub fn bottom_losses(&self, k: usize) -> Vec<ItemLoss> {
         self.all.bottom_losses(k)
@@ -102,10 +103,9 @@ impl ClassificationInterpretation {
         counts / sums
     }
 
-    /// Returns the confusions that occur at least `min_val` times: actual category, predicted
-    /// category, count. The most frequent comes first; equal ones are in the order of the
-    /// vocabulary, by what is true, then by what was predicted. With a `min_val` of 0, pairs that
-    /// never occur are listed too.
+    /// Returns the confusions that occur at least `min_val` times: actual category, predicted category,
+    /// count. The most frequent comes first; ties are in the order of the vocabulary, by actual, then by
+    /// predicted category. If `min_val` is 0, pairs that never occur are listed too.
     #[must_use]
     pub fn most_confused(&self, min_val: usize) -> Vec<(String, String, usize)> {
         let counts = self.confusion_matrix();
@@ -134,7 +134,7 @@ impl ClassificationInterpretation {
         self.vocab.iter().enumerate().map(row).collect()
     }
 
-    /// Precision, recall and F1 of each category. Its text is scikit-learn's.
+    /// Returns precision, recall and F1 of each category. Its text is scikit-learn's.
     #[must_use]
     pub fn classification_report(&self) -> ClassificationReport {
         let counts = self.confusion_matrix();
@@ -150,8 +150,7 @@ impl ClassificationInterpretation {
         ClassificationReport { rows, accuracy, averages }
     }
 
-    /// Returns the accuracy by predicted probability, in `bins` ranges (at least one; ten are
-    /// usual).
+    /// Returns the accuracy by predicted probability, in `bins` ranges (at least one; ten is common).
     #[must_use]
     pub fn calibration(&self, bins: usize) -> Calibration {
         let preds = &self.predictions().preds;
@@ -166,7 +165,7 @@ impl ClassificationInterpretation {
     /// [`Error::Config`] if the vocabulary has no such category.
     pub fn roc(&self, category: &str) -> Result<Roc> {
         let Some(c) = self.vocab.iter().position(|v| v == category) else {
-            let why = format!("`{category}` should be one of {}", self.vocab.join(", "));
+            let why = format!("`{category}` must be one of {}", self.vocab.join(", "));
             return Err(Error::config("category", why));
         };
         let scores = self.predictions().preds.column(c);

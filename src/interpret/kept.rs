@@ -1,4 +1,4 @@
-//! Predictions for a data set: the best and the worst items of any task.
+//! Predictions for a data set, and the best and the worst items of any task.
 
 use crate::{
     data::DataLoader,
@@ -8,7 +8,7 @@ use crate::{
 
 /// The predictions for a data set, for any task.
 ///
-/// As [fastai's](https://docs.fast.ai/interpret.html#interpretation), but the predictions are kept.
+/// Like [fastai's](https://docs.fast.ai/interpret.html#interpretation), but the predictions are stored.
 #[derive(Debug, Clone)]
 pub struct Interpretation {
     kept: Predictions,
@@ -18,11 +18,11 @@ pub struct Interpretation {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ItemLoss {
-    /// The position among the predictions.
+    /// The index among the predictions.
     pub index: usize,
-    /// The position in the data set: `dataset().name(item)` is its file.
+    /// The index in the data set: `dataset().name(item)` is its file.
     pub item: usize,
-    /// Its loss.
+    /// The loss.
     pub loss: f32,
 }
 
@@ -30,7 +30,7 @@ impl Interpretation {
     /// Predicts the validation split.
     ///
     /// # Errors
-    /// Those of [`Learner::get_preds`].
+    /// As [`Learner::get_preds`].
     pub fn from_learner(learner: &mut Learner) -> Result<Self> {
         Self::from_predictions(learner.get_preds()?)
     }
@@ -38,12 +38,12 @@ impl Interpretation {
     /// Predicts the items of `loader`: a test set with labels, or the training split.
     ///
     /// # Errors
-    /// Those of [`Learner::get_preds_on`].
+    /// As [`Learner::get_preds_on`].
     pub fn from_loader(learner: &mut Learner, loader: &DataLoader) -> Result<Self> {
         Self::from_predictions(learner.get_preds_on(loader)?)
     }
 
-    /// Takes predictions that were made before.
+    /// Interprets existing predictions.
     ///
     /// # Errors
     /// [`Error::Config`] if their parts differ in length.
@@ -53,7 +53,7 @@ impl Interpretation {
         let same = [p.preds.nrows(), p.targets.len(), p.decoded.len()].iter().all(|m| *m == n);
         if !same || !(p.losses.is_empty() || p.losses.len() == n) {
             let why = format!(
-                "{n} items, {} predictions, {} targets, {} decoded and {} losses should be as many",
+                "{n} items, {} predictions, {} targets, {} decoded and {} losses must be equally many",
                 p.preds.nrows(),
                 p.targets.len(),
                 p.decoded.len(),
@@ -70,15 +70,14 @@ impl Interpretation {
         &self.kept
     }
 
-    /// Returns the `k` items with the largest losses, the largest first, or all items if there are
-    /// fewer. Equal losses keep the order of the data set. A loss that is NaN comes first. Empty
-    /// for items without labels.
+    /// Returns the `k` items with the largest losses, largest first, or all items if there are fewer. Equal
+    /// losses keep the order of the data set. NaN losses come first. Empty for items without labels.
     #[must_use]
     pub fn top_losses(&self, k: usize) -> Vec<ItemLoss> {
         self.sorted(k, |a, b| rank(b).total_cmp(&rank(a)))
     }
 
-    /// Returns the `k` items with the smallest losses, the smallest first.
+    /// Returns the `k` items with the smallest losses, smallest first.
     #[must_use]
     pub fn bottom_losses(&self, k: usize) -> Vec<ItemLoss> {
         self.sorted(k, |a, b| rank(a).total_cmp(&rank(b)))
@@ -93,14 +92,14 @@ impl Interpretation {
         all
     }
 
-    /// Returns the predictions at some positions.
+    /// Returns the predictions at some indices.
     ///
     /// # Errors
-    /// [`Error::Config`] if a position is not below the number of predictions.
+    /// [`Error::Config`] if an index is not below the number of predictions.
     pub fn select(&self, indices: &[usize]) -> Result<Predictions> {
         let p = &self.kept;
         if let Some(bad) = indices.iter().find(|i| **i >= p.items.len()) {
-            let why = format!("{bad} should be below the number of items, {}", p.items.len());
+            let why = format!("{bad} must be below the number of items, {}", p.items.len());
             return Err(Error::config("indices", why));
         }
         fn pick<T: Clone>(all: &[T], indices: &[usize]) -> Vec<T> {
@@ -117,19 +116,19 @@ impl Interpretation {
     }
 }
 
-/// A loss that is NaN is the worst, whatever its sign bit.
+/// NaN losses rank as the worst, independent of the sign bit.
 fn rank(loss: f32) -> f32 {
     if loss.is_nan() { f32::NAN.abs() } else { loss }
 }
 
-/// An item whose target does not fit the task.
+/// Returns the error for an item whose target does not match the task.
 pub(super) fn unlabelled(item: usize, wanted: &str) -> Error {
     let why = format!("item {item} has no label that is {wanted}: interpretation needs labels");
     Error::mismatch("predictions", why)
 }
 
-/// What the interpretation of each task shares, for a type that holds an [`Interpretation`] as `all` and has
-/// `from_predictions`.
+/// Defines the methods that interpretations of all tasks share, for a type with an [`Interpretation`] as
+/// `all` and the method `from_predictions`.
 macro_rules! of_any_task {
     ($name:ident) => {
         impl AsRef<$crate::interpret::Interpretation> for $name {
@@ -143,7 +142,7 @@ macro_rules! of_any_task {
             /// Predicts the validation split.
             ///
             /// # Errors
-            /// Those of [`Learner::get_preds`](crate::learner::Learner::get_preds) and of
+            /// As [`Learner::get_preds`](crate::learner::Learner::get_preds) and
             /// [`from_predictions`](Self::from_predictions).
             pub fn from_learner(
                 learner: &mut $crate::learner::Learner,
@@ -154,7 +153,7 @@ macro_rules! of_any_task {
             /// Predicts the items of `loader`: a test set with labels, or the training split.
             ///
             /// # Errors
-            /// Those of [`Learner::get_preds_on`](crate::learner::Learner::get_preds_on) and of
+            /// As [`Learner::get_preds_on`](crate::learner::Learner::get_preds_on) and
             /// [`from_predictions`](Self::from_predictions).
             pub fn from_loader(
                 learner: &mut $crate::learner::Learner,
@@ -169,7 +168,7 @@ macro_rules! of_any_task {
                 self.all.predictions()
             }
 
-            /// [`Interpretation::top_losses`](crate::interpret::Interpretation::top_losses).
+            /// Returns [`Interpretation::top_losses`](crate::interpret::Interpretation::top_losses).
             #[must_use]
             pub fn top_losses(&self, k: usize) -> Vec<$crate::interpret::ItemLoss> {
                 self.all.top_losses(k)

@@ -1,15 +1,15 @@
 //! Interpretation: what a model gets right and wrong, from predictions that are computed once.
 //!
-//! | for | type |
+//! | task | type |
 //! |---|---|
-//! | one category an image | [`ClassificationInterpretation`] |
-//! | several categories an image | [`MultiLabelInterpretation`] |
+//! | one category per image | [`ClassificationInterpretation`] |
+//! | several categories per image | [`MultiLabelInterpretation`] |
 //! | numbers | [`RegressionInterpretation`] |
 //! | masks | [`SegmentationInterpretation`] |
 //! | any task: the best and worst items | [`Interpretation`] |
 //!
-//! No method needs another pass over the data; [fastai](https://docs.fast.ai/interpret.html)
-//! predicts again for most of them.
+//! Predictions are computed once; [fastai](https://docs.fast.ai/interpret.html) predicts again in most of
+//! its methods.
 
 mod calibration;
 mod classification;

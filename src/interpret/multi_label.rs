@@ -12,7 +12,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-/// Interprets a classifier, for data with several categories per image.
+/// Interprets the predictions of a classifier with several categories per image.
 #[derive(Debug, Clone)]
 pub struct MultiLabelInterpretation {
     all: Interpretation,
@@ -27,11 +27,11 @@ pub struct MultiLabelInterpretation {
 pub struct LabelCounts {
     /// The category.
     pub name: String,
-    /// True and predicted.
+    /// The true positives.
     pub hits: usize,
-    /// True and not predicted.
+    /// The false negatives.
     pub missed: usize,
-    /// Predicted and not true.
+    /// The false positives.
     pub false_alarms: usize,
 }
 
@@ -41,18 +41,19 @@ impl MultiLabelInterpretation {
     /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the task is not several categories per image, if a label is missing,
-    /// or if the parts of the predictions do not fit together.
+    /// [`Error::Mismatch`] if the task is not several categories per image, if a label is missing, or if
+    /// the parts of the predictions do not match.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let all = Interpretation::from_predictions(predictions)?;
         let p = all.predictions();
         let Task::Categories { vocab } = &p.task else {
-            let why = "the task should be several categories for each image";
+            let why = "the task must be several categories per image";
             return Err(Error::mismatch("predictions", why));
         };
         let vocab = Arc::clone(vocab);
         if p.preds.ncols() != vocab.len() {
-            let why = format!("{} outputs for {} categories", p.preds.ncols(), vocab.len());
+            let why =
+                format!("there are {} outputs for {} categories", p.preds.ncols(), vocab.len());
             return Err(Error::mismatch("predictions", why));
         }
         let set = |t: &Target, item: usize| match t {
@@ -84,7 +85,8 @@ impl MultiLabelInterpretation {
         self.vocab.iter().enumerate().map(label).collect()
     }
 
-    /// Precision, recall and F1 of each category. Its text is scikit-learn's for an indicator matrix.
+    /// Returns precision, recall and F1 of each category. Its text is scikit-learn's for an indicator
+    /// matrix.
     #[must_use]
     pub fn classification_report(&self) -> ClassificationReport {
         let (mut rows, mut sum) = (vec![], Counts::default());
@@ -112,7 +114,7 @@ impl MultiLabelInterpretation {
     /// [`Error::Config`] if the vocabulary has no such category.
     pub fn roc(&self, category: &str) -> Result<Roc> {
         let Some(c) = self.vocab.iter().position(|v| v == category) else {
-            let why = format!("`{category}` should be one of {}", self.vocab.join(", "));
+            let why = format!("`{category}` must be one of {}", self.vocab.join(", "));
             return Err(Error::config("category", why));
         };
         let scores = self.predictions().preds.column(c);

@@ -13,9 +13,9 @@ use std::fmt;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proportion {
-    /// The number of items that count.
+    /// The number of items that count, for example correct ones.
     pub hits: usize,
-    /// The number of all items.
+    /// The total number of items.
     pub of: usize,
 }
 
@@ -29,9 +29,9 @@ impl Proportion {
         self.hits as f64 / self.of as f64
     }
 
-    /// The 95 % interval after Wilson (1927, "Probable Inference, the Law of Succession, and
-    /// Statistical Inference"). It is never empty and stays within 0 and 1. Without items it is 0
-    /// to 1.
+    /// Returns the 95 % confidence interval of Wilson (1927, "Probable Inference, the Law of Succession,
+    /// and Statistical Inference"). It is never empty and stays within 0 and 1. Without items, it is 0 to
+    /// 1.
     #[must_use]
     pub fn interval(self) -> (f64, f64) {
         if self.of == 0 {
@@ -41,7 +41,7 @@ impl Proportion {
         let scale = 1.0 + Z * Z / n;
         let center = (p + Z * Z / (2.0 * n)) / scale;
         let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / scale;
-        // At the ends the sum is exact in theory only.
+        // At the ends, the sum is exact only in theory.
         let low = if self.hits == 0 { 0.0 } else { center - half };
         let high = if self.hits == self.of { 1.0 } else { center + half };
         (low, high)

@@ -11,7 +11,7 @@ use crate::{
 };
 use ndarray::{Array2, Axis};
 
-/// Interprets a regression model, for data with numbers as targets.
+/// Interprets the predictions of a regression model.
 #[derive(Debug, Clone)]
 pub struct RegressionInterpretation {
     all: Interpretation,
@@ -25,13 +25,13 @@ impl RegressionInterpretation {
     /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the task is not numbers, if a target is missing, or if the parts of
-    /// the predictions do not fit together.
+    /// [`Error::Mismatch`] if the task is not numbers, if a target is missing, or if the parts of the
+    /// predictions do not match.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let all = Interpretation::from_predictions(predictions)?;
         let p = all.predictions();
         let Task::Values { n } = p.task else {
-            let why = "the task should be numbers for each image";
+            let why = "the task must be numbers per image";
             return Err(Error::mismatch("predictions", why));
         };
         let gather = |all: &[Target]| {
@@ -52,31 +52,31 @@ impl RegressionInterpretation {
         Ok(Self { all, targets, predicted })
     }
 
-    /// The targets, items × numbers.
+    /// Returns the targets, `[items, numbers]`.
     #[must_use]
     pub fn targets(&self) -> &Array2<f64> {
         &self.targets
     }
 
-    /// The predictions, items × numbers.
+    /// Returns the predictions, `[items, numbers]`.
     #[must_use]
     pub fn predicted(&self) -> &Array2<f64> {
         &self.predicted
     }
 
-    /// Prediction minus target, items × numbers.
+    /// Returns the prediction minus the target, `[items, numbers]`.
     #[must_use]
     pub fn residuals(&self) -> Array2<f64> {
         &self.predicted - &self.targets
     }
 
-    /// The mean absolute error of each number; NaN without items.
+    /// Returns the mean absolute error of each number; NaN without items.
     #[must_use]
     pub fn mae(&self) -> Vec<f64> {
         self.mean(&self.residuals().mapv(f64::abs))
     }
 
-    /// The root mean squared error of each number; NaN without items.
+    /// Returns the root mean squared error of each number; NaN without items.
     #[must_use]
     pub fn rmse(&self) -> Vec<f64> {
         self.mean(&self.residuals().mapv(|r| r * r)).into_iter().map(f64::sqrt).collect()

@@ -1,4 +1,4 @@
-//! Precision, recall and F1 of each category, as text that reads like scikit-learn's.
+//! Precision, recall and F1 of each category, with scikit-learn's text format.
 
 use std::fmt;
 
@@ -13,8 +13,7 @@ pub struct ClassificationReport {
     pub rows: Vec<ReportRow>,
     /// The accuracy; `None` if an item has several categories.
     pub accuracy: Option<f64>,
-    /// `macro avg` and `weighted avg`; with several categories an item also `micro avg` and
-    /// `samples avg`.
+    /// `macro avg` and `weighted avg`; with several categories per item also `micro avg` and `samples avg`.
     pub averages: Vec<ReportRow>,
 }
 
@@ -37,13 +36,13 @@ pub struct ReportRow {
 /// The counts of one category.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
-    /// Predicted and true.
+    /// The true positives.
     pub(super) hits: usize,
     pub(super) predicted: usize,
     pub(super) actual: usize,
 }
 
-/// A ratio; 0 if its denominator is 0.
+/// Returns a ratio; 0 if its denominator is 0.
 pub(super) fn ratio(a: f64, b: f64) -> f64 {
     if b == 0.0 { 0.0 } else { a / b }
 }
@@ -62,7 +61,7 @@ impl Counts {
     }
 }
 
-/// The weighted mean of rows; zeros if all weights are 0.
+/// Returns the weighted mean of rows; zeros if all weights are 0.
 pub(super) fn average(
     name: &str,
     rows: &[ReportRow],
@@ -82,7 +81,7 @@ pub(super) fn average(
     }
 }
 
-/// The averages over categories.
+/// Returns the averages over categories.
 pub(super) fn macro_and_weighted(rows: &[ReportRow]) -> [ReportRow; 2] {
     let support = rows.iter().map(|r| r.support).sum();
     [

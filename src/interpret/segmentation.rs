@@ -1,4 +1,4 @@
-//! How well predicted masks cover the true ones.
+//! Interpretation of predicted masks.
 
 use super::{
     Interpretation,
@@ -11,9 +11,9 @@ use crate::{
 };
 use ndarray::Array2;
 
-/// How well the masks of a data set are predicted, pixel by pixel.
+/// Interprets predicted masks, pixel by pixel.
 ///
-/// Pixels that the task ignores, and those whose target is not a code, do not count.
+/// Pixels that the task ignores, and those whose target is not a code, are not counted.
 #[derive(Debug, Clone)]
 pub struct SegmentationInterpretation {
     all: Interpretation,
@@ -21,28 +21,28 @@ pub struct SegmentationInterpretation {
     item_iou: Vec<f64>,
 }
 
-/// How well one code is covered.
+/// The overlap of predicted and true pixels of one code.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CodeOverlap {
-    /// Its name.
+    /// The name of the code.
     pub name: String,
-    /// The pixels that have it.
+    /// The number of pixels with this code.
     pub pixels: u64,
-    /// The pixels for which it was predicted.
+    /// The number of pixels predicted as this code.
     pub predicted: u64,
-    /// The pixels for which it was predicted rightly.
+    /// The number of pixels with this code that are predicted as it.
     pub both: u64,
 }
 
 impl CodeOverlap {
-    /// The intersection over the union; NaN where there is neither.
+    /// Returns the intersection over union; NaN if the code does not occur.
     #[must_use]
     pub fn iou(&self) -> f64 {
         self.both as f64 / (self.pixels + self.predicted - self.both) as f64
     }
 
-    /// Twice the intersection over the sum of both sizes; NaN where there is neither.
+    /// Returns twice the intersection divided by the sum of both sizes; NaN if the code does not occur.
     #[must_use]
     pub fn dice(&self) -> f64 {
         2.0 * self.both as f64 / (self.pixels + self.predicted) as f64
@@ -52,11 +52,11 @@ impl CodeOverlap {
 of_any_task!(SegmentationInterpretation);
 
 impl SegmentationInterpretation {
-    /// Takes predictions that were made before.
+    /// Interprets existing predictions.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the task is not masks, if a mask is missing, or if the parts of the
-    /// predictions do not fit together.
+    /// predictions do not match.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let all = Interpretation::from_predictions(predictions)?;
         let p = all.predictions();
@@ -71,7 +71,9 @@ impl SegmentationInterpretation {
                 return Err(unlabelled(item, "a mask"));
             };
             if is.pixels().len() != said.pixels().len() {
-                let why = format!("item {item}: a mask of {is:?} and one of {said:?}");
+                let why = format!(
+                    "item {item}: the mask has the size {is:?}, but the predicted one {said:?}"
+                );
                 return Err(Error::mismatch("predictions", why));
             }
             let mut own = Array2::<u64>::zeros((n, n));
@@ -87,19 +89,19 @@ impl SegmentationInterpretation {
         Ok(Self { all, confusion, item_iou })
     }
 
-    /// The names of the codes.
+    /// Returns the names of the codes.
     #[must_use]
     pub fn codes(&self) -> &[String] {
         self.predictions().task.vocab()
     }
 
-    /// The pixels of each true code by rows, of each predicted one by columns.
+    /// Returns the numbers of pixels by true code (rows) and predicted code (columns).
     #[must_use]
     pub fn confusion_matrix(&self) -> &Array2<u64> {
         &self.confusion
     }
 
-    /// How well each code is covered, in the order of the codes.
+    /// Returns the overlap of each code, in the order of the codes.
     #[must_use]
     pub fn overlaps(&self) -> Vec<CodeOverlap> {
         let one = |(c, name): (usize, &String)| CodeOverlap {
@@ -111,20 +113,20 @@ impl SegmentationInterpretation {
         self.codes().iter().enumerate().map(one).collect()
     }
 
-    /// The mean intersection over union of the codes that occur; NaN without pixels.
+    /// Returns the mean intersection over union of the codes that occur; NaN without pixels.
     #[must_use]
     pub fn mean_iou(&self) -> f64 {
         mean_iou(&self.confusion)
     }
 
-    /// The share of the pixels that are right; NaN without pixels.
+    /// Returns the fraction of correct pixels; NaN without pixels.
     #[must_use]
     pub fn pixel_accuracy(&self) -> f64 {
         self.confusion.diag().sum() as f64 / self.confusion.sum() as f64
     }
 
-    /// The positions among the predictions of the `k` items with the smallest mean intersection over
-    /// union, the worst first, each with that number. Items without pixels that count come last.
+    /// Returns the indices among the predictions of the `k` items with the smallest mean intersection over
+    /// union, worst first, with that value. Items without counted pixels come last.
     #[must_use]
     pub fn worst(&self, k: usize) -> Vec<(usize, f64)> {
         let rank = |v: f64| if v.is_nan() { f64::INFINITY } else { v };
@@ -135,7 +137,7 @@ impl SegmentationInterpretation {
     }
 }
 
-/// The mean over the codes that occur.
+/// Returns the mean over the codes that occur.
 fn mean_iou(confusion: &Array2<u64>) -> f64 {
     let (mut sum, mut n) = (0.0, 0.0);
     for c in 0..confusion.nrows() {

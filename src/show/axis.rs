@@ -1,9 +1,9 @@
-//! Axes with round numbers, linear or logarithmic.
+//! Axes with round tick values, linear or logarithmic.
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
-/// One axis: its ends and how it maps to pixels.
+/// One axis: its range and its mapping to pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
     low: f64,
@@ -13,8 +13,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Returns an axis over all `values` that can be shown: finite ones, and positive ones if it is
-    /// logarithmic. Adds a margin at both ends unless `range` is given.
+    /// Returns an axis for all `values` that can be shown: finite ones, and positive ones if it is
+    /// logarithmic. Adds a margin at both ends unless `range` is set.
     pub(super) fn around(
         values: impl Iterator<Item = f64>,
         log: bool,
@@ -31,8 +31,8 @@ impl Axis {
             (low, high) = if log { (0.1, 1.0) } else { (0.0, 1.0) };
         }
         let (a, b) = if log { (low.log10(), high.log10()) } else { (low, high) };
-        // One value alone gets room of its own size, so that ticks differ in what they print; a decade
-        // or more where it is logarithmic.
+        // A single value gets a range of its own size, so that tick labels differ; on a logarithmic axis, a
+        // decade or more.
         let room = if b - a > 1e-9 * a.abs().max(b.abs()) {
             0.04 * (b - a)
         } else if log || a == 0.0 {
@@ -58,14 +58,14 @@ impl Axis {
         }
     }
 
-    /// At most `most` round numbers within the ends.
+    /// Returns at most `most` round tick values in the range.
     pub(super) fn ticks(&self, most: usize) -> Vec<f64> {
         let most = most.max(2);
         if !self.log {
             let rough = (self.high - self.low) / most as f64;
             let mut step = step(if self.whole { rough.max(1.0) } else { rough });
             if self.whole {
-                // 2.5 is a step, but not a whole one.
+                // 2.5 is a step, but not a whole number.
                 step = step.ceil();
             }
             let first = (self.low / step).ceil() as i64;
@@ -88,7 +88,7 @@ impl Axis {
     }
 }
 
-/// The smallest of 1, 2, 2.5, 5 times a power of ten that is not below `rough`.
+/// Returns the smallest of 1, 2, 2.5, 5 times a power of ten that is not below `rough`.
 fn step(rough: f64) -> f64 {
     let power = 10f64.powf(rough.log10().floor());
     [1.0, 2.0, 2.5, 5.0, 10.0]
@@ -98,12 +98,12 @@ fn step(rough: f64) -> f64 {
         .unwrap_or(10.0 * power)
 }
 
-/// `v` without the last digits, where 0.1 * 3 differs from 0.3.
+/// Rounds off the last digits, so that 0.1 * 3 equals 0.3.
 fn tidy(v: f64) -> f64 {
     format!("{v:.12e}").parse().unwrap_or(v)
 }
 
-/// Returns a number in short form: 0.05, 250, 3e-4, 2.5e6.
+/// Formats a number in short form: 0.05, 250, 3e-4, 2.5e6.
 pub(super) fn short(v: f64) -> String {
     match v.abs() {
         0.0 => "0".into(),
@@ -124,7 +124,7 @@ impl Ranged for Axis {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        // Far outside is drawn just outside: pixels are i32.
+        // Points far outside are drawn just outside, because pixels are i32.
         let at = self.place(*value).clamp(-4.0, 5.0);
         limit.0 + (f64::from(limit.1 - limit.0) * at).round() as i32
     }

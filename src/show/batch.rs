@@ -1,4 +1,4 @@
-//! Pictures of the inputs of a network.
+//! Figures of a network's inputs.
 
 use super::{Cell, Figure, Grid, overlay::legend, seen::pictures_with_targets};
 use crate::{
@@ -27,29 +27,28 @@ pub struct ShowBatch {
 }
 
 impl ShowBatch {
-    /// Up to `n` pictures.
+    /// Shows up to `n` images.
     #[must_use]
     pub fn new(n: usize) -> Self {
         Self { n, unique: false, columns: None, pass: 0 }
     }
 
-    /// Shows one item `n` times with different random draws, to judge the augmentation. Default:
-    /// different items.
+    /// Shows one item `n` times with different random draws, to judge the augmentation. Default: different
+    /// items.
     #[must_use]
     pub fn unique(mut self) -> Self {
         self.unique = true;
         self
     }
 
-    /// The number of pictures per row. Default: the square root of their number, rounded up.
+    /// Sets the number of images per row. Default: the square root of their number, rounded up.
     #[must_use]
     pub fn columns(mut self, columns: usize) -> Self {
         self.columns = Some(columns);
         self
     }
 
-    /// The pass over the data to show: another pass has another order and other augmentations.
-    /// Default: 0.
+    /// Sets the pass over the data to show: each pass has its own order and augmentations. Default: 0.
     #[must_use]
     pub fn pass(mut self, pass: u64) -> Self {
         self.pass = pass;
@@ -64,9 +63,9 @@ impl From<usize> for ShowBatch {
 }
 
 impl DataLoaders {
-    /// Shows training items as the network sees them, augmented, with their labels: fastai's
-    /// [`show_batch`](https://docs.fast.ai/data.core.html#tfmddl.show_batch). Takes their number,
-    /// or a [`ShowBatch`] with more.
+    /// Shows training items as the network receives them, augmented, with their labels: fastai's
+    /// [`show_batch`](https://docs.fast.ai/data.core.html#tfmddl.show_batch). Takes the number of items, or
+    /// a [`ShowBatch`] with options.
     ///
     /// # Errors
     /// As [`DataLoader::show_batch`].
@@ -76,15 +75,15 @@ impl DataLoaders {
 }
 
 impl DataLoader {
-    /// Shows items of the first batch as the network sees them, with their labels. Takes their
-    /// number, or a [`ShowBatch`] with more.
+    /// Shows items of the first batch as the network receives them, with their labels. Takes the number of
+    /// items, or a [`ShowBatch`] with options.
     ///
     /// # Errors
-    /// Whatever the data reports; [`Error::Config`] if the inputs are no images or `n` is 0.
+    /// Errors of the data; [`Error::Config`] if the inputs are not images or `n` is 0.
     pub fn show_batch(&self, how: impl Into<ShowBatch>) -> Result<Figure> {
         let how = how.into();
         if how.n == 0 {
-            return Err(Error::config("show_batch", "needs an `n` of 1 or more"));
+            return Err(Error::config("show_batch", "`n` is 0; it must be 1 or more"));
         }
         let shown = if how.unique { self.one_again_and_again(&how)? } else { self.first(&how)? };
         let task = self.task();
@@ -92,7 +91,7 @@ impl DataLoader {
             .into_iter()
             .map(|(picture, item)| {
                 if task.is_spatial() {
-                    // It is in the picture.
+                    // The target is drawn into the image.
                     return Ok(Cell::new(picture));
                 }
                 let label = task.words(&self.dataset().target(item)?);
@@ -105,7 +104,7 @@ impl DataLoader {
         Ok(grid.figure())
     }
 
-    /// Returns the requested number of items of a pass, also if a batch is smaller.
+    /// Returns the requested number of items of a pass, even if a batch is smaller.
     fn first(&self, how: &ShowBatch) -> Result<Vec<(Image, usize)>> {
         let mut shown = vec![];
         for batch in self.batches(how.pass) {
@@ -117,7 +116,7 @@ impl DataLoader {
             }
         }
         if shown.is_empty() {
-            // Says that there is no batch.
+            // Returns the error that there is no batch.
             self.one_batch()?;
         }
         Ok(shown)
@@ -139,9 +138,9 @@ impl DataLoader {
     }
 }
 
-/// Image files, each under its name: fastai's
-/// [`show_images`](https://docs.fast.ai/torch_core.html#show_images) for files. For other text, or
-/// pictures in memory, see [`Grid`].
+/// Shows image files, each with its name: fastai's
+/// [`show_images`](https://docs.fast.ai/torch_core.html#show_images) for files. For other text, or images
+/// in memory, see [`Grid`].
 ///
 /// ```no_run
 /// use finetune::{data::get_image_files, show::show_images};

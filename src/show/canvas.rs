@@ -1,12 +1,12 @@
-//! Shared by drawing code and figures: the maximum size, and pictures at a place.
+//! Definitions shared by drawing code and figures: the maximum size, and placed images.
 
 use crate::image::Image;
 
-/// The largest side of a figure in pixels.
+/// The maximum side of a figure in pixels.
 pub(super) const LARGEST: u32 = 4096;
 
-/// A picture at a place of a figure, in pixels. It is added after everything else, as pixels or as
-/// an embedded PNG.
+/// An image at a position of a figure, in pixels. It is added after everything else, as pixels or as an
+/// embedded PNG.
 #[derive(Debug)]
 pub(super) struct Placed {
     pub(super) x: u32,

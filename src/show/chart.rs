@@ -61,25 +61,25 @@ enum Kind {
     Points,
     /// One large dot.
     Dot,
-    /// Bars from 0, of this width.
+    /// Bars from 0, with this width.
     Bars(f64),
 }
 
 impl Chart {
-    /// An empty chart. An empty title takes no room.
+    /// Returns an empty chart. An empty title takes no space.
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), ..Self::default() }
     }
 
-    /// The label of the horizontal axis. Default: none.
+    /// Sets the label of the horizontal axis. Default: none.
     #[must_use]
     pub fn x(mut self, name: impl Into<String>) -> Self {
         self.x.name = name.into();
         self
     }
 
-    /// The label of the vertical axis. Default: none.
+    /// Sets the label of the vertical axis. Default: none.
     #[must_use]
     pub fn y(mut self, name: impl Into<String>) -> Self {
         self.y.name = name.into();
@@ -107,14 +107,14 @@ impl Chart {
         self
     }
 
-    /// The ends of the horizontal axis. Default: all points are in view.
+    /// Sets the range of the horizontal axis. Default: all points are visible.
     #[must_use]
     pub fn x_range(mut self, range: RangeInclusive<f64>) -> Self {
         self.x.range = Some(range.into_inner());
         self
     }
 
-    /// The ends of the vertical axis. Default: all points are in view.
+    /// Sets the range of the vertical axis. Default: all points are visible.
     #[must_use]
     pub fn y_range(mut self, range: RangeInclusive<f64>) -> Self {
         self.y.range = Some(range.into_inner());
@@ -141,7 +141,7 @@ impl Chart {
         self.add(name, points, Kind::LineWithDots)
     }
 
-    /// Adds a dashed gray line, as a reference.
+    /// Adds a dashed gray line, for reference.
     #[must_use]
     pub fn dashed(
         self,
@@ -161,13 +161,13 @@ impl Chart {
         self.add(name, points, Kind::Points)
     }
 
-    /// Marks one point by a large dot; its name is in the legend.
+    /// Marks one point with a large dot; its name is in the legend.
     #[must_use]
     pub fn mark(self, name: impl Into<String>, at: (f64, f64)) -> Self {
         self.add(name, [at], Kind::Dot)
     }
 
-    /// Adds bars from 0, centered at each x and `wide` in its units.
+    /// Adds bars from 0, centered at each x, with the width `wide` in units of x.
     #[must_use]
     pub fn bars(
         self,
@@ -209,7 +209,7 @@ impl Chart {
         (x, Axis::around(ys.into_iter(), self.y.log, self.y.range))
     }
 
-    /// The color of each series: the palette in turn, gray for dashed lines.
+    /// Returns the color of each series: the palette cyclically, gray for dashed lines.
     fn colors(&self) -> Vec<Rgb> {
         let mut next = PALETTE[..PALETTE.len() - 1].iter().cycle();
         let gray = PALETTE[PALETTE.len() - 1];
@@ -263,7 +263,7 @@ impl Chart {
             .y_label_formatter(&label)
             .draw()
             .map_err(drawing)?;
-        // Points above, lines below, bars at the bottom.
+        // Draw bars first, then lines, then points on top.
         let order = |s: &Series| match s.kind {
             Kind::Bars(_) => 0,
             Kind::Dashed => 1,
@@ -299,7 +299,7 @@ impl Chart {
             }
         }
         let radius = match s.kind {
-            // Later marks at the same place are smaller, so that all are visible.
+            // Later marks at the same position are smaller, so that all are visible.
             Kind::Dot => {
                 let later = self.series.iter().skip_while(|other| !std::ptr::eq(*other, s)).skip(1);
                 let over = later.filter(|o| o.kind == Kind::Dot && o.points == s.points).count();
@@ -331,7 +331,7 @@ impl Chart {
         Ok(())
     }
 
-    /// The names of the series, in rows from `start`. Returns where the chart may begin.
+    /// Draws the names of the series, in rows from `start`. Returns where the chart may begin.
     fn legend<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,
@@ -353,7 +353,7 @@ impl Chart {
             if x > start.0 && x + wide > limit {
                 (x, y) = (start.0, y + line);
             }
-            // The middle of small letters.
+            // The middle of lowercase letters.
             key(area, s.kind, rgb(*color), (x, y + SMALL as i32 / 3))?;
             let style = text(&name, SMALL, BLACK, HPos::Left, VPos::Top);
             area.draw(&Text::new(name, (x + sign, y), style)).map_err(drawing)?;
@@ -363,7 +363,7 @@ impl Chart {
     }
 }
 
-/// What stands for a series before its name.
+/// Draws the symbol of a series before its name.
 fn key<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     kind: Kind,
@@ -396,7 +396,7 @@ fn key<B: DrawingBackend>(
     }
 }
 
-/// A thin line around marks.
+/// Returns a thin outline for marks.
 fn ring() -> ShapeStyle {
     rgb(BLACK).stroke_width(UNITS)
 }

@@ -1,4 +1,4 @@
-//! Pictures of what `check` found.
+//! Figures of the results of `check`.
 
 use super::{Cell, Figure, Grid};
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
 use std::path::Path;
 
 impl CheckReport {
-    /// Draws the pairs of training and validation items that look alike, a pair in each row with its file
-    /// names: up to 24, the most alike first.
+    /// Draws the pairs of training and validation items that look alike, one pair per row with its file
+    /// names: up to 24, most similar first.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if there are none.
+    /// [`Error::Unsupported`] if there are no such pairs.
     ///
     /// ```no_run
     /// # fn f(block: finetune::data::DataBlock<finetune::data::CategoryBlock>) -> finetune::Result<()> {

@@ -1,4 +1,4 @@
-//! Fonts for text in pictures: the bundled one, those that the caller adds, those of the system.
+//! Fonts for text in figures: the bundled one, added ones, and system fonts.
 
 use crate::error::{Error, Result};
 use ab_glyph::{Font as _, FontRef};
@@ -10,46 +10,46 @@ use std::{
     sync::{LazyLock, Mutex, PoisonError},
 };
 
-/// DejaVu Sans 2.37, cut down to Latin, Greek, Cyrillic, punctuation and a few signs. Its license is
-/// beside it.
+/// DejaVu Sans 2.37, reduced to Latin, Greek, Cyrillic, punctuation and some symbols. Its license is in the
+/// same folder.
 static BUNDLED: &[u8] = include_bytes!("fonts/DejaVuSans.ttf");
 
-/// The name under which the bundled font is registered. An SVG hands it to the viewer, which takes the
-/// first of these families that it has; Verdana has the same widths.
+/// The name under which the bundled font is registered. An SVG passes it to the viewer, which uses the
+/// first available family; Verdana has the same widths.
 const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// A font that is registered with `plotters` by its family.
 struct Font {
     family: &'static str,
-    /// Whether the caller added it, so that it comes before those of the system.
+    /// True if the user added it, so that it is preferred to system fonts.
     added: bool,
     face: FontRef<'static>,
 }
 
-/// The fonts so far, and which of them is taken for a text.
+/// The registered fonts, and the selected font for each text.
 struct Fonts {
     fonts: Vec<Font>,
-    /// The position of the font for each set of characters that the bundled one lacks.
+    /// The index of the font for each set of characters that the bundled one lacks.
     chosen: HashMap<String, usize>,
-    /// The fonts of the system, read when a character is missing for the first time.
+    /// The system fonts, loaded when a character is missing for the first time.
     system: Option<Database>,
 }
 
 static FONTS: LazyLock<Mutex<Fonts>> = LazyLock::new(|| {
     let mut fonts = Fonts { fonts: vec![], chosen: HashMap::new(), system: None };
-    // The bytes are a constant that the tests draw with, so this cannot fail at a user's.
+    // The bytes are a constant that the tests use, so this cannot fail for a user.
     let _ = fonts.register(FAMILY, BUNDLED, false);
     Mutex::new(fonts)
 });
 
-/// Adds a font, the bytes of a TrueType or OpenType file with outlines, for text in pictures: labels, names
-/// and titles.
+/// Adds a font for text in figures, such as labels, names and titles: the bytes of a TrueType or OpenType
+/// file with outlines.
 ///
-/// Text is drawn with the bundled font (DejaVu Sans: Latin, Greek, Cyrillic) as long as it has every
-/// character. Otherwise the font that has the most of them is taken: of the added ones, the first added
-/// first, then of those that are installed on the system, where fonts for Korean, Chinese, Arabic or emoji
-/// usually are. Where none has a character, a box is drawn. In PNG, Arabic letters are not joined and are
-/// drawn from left to right; viewers of SVG do better.
+/// Text is drawn with the bundled font (DejaVu Sans: Latin, Greek, Cyrillic) if it contains every
+/// character. Otherwise, the font with the most of them is used: first the added fonts, in order, then the
+/// system fonts, which usually include fonts for Korean, Chinese, Arabic or emoji. A character that no font
+/// contains is drawn as a box. In PNG files, Arabic letters are not joined and are drawn from left to
+/// right; SVG viewers lay out the text correctly.
 ///
 /// Added fonts stay in memory until the program ends.
 ///
@@ -72,7 +72,7 @@ pub fn add_font(bytes: Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// The family that has the most characters of a text.
+/// Returns the family with the most characters of a text.
 pub(super) fn family(text: &str) -> &'static str {
     let mut fonts = FONTS.lock().unwrap_or_else(PoisonError::into_inner);
     let bundled = fonts.fonts.first().map_or(FAMILY, |font| font.family);
@@ -91,13 +91,13 @@ pub(super) fn family(text: &str) -> &'static str {
     fonts.fonts.get(chosen).map_or(bundled, |font| font.family)
 }
 
-/// Whether a face draws a character, or need not.
+/// Returns true if a face has a glyph for a character, or if the character is invisible.
 fn draws(face: &FontRef<'_>, c: char) -> bool {
     let drawn = |c| {
         let glyph = face.glyph_id(c);
         glyph.0 != 0 && face.outline(glyph).is_some()
     };
-    // White space, control characters and modifiers of emoji leave no mark.
+    // White space, control characters and emoji modifiers are invisible.
     c.is_whitespace()
         || c.is_control()
         || matches!(c, '\u{200d}' | '\u{fe0e}' | '\u{fe0f}')
@@ -125,8 +125,8 @@ impl Fonts {
         self.fonts.get(font).is_some_and(|font| draws(&font.face, c))
     }
 
-    /// The position of the font with the most characters of a text: the bundled one, an added one, one of
-    /// the system, in this order where they are equal.
+    /// Returns the index of the font with the most characters of a text: on a tie, the bundled one, then an
+    /// added one, then a system font.
     fn choose(&mut self, text: &str) -> usize {
         let all = text.chars().count();
         let mut order: Vec<usize> = (0..self.fonts.len()).collect();
@@ -143,14 +143,14 @@ impl Fonts {
         self.register(family.leak(), bytes.leak(), false).unwrap_or(at)
     }
 
-    /// The installed font with the most characters of a text: how many it has, its family and its bytes.
+    /// Returns the system font with the most characters of a text: their number, its family and its bytes.
     fn of_system(&mut self, text: &str) -> Option<(usize, String, Vec<u8>)> {
         let database = self.system.get_or_insert_with(|| {
             let mut database = Database::new();
             database.load_system_fonts();
             database
         });
-        // Collections count by their first font, since `plotters` knows no other.
+        // Collections are represented by their first font, since `plotters` supports only that.
         let mut faces: Vec<_> = database.faces().filter(|f| f.index == 0).collect();
         let plain = |f: &fontdb::FaceInfo| (f.style != Style::Normal, f.weight.0.abs_diff(400));
         faces.sort_by_cached_key(|f| (plain(f), f.post_script_name.clone()));

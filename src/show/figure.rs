@@ -1,4 +1,4 @@
-//! A picture that can be saved as PNG or SVG, or shown in a notebook.
+//! A figure that can be saved as PNG or SVG, or shown in a notebook.
 
 use super::{
     canvas::{LARGEST, Placed},
@@ -25,10 +25,10 @@ use plotters::{
 };
 use std::{fmt::Write as _, io::Write as _, path::Path};
 
-/// A picture of a chart, of photos or of a matrix.
+/// A figure: a chart, images, or a matrix.
 ///
-/// It holds the content, not pixels, so that it can be saved as PNG and as SVG in any size. As the
-/// last expression of a notebook cell it is displayed.
+/// It contains the content, not pixels, so it can be saved as PNG and as SVG in any size. As the last
+/// expression of a notebook cell, it is displayed.
 ///
 /// ```
 /// use finetune::show::plot_function;
@@ -53,12 +53,12 @@ enum Content {
 }
 
 impl Figure {
-    /// Charts side by side, `columns` in a row.
+    /// Returns charts in a grid with `columns` columns.
     pub(super) fn charts(charts: Vec<Chart>, columns: usize) -> Self {
         Self::new(Content::Charts { charts, columns: columns.max(1) })
     }
 
-    /// Returns the charts of a figure as single figures; any other figure as it is.
+    /// Returns the charts of a figure as separate figures; any other figure unchanged.
     pub(super) fn each(self) -> Vec<Self> {
         match self.content {
             Content::Charts { charts, .. } => charts.into_iter().map(Self::from).collect(),
@@ -70,21 +70,21 @@ impl Figure {
         Self { content, size: None, background: [255; 3] }
     }
 
-    /// The width and height in pixels, at most 4,096 each. Default: fits the content.
+    /// Sets the width and height in pixels, at most 4,096 each. Default: fits the content.
     #[must_use]
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = Some((width, height));
         self
     }
 
-    /// The background color: red, green, blue. Default: white.
+    /// Sets the background color: red, green, blue. Default: white.
     #[must_use]
     pub fn background(mut self, color: [u8; 3]) -> Self {
         self.background = color;
         self
     }
 
-    /// The width and height in pixels with which it is saved.
+    /// Returns the width and height in pixels of the saved figure.
     #[must_use]
     pub fn dimensions(&self) -> (u32, u32) {
         self.size.unwrap_or_else(|| match &self.content {
@@ -101,13 +101,13 @@ impl Figure {
         })
     }
 
-    /// Writes the figure as PNG or SVG, by the extension of `path`. Missing folders are created.
+    /// Writes the figure as PNG or SVG, depending on the extension of `path`. Missing folders are created.
     ///
     /// # Errors
     /// [`Error::Config`] for another extension and for a size of 0 or above 4,096;
     /// [`Error::Io`], naming the path, if the file cannot be written.
     ///
-    /// Where several processes train together, only rank 0 writes.
+    /// If several processes train together, only rank 0 writes.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if !distributed::writes_files() {
@@ -118,7 +118,7 @@ impl Figure {
             "png" => self.png()?,
             "svg" => self.svg()?.into_bytes(),
             _ => {
-                let why = format!("{} should end in .png or .svg", path.display());
+                let why = format!("{} must end in .png or .svg", path.display());
                 return Err(Error::config("path", why));
             }
         };
@@ -160,7 +160,7 @@ impl Figure {
         let fine = (px(width), px(height));
         let mut text = String::new();
         let placed = self.draw(&SVGBackend::with_string(&mut text, fine).into_drawing_area())?;
-        // The backend's view box is in units already; the outer size is in pixels.
+        // The view box of the backend is already in units; the outer size is in pixels.
         let outer = |(w, h): (u32, u32)| format!(r#"width="{w}" height="{h}" viewBox"#);
         let mut text = text.replacen(&outer(fine), &outer((width, height)), 1);
         let end = text.rfind("</svg>").unwrap_or(text.len());
@@ -176,7 +176,7 @@ impl Figure {
     }
 
     /// Shows the figure in a notebook with the Rust kernel (evcxr), which calls this for the last
-    /// expression of a cell. If it cannot be drawn, the notebook shows the error.
+    /// expression of a cell. If drawing fails, the notebook shows the error.
     pub fn evcxr_display(&self) {
         match self.png() {
             Ok(png) => notebook::show(&[("image/png", &BASE64.encode(png))]),
@@ -187,7 +187,8 @@ impl Figure {
     fn checked(&self) -> Result<(u32, u32)> {
         let (width, height) = self.dimensions();
         if [width, height].iter().any(|side| !(1..=LARGEST).contains(side)) {
-            let why = format!("{width}x{height} should be from 1 to {LARGEST} pixels a side");
+            let why =
+                format!("is {width}x{height}; both sides must be between 1 and {LARGEST} pixels");
             return Err(Error::config("size", why));
         }
         Ok((width, height))
@@ -236,7 +237,7 @@ impl From<Matrix> for Figure {
     }
 }
 
-/// RGB pixels of which each is the mean of a square of units.
+/// Averages squares of units to RGB pixels.
 fn averaged(units: &[u8], width: usize) -> Vec<u8> {
     let n = UNITS as usize;
     let row = width * n * 3;
@@ -253,7 +254,7 @@ fn averaged(units: &[u8], width: usize) -> Vec<u8> {
     pixels
 }
 
-/// Copies a picture into RGB pixels, cut at their edges.
+/// Copies an image into RGB pixels, clipped at their edges.
 fn paste(pixels: &mut [u8], (width, height): (u32, u32), placed: &Placed) {
     let from = placed.picture.view();
     let (h, w, channels) = from.dim();
@@ -281,7 +282,7 @@ pub(super) fn encode(picture: &Image) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns a photo as a data URL, for HTML: a JPEG, which is a tenth of the PNG.
+/// Returns a photo as a data URL for HTML: a JPEG, about a tenth of the size of a PNG.
 pub(super) fn photo_url(picture: &Image) -> Result<String> {
     let color =
         if picture.channels() == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
@@ -292,7 +293,7 @@ pub(super) fn photo_url(picture: &Image) -> Result<String> {
     Ok(format!("data:image/jpeg;base64,{}", BASE64.encode(bytes)))
 }
 
-/// Returns a picture as a data URL, for SVG and HTML.
+/// Returns an image as a data URL, for SVG and HTML.
 pub(super) fn data_url(picture: &Image) -> Result<String> {
     Ok(format!("data:image/png;base64,{}", BASE64.encode(encode(picture)?)))
 }

@@ -1,4 +1,4 @@
-//! Sizes, colors and styles of text, and text that fits.
+//! Sizes, colors and styles of text, and fitting text to a width.
 
 use super::fallback;
 use crate::error::Error;
@@ -7,16 +7,16 @@ use plotters::style::{
     text_anchor::{HPos, Pos, VPos},
 };
 
-/// Figures are drawn with this many units to the pixel, so that lines and letters lie where they should
-/// and not on whole pixels. PNG averages the units of each pixel, SVG has them as its view box.
+/// The number of drawing units per pixel, so that lines and letters are positioned more precisely than
+/// whole pixels. PNG averages the units of each pixel; SVG uses them as its view box.
 pub(super) const UNITS: u32 = 3;
 
-/// Pixels in units.
+/// Converts pixels to units.
 pub(super) const fn px(pixels: u32) -> u32 {
     pixels * UNITS
 }
 
-/// Pixels in units, for coordinates.
+/// Converts pixels to units, for coordinates.
 pub(super) const fn at(pixels: i32) -> i32 {
     pixels * UNITS as i32
 }
@@ -26,13 +26,13 @@ pub(super) const SMALL: u32 = px(14);
 pub(super) const NORMAL: u32 = px(16);
 pub(super) const LARGE: u32 = px(20);
 
-/// A color, red, green, blue.
+/// A color: red, green, blue.
 pub(super) type Rgb = [u8; 3];
 
 pub(super) const BLACK: Rgb = [0x22, 0x22, 0x22];
 pub(super) const WHITE: Rgb = [255, 255, 255];
-/// Right and wrong: the bluish green and the vermilion of Okabe and Ito, darkened for text on white.
-/// Color-blind readers tell them apart.
+/// Correct and wrong: the bluish green and the vermilion of Okabe and Ito, darkened for text on white.
+/// Color-blind readers can distinguish them.
 pub(super) const RIGHT: Rgb = [0x00, 0x7a, 0x5a];
 pub(super) const WRONG: Rgb = [0xc0, 0x3a, 0x00];
 /// The line colors of Okabe and Ito ("Color universal design"), without the yellow.
@@ -50,28 +50,28 @@ pub(super) fn rgb([r, g, b]: Rgb) -> RGBColor {
     RGBColor(r, g, b)
 }
 
-/// The font that has the most characters of `s`, at a size in units.
+/// Returns the font with the most characters of `s`, at a size in units.
 pub(super) fn font(s: &str, size: u32) -> FontDesc<'static> {
     (FontFamily::Name(fallback::family(s)), f64::from(size), FontStyle::Normal).into_font()
 }
 
-/// A style for the text `s`, whose point is at `h`, `v` of its box.
+/// Returns a style for the text `s`, anchored at `h`, `v` of its box.
 pub(super) fn text(s: &str, size: u32, color: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
     font(s, size).color(&rgb(color)).pos(Pos::new(h, v))
 }
 
-/// The same, turned to read upwards.
+/// As [`text`], rotated to read upwards.
 pub(super) fn upwards(s: &str, size: u32, color: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
     text(s, size, color, h, v).transform(FontTransform::Rotate270)
 }
 
-/// How wide `s` is, in units.
+/// Returns the width of `s`, in units.
 pub(super) fn width(s: &str, size: u32) -> u32 {
     let ((left, _), (right, _)) = font(s, size).layout_box(s).unwrap_or_default();
     right.abs_diff(left)
 }
 
-/// `s`, cut and ended by an ellipsis where it is wider than `limit` units.
+/// Truncates `s` with an ellipsis if it is wider than `limit` units.
 pub(super) fn fit(s: &str, size: u32, limit: u32) -> String {
     let clean: String = s.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if width(&clean, size) <= limit {
@@ -79,7 +79,7 @@ pub(super) fn fit(s: &str, size: u32, limit: u32) -> String {
     }
     let chars: Vec<char> = clean.chars().collect();
     let cut = |n: usize| chars[..n].iter().collect::<String>().trim_end().to_owned() + "…";
-    // The widest prefix that fits; widths grow with the length.
+    // Search the longest prefix that fits; widths grow with the length.
     let (mut fits, mut over) = (0, chars.len());
     while over - fits > 1 {
         let middle = usize::midpoint(fits, over);
@@ -88,7 +88,7 @@ pub(super) fn fit(s: &str, size: u32, limit: u32) -> String {
     cut(fits)
 }
 
-/// An error of the drawing backend.
+/// Returns an error of the drawing backend.
 pub(super) fn drawing(e: impl std::fmt::Display) -> Error {
     Error::other(format!("drawing failed: {e}"))
 }
@@ -97,7 +97,7 @@ pub(super) fn drawing(e: impl std::fmt::Display) -> Error {
 mod tests {
     use super::*;
 
-    /// The pixels of a sign.
+    /// Returns the pixels of a character.
     fn drawn(c: char) -> Vec<(i32, i32)> {
         let mut ink = vec![];
         let pixel = |x, y, a: f32| {

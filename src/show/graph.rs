@@ -1,14 +1,13 @@
-//! The curve of the losses during a training.
+//! A figure of the losses during a training.
 
 use crate::learner::{Callback, Step, Training, order};
 use std::path::PathBuf;
 
-/// Draws the losses to a picture file at the end of each epoch, replacing the previous one:
-/// fastai's `ShowGraphCallback`, for programs that have no notebook. A viewer that watches the file
-/// shows the curve grow.
+/// Draws the losses to an image file at the end of each epoch, replacing the previous one: fastai's
+/// `ShowGraphCallback`, for programs without a notebook. A viewer that watches the file shows the curve as
+/// it grows.
 ///
-/// The kind of picture follows from the ending of the name, as in
-/// [`Figure::save`](super::Figure::save).
+/// The format is determined by the extension, as in [`Figure::save`](super::Figure::save).
 ///
 /// ```no_run
 /// # fn f(learn: finetune::learner::Learner) -> finetune::Result<()> {

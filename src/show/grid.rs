@@ -1,4 +1,4 @@
-//! Pictures in rows, each with lines of text above it.
+//! Images in rows, each with lines of text above it.
 
 use super::{
     canvas::{LARGEST, Placed},
@@ -17,7 +17,7 @@ use plotters::{
     style::text_anchor::{HPos, VPos},
 };
 
-/// Pictures in rows, with lines of text above each: a batch, results, worst mistakes.
+/// Images in rows, with lines of text above each: for example a batch, results, the worst mistakes.
 ///
 /// ```
 /// use finetune::{image::Image, show::{Cell, Grid}};
@@ -35,8 +35,8 @@ pub struct Grid {
     legend: Vec<(String, Rgb)>,
 }
 
-/// One picture of a [`Grid`] and the lines above it. A line that is too long for the picture is
-/// written smaller, and ends in an ellipsis if that is not enough.
+/// One image of a [`Grid`] and the lines above it. A line that is too long for the image is written
+/// smaller, and is truncated with an ellipsis if that is not enough.
 #[derive(Debug, Clone)]
 pub struct Cell {
     picture: Image,
@@ -44,7 +44,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A picture without text.
+    /// Returns an image without text.
     #[must_use]
     pub fn new(picture: Image) -> Self {
         Self { picture, lines: vec![] }
@@ -74,28 +74,29 @@ impl Cell {
     }
 }
 
-/// The room between pictures, and around all.
+/// The space between images, and around all.
 const GAP: u32 = px(16);
-/// The room below a row: more than between a text and its picture, so that they are seen to belong together.
+/// The space below a row, larger than that between a text and its image, so that they are perceived as
+/// belonging together.
 const BELOW: u32 = px(26);
 /// The height of a line of text.
 const LINE: u32 = NORMAL + px(6);
 
 impl Grid {
-    /// Pictures in as many columns as rows, or one more. An empty title takes no room.
+    /// Returns images in as many columns as rows, or one more. An empty title takes no space.
     #[must_use]
     pub fn new(title: impl Into<String>, cells: Vec<Cell>) -> Self {
         Self { title: title.into(), cells, columns: None, side: 200, legend: vec![] }
     }
 
-    /// The number of pictures per row. Default: the square root of their number, rounded up.
+    /// Sets the number of images per row. Default: the square root of their number, rounded up.
     #[must_use]
     pub fn columns(mut self, columns: usize) -> Self {
         self.columns = Some(columns);
         self
     }
 
-    /// The width and height of the square into which each picture is fitted, in pixels, if the size of
+    /// Sets the width and height of the square into which each image is fitted, in pixels, if the size of
     /// the figure is not set. Default: 200.
     #[must_use]
     pub fn side(mut self, side: u32) -> Self {
@@ -103,7 +104,7 @@ impl Grid {
         self
     }
 
-    /// Names with the colors that stand for them, below the title. Default: none.
+    /// Sets the names and colors of the legend below the title. Default: none.
     #[must_use]
     pub(super) fn legend(mut self, legend: Vec<(String, Rgb)>) -> Self {
         self.legend = legend;
@@ -117,7 +118,7 @@ impl Grid {
         (columns as u32, n.div_ceil(columns) as u32)
     }
 
-    /// The entries of the legend with their columns from the left edge, row by row.
+    /// Returns the entries of the legend with their distances from the left edge, row by row.
     fn legend_rows(&self, width: u32) -> Vec<Vec<(u32, &str, Rgb)>> {
         let mut rows: Vec<Vec<(u32, &str, Rgb)>> = vec![];
         let mut x = u32::MAX;
@@ -135,8 +136,8 @@ impl Grid {
         rows
     }
 
-    /// The height of the title with the legend and of the text above each picture, in units, where the
-    /// figure is so wide.
+    /// Returns the height of the title with the legend and of the text above each image, in units, for a
+    /// width of the figure.
     fn text_heights(&self, width: u32) -> (u32, u32) {
         let title = if self.title.is_empty() { 0 } else { LARGE + GAP / 2 };
         let legend = self.legend_rows(width).len() as u32 * LINE;
@@ -149,7 +150,7 @@ impl Grid {
         let (columns, rows) = self.shape();
         let expected = columns * (self.side.saturating_mul(UNITS) + GAP) + GAP;
         let (title, lines) = self.text_heights(expected.min(px(LARGEST)));
-        // Many pictures are smaller ones.
+        // If there are many images, make them smaller.
         let wide = (px(LARGEST) - GAP) / columns;
         let high = (px(LARGEST) - GAP - title) / rows;
         let most = wide.saturating_sub(GAP).min(high.saturating_sub(BELOW + lines));
@@ -172,7 +173,7 @@ impl Grid {
         let pixels = (room.0 / UNITS, room.1 / UNITS);
         if pixels.0 == 0 || pixels.1 == 0 {
             let (width, height) = (width / UNITS, height / UNITS);
-            let why = format!("{width}x{height} has no room for {columns}x{rows} pictures");
+            let why = format!("{width}x{height} pixels are too few for {columns}x{rows} images");
             return Err(Error::config("size", why));
         }
         let write = |s: &str, size: u32, color: Rgb, limit: u32, x: u32, y: u32| {
@@ -203,11 +204,11 @@ impl Grid {
         for (i, cell) in self.cells.iter().enumerate() {
             let (column, row) = (i as u32 % columns, i as u32 / columns);
             let (left, top) = (GAP + column * wide, GAP + title + row * high);
-            // A cell with fewer lines than others has them next to its picture.
+            // In a cell with fewer lines than others, they are next to the image.
             let blank = lines - cell.lines.len() as u32 * LINE;
             for (k, (line, color)) in cell.lines.iter().enumerate() {
                 let y = top + blank + k as u32 * LINE;
-                // A little of the gap belongs to the text.
+                // Text may extend into the gap a little.
                 let limit = room.0 + GAP / 2;
                 let small = pixels.0 < 150 || text_width(line, NORMAL) > limit;
                 let size = if small { SMALL } else { NORMAL };
@@ -222,7 +223,7 @@ impl Grid {
     }
 }
 
-/// The picture resized to touch the sides of `room`, its aspect kept.
+/// Resizes the image to fit into `room`, keeping its aspect ratio.
 pub(super) fn fitted(picture: &Image, room: (u32, u32)) -> Result<Image> {
     let (w, h) = (f64::from(picture.width()), f64::from(picture.height()));
     let scale = (f64::from(room.0) / w).min(f64::from(room.1) / h);

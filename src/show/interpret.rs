@@ -1,4 +1,4 @@
-//! Pictures of interpretations.
+//! Figures of interpretations.
 
 use super::{Chart, Figure, matrix::Matrix};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// How a confusion matrix is drawn.
+/// Options of a confusion matrix figure.
 #[derive(Debug, Clone)]
 pub struct ConfusionPlot {
     title: String,
@@ -25,36 +25,35 @@ impl Default for ConfusionPlot {
 }
 
 impl ConfusionPlot {
-    /// Shows counts, all that are not 0.
+    /// Shows counts, except 0.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The title; an empty one takes no room. Default: `Confusion matrix`.
+    /// Sets the title; an empty one takes no space. Default: `Confusion matrix`.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
         self
     }
 
-    /// If true, shows fractions of the row (of the true category) instead of counts. Default:
-    /// false.
+    /// If true, shows fractions of the row (of the true category) instead of counts. Default: false.
     #[must_use]
     pub fn normalize(mut self, yes: bool) -> Self {
         self.normalize = yes;
         self
     }
 
-    /// The number of decimals of fractions. Default: 2.
+    /// Sets the number of decimals of fractions. Default: 2.
     #[must_use]
     pub fn decimals(mut self, decimals: usize) -> Self {
         self.decimals = decimals;
         self
     }
 
-    /// The threshold below which numbers are not written; their squares stay colored. Default: 0; 0
-    /// itself is not written.
+    /// Sets the threshold below which numbers are not written; their squares are still colored. Default: 0;
+    /// 0 itself is not written.
     #[must_use]
     pub fn at_least(mut self, least: f64) -> Self {
         self.least = least;
@@ -62,7 +61,7 @@ impl ConfusionPlot {
     }
 }
 
-/// An error where there is nothing to draw.
+/// Returns an error if there is nothing to draw.
 fn some(items: usize) -> Result<()> {
     if items == 0 {
         return Err(Error::mismatch("predictions", "there are none to draw"));
@@ -71,8 +70,8 @@ fn some(items: usize) -> Result<()> {
 }
 
 impl ClassificationInterpretation {
-    /// Draws the confusion matrix: true categories in rows, predicted ones in columns. It is
-    /// legible for about sixty categories; for more, numbers and then names are omitted.
+    /// Draws the confusion matrix: true categories in rows, predicted ones in columns. It is legible for
+    /// about sixty categories; for more, first the numbers and then names are omitted.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no predictions.
@@ -109,7 +108,7 @@ impl ClassificationInterpretation {
         let used = || calibration.bins.iter().filter(|b| b.items > 0);
         let chart = Chart::new(format!("Calibration: error {:.3}", calibration.ece))
             .x("probability of the predicted category")
-            .y("share that is right")
+            .y("accuracy")
             .x_range(0.0..=1.0)
             .y_range(0.0..=1.0)
             .bars("right", used().map(|b| (middle(b), b.accuracy)), 0.1)
@@ -121,7 +120,7 @@ impl ClassificationInterpretation {
     /// Draws the ROC curve of each given category against all others, with the area under it.
     ///
     /// # Errors
-    /// [`Error::Config`] for a category that the vocabulary does not have.
+    /// [`Error::Config`] if a category is not in the vocabulary.
     pub fn plot_roc<S: AsRef<str>>(&self, categories: &[S]) -> Result<Figure> {
         let roc = |name: &S| Ok((name.as_ref().to_owned(), self.roc(name.as_ref())?));
         Ok(curves(categories.iter().map(roc).collect::<Result<_>>()?))
@@ -132,7 +131,7 @@ impl MultiLabelInterpretation {
     /// Draws the ROC curve of each given category, with the area under it.
     ///
     /// # Errors
-    /// [`Error::Config`] for a category that the vocabulary does not have.
+    /// [`Error::Config`] if a category is not in the vocabulary.
     pub fn plot_roc<S: AsRef<str>>(&self, categories: &[S]) -> Result<Figure> {
         let roc = |name: &S| Ok((name.as_ref().to_owned(), self.roc(name.as_ref())?));
         Ok(curves(categories.iter().map(roc).collect::<Result<_>>()?))
@@ -140,8 +139,8 @@ impl MultiLabelInterpretation {
 }
 
 impl SegmentationInterpretation {
-    /// The confusion of pixels: what is true by rows, what was predicted by columns, as shares of the
-    /// rows.
+    /// Draws the confusion matrix of pixels as fractions of the rows: true codes in rows, predicted ones in
+    /// columns.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no predictions.
@@ -159,8 +158,7 @@ impl SegmentationInterpretation {
 }
 
 impl RegressionInterpretation {
-    /// Draws predictions over targets, one chart for each number. Exact predictions are on the
-    /// dashed line.
+    /// Draws predictions over targets, one chart per number. Exact predictions are on the dashed line.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no predictions.

@@ -1,4 +1,4 @@
-//! The picture of the learning-rate finder.
+//! The figure of the learning-rate finder.
 
 use super::{Chart, Figure, axis::short};
 use crate::{
@@ -26,8 +26,7 @@ impl LrCurve {
         self.plot_with(&all.into_iter().filter_map(mark).collect::<Vec<_>>())
     }
 
-    /// Draws the loss over the learning rate and marks the given suggestions: see
-    /// [`LrCurve::suggestions`].
+    /// Draws the loss over the learning rate and marks the given suggestions; see [`LrCurve::suggestions`].
     ///
     /// # Errors
     /// [`Error::Config`] if the curve is empty.

@@ -16,26 +16,26 @@ use plotters::{
 pub(super) struct Matrix {
     pub(super) title: String,
     pub(super) names: Vec<String>,
-    /// Counts, or shares of a row.
+    /// Counts, or fractions of a row.
     pub(super) values: Array2<f64>,
-    /// Digits after the point: 0 for counts.
+    /// The number of decimals: 0 for counts.
     pub(super) decimals: usize,
-    /// Smaller numbers are not written. Their squares are colored all the same.
+    /// Smaller numbers are not written. Their squares are still colored.
     pub(super) least: f64,
 }
 
-/// Names beyond this width end in an ellipsis.
+/// Names wider than this are truncated with an ellipsis.
 const NAME: u32 = px(220);
-/// Text on light squares: a dark page that turns text light leaves this as it is.
+/// The text color on light squares; dark-mode style sheets do not change it.
 const ON_LIGHT: Rgb = [0x20, 0x20, 0x20];
-/// The blues of ColorBrewer: nothing, half, the largest number.
+/// The blues of ColorBrewer: zero, half, the largest number.
 const BLUES: [Rgb; 3] = [[0xf4, 0xf8, 0xfd], [0x6b, 0xae, 0xd6], [0x08, 0x30, 0x6b]];
 
-/// Where things are, in units.
+/// Positions, in units.
 struct Layout {
     /// The side of a square.
     cell: u32,
-    /// The place of the first square.
+    /// The position of the first square.
     left: u32,
     top: u32,
 }
@@ -45,7 +45,7 @@ impl Matrix {
         self.names.iter().map(|s| width(s, SMALL).min(NAME)).max().unwrap_or(0)
     }
 
-    /// What is beside the squares: left, top, right and bottom.
+    /// Returns the margins around the squares: left, top, right and bottom.
     fn margins(&self) -> (u32, u32, u32, u32) {
         let names = self.name_width() + px(16);
         let title = if self.title.is_empty() { px(12) } else { LARGE + px(24) };
@@ -55,7 +55,7 @@ impl Matrix {
     pub(super) fn dimensions(&self) -> (u32, u32) {
         let n = self.names.len().max(1) as u32;
         let number = width(&self.written(self.largest()), SMALL) + px(8);
-        // Up to some 60 names every square holds its number; thousands still make a picture.
+        // Up to about 60 names, every square shows its number; even thousands can be drawn.
         let cell = (px(640) / n).clamp(number.max(SMALL + px(8)), px(72));
         let cell = cell.min((px(2400) / n).max(1));
         let (left, top, right, bottom) = self.margins();
@@ -105,7 +105,7 @@ impl Matrix {
     ) -> Result<()> {
         let largest = self.largest();
         let side = cell as i32;
-        // A thin white line between squares that can spare it.
+        // Separate squares that are large enough by a thin white line.
         let line = if cell >= px(10) { at(1) } else { 0 };
         for ((row, column), &value) in self.values.indexed_iter() {
             let share = if largest > 0.0 && value.is_finite() { value / largest } else { 0.0 };
@@ -117,7 +117,7 @@ impl Matrix {
             let number = self.written(value);
             let fits = cell >= SMALL + px(2) && width(&number, SMALL) + px(2) <= cell;
             if value.is_finite() && value >= self.least && fits {
-                // Luminance decides which text can be read on the square.
+                // Luminance decides the text color on the square.
                 let [r, g, b] = color.map(f64::from);
                 let dark = 0.299 * r + 0.587 * g + 0.114 * b < 140.0;
                 let ink = if dark { WHITE } else { ON_LIGHT };
@@ -129,7 +129,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// The names: all of them, or each k-th where squares are smaller than letters.
+    /// Draws the names: all of them, or every k-th if squares are smaller than letters.
     fn sides<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,
@@ -155,8 +155,8 @@ impl Matrix {
     }
 }
 
-/// From nearly white to dark blue. The square root lets a single mistake among hundreds of hits be
-/// seen.
+/// Returns a shade from nearly white to dark blue. The square root makes a single mistake among hundreds of
+/// correct items visible.
 fn shade(share: f64) -> Rgb {
     let t = share.clamp(0.0, 1.0).sqrt() * 2.0;
     let (from, to, t) =

@@ -1,4 +1,4 @@
-//! Pictures, charts, tables and the report. No other module imports this one.
+//! Figures, charts, tables and the report. No other module imports this one.
 
 mod axis;
 mod batch;

@@ -1,6 +1,5 @@
-//! What the crate shows in a notebook with the Rust kernel,
-//! [evcxr](https://github.com/evcxr/evcxr): it calls `evcxr_display` on the last expression of a cell
-//! and reads what that prints.
+//! Displays values in a notebook with the Rust kernel, [evcxr](https://github.com/evcxr/evcxr). It calls
+//! `evcxr_display` on the last expression of a cell and reads the printed output.
 
 use crate::{
     data::DataLoaders,
@@ -12,7 +11,7 @@ use crate::{
     sample::Target,
 };
 
-/// Prints the same thing in several formats, of which the notebook takes the richest.
+/// Prints the same content in several formats, of which the notebook uses the richest.
 #[allow(clippy::print_stdout, reason = "the kernel reads what a value prints")]
 pub(super) fn show(formats: &[(&str, &str)]) {
     for (mime, content) in formats {
@@ -64,8 +63,8 @@ impl DataLoaders {
 }
 
 impl Prediction {
-    /// Shows the label and its probability in a notebook with the Rust kernel (evcxr), which calls
-    /// this for the last expression of a cell.
+    /// Shows the label and its probability in a notebook with the Rust kernel (evcxr), which calls this for
+    /// the last expression of a cell.
     pub fn evcxr_display(&self) {
         let text = match (&self.target, self.probs.get(self.index)) {
             (Target::Category(_), Some(p)) => format!("{} ({p:.3})", self.label),
@@ -76,7 +75,7 @@ impl Prediction {
 }
 
 impl Proportion {
-    /// Shows the share and its interval in a notebook with the Rust kernel (evcxr), which calls this
+    /// Shows the proportion and its interval in a notebook with the Rust kernel (evcxr), which calls this
     /// for the last expression of a cell.
     pub fn evcxr_display(&self) {
         show(&[("text/plain", &self.to_string())]);

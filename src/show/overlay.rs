@@ -1,4 +1,4 @@
-//! Masks, points and boxes drawn into pictures.
+//! Draws masks, points and boxes into images.
 
 use super::font::{PALETTE, Rgb};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
     sample::{Target, Task},
 };
 
-/// The color of a code or class: those of Okabe and Ito first, then others evenly around the circle.
+/// Returns the color of a code or class: first those of Okabe and Ito, then hues evenly around the circle.
 pub(super) fn color(code: usize) -> Rgb {
     if let Some(color) = PALETTE.get(code) {
         return *color;
     }
-    // Neighbors are far apart on the circle, by the golden ratio.
+    // By the golden ratio, consecutive hues are far apart.
     let hue = (code as f64 * 0.618_034).fract() * 6.0;
     let part = |shift: f64| {
         let k = (hue + shift) % 6.0;
@@ -22,8 +22,7 @@ pub(super) fn color(code: usize) -> Rgb {
     [part(5.0), part(3.0), part(1.0)]
 }
 
-/// The names and colors of what the targets of a task are drawn with; empty where nothing is drawn by
-/// color.
+/// Returns the names and colors of a task's targets; empty if targets are not drawn in colors.
 pub(super) fn legend(task: &Task) -> Vec<(String, Rgb)> {
     match task {
         Task::Mask { .. } | Task::Boxes { .. } => {
@@ -35,7 +34,7 @@ pub(super) fn legend(task: &Task) -> Vec<(String, Rgb)> {
     }
 }
 
-/// How much of a mask covers the picture.
+/// The opacity of a mask.
 const MASK: f32 = 0.55;
 
 struct Canvas {
@@ -52,7 +51,7 @@ impl Canvas {
         }
     }
 
-    /// A disc with a white rim, so that it is seen on any ground.
+    /// Draws a disc with a white rim, so that it is visible on any background.
     fn disc(&mut self, (x, y): (f32, f32), radius: i64, color: Rgb) {
         let (cx, cy) = (x.floor() as i64, y.floor() as i64);
         let outer = radius + 1;
@@ -84,7 +83,7 @@ impl Canvas {
     }
 }
 
-/// The picture with a target drawn into it; the picture itself where the target is not in it.
+/// Draws a target into an image; returns the image unchanged if the target is not drawn.
 pub(super) fn drawn(picture: &Image, target: &Target, task: &Task) -> Result<Image> {
     if !matches!(target, Target::Mask(_) | Target::Points(_) | Target::Boxes(_)) {
         return Ok(picture.clone());
@@ -124,7 +123,7 @@ pub(super) fn drawn(picture: &Image, target: &Target, task: &Task) -> Result<Ima
     Image::new(width, height, 3, canvas.pixels)
 }
 
-/// Two pictures of one height beside each other, with a white gap.
+/// Joins two images of equal height side by side, with a white gap.
 pub(super) fn beside(left: &Image, right: &Image) -> Result<Image> {
     let (left, right) = (Decode::new().convert(left)?, Decode::new().convert(right)?);
     let gap = (left.width() / 40).max(2);

@@ -1,9 +1,9 @@
-//! A function as a curve.
+//! The graph of a function.
 
 use super::{Chart, Figure};
 use std::ops::RangeInclusive;
 
-/// The graph of a function, drawn at 400 points.
+/// Draws the graph of a function at 400 points.
 ///
 /// ```
 /// use finetune::show::plot_function;

@@ -1,4 +1,4 @@
-//! Pictures of a training: losses, schedules, metrics.
+//! Figures of a training: losses, schedules, metrics.
 
 use super::{Chart, Figure};
 use crate::{
@@ -7,11 +7,11 @@ use crate::{
     optim::{Hyper, Hypers},
 };
 
-/// The number of first steps that a curve omits, as in fastai: their losses are so high that the
+/// The number of initial steps that a loss curve omits, as in fastai: their losses are so high that the
 /// rest would look flat.
 const SKIPPED: usize = 5;
 
-/// What is called how, and where it is.
+/// A hyperparameter, its label, and the function that returns it.
 type Named = (Hyper, &'static str, fn(&Hypers) -> f64);
 
 const HYPERS: [Named; 5] = [
@@ -22,7 +22,7 @@ const HYPERS: [Named; 5] = [
     (Hyper::Wd, "weight decay", |h| h.wd),
 ];
 
-/// One line for each parameter group; one for all if they are equal.
+/// Draws one line per parameter group, or a single line if all are equal.
 fn by_group(chart: Chart, groups: Vec<Vec<(f64, f64)>>) -> Chart {
     let same = groups.windows(2).all(|pair| pair[0] == pair[1]);
     let kept = if same { 1 } else { groups.len() };
@@ -43,12 +43,11 @@ fn by_group(chart: Chart, groups: Vec<Vec<(f64, f64)>>) -> Chart {
 /// ```
 ///
 /// # Errors
-/// [`Error::Config`] for an option of the policy that cannot be used, and if it leaves every
-/// hyperparameter as it is.
+/// [`Error::Config`] for an invalid option of the policy, and if it changes no hyperparameter.
 pub fn plot_policy(policy: &dyn Policy, groups: usize) -> Result<Figure> {
     let course = policy.course(groups, &Defaults::default())?;
     if course.schedules.is_empty() {
-        return Err(Error::config("policy", "it has no schedules: every value stays as it is"));
+        return Err(Error::config("policy", "it has no schedules: every value is constant"));
     }
     let charts = course.schedules.iter().map(|(hyper, each)| {
         let line = |s: &crate::optim::Schedule| {
@@ -56,7 +55,7 @@ pub fn plot_policy(policy: &dyn Policy, groups: usize) -> Result<Figure> {
         };
         let known = HYPERS.iter().find(|(h, ..)| h == hyper);
         let name = known.map_or_else(|| hyper.to_string(), |(_, name, _)| (*name).to_owned());
-        by_group(Chart::new(name).x("part of the fit"), each.iter().map(line).collect())
+        by_group(Chart::new(name).x("fraction of the fit"), each.iter().map(line).collect())
     });
     Ok(Figure::charts(charts.collect(), 2))
 }
@@ -80,11 +79,11 @@ impl History {
         Ok(chart.figure())
     }
 
-    /// The learning rate, the momentum and every other hyperparameter of the optimizer at each step,
-    /// a chart each with a line for each group of parameters that differs: fastai's
-    /// [`plot_sched`](https://docs.fast.ai/callback.schedule.html#recorder.plot_sched), which shows the
-    /// last group, and only what a schedule sets. One that is 0 throughout is left out, except for
-    /// the first two.
+    /// Draws the learning rate, the momentum and every other hyperparameter of the optimizer at each step,
+    /// one chart each, with a line for each parameter group that differs: fastai's
+    /// [`plot_sched`](https://docs.fast.ai/callback.schedule.html#recorder.plot_sched), which shows only
+    /// the last group and scheduled hyperparameters. Hyperparameters that are always 0 are omitted, except
+    /// for the first two.
     ///
     /// # Errors
     /// [`Error::Config`] if nothing was recorded.

@@ -1,4 +1,4 @@
-//! Pictures with their targets and predictions.
+//! Images with their targets and predictions.
 
 use super::{
     Cell, Figure, Grid,
@@ -16,12 +16,12 @@ use crate::{
     sample::{Split, Target, Task},
 };
 
-/// What is true above what was predicted, green where both are the same and red where not. Numbers are
-/// neither: they are never quite the same.
+/// Adds the target and the prediction, green if they are equal and red if not. Numbers have no color, since
+/// they are never exactly equal.
 fn compared(cell: Cell, kept: &Predictions, at: usize) -> Cell {
     let (is, said) = (&kept.targets[at], &kept.decoded[at]);
     if kept.task.is_spatial() {
-        // They are in the picture.
+        // They are drawn into the image.
         return cell.line(if *is == Target::None { "prediction" } else { "target · prediction" });
     }
     let said_words = kept.task.words(said);
@@ -49,7 +49,7 @@ fn grid(
     cell: impl Fn(Cell, usize) -> Cell,
 ) -> Result<Figure> {
     if let Some(far) = indices.iter().find(|i| **i >= kept.len()) {
-        let why = format!("{far} should be below the number of predictions, {}", kept.len());
+        let why = format!("{far} must be below the number of predictions, {}", kept.len());
         return Err(Error::config("indices", why));
     }
     let items: Vec<usize> = indices.iter().map(|i| kept.items[*i]).collect();
@@ -69,16 +69,15 @@ fn grid(
 }
 
 impl Learner {
-    /// `n` random validation items with what is true of them above what the model says, green where it
-    /// is right and red where not: fastai's
-    /// [`show_results`](https://docs.fast.ai/learner.html#learner.show_results). After more training it
-    /// shows other items.
+    /// Shows `n` random validation items with their targets and predictions, green if correct and red if
+    /// wrong: fastai's [`show_results`](https://docs.fast.ai/learner.html#learner.show_results). After more
+    /// training, it shows other items.
     ///
     /// # Errors
-    /// Whatever the data reports; [`Error::Config`] if the inputs are no images or `n` is 0.
+    /// Errors of the data; [`Error::Config`] if the inputs are not images or `n` is 0.
     pub fn show_results(&mut self, n: usize) -> Result<Figure> {
         if n == 0 {
-            return Err(Error::config("show_results", "needs an `n` of 1 or more"));
+            return Err(Error::config("show_results", "`n` is 0; it must be 1 or more"));
         }
         let pass = self.training_mut().at.pass;
         let valid = self.dls().valid().clone();
@@ -94,21 +93,21 @@ impl Learner {
 }
 
 impl Interpretation {
-    /// The items at some positions among the predictions, with what is true of them above what was
-    /// predicted. `loader` is the one that was predicted, or another of its data set.
+    /// Shows the items at some indices among the predictions, with their targets and predictions. `loader`
+    /// is the one that was predicted, or another one of its data set.
     ///
     /// # Errors
-    /// Whatever the data reports; [`Error::Config`] if a position is beyond the predictions or the
-    /// inputs are no images.
+    /// Errors of the data; [`Error::Config`] if an index is beyond the predictions or the inputs are not
+    /// images.
     pub fn show_results(&self, loader: &DataLoader, indices: &[usize]) -> Result<Figure> {
         let kept = self.predictions();
         grid("", loader, kept, indices, |cell, at| compared(cell, kept, at))
     }
 
-    /// The `k` items with the largest losses, each under what is true, what was predicted, its loss
-    /// and, where there is one, the probability of what was predicted: fastai's
-    /// [`plot_top_losses`](https://docs.fast.ai/interpret.html#interpretation.plot_top_losses).
-    /// `loader` is the one that was predicted, or another of its data set.
+    /// Shows the `k` items with the largest losses, each with its target, prediction, loss and, if
+    /// available, the probability of the prediction: fastai's
+    /// [`plot_top_losses`](https://docs.fast.ai/interpret.html#interpretation.plot_top_losses). `loader` is
+    /// the one that was predicted, or another one of its data set.
     ///
     /// # Errors
     /// As [`show_results`](Self::show_results), and [`Error::Config`] if there are no losses.
@@ -134,18 +133,18 @@ impl Interpretation {
 macro_rules! pictures_of_results {
     ($($interpretation:ty),*) => {$(
         impl $interpretation {
-            /// The items at some positions among the predictions: [`Interpretation::show_results`].
+            /// Shows the items at some indices among the predictions: [`Interpretation::show_results`].
             ///
             /// # Errors
-            /// As there.
+            /// As [`Interpretation::show_results`].
             pub fn show_results(&self, loader: &DataLoader, indices: &[usize]) -> Result<Figure> {
                 self.as_ref().show_results(loader, indices)
             }
 
-            /// The items with the largest losses: [`Interpretation::plot_top_losses`].
+            /// Shows the items with the largest losses: [`Interpretation::plot_top_losses`].
             ///
             /// # Errors
-            /// As there.
+            /// As [`Interpretation::plot_top_losses`].
             pub fn plot_top_losses(&self, loader: &DataLoader, k: usize) -> Result<Figure> {
                 self.as_ref().plot_top_losses(loader, k)
             }

@@ -1,4 +1,4 @@
-//! Items as the network sees them.
+//! Items as the network receives them.
 
 use super::overlay::drawn;
 use crate::{
@@ -10,13 +10,10 @@ use crate::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// Returns the first `n` pictures of a batch, without its normalization.
+/// Returns the first `n` images of a batch, without its normalization.
 pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<Vec<Image>> {
     if batch.x.dim() != 4 {
-        return Err(Error::unsupported(
-            "loader",
-            "its inputs are no images, so there is none to show",
-        ));
+        return Err(Error::unsupported("loader", "its inputs are not images and cannot be shown"));
     }
     let first = batch.x.narrow(0, 0, (n as i64).min(batch.x.size()[0]));
     let x = transform::denormalize(loader.batch_tfms(), &first)?;
@@ -25,7 +22,7 @@ pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<V
     (0..rows.size()[0]).map(|i| picture(&rows.get(i))).collect()
 }
 
-/// [`pictures`] with their masks, points or boxes drawn into them.
+/// As [`pictures`], with masks, points or boxes drawn into them.
 pub(super) fn pictures_with_targets(
     loader: &DataLoader,
     batch: &Batch,
@@ -47,7 +44,7 @@ fn picture(row: &Tensor) -> Result<Image> {
     Image::new(w as u32, h as u32, c as u8, pixels)
 }
 
-/// Returns items as the network sees them in validation: without augmentation, at the input size.
+/// Returns items as the network receives them in validation: without augmentation, at the input size.
 pub(super) fn seen(loader: &DataLoader, items: &[usize]) -> Result<Vec<Image>> {
     if items.is_empty() {
         return Ok(vec![]);

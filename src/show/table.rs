@@ -1,4 +1,4 @@
-//! Tables of text: aligned in a terminal, as HTML in a notebook and in a report.
+//! Text tables: aligned in a terminal, as HTML in a notebook and in a report.
 
 use super::html::escaped;
 use std::{
@@ -7,8 +7,8 @@ use std::{
 };
 use unicode_width::UnicodeWidthStr;
 
-/// A table with a head. [`Display`] aligns it for a terminal; as the last expression of a notebook
-/// cell it is displayed.
+/// A table with a header. [`Display`] aligns it for a terminal; as the last expression of a notebook cell,
+/// it is displayed.
 ///
 /// ```
 /// use finetune::show::Table;
@@ -27,7 +27,7 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// Whether a cell reads as a number: such columns are aligned to the right.
+/// Returns true if a cell is a number: such columns are right-aligned.
 fn numeric(cell: &str) -> bool {
     cell.is_empty()
         || cell.parse::<f64>().is_ok()
@@ -41,7 +41,7 @@ impl Table {
         Self { head: head.into_iter().map(Into::into).collect(), rows: vec![] }
     }
 
-    /// Adds a row. Cells beyond the head are dropped, missing ones are empty.
+    /// Adds a row. Cells beyond the header are dropped, missing ones are empty.
     #[must_use]
     pub fn row<S: Into<String>>(mut self, cells: impl IntoIterator<Item = S>) -> Self {
         let mut cells: Vec<String> = cells.into_iter().map(Into::into).collect();

@@ -9,13 +9,13 @@ use crate::{
     learner::History,
 };
 
-/// Returns a fraction with three decimals; empty without one.
+/// Formats a fraction with three decimals; empty if it is NaN.
 fn share(v: f64) -> String {
     if v.is_nan() { String::new() } else { format!("{v:.3}") }
 }
 
 impl History {
-    /// The table of epochs: losses, metrics and minutes.
+    /// Returns the table of epochs: losses, metrics and minutes.
     #[must_use]
     pub fn table(&self) -> Table {
         self.rows.iter().fold(Table::new(self.head()), |table, row| table.row(row.cells()))
@@ -23,7 +23,7 @@ impl History {
 }
 
 impl ClassificationReport {
-    /// The report as a table. Its [`Display`](std::fmt::Display) is scikit-learn's text.
+    /// Returns the report as a table. Its [`Display`](std::fmt::Display) is scikit-learn's text.
     #[must_use]
     pub fn table(&self) -> Table {
         let head = Table::new(["", "precision", "recall", "f1-score", "support"]);
@@ -48,10 +48,10 @@ impl ClassificationReport {
 }
 
 impl Calibration {
-    /// The ranges of probability that hold items.
+    /// Returns the probability ranges that contain items.
     #[must_use]
     pub fn table(&self) -> Table {
-        let head = Table::new(["probability", "items", "mean probability", "right"]);
+        let head = Table::new(["probability", "items", "mean probability", "accuracy"]);
         self.bins.iter().filter(|b| b.items > 0).fold(head, |t, b| {
             let range = format!("{:.2}–{:.2}", b.low, b.high);
             t.row([range, b.items.to_string(), share(b.confidence), share(b.accuracy)])
@@ -60,8 +60,8 @@ impl Calibration {
 }
 
 impl Interpretation {
-    /// The `k` items with the largest losses: what `name` calls them, what is true, what was
-    /// predicted, the loss.
+    /// Returns the `k` items with the largest losses: their name by `name`, the target, the prediction, the
+    /// loss.
     #[must_use]
     pub fn top_losses_table(&self, k: usize, name: impl Fn(usize) -> String) -> Table {
         let kept = self.predictions();
@@ -77,7 +77,7 @@ impl Interpretation {
 }
 
 impl ClassificationInterpretation {
-    /// Each category with its items, the share that is right and that share's 95 % interval, the worst
+    /// Returns each category with its number of items, its accuracy and the 95 % confidence interval, worst
     /// first.
     #[must_use]
     pub fn table(&self) -> Table {
@@ -85,15 +85,18 @@ impl ClassificationInterpretation {
         // Categories without items come last.
         let rank = |v: f64| if v.is_nan() { f64::INFINITY } else { v };
         all.sort_by(|a, b| rank(a.1.value()).total_cmp(&rank(b.1.value())));
-        all.into_iter().fold(Table::new(["category", "items", "right", "95 % interval"]), |t, c| {
-            let (low, high) = c.1.interval();
-            let interval =
-                if c.1.of == 0 { String::new() } else { format!("{low:.3}–{high:.3}") };
-            t.row([c.0, c.1.of.to_string(), share(c.1.value()), interval])
-        })
+        all.into_iter().fold(
+            Table::new(["category", "items", "accuracy", "95 % interval"]),
+            |t, c| {
+                let (low, high) = c.1.interval();
+                let interval =
+                    if c.1.of == 0 { String::new() } else { format!("{low:.3}–{high:.3}") };
+                t.row([c.0, c.1.of.to_string(), share(c.1.value()), interval])
+            },
+        )
     }
 
-    /// [`most_confused`](Self::most_confused) as a table.
+    /// Returns [`most_confused`](Self::most_confused) as a table.
     #[must_use]
     pub fn most_confused_table(&self, min_val: usize) -> Table {
         let head = Table::new(["actual", "predicted", "times"]);
@@ -115,7 +118,7 @@ impl MultiLabelInterpretation {
 }
 
 impl SegmentationInterpretation {
-    /// The pixels of each code and how well they are covered.
+    /// Returns the pixels of each code and their overlap.
     #[must_use]
     pub fn table(&self) -> Table {
         let head = Table::new(["code", "pixels", "predicted", "both", "IoU", "Dice"]);
@@ -128,7 +131,7 @@ impl SegmentationInterpretation {
 }
 
 impl RegressionInterpretation {
-    /// The errors of each number.
+    /// Returns the errors of each number.
     #[must_use]
     pub fn table(&self) -> Table {
         let head = Table::new(["number", "mean absolute error", "root mean squared error", "R²"]);

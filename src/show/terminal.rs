@@ -1,4 +1,4 @@
-//! A picture in the terminal itself.
+//! Figures in the terminal.
 
 use super::Figure;
 use crate::error::{Error, Result};
@@ -6,9 +6,9 @@ use image::{DynamicImage, RgbImage};
 use std::io::{self, IsTerminal};
 
 impl Figure {
-    /// Shows the figure in the terminal that standard output is, as large as fits: as pixels where the
-    /// terminal understands kitty's, iTerm2's or sixel pictures, else as colored blocks, in which
-    /// shapes can be seen but letters cannot be read. Needs the feature `terminal`.
+    /// Shows the figure in the terminal of standard output, as large as fits: as pixels if the terminal
+    /// supports kitty's, iTerm2's or sixel graphics, otherwise as colored blocks, in which shapes are
+    /// visible but text is not legible. Needs the feature `terminal`.
     ///
     /// ```no_run
     /// # fn f(learn: &finetune::learner::Learner) -> finetune::Result<()> {
@@ -34,7 +34,7 @@ impl Figure {
     }
 }
 
-/// Checks that pictures can be shown on `output`.
+/// Checks that figures can be shown on `output`.
 fn require_terminal(output: &impl IsTerminal) -> Result<()> {
     if output.is_terminal() {
         return Ok(());

@@ -89,7 +89,7 @@ fn training_and_mistakes() -> Result<()> {
     // Each group has its own rate; the rest is the same for all.
     assert_eq!(said.iter().filter(|w| w.text == "group 3").count(), 1, "{said:?}");
     look("metrics", &history.plot_metrics()?, &["accuracy", "error_rate", "epoch"]);
-    look("policy", &plot_policy(&OneCycle::new(3).lr(1e-5..=1e-3), 3)?, &["part of the fit"]);
+    look("policy", &plot_policy(&OneCycle::new(3).lr(1e-5..=1e-3), 3)?, &["fraction of the fit"]);
     look("results", &learn.show_results(9)?, &["✗"]);
 
     let interp = ClassificationInterpretation::from_learner(&mut learn)?;

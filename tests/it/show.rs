@@ -44,13 +44,13 @@ fn charts() {
     look("chart_lr", &f, &["valley 1.3e-3", "slide 5e-3", "minimum 2e-2", "steep 8e-3"]);
     let f = Chart::new("Calibration")
         .x("probability")
-        .y("share that is right")
+        .y("accuracy")
         .x_range(0.0..=1.0)
         .y_range(0.0..=1.0)
         .bars("accuracy", (0..10).map(|i| (0.05 + 0.1 * f64::from(i), 0.09 * f64::from(i))), 0.1)
         .dashed("perfect", [(0.0, 0.0), (1.0, 1.0)])
         .figure();
-    look("chart_bars", &f, &["accuracy", "perfect", "share that is right"]);
+    look("chart_bars", &f, &["accuracy", "perfect", "accuracy"]);
     let f = plot_function("sigmoid", |x| 1.0 / (1.0 + (-x).exp()), -6.0..=6.0);
     look("chart_function", &f, &["sigmoid"]);
     // Of two marks at one place both are seen: the first is a ring around the second.

@@ -11,7 +11,7 @@ fn fact(name: &str, what: impl Into<String>) -> (String, String) {
     (name.to_owned(), what.into())
 }
 
-/// 21797672 as 21,797,672.
+/// Formats 21797672 as 21,797,672.
 fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let from_end = |(i, c): (usize, char)| {
@@ -26,7 +26,7 @@ fn list<T: Debug>(all: &[T]) -> String {
     if all.is_empty() { "none".into() } else { all.join(", ") }
 }
 
-/// The model, its data and how it was trained.
+/// Describes the model, its data and its training.
 pub(super) fn configuration(learn: &mut Learner) -> Vec<(String, String)> {
     let t = learn.training_mut();
     let (model, dls) = (&t.model, &t.dls);
@@ -45,7 +45,7 @@ pub(super) fn configuration(learn: &mut Learner) -> Vec<(String, String)> {
         Task::Points { n } => format!("{n} points"),
         Task::Boxes { vocab } => format!("boxes of {} classes", vocab.len()),
     };
-    let architecture = model.spec().map_or_else(|| "of its own".into(), |s| format!("{s:?}"));
+    let architecture = model.spec().map_or_else(|| "custom".into(), |s| format!("{s:?}"));
     let hypers = t.opt.hypers().last().map_or_else(String::new, |h| {
         format!(
             "momentum {}, momentum of squares {}, epsilon {:e}, weight decay {}",
@@ -61,19 +61,23 @@ pub(super) fn configuration(learn: &mut Learner) -> Vec<(String, String)> {
         fact("model", architecture),
         fact(
             "weights",
-            format!("{}, of which {} learn", grouped(weights(false)), grouped(weights(true))),
+            format!(
+                "{}, of which {} are trainable",
+                grouped(weights(false)),
+                grouped(weights(true))
+            ),
         ),
         fact("parameter groups", model.groups().to_string()),
         fact("loss", t.loss.name()),
         fact("optimizer", hypers),
         fact("precision", format!("{:?}", t.precision)),
-        fact("steps in all", grouped(t.at.step as usize)),
+        fact("total steps", grouped(t.at.step as usize)),
         fact("seed", t.seed.0.to_string()),
         fact("device", format!("{:?}", model.device())),
     ]
 }
 
-/// The versions and the machine.
+/// Describes the versions and the machine.
 pub(super) fn environment() -> Vec<(String, String)> {
     let threads = thread::available_parallelism().map_or_else(|_| "?".into(), |n| n.to_string());
     vec![

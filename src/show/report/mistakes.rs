@@ -1,4 +1,4 @@
-//! The worst mistakes with their pictures.
+//! The worst mistakes with their images.
 
 use super::super::{
     figure::photo_url,
@@ -14,10 +14,10 @@ use crate::{
     sample::{Target, Task},
 };
 
-/// The larger side of a picture, in pixels.
+/// The longer side of an image, in pixels.
 const SIDE: u32 = 224;
 
-/// The `k` items with the largest losses.
+/// Returns the `k` items with the largest losses as HTML.
 pub(super) fn worst(interp: &Interpretation, loader: &DataLoader, k: usize) -> Result<String> {
     let top = interp.top_losses(k);
     let items: Vec<usize> = top.iter().map(|t| t.item).collect();

@@ -17,10 +17,10 @@ use crate::{
 };
 use std::{fmt::Write as _, io::Write as _, path::Path};
 
-/// The report of a training and of its model's mistakes in one HTML file without scripts, other
-/// files or network access. It is laid out for phones and desktops, light and dark.
+/// A report of a training and of its model's mistakes in one HTML file without scripts, other files or
+/// network access. It is designed for phones and desktops, in light and dark mode.
 ///
-/// [`Learner::report`] builds a complete one. A report can also be built by hand:
+/// [`Learner::report`] builds a complete one. A report can also be built step by step:
 ///
 /// ```
 /// use finetune::show::{Report, Table, plot_function};
@@ -36,20 +36,20 @@ use std::{fmt::Write as _, io::Write as _, path::Path};
 pub struct Report {
     title: String,
     lead: Vec<String>,
-    /// Titles and what is below them, as HTML.
+    /// Titles and contents, as HTML.
     sections: Vec<(String, String)>,
 }
 
-/// The size of a chart in pixels: its text stays legible where a phone shrinks it.
+/// The size of a chart in pixels: its text remains legible on a phone.
 const CHART: (u32, u32) = (520, 340);
-/// No picture is shown smaller than this part of its size; it scrolls instead.
+/// The minimum scale of a chart; below that, it scrolls instead.
 const LEAST: f64 = 0.7;
-/// How many of the worst mistakes are shown.
+/// The number of worst mistakes that are shown.
 const WORST: usize = 24;
 const STYLE: &str = include_str!("style.css");
 
 impl Report {
-    /// A report without sections.
+    /// Returns a report without sections.
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), lead: vec![], sections: vec![] }
@@ -75,8 +75,7 @@ impl Report {
         self.add(title, &html)
     }
 
-    /// Adds a picture to the section `title`, which is created if needed. Photos in it are
-    /// embedded.
+    /// Adds a figure to the section `title`, which is created if needed. Photos in it are embedded.
     ///
     /// # Errors
     /// As [`Figure::svg`].
@@ -110,13 +109,14 @@ impl Report {
         self.figure("Learning rate finder", &figure)
     }
 
-    /// Adds the interpretation of predictions, by the task: the confusion matrix, the most confused
-    /// pairs, the accuracy of each category, the calibration; or the errors of numbers; and the
-    /// worst mistakes with their pictures. `loader` is the one that was predicted, or another of
-    /// its data set.
+    /// Adds the interpretation of predictions, depending on the task: the confusion matrix, the most
+    /// confused pairs, the accuracy of each category, the calibration; or the errors of numbers; and the
+    /// worst mistakes with their images. `loader` is the one that was predicted, or another one of its data
+    /// set.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if there are no predictions or no labels; whatever the data reports.
+    /// [`Error::Config`](crate::Error::Config) if there are no predictions or no labels; errors of the
+    /// data.
     pub fn predictions(self, predictions: Predictions, loader: &DataLoader) -> Result<Self> {
         match &predictions.task {
             Task::Category { .. } => {
@@ -133,7 +133,7 @@ impl Report {
                 let interp = SegmentationInterpretation::from_predictions(predictions)?;
                 let (iou, right) = (interp.mean_iou(), interp.pixel_accuracy());
                 let lead =
-                    format!("Mean IoU {iou:.3}, {:.1} % of the pixels right.", right * 100.0);
+                    format!("Mean IoU {iou:.3}, {:.1} % of the pixels correct.", right * 100.0);
                 let matrix = interp.plot_confusion_matrix()?;
                 let worst = interp.worst(WORST).into_iter().fold(
                     Table::new(["item", "mean IoU"]),
@@ -144,7 +144,7 @@ impl Report {
                 );
                 let report = self.lead(lead).table("Codes", &interp.table());
                 let report = report.figure("Confusion matrix", &matrix)?;
-                report.table("Worst covered", &worst).mistakes(interp.as_ref(), loader)
+                report.table("Lowest IoU", &worst).mistakes(interp.as_ref(), loader)
             }
             Task::Points { .. } | Task::Boxes { .. } => {
                 self.mistakes(&Interpretation::from_predictions(predictions)?, loader)
@@ -165,7 +165,7 @@ impl Report {
         let report = self.lead(lead);
         let report = report.figure("Confusion matrix", &interp.plot_confusion_matrix()?)?;
         let report = if confused.rows().is_empty() {
-            report.text("Most confused", "No pair of categories is mixed up twice.")
+            report.text("Most confused", "No pair of categories is confused more than once.")
         } else {
             report.table("Most confused", &confused)
         };
@@ -178,7 +178,7 @@ impl Report {
         Ok(self.add("Worst mistakes", &html))
     }
 
-    /// Adds a section of names and what they are.
+    /// Adds a section with names and values.
     #[must_use]
     pub fn facts(self, title: &str, facts: &[(String, String)]) -> Self {
         let row = |(name, fact): &(String, String)| {
@@ -197,7 +197,7 @@ impl Report {
         self
     }
 
-    /// The page.
+    /// Returns the page.
     #[must_use]
     pub fn html(&self) -> String {
         let title = escaped(&self.title);
@@ -222,8 +222,7 @@ impl Report {
         )
     }
 
-    /// Writes the page. Folders that are missing are created, and a file is replaced only by a
-    /// complete one.
+    /// Writes the page. Missing folders are created, and an existing file is replaced atomically.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) naming the path.
@@ -237,9 +236,8 @@ impl Report {
 }
 
 impl Learner {
-    /// Builds a report of the last fit and of the validation items, which are predicted once:
-    /// curves, confusions, the worst mistakes with their pictures, the configuration, the
-    /// environment.
+    /// Builds a report of the last fit and of the validation items, which are predicted once: curves,
+    /// confusions, the worst mistakes with their images, the configuration, the environment.
     ///
     /// ```no_run
     /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
@@ -251,7 +249,7 @@ impl Learner {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Learner::get_preds`] and of [`Report::predictions`].
+    /// As [`Learner::get_preds`] and [`Report::predictions`].
     pub fn report(&mut self, title: impl Into<String>) -> Result<Report> {
         let predictions = self.get_preds()?;
         let mut report = Report::new(title);
@@ -267,13 +265,13 @@ impl Learner {
     }
 }
 
-/// A figure as HTML that scrolls where it would become too small to read.
+/// Returns a figure as HTML that scrolls if it would become too small to read.
 fn picture(figure: &Figure, title: &str) -> Result<String> {
     let (wide, _) = figure.dimensions();
     let least = (f64::from(wide) * LEAST).round();
     let label = escaped(title);
     let svg = figure.svg()?;
-    // Within a page there is no XML declaration, and a picture has a name for those who hear it.
+    // Inside a page, the XML declaration is removed, and a label is added for screen readers.
     let start = svg.find("<svg ").unwrap_or(0);
     let named = format!("<svg role=\"img\" aria-label=\"{label}\" style=\"min-width:{least}px\" ");
     let svg = svg[start..].replacen("<svg ", &named, 1);
