@@ -1,4 +1,4 @@
-//! What this crate finds on a machine, for bug reports and for first steps.
+//! A description of the environment on this machine, for bug reports and first steps.
 
 use crate::{
     model::checkpoints,
@@ -6,7 +6,7 @@ use crate::{
 };
 use std::{fmt, path::PathBuf, thread};
 
-/// What was looked for on this machine, and found: see [`doctor`].
+/// A description of the environment on this machine; see [`doctor`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnosis {
@@ -14,27 +14,27 @@ pub struct Diagnosis {
     pub finetune: &'static str,
     /// The version of the libtorch that this program was compiled against.
     pub libtorch: String,
-    /// The folder of the libtorch that this program runs with, if it could be told.
+    /// The folder of the libtorch that this program runs with, if known.
     pub libtorch_folder: Option<PathBuf>,
-    /// Whether CUDA can be used, and why not.
+    /// The availability of CUDA, or the reason why it is not available.
     pub cuda: CudaStatus,
-    /// What the driver of NVIDIA's GPUs says it is, if there is one. Found on Linux only.
+    /// The version text of NVIDIA's driver, if there is one. Linux only.
     pub driver: Option<String>,
-    /// Whether cuDNN can be used.
+    /// True if cuDNN is available.
     pub cudnn: bool,
-    /// How many threads the machine has for this program.
+    /// The number of threads that the machine has for this program.
     pub processors: usize,
-    /// How many threads libtorch uses within an operation.
+    /// The number of threads that libtorch uses within an operation.
     pub threads: usize,
     /// The instructions that libtorch uses: `DEFAULT`, `AVX2`, `AVX512` and so on.
     pub capability: String,
-    /// The instructions that matter, and whether the processor has them.
+    /// The relevant instructions, with true if the processor supports them.
     pub features: Vec<(&'static str, bool)>,
-    /// The folders in which things are kept, by what is in them.
+    /// The folders of caches and data, with their content.
     pub folders: Vec<(&'static str, PathBuf)>,
 }
 
-/// Looks for what this crate needs and reports what it finds. Never fails, with or without CUDA.
+/// Examines the environment and returns a description. Never fails, with or without CUDA.
 ///
 /// ```
 /// let found = finetune::doctor();
@@ -59,7 +59,7 @@ pub fn doctor() -> Diagnosis {
     }
 }
 
-/// The folders of what is downloaded.
+/// Returns the folders of downloads.
 fn folders() -> Vec<(&'static str, PathBuf)> {
     vec![
         ("pretrained weights", checkpoints()),
@@ -70,13 +70,13 @@ fn folders() -> Vec<(&'static str, PathBuf)> {
     ]
 }
 
-/// The driver's own words.
+/// Returns the driver's version text.
 fn driver() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     Some(text.lines().next()?.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// What of the processor speeds training up.
+/// Returns the processor features that speed up training.
 #[cfg(target_arch = "x86_64")]
 fn features() -> Vec<(&'static str, bool)> {
     vec![
@@ -100,7 +100,8 @@ fn features() -> Vec<(&'static str, bool)> {
     vec![]
 }
 
-/// A flag as Linux names it: the standard library does not tell of all.
+/// Returns true if the processor has a flag, by Linux's name: the standard library does not know all of
+/// them.
 #[cfg(target_arch = "x86_64")]
 fn flag(name: &str) -> bool {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -114,7 +115,7 @@ impl fmt::Display for Diagnosis {
         write!(f, "libtorch   {}", self.libtorch)?;
         match &self.libtorch_folder {
             Some(folder) => writeln!(f, " in {}", folder.display())?,
-            None => writeln!(f, ", in a place that could not be told")?,
+            None => writeln!(f, ", in an unknown folder")?,
         }
         writeln!(f, "CUDA       {}", self.cuda_text())?;
         if matches!(self.cuda, CudaStatus::Available(_)) {
@@ -126,7 +127,7 @@ impl fmt::Display for Diagnosis {
         let features: Vec<_> = self.features.iter().map(yes).collect();
         writeln!(f, "processor  {}; libtorch uses {}", features.join(", "), self.capability)?;
         for (what, folder) in &self.folders {
-            let there = if folder.is_dir() { "" } else { " (not there yet)" };
+            let there = if folder.is_dir() { "" } else { " (does not exist yet)" };
             writeln!(f, "folder     {} for {what}{there}", folder.display())?;
         }
         Ok(())
@@ -142,14 +143,14 @@ impl Diagnosis {
                 "no: this libtorch is for CPUs only; install one with CUDA to use a GPU".into()
             }
             (CudaStatus::NotLoadable(why), _) => {
-                format!("no: the CUDA half of libtorch is there and cannot be loaded: {why}")
+                format!("no: libtorch's CUDA libraries exist but cannot be loaded: {why}")
             }
             (CudaStatus::NoGpu, Some(driver)) => format!(
-                "no: libtorch has CUDA and there is a driver ({driver}), but no GPU that it can use; \
+                "no: libtorch has CUDA and there is a driver ({driver}), but no usable GPU; \
                  is CUDA_VISIBLE_DEVICES set?"
             ),
             (CudaStatus::NoGpu, None) => {
-                "no: libtorch has CUDA, but no driver of a GPU was found".into()
+                "no: libtorch has CUDA, but no GPU driver was found".into()
             }
         }
     }

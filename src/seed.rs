@@ -1,20 +1,19 @@
-//! Random streams that are addressed by their use instead of shared.
+//! Random streams that are derived from the seed and their use instead of being shared.
 //!
-//! Each use of random numbers has its own generator, made from the seed and the *address* of the
-//! use: item 7 of pass 2, batch 3 of pass 0. What is drawn therefore depends neither on the number
-//! of workers, nor on the order of work, nor on what was drawn before, and a run continues from any
-//! batch without saved generators.
+//! Each use of random numbers has its own generator, created from the seed and the *address* of the use:
+//! item 7 of pass 2, batch 3 of pass 0. Draws therefore depend neither on the number of workers, nor on the
+//! order of work, nor on earlier draws, and a run can resume at any batch without saved generators.
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
-/// The generator of every stream: ChaCha with 8 rounds, the same numbers on every platform.
+/// The generator of every stream: ChaCha with 8 rounds, with the same numbers on every platform.
 pub type Rng = ChaCha8Rng;
 
 /// A seed: the only source of random generators in this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seed(pub u64);
 
-/// The use of a stream of random numbers. Two streams give the same numbers only if they are equal.
+/// The use of a stream of random numbers. Different streams have different generators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stream {
@@ -29,7 +28,7 @@ pub enum Stream {
     Item {
         /// The pass over the data.
         pass: u64,
-        /// The item's position in the data set.
+        /// The index of the item in the data set.
         index: u64,
     },
     /// The batch transforms of one batch.
@@ -39,23 +38,23 @@ pub enum Stream {
         /// The batch, from 0.
         index: u64,
     },
-    /// libtorch's own generator during one training step: dropout.
+    /// libtorch's own generator during one training step, for dropout.
     Step {
-        /// Training steps taken before, over all fits.
+        /// The number of training steps taken before, over all fits.
         step: u64,
     },
     /// The initial weights of a model.
     Init,
-    /// A callback's own draws for one batch, such as MixUp's.
+    /// A callback's own draws for one batch, for example MixUp's.
     Callback {
-        /// Training steps taken before, over all fits.
+        /// The number of training steps taken before, over all fits.
         step: u64,
     },
 }
 
 impl Seed {
-    /// Returns the generator of `stream`. The address is the key of the generator, so that streams
-    /// cannot collide.
+    /// Returns the generator of `stream`. The address is the key of the generator, so streams cannot
+    /// collide.
     ///
     /// ```
     /// use finetune::seed::{Seed, Stream};

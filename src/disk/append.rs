@@ -1,4 +1,4 @@
-//! Files that grow by whole records.
+//! Files that grow by complete records.
 
 use super::{
     replace::folder_of,
@@ -11,21 +11,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file that grows by whole records. A record that cannot be written completely is cut off again.
+/// A file that grows by complete records. A record that cannot be written completely is removed again.
 #[derive(Debug)]
 pub(crate) struct Appender {
     file: File,
     path: PathBuf,
     len: u64,
-    /// Whether the file may hold a part of a record beyond `len`.
+    /// True if the file may contain a partial record after `len`.
     torn: bool,
-    /// Whether it is a file whose length can be changed, and not a device or a pipe.
+    /// True if it is a regular file whose length can be changed, not a device or a pipe.
     regular: bool,
 }
 
 impl Appender {
-    /// Opens or creates the file and keeps its first `keep` bytes; all of them if that is `None`.
-    /// Missing folders are created.
+    /// Opens or creates the file and keeps its first `keep` bytes; all of them if `None`. Missing folders
+    /// are created.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file, also if it has fewer than `keep` bytes.
@@ -42,7 +42,7 @@ impl Appender {
             if let Some(keep) = keep.filter(|_| regular) {
                 if keep > len {
                     let why = format!(
-                        "it has {len} bytes and the checkpoint was written after {keep}: restore \
+                        "it has {len} bytes, but {keep} at the time of the checkpoint: restore \
                          the file, or move it away and start the run under another name"
                     );
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
@@ -56,7 +56,7 @@ impl Appender {
         open().map_err(Error::io(path))
     }
 
-    /// Creates the file. Returns `None` if there is one already.
+    /// Creates the file. Returns `None` if it already exists.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
@@ -76,22 +76,22 @@ impl Appender {
         }
     }
 
-    /// Whether the file has at least `bytes` bytes.
+    /// Returns true if the file has at least `bytes` bytes.
     pub(crate) fn has(path: &Path, bytes: u64) -> bool {
         fs::metadata(path).is_ok_and(|about| !about.is_file() || about.len() >= bytes)
     }
 
-    /// The bytes of all records.
+    /// Returns the number of bytes of all records.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a record at the end: all of it, or nothing.
+    /// Appends a record: all of it, or nothing.
     pub(crate) fn append(&mut self, record: &[u8]) -> Result<()> {
         let mut write = || {
             self.cut()?;
@@ -118,7 +118,7 @@ impl Appender {
         done.map_err(Error::io(&self.path))
     }
 
-    /// Cuts off what lies behind the last whole record.
+    /// Truncates the file after the last complete record.
     fn cut(&mut self) -> io::Result<()> {
         if !self.regular {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Temporary files: their names, and those that killed processes left behind.
+//! Temporary files: their names, and the removal of those left by killed processes.
 
 use super::watch::{FileOp, ask};
 use std::{
@@ -15,12 +15,12 @@ use std::{
 };
 
 const SUFFIX: &str = ".finetune-part";
-/// The longest part of a file's name that its temporary file repeats, in bytes. File systems allow 255.
+/// The maximum length of a file's name in the name of its temporary file, in bytes. File systems allow 255.
 const LONGEST: usize = 200;
-/// Where files cannot be locked, a temporary file this old is assumed to belong to a killed process.
+/// If files cannot be locked, a temporary file of this age is assumed to belong to a killed process.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A new name for a temporary file of `place`: `.NAME.PID-N.finetune-part`.
+/// Returns a new name for a temporary file of `place`: `.NAME.PID-N.finetune-part`.
 pub(super) fn temporary_name(place: &Path) -> OsString {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut name = OsString::from(".");
@@ -56,7 +56,7 @@ pub(super) fn sweep_once(folder: &Path) {
     }
 }
 
-/// Removes the temporary files in `folder` that no running process writes.
+/// Removes the temporary files in `folder` that no running process is writing.
 pub(crate) fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if is_temporary(&entry.file_name()) {

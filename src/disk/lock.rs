@@ -1,4 +1,4 @@
-//! Locks that name their holder.
+//! File locks that name their holder.
 
 use super::{
     replace::folder_of,
@@ -14,13 +14,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// A lock on a file. The operating system releases it when the process ends, however it ends.
+/// A lock on a file. The operating system releases it when the process ends, for any reason.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
-/// The process that holds a lock, as it describes itself.
+/// A description of the process that holds a lock, written by itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Holder {
     pid: u32,
@@ -64,10 +64,10 @@ impl fmt::Display for Holder {
 }
 
 impl Lock {
-    /// Locks the file `path`, which is created if it is missing. Returns the holder if another process,
-    /// or another part of this one, holds it.
+    /// Locks the file `path`, which is created if it is missing. Returns the holder if another process, or
+    /// another part of this one, holds the lock.
     ///
-    /// On file systems without locks it is held at once.
+    /// On file systems without locks, it succeeds at once.
     pub(crate) fn acquire(path: &Path) -> Result<Result<Self, Holder>> {
         let acquire = || {
             ask(FileOp::CreateFolder, path)?;
@@ -80,7 +80,7 @@ impl Lock {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     let mut text = String::new();
-                    // A holder that is about to describe itself is not yet readable.
+                    // The description of a new holder may not be readable yet.
                     let _ = file.read_to_string(&mut text);
                     return Ok(Err(serde_json::from_str(&text).unwrap_or_default()));
                 }

@@ -1,17 +1,17 @@
-//! The one way in which this crate writes files.
+//! Writes all files of this crate.
 //!
-//! Checkpoints, exports, logs, caches, pictures, reports and downloads are all written here, with the
-//! same guarantees:
+//! Checkpoints, exports, logs, caches, figures, reports and downloads are all written here, with the same
+//! guarantees:
 //!
-//! - A file is written to a temporary file beside its place, synced to the disk, and renamed. Under the
-//!   final name there is either the previous file or the complete new one. See [`replace`].
-//! - A file that grows, such as a CSV log, grows by whole records.
-//! - A new file has the permissions of any new file of the process, which respect the umask. A file that
-//!   is replaced keeps its permissions.
-//! - Temporary files of processes that were killed are removed by the next process that writes to the
-//!   folder. Those of running processes are locked, and stay.
+//! - A file is written to a temporary file in the same folder, synced to the disk, and renamed. The final
+//!   name always refers to either the previous file or the complete new one. See [`replace`].
+//! - A file that grows, such as a CSV log, grows by complete records.
+//! - A new file has the default permissions of the process, which respect the umask. A replaced file keeps
+//!   its permissions.
+//! - Temporary files of killed processes are removed by the next process that writes to the folder. Those
+//!   of running processes are locked and kept.
 //!
-//! [`watch`] is called before each of the system calls that this takes, and can refuse it.
+//! [`watch`] is called before each of these system calls, and can make it fail.
 
 mod append;
 mod leftover;

@@ -1,4 +1,4 @@
-//! Files are replaced by complete ones only.
+//! Atomic replacement of files.
 
 use super::{
     leftover::{sweep_once, temporary_name},
@@ -11,29 +11,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most that one system call writes.
+/// The maximum number of bytes per write call.
 const CHUNK: usize = 1 << 20;
 
-/// A file that is being written beside its place. Dropping it removes it.
+/// A temporary file in the folder of its final place. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Temporary {
-    /// Open until the file is placed.
+    /// Open until the file is moved to its final place.
     file: Option<File>,
     path: PathBuf,
     place: PathBuf,
 }
 
 impl Temporary {
-    /// Creates an empty file beside `place`. Missing folders are created.
+    /// Creates an empty file in the folder of `place`. Missing folders are created.
     pub(crate) fn create(place: &Path) -> io::Result<Self> {
         ask(FileOp::CreateFolder, place)?;
         fs::create_dir_all(folder_of(place))?;
         Self::create_in_folder(place)
     }
 
-    /// [`Temporary::create`] in a folder that must exist.
+    /// As [`Temporary::create`], in a folder that must exist.
     pub(crate) fn create_in_folder(place: &Path) -> io::Result<Self> {
-        // The file behind a symbolic link is replaced, not the link.
+        // Replace the target of a symbolic link, not the link.
         let place = match fs::symlink_metadata(place) {
             Ok(about) if about.is_symlink() => {
                 fs::canonicalize(place).unwrap_or_else(|_| place.to_owned())
@@ -48,7 +48,7 @@ impl Temporary {
         loop {
             ask(FileOp::Create, &place)?;
             let path = folder.join(temporary_name(&place));
-            // Readable too: a cache maps the file that it has written.
+            // Also readable: a cache maps the file that it has written.
             let new = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
             let file = match new {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -66,7 +66,7 @@ impl Temporary {
         }
     }
 
-    /// Locks the file, so that no other process takes it for a leftover. Returns false if one has done so
+    /// Locks the file, so that no other process treats it as a leftover. Returns false if one did so
     /// between creation and locking.
     fn lock(&self) -> io::Result<bool> {
         match self.file()?.lock() {
@@ -77,12 +77,12 @@ impl Temporary {
         Ok(here == Some(same_file::Handle::from_file(self.file()?.try_clone()?)?))
     }
 
-    /// Where the file is until it is placed, for code that writes by name.
+    /// Returns the current path of the file, for code that writes by name.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The open file, for reading.
+    /// Returns the open file, for reading.
     pub(crate) fn file(&self) -> io::Result<&File> {
         self.file.as_ref().ok_or_else(|| io::Error::other("the file is already in place"))
     }
@@ -98,12 +98,13 @@ impl Temporary {
         Ok(())
     }
 
-    /// Syncs the file to the disk, gives it its final name, and syncs the folder. Returns the open file.
+    /// Syncs the file to the disk, renames it to its final name, and syncs the folder. Returns the open
+    /// file.
     pub(crate) fn place(mut self) -> io::Result<File> {
         sync(self.file()?, &self.place)?;
         rename(&self.path, &self.place)?;
         let file = self.file.take().ok_or_else(|| io::Error::other("placed twice"))?;
-        // The lock has done its work; file systems without locks have none to release.
+        // The lock is no longer needed; file systems without locks have none to release.
         let _ = file.unlock();
         Ok(file)
     }
@@ -128,14 +129,14 @@ impl Seek for Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Some systems do not remove open files.
+        // Some systems cannot remove open files.
         if self.file.take().is_some() && ask(FileOp::Remove, &self.place).is_ok() {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Syncs the content of the file that will be at `place`.
+/// Syncs the content of the file for `place`.
 pub(crate) fn sync(file: &File, place: &Path) -> io::Result<()> {
     ask(FileOp::Sync, place)?;
     file.sync_all()
@@ -148,10 +149,10 @@ pub(crate) fn rename(from: &Path, place: &Path) -> io::Result<()> {
     sync_folder(place)
 }
 
-/// Syncs the folder of `place`, so that its name is on the disk too.
+/// Syncs the folder of `place`, so that the name is on the disk too.
 fn sync_folder(place: &Path) -> io::Result<()> {
     ask(FileOp::SyncFolder, place)?;
-    // Not every system opens or syncs folders, and a folder may be writable without being readable.
+    // Not every system can open or sync folders, and a folder may be writable but not readable.
     let cannot = [
         io::ErrorKind::PermissionDenied,
         io::ErrorKind::InvalidInput,
@@ -168,14 +169,14 @@ pub(super) fn folder_of(place: &Path) -> &Path {
     place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Where [`replace`] writes to. Buffered.
+/// The writer passed by [`replace`]. Buffered.
 #[derive(Debug)]
 pub struct Output(BufWriter<Target>);
 
 #[derive(Debug)]
 enum Target {
     Temporary(Temporary),
-    /// A device or a pipe, which has no place beside it.
+    /// A device or a pipe, next to which no temporary file can be created.
     Direct(File, PathBuf),
 }
 
@@ -223,13 +224,13 @@ impl Seek for Output {
     }
 }
 
-/// Writes a file so that there is either the previous one or the complete new one under the name
-/// `path`, even if the process is killed or the power fails. Missing folders are created. A device or a
-/// pipe is written directly.
+/// Writes a file so that `path` always refers to either the previous file or the complete new one, even if
+/// the process is killed or the power fails. Missing folders are created. A device or a pipe is written
+/// directly.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file. The previous file is unchanged then, except if only the last step
-/// failed, which syncs the folder.
+/// [`Error::Io`] naming the file. The previous file is then unchanged, unless only the last step, syncing
+/// the folder, failed.
 ///
 /// ```
 /// use finetune::disk;

@@ -15,26 +15,26 @@ use std::{
 pub enum FileOp {
     /// Creates the folder of the file.
     CreateFolder,
-    /// Creates the temporary file, or opens a file that grows.
+    /// Creates the temporary file, or opens a growing file.
     Create,
-    /// Copies the permissions of the file that is replaced.
+    /// Copies the permissions of the replaced file.
     SetPermissions,
     /// Writes up to 1 MiB.
     Write,
     /// Syncs the content to the disk.
     Sync,
-    /// Gives the temporary file its final name.
+    /// Renames the temporary file to its final name.
     Rename,
     /// Syncs the folder, and with it the name, to the disk.
     SyncFolder,
-    /// Cuts a file that grows back to its last whole record.
+    /// Truncates a growing file after its last complete record.
     Truncate,
     /// Removes a temporary file or an old checkpoint.
     Remove,
 }
 
 impl FileOp {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::CreateFolder,
         Self::Create,
@@ -52,7 +52,7 @@ impl FileOp {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct FileCall<'a> {
-    /// Its kind.
+    /// The kind of the call.
     pub op: FileOp,
     /// The final name of the file, absolute.
     pub path: &'a Path,
@@ -67,7 +67,7 @@ struct Entry {
 }
 
 static WATCHES: RwLock<Vec<Entry>> = RwLock::new(vec![]);
-/// The length of `WATCHES`, so that writing takes no lock while nothing is watched.
+/// The length of `WATCHES`, so that writing takes no lock if there are no watches.
 static WATCHED: AtomicUsize = AtomicUsize::new(0);
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
@@ -84,11 +84,11 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Calls `watcher` before every system call with which this crate changes a file below `folder`, on the
-/// thread that makes the call. If it returns an error, the call is not made, and the writer handles the
-/// error as if it came from the operating system.
+/// Calls `watcher` before every system call with which this crate changes a file in `folder` or its
+/// subfolders, on the thread that makes the call. If it returns an error, the call is not made, and the
+/// writer handles the error as if it came from the operating system.
 ///
-/// Use it to log or limit what is written, or to find out how your program behaves when the disk is full.
+/// Use it to log or limit writes, or to test how your program behaves when the disk is full.
 ///
 /// ```
 /// use finetune::disk;
@@ -127,7 +127,7 @@ impl Drop for Watch {
     }
 }
 
-/// Asks whoever watches `path` whether the call may be made.
+/// Asks the watchers of `path` whether the call may be made.
 pub(super) fn ask(op: FileOp, path: &Path) -> io::Result<()> {
     if WATCHED.load(Ordering::Acquire) == 0 {
         return Ok(());

@@ -1,12 +1,12 @@
-//! What a launcher tells a process about its job, in environment variables.
+//! The environment variables with which a launcher describes a job to its processes.
 
 use crate::error::{Error, Result};
 use std::{env, str::FromStr, sync::OnceLock};
 
-/// The port of the store where the launcher names none: PyTorch's.
+/// The port of the store if the launcher sets none: PyTorch's default.
 const DEFAULT_PORT: u16 = 29500;
 
-/// The place of this process in its job.
+/// The position of this process in its job.
 ///
 /// | launcher | rank, processes, rank on this machine | store |
 /// |---|---|---|
@@ -21,21 +21,21 @@ const DEFAULT_PORT: u16 = 29500;
 pub struct Environment {
     /// The launcher, such as `torchrun`.
     pub launcher: &'static str,
-    /// The number of this process, from 0.
+    /// The rank of this process, from 0.
     pub rank: usize,
     /// The number of processes.
     pub world_size: usize,
-    /// The number of this process on its machine, from 0.
+    /// The rank of this process on its machine, from 0.
     pub local_rank: usize,
-    /// The number of processes on this machine, where the launcher tells.
+    /// The number of processes on this machine, if the launcher sets it.
     pub local_world_size: Option<usize>,
     /// The host name or address of the machine that serves the store.
     pub master_addr: String,
     /// The port of the store.
     pub master_port: u16,
-    /// Whether the launcher serves the store, not rank 0.
+    /// True if the launcher serves the store instead of rank 0.
     pub agent_store: bool,
-    /// How often the launcher has restarted the job.
+    /// The number of times that the launcher has restarted the job.
     pub attempt: u64,
 }
 
@@ -70,7 +70,7 @@ const LAUNCHERS: [Names; 4] = [
         local_rank: "MPI_LOCALRANKID",
         local_world_size: "MPI_LOCALNRANKS",
     },
-    // A batch script has SLURM_PROCID and SLURM_NTASKS too; only `srun` sets the variables of a step.
+    // A batch script also has SLURM_PROCID and SLURM_NTASKS; only `srun` sets the variables of a step.
     Names {
         launcher: "SLURM",
         rank: "SLURM_PROCID",
@@ -80,7 +80,7 @@ const LAUNCHERS: [Names; 4] = [
     },
 ];
 
-/// Reads variables, by name.
+/// Reads variables by name.
 struct Vars<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Vars<'_> {
@@ -90,17 +90,17 @@ impl Vars<'_> {
 
     fn number<T: FromStr>(&self, name: &'static str) -> Result<Option<T>> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let wrong = |_| Error::config(name, format!("is {text:?}; it must be a whole number"));
+        let wrong = |_| Error::config(name, format!("is {text:?}; it must be an integer"));
         text.trim().parse().map(Some).map_err(wrong)
     }
 }
 
 impl Environment {
-    /// What the launcher of this process says; none if it was started by itself. The environment is read
-    /// once.
+    /// Returns the variables of this process's launcher; `None` if there is no launcher. The environment is
+    /// read once.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the variable that is missing or cannot be used.
+    /// [`Error::Config`] naming the missing or invalid variable.
     pub fn read() -> Result<Option<&'static Self>> {
         static READ: OnceLock<Result<Option<Environment>, (&'static str, String)>> =
             OnceLock::new();
@@ -116,7 +116,7 @@ impl Environment {
         }
     }
 
-    /// The same from other variables than those of this process.
+    /// As [`read`](Self::read), from other variables than those of this process.
     ///
     /// # Errors
     /// As [`Environment::read`].
@@ -165,7 +165,7 @@ impl Environment {
             launcher: names.launcher,
             rank,
             world_size,
-            // Without the variable all processes are on one machine.
+            // Without the variable, all processes are on one machine.
             local_rank: local_rank.unwrap_or(rank),
             local_world_size,
             master_addr,
@@ -176,18 +176,17 @@ impl Environment {
     }
 }
 
-/// Where the store is.
+/// Returns the host and port of the store.
 fn master(names: &Names, vars: &Vars<'_>, one_machine: bool) -> Result<(String, u16)> {
     let (addr, port) = (vars.text("MASTER_ADDR"), vars.number("MASTER_PORT")?);
     if names.launcher == "SLURM" {
         let nodes = vars.text("SLURM_STEP_NODELIST").or_else(|| vars.text("SLURM_JOB_NODELIST"));
         let first = nodes.as_deref().and_then(first_node);
         let job: Option<u64> = vars.number("SLURM_JOB_ID")?;
-        // Jobs that share a node have different numbers, and so most likely different ports.
+        // Jobs that share a node have different numbers, and so usually different ports.
         let of_job = job.map_or(DEFAULT_PORT, |id| 15_000 + (id % 10_000) as u16);
         let unknown = || {
-            let why =
-                "is not set, and `SLURM_STEP_NODELIST` names no node: set it to the node of rank 0";
+            let why = "is not set, and `SLURM_STEP_NODELIST` contains no node: set it to the node of rank 0";
             Error::config("MASTER_ADDR", why)
         };
         return Ok((addr.or(first).ok_or_else(unknown)?, port.unwrap_or(of_job)));
@@ -196,14 +195,14 @@ fn master(names: &Names, vars: &Vars<'_>, one_machine: bool) -> Result<(String, 
         Some(addr) => Ok((addr, port.unwrap_or(DEFAULT_PORT))),
         None if one_machine => Ok(("127.0.0.1".to_owned(), port.unwrap_or(DEFAULT_PORT))),
         None => {
-            let why = "is not set, and the job has several machines: set it to the machine of rank 0, for \
-                       example by `mpirun -x MASTER_ADDR=…`";
+            let why = "is not set, but the job has several machines: set it to the machine of rank 0, for \
+                       example with `mpirun -x MASTER_ADDR=…`";
             Err(Error::config("MASTER_ADDR", why))
         }
     }
 }
 
-/// The first node of a list as SLURM writes it: `gpu[07-09,12],login1` begins with `gpu07`.
+/// Returns the first node of a list in SLURM's notation: `gpu07` for `gpu[07-09,12],login1`.
 fn first_node(list: &str) -> Option<String> {
     let Some((prefix, rest)) = list.split_once('[').filter(|(prefix, _)| !prefix.contains(','))
     else {
@@ -283,7 +282,7 @@ mod tests {
     fn what_is_missing_or_wrong_is_named() {
         assert!(refused(&[("RANK", "0")]).starts_with("`WORLD_SIZE`"));
         assert!(refused(&[("WORLD_SIZE", "2")]).starts_with("`RANK`"));
-        assert!(refused(&[("RANK", "2"), ("WORLD_SIZE", "2")]).starts_with("`RANK`: is 2"));
+        assert!(refused(&[("RANK", "2"), ("WORLD_SIZE", "2")]).starts_with("`RANK` is 2"));
         assert!(refused(&[("RANK", "x"), ("WORLD_SIZE", "2")]).contains("\"x\""));
         let port = [("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_PORT", "70000")];
         assert!(refused(&port).starts_with("`MASTER_PORT`"));

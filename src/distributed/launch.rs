@@ -14,28 +14,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Tells a process that [`launch`] started it.
+/// Marks a process that was started by [`launch`].
 const LAUNCHED: &str = "FINETUNE_LAUNCHED";
-/// How long the other processes may take to end by themselves, with an error that names the one that
-/// failed, and again after they were told to end.
+/// The time that the other processes have to end with an error that names the failed one, and again after
+/// they have been signaled.
 const GRACE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What [`launch`] shows of the processes' output.
+/// The output of the processes that [`launch`] shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LaunchOutput {
-    /// All of rank 0, which keeps the terminal; of the others only standard error, each line after
-    /// `[rank N]`.
+    /// All output of rank 0, which keeps the terminal; standard error of the others, with the prefix `[rank
+    /// N]` on each line.
     #[default]
     FirstRank,
-    /// All of every rank, each line after `[rank N]`.
+    /// All output of every rank, with the prefix `[rank N]` on each line.
     Prefixed,
-    /// Every rank writes to the terminal itself.
+    /// Every rank writes to the terminal directly.
     Inherited,
 }
 
-/// How [`launch`] starts a job.
+/// Options of [`launch`].
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct LaunchOptions {
@@ -45,19 +45,19 @@ pub struct LaunchOptions {
 }
 
 impl LaunchOptions {
-    /// A job of `processes` processes.
+    /// Returns the options of a job with `processes` processes.
     pub fn new(processes: usize) -> Self {
         Self { processes, restarts: 0, output: LaunchOutput::default() }
     }
 
-    /// How often the job is started again after a process failed. A program that resumes from its
-    /// checkpoint then carries on by itself. Default: 0.
+    /// Sets the number of restarts of the job after a process failed. A program that resumes from its
+    /// checkpoint then continues automatically. Default: 0.
     pub fn restarts(mut self, restarts: u64) -> Self {
         self.restarts = restarts;
         self
     }
 
-    /// What is shown of the processes' output. Default: [`LaunchOutput::FirstRank`].
+    /// Sets the output of the processes that is shown. Default: [`LaunchOutput::FirstRank`].
     pub fn output(mut self, output: LaunchOutput) -> Self {
         self.output = output;
         self
@@ -70,26 +70,26 @@ impl From<usize> for LaunchOptions {
     }
 }
 
-/// What a process is after [`launch`].
+/// The role of a process after [`launch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "the process that launched the others is done"]
+#[must_use = "the process that launched the others must end"]
 pub enum Launched {
-    /// One of the job's processes, which goes on with the program.
+    /// One of the job's processes, which continues with the program.
     Worker,
-    /// The process that started them, all of which have ended well.
+    /// The process that started them; all of them have ended successfully.
     Done,
 }
 
-/// Runs this program as a job of several processes on this machine, without Python: the program is
-/// started again `processes` times with the same arguments, and this call returns
-/// [`Launched::Worker`] in each of them. In the first process it returns when all have ended. A program that
-/// `torchrun`, `srun` or `mpirun` started is a worker already.
+/// Runs this program as a job of several processes on this machine, without Python. The program is started
+/// `processes` times with the same arguments, and this call returns [`Launched::Worker`] in each of them.
+/// In the original process, it returns when all have ended. A program that `torchrun`, `srun` or `mpirun`
+/// started is a worker already.
 ///
-/// - The processes meet on the loopback address, at a port that the system chooses.
-/// - Where `OMP_NUM_THREADS` is not set, each process gets its share of the processors.
-/// - SIGINT, SIGTERM and SIGHUP are passed on.
-/// - When one process fails, the others have 15 seconds to end with an error of their own before they
-///   are told to end, and another 15 before they are killed. On Linux they also end with this process.
+/// - The processes connect over the loopback address, at a port chosen by the system.
+/// - If `OMP_NUM_THREADS` is not set, it is set so that the processes share the processors.
+/// - SIGINT, SIGTERM and SIGHUP are forwarded.
+/// - If a process fails, the others have 15 seconds to end with an error of their own before they are
+///   signaled, and another 15 before they are killed. On Linux, they also end when this process ends.
 ///
 /// # Errors
 /// [`Error::Config`] for 0 processes; [`Error::Distributed`] naming the process that failed first, or the
@@ -102,7 +102,7 @@ pub enum Launched {
 ///     if launch(2)? == Launched::Done {
 ///         return Ok(());
 ///     }
-///     // What follows runs in two processes.
+///     // The following code runs in two processes.
 ///     Ok(())
 /// }
 /// ```
@@ -128,11 +128,11 @@ pub fn launch(options: impl Into<LaunchOptions>) -> Result<Launched> {
     }
 }
 
-/// Why a job ended.
+/// The reason why a job ended.
 enum Failure {
     /// A process failed.
     Process(Error),
-    /// A signal, after which there are no more attempts.
+    /// A signal, after which the job is not restarted.
     Stopped(Error),
 }
 
@@ -147,7 +147,7 @@ struct Job {
 impl Drop for Job {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // Those that have ended cannot be killed.
+            // Processes that have already ended cannot be killed.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -162,7 +162,7 @@ impl Job {
         };
         let listener = TcpListener::bind("127.0.0.1:0").map_err(failed("listen on 127.0.0.1"))?;
         let port = listener.local_addr().map_err(failed("listen on 127.0.0.1"))?.port();
-        // Served here, so that it outlives rank 0 and its port is nobody else's.
+        // The store is served here, so that it outlives rank 0 and no other program takes its port.
         let store = Store::connect("127.0.0.1", port, Some(listener), GRACE)?;
         let program = env::current_exe().map_err(failed("find this program's file"))?;
         let n = options.processes;
@@ -206,7 +206,7 @@ impl Job {
         Ok(job)
     }
 
-    /// Waits until all have ended. When one fails, or a signal comes, the others are made to end.
+    /// Waits until all processes have ended. If one fails, or a signal arrives, the others are ended.
     fn wait(mut self, signals: &Signals) -> std::result::Result<(), Failure> {
         let mut failure: Option<Failure> = None;
         let mut ending: Option<(Instant, Ending)> = None;
@@ -284,14 +284,14 @@ impl Job {
     }
 }
 
-/// How processes are made to end.
+/// How processes are ended.
 #[derive(Debug, Clone, Copy)]
 enum Ending {
     ByThemselves,
     Told,
 }
 
-/// Copies lines, each after the rank that wrote it.
+/// Copies lines, prefixed with the rank that wrote them.
 fn prefix<W: Write>(rank: usize, from: impl Read, to: impl Fn() -> W) {
     let mut from = BufReader::new(from);
     let mut line = vec![];
@@ -304,7 +304,7 @@ fn prefix<W: Write>(rank: usize, from: impl Read, to: impl Fn() -> W) {
         if !line.ends_with(b"\n") {
             line.push(b'\n');
         }
-        // One write for each line, so that lines of several ranks do not mix.
+        // One write per line, so that lines of several ranks do not interleave.
         let mut whole = format!("[rank {rank}] ").into_bytes();
         whole.extend_from_slice(&line);
         if to().write_all(&whole).is_err() {
@@ -318,7 +318,7 @@ const TERMINATE: i32 = signal_hook::consts::SIGTERM;
 #[cfg(not(unix))]
 const TERMINATE: i32 = 15;
 
-/// The signals that are passed on, from here to the end of the value's life.
+/// The signals that are forwarded while this value exists.
 #[cfg(unix)]
 struct Signals(std::sync::Mutex<signal_hook::iterator::Signals>);
 
@@ -351,7 +351,7 @@ impl Signals {
     }
 }
 
-/// Ends this process when the one that launched it is killed.
+/// Ends this process when its launcher is killed.
 #[cfg(target_os = "linux")]
 fn end_with_parent() -> Result<()> {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -359,7 +359,7 @@ fn end_with_parent() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM)).map_err(failed)?;
     let parent = getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
     if parent.as_deref() != env::var(LAUNCHED).ok().as_deref() {
-        return Err(Error::distributed(None, "the launcher ended before this process began"));
+        return Err(Error::distributed(None, "the launcher ended before this process started"));
     }
     Ok(())
 }

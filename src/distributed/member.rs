@@ -3,7 +3,7 @@
 use crate::sys;
 use serde::{Deserialize, Serialize};
 
-/// What a process says of itself when it joins.
+/// The description that a process gives of itself when it joins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Member {
     pub(super) process: u32,
@@ -14,7 +14,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// This process, in a job of `world_size`.
+    /// Returns the description of this process, in a job of `world_size` processes.
     pub(super) fn this_process(world_size: usize) -> Self {
         Self {
             process: std::process::id(),

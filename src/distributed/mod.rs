@@ -1,8 +1,7 @@
-//! Several processes that train one model together, by libtorch's own engine.
+//! Training one model with several processes, with libtorch's c10d.
 //!
-//! A program becomes a job of several processes by
-//! [`Learner::distributed`](crate::learner::Learner::distributed), when `torchrun`, `srun`, `mpirun` or
-//! [`launch`] started it. [The guide](crate::guide::distributed) shows how.
+//! [`Learner::distributed`](crate::learner::Learner::distributed) makes a program one process of a job that
+//! was started by `torchrun`, `srun`, `mpirun` or [`launch`]. See [the guide](crate::guide::distributed).
 
 mod environment;
 mod launch;
@@ -23,21 +22,22 @@ use crate::{
 };
 use tch::Device;
 
-/// The number of this process in its job, from 0: what the launcher says, and 0 without a launcher.
-/// Variables of a launcher that cannot be used are reported by
-/// [`Learner::distributed`](crate::learner::Learner::distributed) and [`barrier`]; here they count as none.
+/// Returns the rank of this process in its job, from 0; 0 without a launcher. Invalid variables of a
+/// launcher are reported by [`Learner::distributed`](crate::learner::Learner::distributed) and [`barrier`];
+/// here they are ignored.
 #[must_use]
 pub fn rank() -> usize {
     place().map_or(0, |place| place.rank)
 }
 
-/// The number of processes in this process's job: what the launcher says, and 1 without a launcher.
+/// Returns the number of processes in this process's job; 1 without a launcher.
 #[must_use]
 pub fn world_size() -> usize {
     place().map_or(1, |place| place.world_size)
 }
 
-/// The number of this process on its machine, from 0: that of its GPU. 0 without a launcher.
+/// Returns the rank of this process on its machine, from 0, which is the number of its GPU. 0 without a
+/// launcher.
 #[must_use]
 pub fn local_rank() -> usize {
     place().map_or(0, |place| place.local_rank)
@@ -47,35 +47,35 @@ fn place() -> Option<&'static Environment> {
     Environment::read().ok().flatten()
 }
 
-/// Whether this process writes files: not where it trains together with a rank 0.
+/// Returns true if this process writes files: false if it trains together with a rank 0.
 #[cfg(feature = "show")]
 pub(crate) fn writes_files() -> bool {
     World::joined().is_none_or(|world| world.is_first())
 }
 
 /// Returns this process's CUDA device if CUDA is available, otherwise the CPU: the first device, or that of
-/// [`local_rank`] where a launcher started several processes on this machine. Loads libtorch's CUDA half if
-/// it is there.
+/// [`local_rank`] if a launcher started several processes on this machine. Loads libtorch's CUDA libraries
+/// if they exist.
 #[must_use]
 pub fn default_device() -> Device {
     match sys::cuda() {
-        // More processes than GPUs are an error of `Learner::distributed`.
+        // `Learner::distributed` reports an error if there are more processes than GPUs.
         CudaStatus::Available(n) => Device::Cuda(local_rank() % n as usize),
         _ => Device::Cpu,
     }
 }
 
-/// Waits until every process of the job is here. Joins the job if this process has not done so.
+/// Waits until every process of the job has called it. Joins the job if this process has not done so.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) if the launcher's variables cannot be used,
-/// [`Error::Distributed`](crate::Error::Distributed) if a process does not come.
+/// [`Error::Config`](crate::Error::Config) if the launcher's variables are invalid,
+/// [`Error::Distributed`](crate::Error::Distributed) if a process does not arrive.
 pub fn barrier() -> Result<()> {
     World::get()?.barrier()
 }
 
-/// Calls `f` in the process with rank 0 and nowhere else, for printing and writing. The other processes do
-/// not wait: see [`barrier`].
+/// Calls `f` only in the process with rank 0, for printing and writing. The other processes do not wait;
+/// see [`barrier`].
 ///
 /// ```
 /// # use finetune::distributed::only_on_rank_0;

@@ -1,4 +1,4 @@
-//! Which rank is at fault.
+//! Determines which rank is at fault.
 
 use super::member::Member;
 use crate::{
@@ -15,53 +15,53 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often each process tells that it lives.
+/// The interval of each process's heartbeat.
 const BEAT: Duration = Duration::from_millis(500);
-/// A process that did not tell so for this time has ended, or cannot be reached.
+/// A process without a heartbeat for this time has ended or is unreachable.
 const STALE: Duration = Duration::from_secs(3);
-/// How long a process that failed by itself waits for the others to fail alike.
+/// The time that a failed process waits for the others to fail in the same way.
 const ALIKE: Duration = Duration::from_secs(2);
-/// How long a process looks for the one at fault.
+/// The time that a process searches for the one at fault.
 const SEARCH: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Whose end is the end of the store.
+/// The owner of the store, whose end is the end of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StoreHost {
     FirstRank,
     Launcher,
 }
 
-/// Who is at fault when something fails.
+/// The process at fault after a failure.
 #[derive(Debug)]
 pub(super) enum Blame {
-    /// All ranks failed at the same place: they are still in step.
+    /// All ranks failed at the same point: they are still synchronized.
     Alike,
     /// This rank.
     Own,
-    /// Another rank, or none that could be found out.
+    /// Another rank, or an unknown one.
     Other { rank: Option<usize>, why: String },
 }
 
-/// What is told to all ranks once somebody found it out.
+/// The conclusion that is sent to all ranks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Verdict {
     rank: Option<usize>,
     why: String,
 }
 
-/// Tells the other ranks that this one lives, and finds out which of them does not.
+/// Sends this rank's heartbeat, and detects which other rank has none.
 ///
-/// c10d's errors name an address, not a rank, and a rank that waits for a third one sees only that one's
-/// end. So each rank counts up a key of the store, and the first one that finds a count at rest, or that
-/// fails by itself, writes a verdict for all.
+/// c10d's errors name an address, not a rank, and a rank that waits for a third one sees only the end of
+/// the latter. Therefore each rank increments a key of the store, and the first rank that finds a count
+/// unchanged, or that fails on its own, writes a verdict for all.
 #[derive(Debug)]
 pub(super) struct Watch {
     shared: Arc<Shared>,
     store: Arc<Store>,
     members: Vec<Member>,
     host: StoreHost,
-    /// How often all ranks failed alike.
+    /// The number of times that all ranks failed in the same way.
     alike: AtomicU64,
 }
 
@@ -82,7 +82,7 @@ impl Shared {
         self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The verdict, once there is one.
+    /// Returns the verdict, once there is one.
     fn look(&self, store: &Store) -> Result<Option<Verdict>> {
         if let Some(known) = self.known() {
             return Ok(Some(known));
@@ -104,7 +104,7 @@ impl Shared {
     fn beat(&self, store: &Store) {
         let own = self.key(&format!("beat/{}", self.rank));
         while !self.stop.load(Ordering::Relaxed) {
-            // Where the store is gone, the main thread finds out by itself.
+            // If the store is gone, the main thread finds out itself.
             if store.add(&own, 1).is_err() || self.look(store).is_err() {
                 return;
             }
@@ -136,13 +136,13 @@ impl Watch {
         Ok(Self { shared, store, members, host, alike })
     }
 
-    /// Why the job has failed, once it has.
+    /// Returns the reason for the failure of the job, once it has failed.
     pub(super) fn reason(&self) -> Option<(Option<usize>, String)> {
         self.shared.known().map(|v| (v.rank, v.why))
     }
 
-    /// Finds out who is at fault when this rank failed with `message`: by itself, or by an operation with
-    /// others that broke.
+    /// Determines who is at fault when this rank failed with `message`: on its own, or in a failed
+    /// operation with others.
     pub(super) fn blame(&self, message: &str, by_network: bool) -> Blame {
         let judged = |v: Verdict| {
             if v.rank == Some(self.shared.rank) {
@@ -177,7 +177,7 @@ impl Watch {
         }
     }
 
-    /// The verdict; none if all failed alike.
+    /// Returns the verdict; `None` if all failed in the same way.
     fn search(&self, message: &str, by_network: bool) -> Result<Option<Verdict>> {
         let (store, shared) = (&*self.store, &*self.shared);
         let size = self.members.len();
@@ -224,7 +224,7 @@ impl Watch {
         }
     }
 
-    /// Tells everybody, unless somebody else was first: then it is that verdict which counts.
+    /// Writes the verdict for all ranks, unless another rank was first: then that verdict is returned.
     fn judge(&self, verdict: Verdict) -> Result<Verdict> {
         let (store, shared) = (&*self.store, &*self.shared);
         if store.add(&shared.key("judges"), 1)? == 1 {
@@ -245,7 +245,7 @@ impl Watch {
         }
     }
 
-    /// Waits until the other ranks know the verdict, where the store ends with this process.
+    /// Waits until the other ranks know the verdict, if the store ends with this process.
     pub(super) fn linger(&self) {
         if self.host != StoreHost::FirstRank || self.shared.rank != 0 {
             return;

@@ -1,4 +1,4 @@
-//! The processes of a job, and what they do together.
+//! The processes of a job, and their collective operations.
 
 use super::{
     Environment,
@@ -18,12 +18,12 @@ use std::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// How long a start and a collective operation wait for other processes, in seconds.
+/// The timeout of a start and of a collective operation, in seconds.
 const TIMEOUT: &str = "FINETUNE_DISTRIBUTED_TIMEOUT";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The processes of a job: this one, and the way to the others. A job of one process has no others, and
-/// every operation returns at once.
+/// The processes of a job: this one, and the connection to the others. In a job of one process, every
+/// operation returns at once.
 #[derive(Debug)]
 pub(crate) struct World {
     rank: usize,
@@ -32,15 +32,15 @@ pub(crate) struct World {
     link: Option<Link>,
 }
 
-/// The way to the other processes.
+/// The connection to the other processes.
 #[derive(Debug)]
 struct Link {
     store: Arc<Store>,
     prefix: String,
     timeout: Duration,
-    /// None once the job has failed.
+    /// `None` once the job has failed.
     group: Mutex<Option<Group>>,
-    /// Whether tensors on GPUs can be reduced.
+    /// True if tensors on GPUs can be reduced.
     on_gpus: Mutex<bool>,
     watch: Watch,
 }
@@ -48,7 +48,7 @@ struct Link {
 static WORLD: Mutex<Option<Arc<World>>> = Mutex::new(None);
 
 impl World {
-    /// The job of this process, which is joined at the first call.
+    /// Returns the job of this process, which is joined at the first call.
     pub(crate) fn get() -> Result<Arc<Self>> {
         let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(world) = &*world {
@@ -62,7 +62,7 @@ impl World {
         Ok(new)
     }
 
-    /// The job of this process if it has joined it.
+    /// Returns the job of this process if it has joined it.
     #[cfg(feature = "show")]
     pub(crate) fn joined() -> Option<Arc<Self>> {
         WORLD.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -95,7 +95,7 @@ impl World {
             .map_err(|e| {
                 let why = format!(
                     "rank {rank} cannot connect to the other {} processes on {interface:?}: {e}. Set \
-                     `GLOO_SOCKET_IFNAME` to the interface on which the machines reach each other",
+                     `GLOO_SOCKET_IFNAME` to the interface through which the machines reach each other",
                     size - 1
                 );
                 Error::distributed(None, why)
@@ -121,17 +121,17 @@ impl World {
         self.size
     }
 
-    /// Whether this process prints and writes files.
+    /// Returns true if this process prints and writes files.
     pub(crate) fn is_first(&self) -> bool {
         self.rank == 0
     }
 
-    /// Makes ready for tensors on `device`. Every rank of a machine must have a GPU of its own.
+    /// Prepares operations on tensors on `device`. Every rank of a machine must have its own GPU.
     pub(crate) fn use_device(&self, device: Device) -> Result<()> {
         let (Some(link), Device::Cuda(gpu)) = (&self.link, device) else { return Ok(()) };
         if gpu != self.local_rank {
             let why = format!(
-                "rank {} is number {} on its machine and its model is on GPU {gpu}: put the model and the \
+                "rank {} has the local rank {}, but its model is on GPU {gpu}: put the model and the \
                  data of each process on the GPU `finetune::distributed::local_rank()`",
                 self.rank, self.local_rank
             );
@@ -149,12 +149,12 @@ impl World {
         Ok(())
     }
 
-    /// The group for what the native layer does by itself, such as the reducer. None for one process.
+    /// Returns the group for operations of the native layer, such as the reducer; `None` for one process.
     pub(crate) fn group(&self) -> Result<Option<Group>> {
         self.link.as_ref().map(Link::group).transpose()
     }
 
-    /// Waits until every rank is here.
+    /// Waits until every rank has called it.
     pub(crate) fn barrier(&self) -> Result<()> {
         self.together("barrier", |group| group.barrier()).map(|_| ())
     }
@@ -164,12 +164,12 @@ impl World {
         self.together("sum over all ranks", |group| group.all_reduce(t)).map(|_| ())
     }
 
-    /// Replaces `t` by that of rank 0.
+    /// Replaces `t` by the value of rank 0.
     pub(crate) fn broadcast(&self, t: &Tensor) -> Result<()> {
         self.together("broadcast", |group| group.broadcast(t, 0)).map(|_| ())
     }
 
-    /// The tensors of all ranks, which must be of one size, in the order of the ranks.
+    /// Returns the tensors of all ranks, which must have the same size, in the order of the ranks.
     pub(crate) fn all_gather(&self, t: &Tensor) -> Result<Vec<Tensor>> {
         let t = t.contiguous();
         let outs: Vec<Tensor> = (0..self.size).map(|_| t.empty_like()).collect();
@@ -178,8 +178,8 @@ impl World {
         Ok(if gathered.is_some() { outs } else { vec![t] })
     }
 
-    /// The rows of all ranks, in the order of the ranks. Ranks may have different numbers of rows, or
-    /// none; the shape of a row and the type must be the same.
+    /// Returns the rows of all ranks, in the order of the ranks. Ranks may have different numbers of rows,
+    /// or none; the shape of a row and the type must be the same.
     pub(crate) fn gather_rows(&self, rows: Option<&Tensor>) -> Result<Option<Tensor>> {
         let described = rows.map(|t| (t.size(), format!("{:?}", t.kind())));
         let all: Vec<Option<(Vec<i64>, String)>> = self.exchange(&described)?;
@@ -209,7 +209,7 @@ impl World {
         Ok(Some(Tensor::f_cat(&parts, 0)?))
     }
 
-    /// Where this rank's tensors are when it has none to tell by.
+    /// Returns the device of this rank's tensors, if it has no tensor to determine it.
     fn device(&self) -> Device {
         let on_gpus = self
             .link
@@ -218,7 +218,7 @@ impl World {
         if on_gpus { Device::Cuda(self.local_rank) } else { Device::Cpu }
     }
 
-    /// What every rank says, in the order of the ranks.
+    /// Returns the value of every rank, in the order of the ranks.
     pub(crate) fn exchange<T: Serialize + DeserializeOwned>(&self, own: &T) -> Result<Vec<T>> {
         let own = serde_json::to_vec(own).map_err(Error::other)?;
         let all = self.exchange_bytes(&own)?;
@@ -243,17 +243,18 @@ impl World {
         parts.iter().zip(lengths).map(bytes).collect()
     }
 
-    /// The numbers of every rank, in the order of the ranks.
+    /// Returns the numbers of every rank, in the order of the ranks.
     pub(crate) fn exchange_numbers<const N: usize>(&self, own: [f64; N]) -> Result<Vec<[f64; N]>> {
         let all = self.all_gather(&Tensor::from_slice(&own))?;
         let numbers = |t: &Tensor| {
             let list: Vec<f64> = Vec::try_from(t.to_kind(Kind::Double))?;
-            list.try_into().map_err(|_| Error::other("another number of numbers was exchanged"))
+            list.try_into().map_err(|_| Error::other("the number of exchanged values differs"))
         };
         all.iter().map(numbers).collect()
     }
 
-    /// Fails on every rank if what they say differs: `what` names it, and the error shows both.
+    /// Returns an error on every rank if their descriptions differ. `what` contains names and values; the
+    /// error shows both values.
     pub(crate) fn must_agree(&self, what: &[(String, String)]) -> Result<()> {
         let all = self.exchange(&what.to_vec())?;
         let Some((first, others)) = all.split_first() else { return Ok(()) };
@@ -267,21 +268,21 @@ impl World {
                 };
                 let rank = k + 1;
                 let why = format!(
-                    "they differ in {name}: rank 0 has {a} and rank {rank} has {b}. Every process must \
+                    "they differ in {name}: rank 0 has {a}, but rank {rank} has {b}. Every process must \
                      build the same learner"
                 );
                 return Err(Error::mismatch("the ranks", why));
             }
             if first.len() != other.len() {
                 let (a, b, rank) = (first.len(), other.len(), k + 1);
-                let why = format!("rank 0 describes {a} things to compare and rank {rank} {b}");
+                let why = format!("rank 0 has {a} values to compare, but rank {rank} has {b}");
                 return Err(Error::mismatch("the ranks", why));
             }
         }
         Ok(())
     }
 
-    /// Does something with all ranks. None for one process. A failure names the rank at fault.
+    /// Runs an operation with all ranks; `None` for one process. A failure names the rank at fault.
     fn together<T>(&self, what: &str, f: impl FnOnce(&Group) -> Result<T>) -> Result<Option<T>> {
         let Some(link) = &self.link else { return Ok(None) };
         let group = link.group()?;
@@ -291,9 +292,9 @@ impl World {
         })
     }
 
-    /// The error to return for `e`, after which this rank no longer takes part: that of the rank at fault
-    /// where another one is; `e` itself where this one is, or where all failed alike. Every rank returns
-    /// one within seconds.
+    /// Returns the error to report for `e`, after which this rank no longer participates: that of the rank
+    /// at fault if it is another one; `e` itself if it is this one, or if all failed in the same way. Every
+    /// rank returns one within seconds.
     pub(crate) fn settle(&self, e: Error) -> Error {
         let Some(link) = &self.link else { return e };
         let by_network = matches!(e, Error::Distributed { .. });
@@ -325,14 +326,14 @@ impl Link {
     fn leave(&self) {
         let group = self.group.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(group) = group {
-            // Freeing it waits for operations in flight, which may wait for a rank that hangs.
+            // Freeing it waits for pending operations, which may wait for a rank that hangs.
             std::thread::spawn(move || drop(group));
         }
         self.watch.linger();
     }
 }
 
-/// The parts of two texts around their first difference.
+/// Returns the parts of two texts around their first difference.
 fn difference(a: &str, b: &str) -> (String, String) {
     const SHOWN: usize = 60;
     let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
@@ -362,7 +363,7 @@ fn timeout() -> Result<Duration> {
     }
 }
 
-/// What a job's processes say of themselves; waits for all of them.
+/// Returns the descriptions of all processes; waits for them.
 fn gather_members(
     store: &Store,
     prefix: &str,
@@ -407,7 +408,7 @@ fn gather_members(
     Ok(members)
 }
 
-/// The addresses of the store, those of IPv4 first.
+/// Returns the addresses of the store, IPv4 first.
 fn addresses(place: &Environment) -> Result<Vec<SocketAddr>> {
     let (host, port) = (&*place.master_addr, place.master_port);
     let unknown = |e: io::Error| Error::config("MASTER_ADDR", format!("`{host}` is unknown: {e}"));
@@ -416,8 +417,8 @@ fn addresses(place: &Environment) -> Result<Vec<SocketAddr>> {
     Ok(all)
 }
 
-/// The socket that rank 0 serves the store on: on the interface of `MASTER_ADDR` alone, not on all of
-/// them, which is c10d's default.
+/// Returns the socket on which rank 0 serves the store: only on the interface of `MASTER_ADDR`, not on all
+/// of them, which is c10d's default.
 fn listener(place: &Environment) -> Result<TcpListener> {
     let (host, port) = (&place.master_addr, place.master_port);
     let all = addresses(place)?;
@@ -439,7 +440,8 @@ fn listener(place: &Environment) -> Result<TcpListener> {
     })
 }
 
-/// The interface through which this machine reaches `MASTER_ADDR`, unless `GLOO_SOCKET_IFNAME` names one.
+/// Returns the interface through which this machine reaches `MASTER_ADDR`, unless `GLOO_SOCKET_IFNAME` is
+/// set.
 fn interface(place: &Environment) -> Result<Interface> {
     if let Ok(names) = env::var("GLOO_SOCKET_IFNAME")
         && let Some(name) = names.split(',').map(str::trim).find(|n| !n.is_empty())
@@ -457,7 +459,7 @@ fn interface(place: &Environment) -> Result<Interface> {
     Err(Error::config("MASTER_ADDR", format!("`{}` cannot be reached: {why}", place.master_addr)))
 }
 
-/// The address of this machine from which it reaches `to`. Nothing is sent.
+/// Returns the address of this machine from which it reaches `to`. Nothing is sent.
 fn local_address(to: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr =
         if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0, 0, 0, 0, 0, 0, 0, 0], 0).into() };

@@ -1,4 +1,4 @@
-//! The addresses of fastai's image data sets, with the lengths and checksums that fastai records.
+//! The URLs of fastai's image data sets, with the lengths and checksums that fastai records.
 
 /// fastai's record of an archive: its length in bytes, and the MD5 of its first 2²⁰ bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub(super) struct Record {
 
 macro_rules! urls {
     ($($(#[doc = $doc:literal])* $name:ident = $place:literal, $bytes:literal, $md5:literal;)*) => {
-        /// The addresses of fastai's image data sets, by fastai's names
+        /// The URLs of fastai's image data sets, with fastai's names
         /// (<https://docs.fast.ai/data.external.html>), for [`untar_data`](crate::download::untar_data).
         #[derive(Debug)]
         pub struct URLs;
@@ -57,9 +57,9 @@ urls! {
     MNIST = "imageclas/mnist_png.tgz", 15683414, "03639f83c4e3d19e0a3a53a8a997c487";
     /// The threes and sevens of MNIST.
     MNIST_SAMPLE = "sample/mnist_sample.tgz", 3214948, "2dbc7ec6f9259b583af0072c55816a88";
-    /// Some 1,400 threes and sevens of MNIST.
+    /// About 1,400 threes and sevens of MNIST.
     MNIST_TINY = "sample/mnist_tiny.tgz", 342207, "56143e8f24db90d925d82a5a74141875";
-    /// MNIST_TINY in pictures of different sizes.
+    /// MNIST_TINY with images of different sizes.
     MNIST_VAR_SIZE_TINY = "imageclas/mnist_var_size_tiny.tgz", 565372, "b71a930f4eb744a4a143a6c7ff7ed67f";
     /// Ten classes at 32 pixels: CIFAR-10.
     CIFAR = "sample/cifar10.tgz", 168168549, "a5f8c31371b63a406b23368042812d3c";
@@ -67,7 +67,7 @@ urls! {
     CIFAR_100 = "imageclas/cifar100.tgz", 169168619, "e5e65dcb54b9d3913f7b8a9ad6607e62";
     /// Dogs and cats.
     DOGS = "sample/dogscats.tgz", 839285364, "3e483c8d6ef2175e9d395a6027eb92b7";
-    /// A hundred and one kinds of things.
+    /// 101 kinds of objects.
     CALTECH_101 = "imageclas/caltech_101.tgz", 131740031, "d673425306e98ee4619fcdeef8a0e876";
     /// 196 models of cars.
     CARS = "imageclas/stanford-cars.tgz", 1957803273, "9045d6673c9ced0889f41816f6bf2f9f";
@@ -79,28 +79,28 @@ urls! {
     FOOD = "imageclas/food-101.tgz", 5686607260, "1a540ebf1fb40b2bf3f2294234ba7907";
     /// Bedrooms of LSUN.
     LSUN_BEDROOMS = "imageclas/bedroom.tgz", 4579163978, "35d84f38f8a15fe47e66e460c8800d68";
-    /// Satellite pictures with several labels each, a sample.
+    /// Satellite images with several labels each: a sample.
     PLANET_SAMPLE = "sample/planet_sample.tgz", 15523994, "8bfb174b3162f07fbde09b54555bdb00";
-    /// Satellite pictures with several labels each, 200 of them.
+    /// Satellite images with several labels each: 200 images.
     PLANET_TINY = "sample/planet_tiny.tgz", 997569, "490873c5683454d4b2611fb1f00a68a9";
     /// Photos with several labels each: Pascal VOC 2007.
     PASCAL_2007 = "imagelocal/pascal_2007.tgz", 1637796771, "433b4706eb7c42bd74e7f784e3fdf244";
-    /// Pictures with several labels each: Pascal VOC 2012.
+    /// Photos with several labels each: Pascal VOC 2012.
     PASCAL_2012 = "imagelocal/pascal_2012.tgz", 2618908000, "d90e29e54a4c76c0c6fba8355dcbaca5";
     /// The center of a head, for regression.
     BIWI_HEAD_POSE = "imagelocal/biwi_head_pose.tgz", 452316199, "00f4ccf66e8cba184bc292fdc08fb237";
-    /// The center of a head, a sample.
+    /// The center of a head: a sample.
     BIWI_SAMPLE = "sample/biwi_sample.tgz", 593774, "9179f4c1435f4b291f0d5b072d60c2c9";
     /// Street scenes with masks.
     CAMVID = "imagelocal/camvid.tgz", 598913237, "648371e4f3a833682afb39b08a3ce2aa";
-    /// Street scenes with masks, 100 of them.
+    /// Street scenes with masks: 100 images.
     CAMVID_TINY = "sample/camvid_tiny.tgz", 2314212, "2cf6daf91b7a2083ecfa3e9968e9d915";
-    /// Pictures with boxes: a sample of COCO.
+    /// Images with boxes: a sample of COCO.
     COCO_SAMPLE = "coco/coco_sample.tgz", 3245877008, "006cd55d633d94b36ecaf661467830ec";
-    /// Pictures with boxes: a tiny sample of COCO.
+    /// Images with boxes: a tiny sample of COCO.
     COCO_TINY = "coco/coco_tiny.tgz", 801038, "367467451ac4fba79a647753c2c66d3a";
-    /// X-rays of chests, in DICOM.
+    /// Chest X-rays, in DICOM.
     SIIM_SMALL = "imagelocal/siim_small.tgz", 33276453, "2f88ac350dce1d971ecbb5ec722da75f";
-    /// Microscopy of tissue.
+    /// Tissue microscopy.
     TCGA_SMALL = "imagelocal/tcga_small.tgz", 14744474, "3ceffe7cf522cb1c60e93dc555d8817f";
 }

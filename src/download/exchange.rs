@@ -9,14 +9,14 @@ use ureq::{
     http::{Response, StatusCode, header},
 };
 
-/// Why a request did not complete the file.
+/// The reason why a request did not complete the file.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The file cannot be written here.
+    /// The file cannot be written locally.
     Local(Error),
     /// A retry would not help.
     Final(String),
-    /// A retry may help, after the time that the server named.
+    /// A retry may help, after the time that the server requested.
     Passing { why: String, wait: Option<Duration> },
 }
 
@@ -52,8 +52,8 @@ impl<'a> Exchange<'a> {
         Self { agent, url, max_bytes }
     }
 
-    /// Requests the missing bytes of the partial file and appends them. `checked`: a checksum will
-    /// detect bytes of different versions.
+    /// Requests the missing bytes of the partial file and appends them. `checked` is true if a checksum
+    /// will detect bytes of different versions.
     pub(super) fn run(
         &self,
         part: &mut Part,
@@ -87,7 +87,7 @@ impl<'a> Exchange<'a> {
         self.receive(part, response, total, bar)
     }
 
-    /// Prepares the partial file for the bytes of the response, and returns the length of the whole
+    /// Prepares the partial file for the bytes of the response, and returns the length of the complete
     /// file.
     fn begin(
         &self,
@@ -112,11 +112,11 @@ impl<'a> Exchange<'a> {
                     return Ok(range.and_then(|(_, total)| total));
                 }
                 part.clear()?;
-                Err(passing("the server sent another part than was asked for"))
+                Err(passing("the server sent another part than requested"))
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 part.clear()?;
-                Err(passing("the file on the server is shorter than what came before"))
+                Err(passing("the file on the server is shorter than the partial file"))
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
                 Err(refused(status, text(header::RETRY_AFTER)))
@@ -138,7 +138,7 @@ impl<'a> Exchange<'a> {
         let of = total.map(|t| format!(" of {t}")).unwrap_or_default();
         loop {
             let n = body.read(&mut buffer).map_err(|e| {
-                passing(format!("the connection broke off after {}{of} bytes: {e}", part.len()))
+                passing(format!("the connection was lost after {}{of} bytes: {e}", part.len()))
             })?;
             if n == 0 {
                 break;
@@ -153,11 +153,11 @@ impl<'a> Exchange<'a> {
         }
         match total {
             Some(total) if part.len() < total => {
-                let why = format!("the connection broke off after {}{of} bytes", part.len());
+                let why = format!("the connection was lost after {}{of} bytes", part.len());
                 Err(passing(why))
             }
             Some(total) if part.len() > total => {
-                let why = format!("{} bytes came where {total} were promised", part.len());
+                let why = format!("{} bytes were received, but {total} were announced", part.len());
                 part.clear()?;
                 Err(passing(why))
             }
@@ -166,7 +166,7 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// The first byte and the length of the whole in `bytes 5-9/10`.
+/// Parses the first byte and the total length in `bytes 5-9/10`.
 fn range(text: &str) -> Option<(u64, Option<u64>)> {
     let (bytes, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     Some((bytes.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()))
@@ -181,12 +181,12 @@ fn too_large(bytes: u64, limit: u64) -> Failure {
     Failure::Final(format!("{bytes} bytes are more than the limit of {limit}"))
 }
 
-/// Whether to retry without a response. An unknown host is not retried if it was never reached, so
-/// that the error comes quickly without a network.
+/// Decides whether to retry without a response. An unknown host is not retried if it was never reached, so
+/// that the error is quick without a network.
 fn no_answer(e: ureq::Error, never: bool) -> Failure {
     use ureq::Error as E;
     match e {
-        E::HostNotFound if never => Failure::Final("the host is not found".into()),
+        E::HostNotFound if never => Failure::Final("the host was not found".into()),
         E::BadUri(_) | E::Http(_) | E::TooManyRedirects | E::RedirectFailed | E::Tls(_) => {
             Failure::Final(e.to_string())
         }

@@ -1,4 +1,4 @@
-//! fastai's folder for data, and its settings.
+//! fastai's data folder and its settings.
 
 use std::{
     collections::HashMap,
@@ -8,9 +8,9 @@ use std::{
 
 /// Returns fastai's folder of a kind: `data`, `archive`, `model` or `storage`.
 ///
-/// As fastai has it: what `config.ini` in the folder that `FASTAI_HOME` names (else `~/.fastai`) says
-/// of the kind, relative to that folder; without such a file or entry the folders `data`, `archive`,
-/// `models` and `tmp`. fastai writes the file if it is missing; this reads it only.
+/// As in fastai, it is the entry of that kind in `config.ini` in the folder `FASTAI_HOME` (default:
+/// `~/.fastai`), relative to that folder; without such a file or entry, the folders `data`, `archive`,
+/// `models` and `tmp`. fastai writes the file if it is missing; this function only reads it.
 ///
 /// ```
 /// println!("data sets are in {}", finetune::download::fastai_path("data").display());
@@ -22,14 +22,14 @@ pub fn fastai_path(kind: &str) -> PathBuf {
     setting(&home, &settings, kind)
 }
 
-/// The folder of fastai's settings, to which they are relative.
+/// Returns the folder of fastai's settings, to which they are relative.
 pub(crate) fn fastai_home() -> PathBuf {
     let home = env::var_os("FASTAI_HOME").filter(|home| !home.is_empty());
     let home = expand(home.map_or_else(|| "~/.fastai".into(), PathBuf::from));
     std::path::absolute(&home).unwrap_or(home)
 }
 
-/// Replaces a leading `~` by the user's folder.
+/// Replaces a leading `~` by the home folder.
 fn expand(path: PathBuf) -> PathBuf {
     match (path.strip_prefix("~"), env::home_dir()) {
         (Ok(rest), Some(user)) => user.join(rest),
@@ -47,7 +47,7 @@ fn setting(home: &Path, settings: &str, kind: &str) -> PathBuf {
     home.join(entries.get(kind).map_or_else(|| default.to_owned(), |v| interpolate(v, &entries, 0)))
 }
 
-/// The entries of the section `DEFAULT`, as Python's `configparser` reads them.
+/// Returns the entries of the section `DEFAULT`, as read by Python's `configparser`.
 fn entries(settings: &str) -> HashMap<String, String> {
     let mut entries = HashMap::new();
     let mut section = String::new();
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(at("model"), Path::new("/home/me/.fastai/models"));
         let percent = "[DEFAULT]\ndata = 100%%\narchive = %(archive)s\n";
         assert_eq!(setting(Path::new("/a"), percent, "data"), Path::new("/a/100%"));
-        // A setting that names itself ends.
+        // A setting that refers to itself terminates.
         setting(Path::new("/a"), percent, "archive");
     }
 }

@@ -1,4 +1,4 @@
-//! A file from the network: resumed, retried, checked, and moved into place only when complete.
+//! Downloads a file: resumed, retried, verified, and moved into place only when complete.
 
 use super::{
     exchange::{Exchange, Failure},
@@ -15,20 +15,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The longest wait between two attempts.
+/// The maximum wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// An attempt that brings this many new bytes has made progress, and the count of failures starts
-/// again.
+/// An attempt that receives this many new bytes has made progress, and the count of failures restarts.
 const PROGRESS: u64 = 256 << 10;
 
 /// A file to be downloaded.
 ///
-/// Bytes go into `NAME.part` beside the place of the file, with a progress bar on standard error if
-/// that is a terminal. A broken connection is resumed where it broke, also by a later process.
-/// Transient errors are retried with exponential backoff. The file is checked and then renamed, so
-/// that a file of the final name is complete. Two processes that want the same file wait for each
-/// other. Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
+/// Bytes are written to `NAME.part` in the folder of the file, with a progress bar on standard error if it
+/// is a terminal. An interrupted download is resumed, also by a later process. Transient errors are retried
+/// with exponential backoff. The file is verified and then renamed, so a file with the final name is
+/// complete. Processes that download the same file wait for each other. Proxies are taken from the
+/// environment (`HTTPS_PROXY`, `NO_PROXY`, …).
 ///
 /// ```no_run
 /// use finetune::download::Download;
@@ -53,7 +52,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// Returns a download of an `http` or `https` address.
+    /// Creates a download of an `http` or `https` URL.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -70,87 +69,86 @@ impl Download {
         }
     }
 
-    /// The SHA-256 of the file in hexadecimal: all 64 digits, or the first 8 and more, as PyTorch puts
-    /// them into file names . Default: the file is not checked.
+    /// Sets the SHA-256 of the file in hexadecimal: all 64 digits, or at least the first 8, as in PyTorch's
+    /// file names. Default: the file is not verified.
     #[must_use]
     pub fn sha256(mut self, digits: impl Into<String>) -> Self {
         self.sha256 = Some(digits.into().to_ascii_lowercase());
         self
     }
 
-    /// The maximum size in bytes; a larger file is an error. Default: no limit.
+    /// Sets the maximum size in bytes; a larger file is an error. Default: no limit.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
         self
     }
 
-    /// The maximum number of retries without progress. Default: 5.
+    /// Sets the maximum number of retries without progress. Default: 5.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// The wait before the first retry. It doubles with each further retry, up to one minute. A
-    /// server's `Retry-After` is respected within the same bound. Default: half a second.
+    /// Sets the wait before the first retry. It doubles with each further retry, up to one minute. A
+    /// server's `Retry-After` is respected up to the same limit. Default: 0.5 s.
     #[must_use]
     pub fn backoff(mut self, wait: Duration) -> Self {
         self.backoff = wait;
         self
     }
 
-    /// The time without data after which a connection counts as broken. Default: one minute.
+    /// Sets the time without data after which a connection is considered lost. Default: one minute.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// If true, an existing file is checked against the SHA-256, and downloaded again if it
-    /// differs. Default: true.
+    /// If true, an existing file is compared with the SHA-256, and downloaded again if it differs. Default:
+    /// true.
     #[must_use]
     pub fn recheck(mut self, yes: bool) -> Self {
         self.recheck = yes;
         self
     }
 
-    /// Sets another address, with the same options.
+    /// Sets another URL, with the same options.
     #[must_use]
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
     }
 
-    /// If true, an existing file is downloaded again. It stays until the new one is complete.
-    /// Default: false.
+    /// If true, an existing file is downloaded again. It is kept until the new one is complete. Default:
+    /// false.
     #[must_use]
     pub fn force(mut self, yes: bool) -> Self {
         self.force = yes;
         self
     }
 
-    /// If true, no progress bar is shown. Without a terminal there is none either. Default: false.
+    /// If true, no progress bar is shown. Without a terminal, there is none either. Default: false.
     #[must_use]
     pub fn quiet(mut self, yes: bool) -> Self {
         self.quiet = yes;
         self
     }
 
-    /// If true, only an existing file is used, never the network. Default:
-    /// [`offline_by_environment`].
+    /// If true, only an existing file is used, never the network. Default: [`offline_by_environment`].
     #[must_use]
     pub fn offline(mut self, yes: bool) -> Self {
         self.offline = yes;
         self
     }
 
-    /// Downloads the file to `path` unless it is there. Missing folders are created.
+    /// Downloads the file to `path` unless it exists. Missing folders are created.
     ///
     /// # Errors
-    /// [`Error::Download`] if the download fails, the file is too large or has another checksum, or
-    /// the download is offline; the error says where to place the file by hand. [`Error::Io`] if it
-    /// cannot be written, [`Error::Config`] if the SHA-256 is invalid.
+    /// [`Error::Download`] if the download fails, the file is too large or has another checksum, or the
+    /// download is offline; the error says where to place the file manually. [`Error::Io`] if it cannot be
+    /// written, [`Error::Config`] if the SHA-256 is invalid.
     pub fn fetch_to(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.check_options()?;
@@ -160,18 +158,18 @@ impl Download {
         }
         if self.offline {
             let why = match path.exists() {
-                true if self.force => "a new download is asked for",
-                true => "the file that is there has another SHA-256",
-                false => "it is not there",
+                true if self.force => "a new download is requested",
+                true => "the existing file has another SHA-256",
+                false => "it does not exist",
             };
-            return Err(self.failed(path, &format!("{why}, and downloads are switched off")));
+            return Err(self.failed(path, &format!("{why}, but downloads are disabled")));
         }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
         let bar = self.bar(path);
         let mut part = Part::open(path, || bar.set_message("another process is downloading"))?;
-        // Another process may have completed it meanwhile.
+        // Another process may have completed it in the meantime.
         let new = !self.force || version(path) != before;
         let outcome = match self.is_there(path).map(|there| there && new) {
             Ok(true) => part.remove(),
@@ -191,11 +189,11 @@ impl Download {
         if hexadecimal && (8..=64).contains(&digits.len()) {
             return Ok(());
         }
-        let why = format!("`{digits}` is no SHA-256: 8 to 64 hexadecimal digits are");
+        let why = format!("`{digits}` is not a SHA-256 of 8 to 64 hexadecimal digits");
         Err(Error::config("sha256", why))
     }
 
-    /// Whether an existing file can be used.
+    /// Returns true if an existing file can be used.
     fn is_there(&self, path: &Path) -> Result<bool> {
         if !path.is_file() {
             return Ok(false);
@@ -206,7 +204,7 @@ impl Download {
         }
     }
 
-    /// Completes the partial file by as many requests as needed, and checks it.
+    /// Completes the partial file with as many requests as needed, and verifies it.
     fn fill(&self, part: &mut Part, path: &Path, bar: &ProgressBar) -> Result<()> {
         let exchange = Exchange::new(&self.url, self.max_bytes, self.patience);
         let (mut failures, mut furthest, mut afresh) = (0, part.len(), part.is_empty());
@@ -214,7 +212,7 @@ impl Download {
             let why = match exchange.run(part, self.sha256.is_some(), bar) {
                 Ok(()) => match self.wrong_hash(part)? {
                     None => return Ok(()),
-                    // The bytes of an earlier process may be wrong: start again from scratch.
+                    // The bytes of an earlier process may be wrong: start from scratch.
                     Some(_) if !afresh => {
                         afresh = true;
                         part.clear()?;
@@ -224,7 +222,7 @@ impl Download {
                         part.remove()?;
                         let wanted = self.sha256.as_deref().unwrap_or_default();
                         let why = format!(
-                            "the file that came has the SHA-256 {found} instead of {wanted}, so it \
+                            "the downloaded file has the SHA-256 {found} instead of {wanted}, so it \
                              was removed"
                         );
                         return Err(self.failed(path, &why));
@@ -241,7 +239,7 @@ impl Download {
                     if failures <= self.retries {
                         let own = self.backoff.saturating_mul(1 << (failures - 1).min(20));
                         let wait = wait.unwrap_or(own).max(own).min(LONGEST_WAIT);
-                        bar.set_message(format!("{why}; again in {wait:.0?}"));
+                        bar.set_message(format!("{why}; retrying in {wait:.0?}"));
                         thread::sleep(wait);
                         continue;
                     }
@@ -276,7 +274,7 @@ impl Download {
 
     fn failed(&self, path: &Path, why: &str) -> Error {
         let place = path.display();
-        let help = format!("{why}. To place it by hand, download it by other means to {place}");
+        let help = format!("{why}. To place it manually, download it by other means to {place}");
         Error::Download { url: self.url.clone(), why: help }
     }
 }

@@ -11,12 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The origin of a partial file, stored beside it so that a later process resumes the same version
-/// of the same file.
+/// The origin of a partial file, stored next to it so that a later process resumes the same version of the
+/// same file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Origin {
     pub(super) url: String,
-    /// The server's name for the version: `ETag` or `Last-Modified`.
+    /// The server's identifier of the version: `ETag` or `Last-Modified`.
     pub(super) version: Option<String>,
 }
 
@@ -25,14 +25,14 @@ pub(super) struct Origin {
 pub(super) struct Part {
     file: File,
     path: PathBuf,
-    /// Where the origin is kept.
+    /// The path of the stored origin.
     note: PathBuf,
     len: u64,
 }
 
 impl Part {
-    /// Opens or creates the partial file of `place`. If another process holds it, calls `waiting`
-    /// and waits.
+    /// Opens or creates the partial file of `place`. If another process holds it, calls `waiting` and
+    /// waits.
     pub(super) fn open(place: &Path, waiting: impl Fn()) -> Result<Self> {
         let beside = |ending: &str| {
             let mut name = place.file_name().unwrap_or_default().to_owned();
@@ -46,7 +46,7 @@ impl Part {
                 let file =
                     options.read(true).write(true).create(true).truncate(false).open(&path)?;
                 lock(&file, &waiting)?;
-                // Whoever had the lock may have renamed or removed the file.
+                // The previous holder of the lock may have renamed or removed the file.
                 let same = same_file::Handle::from_path(&path).ok();
                 if same == Some(same_file::Handle::from_file(file.try_clone()?)?) {
                     return Ok(file);
@@ -75,13 +75,13 @@ impl Part {
         serde_json::from_slice(&fs::read(&self.note).ok()?).ok()
     }
 
-    /// Empties the part.
+    /// Truncates the partial file.
     pub(super) fn clear(&mut self) -> Result<()> {
         self.len = 0;
         self.file.set_len(0).map_err(Error::io(&self.path))
     }
 
-    /// Empties the partial file and stores the origin of the bytes to come.
+    /// Truncates the partial file and stores the origin of the new bytes.
     pub(super) fn begin(&mut self, origin: &Origin) -> Result<()> {
         self.clear()?;
         let text = serde_json::to_vec(origin).map_err(Error::other)?;
@@ -98,14 +98,14 @@ impl Part {
         Ok(())
     }
 
-    /// Gives the finished file its name.
+    /// Renames the complete file to its final name.
     pub(super) fn place(&mut self, place: &Path) -> Result<()> {
         disk::sync(&self.file, place).map_err(Error::io(&self.path))?;
         disk::rename(&self.path, place).map_err(Error::io(place))?;
         self.forget()
     }
 
-    /// Removes the part.
+    /// Removes the partial file.
     pub(super) fn remove(&mut self) -> Result<()> {
         self.clear()?;
         absent(&self.path, fs::remove_file(&self.path))?;
@@ -117,7 +117,7 @@ impl Part {
     }
 }
 
-/// An absent file is removed already.
+/// Treats a missing file as removed.
 fn absent(path: &Path, removed: io::Result<()>) -> Result<()> {
     match removed {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(e)),

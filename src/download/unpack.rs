@@ -1,7 +1,7 @@
 //! Unpacks untrusted archives.
 //!
-//! Nothing is written outside the target folder. Paths that lead out of it are refused. Links are
-//! created last, so that nothing is written through one, and only if they end inside.
+//! Nothing is written outside the target folder. Paths that lead outside are rejected. Links are created
+//! last, so that nothing is written through one, and only if their targets are inside.
 
 use indicatif::ProgressBar;
 use std::{
@@ -46,7 +46,7 @@ pub(super) fn unpack(
     }
     target.make_room_for_links()?;
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-    // Links are not there yet, so one at the top counts by its name.
+    // Links are created later, so a link at the top level is counted by its name.
     let links = target.links.keys().filter(|link| link.parent() == Some(folder)).count();
     let root = match (entries.pop(), entries.len() + links) {
         (Some(only), 0) => only.path(),
@@ -98,16 +98,18 @@ impl Target {
                 }
                 (kind, Some(path), _) => {
                     let name = path.display();
-                    return Err(invalid(format!("{name} is no file, folder or link but {kind:?}")));
+                    return Err(invalid(format!(
+                        "{name} is not a file, folder or link, but {kind:?}"
+                    )));
                 }
             }
         }
-        // What follows the end is padding; reading it checks the sum of a gzipped file.
+        // The rest is padding; reading it verifies the checksum of a gzipped file.
         budget.set(u64::MAX);
         let mut rest = archive.into_inner();
         let padding = io::copy(&mut rest.by_ref().take(1 << 30), &mut io::sink())?;
         if padding == 1 << 30 {
-            return Err(invalid("there is far too much after its end"));
+            return Err(invalid("there is too much data after its end"));
         }
         Ok(())
     }
@@ -140,21 +142,21 @@ impl Target {
         Ok(())
     }
 
-    /// Where an entry goes; `None` for the target folder itself.
+    /// Returns the place of an entry; `None` for the target folder itself.
     fn place(&self, name: &Path) -> io::Result<Option<PathBuf>> {
         let mut path = self.folder.clone();
         let mut empty = true;
         for part in name.components() {
             match part {
                 Component::CurDir => {}
-                // A backslash parts names on Windows, and a colon names a drive or a stream.
+                // A backslash separates names on Windows, and a colon denotes a drive or a stream.
                 Component::Normal(part) if !part.as_encoded_bytes().contains(&b'\\') => {
                     path.push(part);
                     empty = false;
                 }
                 _ => {
                     let name = name.display();
-                    return Err(invalid(format!("the path `{name}` leads out of the archive")));
+                    return Err(invalid(format!("the path `{name}` leads outside of the archive")));
                 }
             }
         }
@@ -184,20 +186,22 @@ impl Target {
         Ok(())
     }
 
-    /// Another name of a file that is there already.
+    /// Creates another name of an existing file.
     fn hard_link(&mut self, path: &Path, to: &Path) -> io::Result<()> {
         let there = self.place(to)?.filter(|to| to.is_file() && to != path);
         let Some(there) = there else {
             let (name, to) = (path.display(), to.display());
-            return Err(invalid(format!("{name} is a link to `{to}`, which is no file before it")));
+            return Err(invalid(format!(
+                "{name} is a link to `{to}`, which is not an earlier file"
+            )));
         };
         make_room(path)?;
         self.links.remove(path);
         fs::hard_link(there, path)
     }
 
-    /// Makes the folders of all symbolic links before the first link: none is made, and no file
-    /// removed, through a link.
+    /// Creates the folders of all symbolic links before the first link, so that no folder is created, and
+    /// no file removed, through a link.
     fn make_room_for_links(&self) -> io::Result<()> {
         for (path, to) in &self.links {
             if to.has_root() {
@@ -208,7 +212,7 @@ impl Target {
         Ok(())
     }
 
-    /// Creates the symbolic links after everything else, and checks where they lead.
+    /// Creates the symbolic links after everything else, and checks their targets.
     fn make_links(&self, root: &Path) -> io::Result<()> {
         for (path, to) in &self.links {
             link(to, path)?;
@@ -247,7 +251,7 @@ fn link(to: &Path, path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn link(to: &Path, path: &Path) -> io::Result<()> {
     Err(invalid(format!(
-        "{} is a link to {}, which is not made here",
+        "{} is a link to {}, which is not supported here",
         path.display(),
         to.display()
     )))
@@ -266,7 +270,7 @@ impl<R: Read> Read for Budgeted<R> {
             u64::MAX => {}
             left => match left.checked_sub(n as u64) {
                 Some(left) => self.budget.set(left),
-                None => return Err(invalid("the name of an entry is far too long")),
+                None => return Err(invalid("the name of an entry is too long")),
             },
         }
         Ok(n)

@@ -1,4 +1,4 @@
-//! `untar_data`: a data set from the network, unpacked, once.
+//! `untar_data`: downloads and unpacks a data set once.
 
 use super::{
     Download,
@@ -15,11 +15,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Downloads and unpacks a data set if needed, and returns its path: fastai's `untar_data`
-/// (<https://docs.fast.ai/data.external.html#untar_data>).
+/// Downloads and unpacks a data set if needed, and returns its path: fastai's
+/// [`untar_data`](https://docs.fast.ai/data.external.html#untar_data).
 ///
-/// fastai's folders and settings are used (see [`fastai_path`]), so that Python and this crate
-/// share their downloads. See [`UntarData`] for options.
+/// fastai's folders and settings are used (see [`fastai_path`]), so that Python and this crate share
+/// downloads. See [`UntarData`] for options.
 ///
 /// # Errors
 /// As [`UntarData::fetch`].
@@ -35,11 +35,11 @@ pub fn untar_data(what: impl Into<UntarData>) -> Result<PathBuf> {
     what.into().fetch()
 }
 
-/// [`untar_data`] with options.
+/// Options of [`untar_data`].
 ///
-/// The archive may be a tar file, plain or gzipped, or a zip file. It is unpacked beside its place
-/// and renamed, so that a folder of the final name is complete. Archives are not trusted: paths and
-/// links that lead out of the folder and devices are refused, and the unpacked size is limited.
+/// The archive may be a tar file, plain or gzipped, or a zip file. It is unpacked to a temporary folder and
+/// renamed, so a folder with the final name is complete. Archives are not trusted: devices, and paths and
+/// links that lead outside of the folder, are rejected, and the unpacked size is limited.
 ///
 /// ```no_run
 /// use finetune::download::{URLs, UntarData, untar_data};
@@ -66,7 +66,7 @@ impl From<&str> for UntarData {
 }
 
 impl UntarData {
-    /// The data set at `url`, such as one of [`URLs`](crate::download::URLs).
+    /// Creates options for the data set at `url`, for example one of [`URLs`](crate::download::URLs).
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -81,32 +81,32 @@ impl UntarData {
         }
     }
 
-    /// The folder for the archive. A relative one is below fastai's folder, as fastai has it. Default:
-    /// `archive` of fastai's settings.
+    /// Sets the folder for the archive. A relative path is relative to fastai's folder, as in fastai.
+    /// Default: `archive` in fastai's settings.
     #[must_use]
     pub fn archive(mut self, folder: impl Into<PathBuf>) -> Self {
         self.archive = Some(folder.into());
         self
     }
 
-    /// The folder in which the data set's own folder is to be. A relative one is below fastai's folder,
-    /// as fastai has it. Default: `data` of fastai's settings.
+    /// Sets the parent folder of the data set's folder. A relative path is relative to fastai's folder, as
+    /// in fastai. Default: `data` in fastai's settings.
     #[must_use]
     pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data = Some(folder.into());
         self
     }
 
-    /// The SHA-256 of the archive in hexadecimal, or its first 8 digits and more. Default: none; for
-    /// [`URLs`](crate::download::URLs), the length and the MD5 of the first mebibyte are compared with what
-    /// fastai records.
+    /// Sets the SHA-256 of the archive in hexadecimal, or at least its first 8 digits. Default: none; for
+    /// [`URLs`](crate::download::URLs), the length and the MD5 of the first mebibyte are compared with
+    /// fastai's records.
     #[must_use]
     pub fn sha256(mut self, digits: impl Into<String>) -> Self {
         self.sha256 = Some(digits.into());
         self
     }
 
-    /// If true, existing data are downloaded and unpacked again. The old data stay until the new
+    /// If true, existing data are downloaded and unpacked again. The old data are kept until the new data
     /// are complete. Default: false.
     #[must_use]
     pub fn force(mut self, yes: bool) -> Self {
@@ -114,30 +114,29 @@ impl UntarData {
         self
     }
 
-    /// The maximum unpacked size in bytes. Default: 2³⁸ (256 GiB).
+    /// Sets the maximum unpacked size in bytes. Default: 2³⁸ (256 GiB).
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.limits.bytes = bytes;
         self
     }
 
-    /// The maximum number of entries. Default: ten million.
+    /// Sets the maximum number of entries. Default: 10 million.
     #[must_use]
     pub fn max_files(mut self, files: u64) -> Self {
         self.limits.files = files;
         self
     }
 
-    /// If true, no progress bars are shown. Without a terminal there are none either. Default:
-    /// false.
+    /// If true, no progress bars are shown. Without a terminal, there are none either. Default: false.
     #[must_use]
     pub fn quiet(mut self, yes: bool) -> Self {
         self.quiet = yes;
         self
     }
 
-    /// The download options: retries, limits and the like. Its address and checksum are replaced.
-    /// Default: as [`Download::new`].
+    /// Sets the download options, such as retries and limits. Its URL and checksum are replaced. Default:
+    /// [`Download::new`].
     #[must_use]
     pub fn download(mut self, how: Download) -> Self {
         self.download = Some(how);
@@ -147,9 +146,9 @@ impl UntarData {
     /// Downloads and unpacks the data set if needed and returns its path.
     ///
     /// # Errors
-    /// [`Error::Download`] if the download fails or the archive is not the expected one; the error
-    /// says where to place it by hand. [`Error::Archive`] if it cannot be unpacked, [`Error::Io`]
-    /// if a file cannot be written, [`Error::Config`] if the address names no archive.
+    /// [`Error::Download`] if the download fails or the archive is not the expected one; the error says
+    /// where to place it manually. [`Error::Archive`] if it cannot be unpacked, [`Error::Io`] if a file
+    /// cannot be written, [`Error::Config`] if the URL does not name an archive.
     pub fn fetch(&self) -> Result<PathBuf> {
         let name = archive_name(&self.url)?;
         let folder = |own: &Option<PathBuf>, kind| match own {
@@ -179,7 +178,7 @@ impl UntarData {
         Ok(place)
     }
 
-    /// Downloads the archive if it is not there, and returns whether that was needed.
+    /// Downloads the archive if it does not exist; returns true if it was downloaded.
     fn download_to(&self, archive: &Path) -> Result<bool> {
         let record = record(&self.url).filter(|_| self.sha256.is_none());
         let mut download = match &self.download {
@@ -198,19 +197,19 @@ impl UntarData {
         fs::remove_file(archive).map_err(Error::io(archive))?;
         let place = archive.display();
         let why = format!(
-            "what came is not the archive that fastai records: its length or the MD5 of its first \
-             mebibyte differ, so it was removed. To take another version, give its `sha256`, or place \
-             it by hand at {place}"
+            "the downloaded file is not the archive that fastai records: its length or the MD5 of its first \
+             mebibyte differ, so it was removed. To use another version, set its `sha256`, or place \
+             it manually at {place}"
         );
         Err(Error::Download { url: self.url.clone(), why })
     }
 
-    /// Unpacks beside the place and renames. An archive that was `downloaded` just now and cannot be unpacked
-    /// is removed, so that another try downloads it.
+    /// Unpacks to a temporary folder and renames it. An archive that was just `downloaded` and cannot be
+    /// unpacked is removed, so that another attempt downloads it again.
     fn unpack(&self, archive: &Path, data: &Path, place: &Path, downloaded: bool) -> Result<()> {
         let name = archive.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".unpacking-{name}-");
-        // The lock on the archive is held, so these were left behind by processes that were killed.
+        // The lock on the archive is held, so these were left by killed processes.
         for entry in fs::read_dir(data).map_err(Error::io(data))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
                 let _ = fs::remove_dir_all(entry.path());
@@ -236,7 +235,7 @@ impl UntarData {
         let content = content.map_err(|e| {
             let removed = downloaded && is_of_archive(&e) && fs::remove_file(archive).is_ok();
             let then = match removed {
-                true => "The archive was removed; another try downloads it again",
+                true => "The archive was removed; another attempt downloads it again",
                 false => "Nothing was unpacked; `force(true)` downloads the archive again",
             };
             Error::Archive { path: archive.to_owned(), why: format!("{e}. {then}") }
@@ -248,23 +247,23 @@ impl UntarData {
     }
 }
 
-/// Whether an error is of the archive, and not of the disk or of a limit that the caller can raise.
+/// Returns true if an error concerns the archive, not the disk or a limit that the user can raise.
 fn is_of_archive(e: &io::Error) -> bool {
     use io::ErrorKind as K;
     matches!(e.kind(), K::InvalidData | K::InvalidInput | K::UnexpectedEof | K::Other)
 }
 
-/// The name of the file at an address.
+/// Returns the name of the file at a URL.
 fn archive_name(url: &str) -> Result<&str> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();
     if name.is_empty() || [".", ".."].contains(&name) || name.contains(['\\', ':']) {
-        return Err(Error::config("url", format!("`{url}` names no archive")));
+        return Err(Error::config("url", format!("`{url}` does not name an archive")));
     }
     Ok(name)
 }
 
-/// The name of the folder that an archive becomes: without its ending, and without `.tar` before that.
+/// Returns the name of the folder of an archive: without its extension, and without `.tar` before that.
 fn stem(name: &str) -> &str {
     let stem = match name.rsplit_once('.') {
         Some((stem, _)) if !stem.is_empty() => stem,
@@ -273,7 +272,7 @@ fn stem(name: &str) -> &str {
     stem.strip_suffix(".tar").filter(|s| !s.is_empty()).unwrap_or(stem)
 }
 
-/// Whether an archive fits fastai's record.
+/// Returns true if an archive matches fastai's record.
 fn agrees(archive: &Path, record: Option<Record>) -> Result<bool> {
     let Some(record) = record else { return Ok(true) };
     let head = || -> io::Result<(u64, Vec<u8>)> {

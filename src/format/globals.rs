@@ -1,4 +1,4 @@
-//! The global names that a pickle of tensors may use. All others are refused by name.
+//! The global names that a pickle of tensors may use. All others are rejected by name.
 
 use super::{Why, storage::Dtype};
 
@@ -11,9 +11,9 @@ pub(super) enum Global {
     L,
     /// A tensor over a typed storage.
     Tensor,
-    /// A tensor over bytes, with its type beside them.
+    /// A tensor over bytes, with its type stored separately.
     TensorV3,
-    /// A tensor that is a parameter, perhaps with attributes.
+    /// A tensor that is a parameter, possibly with attributes.
     Parameter,
     /// The type of a storage.
     Storage(Dtype),
@@ -25,11 +25,11 @@ pub(super) enum Global {
     Size,
     /// `torch.device`.
     Device,
-    /// A single number of numpy's.
+    /// A numpy scalar.
     NumpyScalar,
-    /// The type of one.
+    /// The type of a numpy scalar.
     NumpyDtype,
-    /// `_codecs.encode`: bytes in Python 2's protocol, written as a text.
+    /// `_codecs.encode`: bytes in Python 2's protocol, written as text.
     Encode,
 }
 
@@ -60,14 +60,14 @@ impl Global {
         };
         found.ok_or_else(|| {
             format!(
-                "it asks for `{module}.{name}`, which is no tensor, dictionary or plain value: it is \
-                 refused, and nothing of it was run. Where the file can be trusted, save what you need \
-                 of it with Python: torch.save(model.state_dict(), file)"
+                "it requests `{module}.{name}`, which is not a tensor, dictionary or plain value: it is \
+                 rejected, and none of its code was run. If you trust the file, save what you need \
+                 from it with Python: torch.save(model.state_dict(), file)"
             )
         })
     }
 
-    /// For a type of storage, the bytes of one element.
+    /// Returns the bytes of one element, for a storage type.
     pub(super) fn unit(self) -> Option<usize> {
         match self {
             Self::Storage(dtype) => Some(dtype.size()),
@@ -76,19 +76,19 @@ impl Global {
         }
     }
 
-    /// Its name in messages.
+    /// Returns the name for messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::OrderedDict => "an ordered dictionary",
-            Self::L => "a list of fastcore's",
+            Self::L => "a fastcore list",
             Self::Tensor | Self::TensorV3 => "a tensor",
             Self::Parameter => "a parameter",
-            Self::Storage(_) | Self::UntypedStorage => "a type of storage",
+            Self::Storage(_) | Self::UntypedStorage => "a storage type",
             Self::Dtype(_) => "a data type",
             Self::Size => "a size",
             Self::Device => "a device",
-            Self::NumpyScalar => "a number of numpy's",
-            Self::NumpyDtype => "a data type of numpy's",
+            Self::NumpyScalar => "a numpy scalar",
+            Self::NumpyDtype => "a numpy data type",
             Self::Encode => "bytes",
         }
     }

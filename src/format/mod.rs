@@ -1,4 +1,4 @@
-//! Files of named tensors: what `torch.save` writes, and safetensors.
+//! Files of named tensors: `torch.save` and safetensors.
 //!
 //! Both are read from mapped memory. Sizes that a file claims are checked before memory is
 //! allocated, and no code in a file is run.
@@ -18,7 +18,7 @@ pub use {
     value::Value,
 };
 
-/// Why a pickle cannot be read; the caller adds the name of the file.
+/// The reason why a pickle cannot be read; the caller adds the name of the file.
 type Why = String;
 
 /// Tensors by name.

@@ -1,10 +1,10 @@
-//! Writes values as a pickle, as `torch.save` would.
+//! Writes values as a pickle, as `torch.save` does.
 
 use super::{storage::Dtype, value::Value};
 use crate::error::{Error, Result};
 use tch::{Device, Tensor};
 
-/// The pickle of a value, and its tensors in the order of their storages: contiguous, on the CPU.
+/// Returns the pickle of a value, and its tensors in the order of their storages: contiguous, on the CPU.
 pub(super) fn pickle(value: &Value) -> Result<(Vec<u8>, Vec<Tensor>)> {
     let mut writer = Writer { out: vec![0x80, 2], storages: vec![] };
     writer.value(value)?;
@@ -29,7 +29,7 @@ impl Writer {
             }
             Value::Str(s) => self.text(s),
             Value::Bytes(bytes) => {
-                // Protocol 2 has no bytes: a text that Python encodes.
+                // Protocol 2 has no bytes: use a text that Python encodes.
                 self.global("_codecs", "encode");
                 self.text(&bytes.iter().map(|b| char::from(*b)).collect::<String>());
                 self.text("latin1");
@@ -76,7 +76,7 @@ impl Writer {
         self.out.extend(format!("{module}\n{name}\n").bytes());
     }
 
-    /// `_rebuild_tensor_v2(storage, 0, size, stride, False, OrderedDict())`.
+    /// Writes `_rebuild_tensor_v2(storage, 0, size, stride, False, OrderedDict())`.
     fn tensor(&mut self, tensor: &Tensor) -> Result<()> {
         let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let class = Dtype::storage_name(tensor.kind()).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! Files of `torch.save`: a zip of a pickle and storages, or, before PyTorch 1.6, a row of pickles with
-//! the storages behind them.
+//! Files of `torch.save`: a zip of a pickle and storages, or, before PyTorch 1.6, a sequence of pickles
+//! followed by the storages.
 //!
 //! The formats: [PyTorch's notes on serialization](https://pytorch.org/docs/stable/notes/serialization.html)
 //! and `torch/serialization.py`.
@@ -23,24 +23,24 @@ use std::{
 };
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-/// The maximum size of a pickle in bytes. The tensors are not in it.
+/// The maximum size of a pickle in bytes, without the tensors.
 const MAX_PICKLE: u64 = 64 << 20;
 
-/// The number that the old format begins with, little-endian.
+/// The magic number at the start of the old format, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// Reads a file that `torch.save` wrote, in either of its formats, without running any of its code.
+/// Reads a file of `torch.save`, in either of its formats, without running any of its code.
 ///
 /// Supported content: tensors of every type and layout, dictionaries, lists, numbers and texts.
 /// Memory is bounded by a small multiple of the file's size.
 ///
-/// The file is mapped into memory while it is read. Nothing may shorten or overwrite it meanwhile: the
-/// operating system ends a program that reads beyond the end of a mapped file. Programs that replace a file
-/// by a new one, as this crate does, are safe.
+/// The file is mapped into memory while it is read. It must not be truncated or overwritten meanwhile: the
+/// operating system kills a program that reads beyond the end of a mapped file. Programs that replace a
+/// file by a new one, as this crate does, are safe.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is damaged, was written by a
-/// big-endian machine, or contains anything else, which is named.
+/// big-endian machine, or contains unsupported content, which is named.
 ///
 /// ```no_run
 /// use finetune::format::{read_pth, state_dict};
@@ -55,7 +55,7 @@ pub fn read_pth(path: impl AsRef<Path>) -> Result<Value> {
     read(&Mapped::open(path)?).map_err(|why| Error::Checkpoint { path: path.to_owned(), why })
 }
 
-/// [`read_pth`] from memory; `name` stands for the file in errors.
+/// As [`read_pth`], from memory; `name` replaces the file in errors.
 ///
 /// # Errors
 /// As [`read_pth`].
@@ -68,18 +68,19 @@ fn read(bytes: &[u8]) -> Result<Value, Why> {
         [b'P', b'K', 3, 4, ..] => read_zip(bytes),
         [0x80, ..] => read_legacy(bytes),
         _ if bytes.get(257..262) == Some(b"ustar") => {
-            Err("is a tar of PyTorch before 0.1.10: load and save it with a newer one".into())
+            Err("is a tar file of PyTorch before 0.1.10: load and save it with a newer version"
+                .into())
         }
         _ => Err("was not written by `torch.save`: it is neither a zip nor a pickle".into()),
     }
 }
 
-/// The tensors of a state dict: the dictionary itself, or what it has under `state_dict`, `model` or
-/// `model_state_dict`. The prefix `module.` of parallel training is taken off; entries that are no
-/// tensors are ignored.
+/// Returns the tensors of a state dict: the dictionary itself, or its entry `state_dict`, `model` or
+/// `model_state_dict`. The prefix `module.` of parallel training is removed; entries that are not tensors
+/// are ignored.
 ///
 /// # Errors
-/// [`Error::Config`] if there are no tensors in any of these places.
+/// [`Error::Config`] if none of these contains tensors.
 pub fn state_dict(value: Value) -> Result<StateDict> {
     let mut value = value;
     for _ in 0..3 {
@@ -111,7 +112,7 @@ pub fn state_dict(value: Value) -> Result<StateDict> {
     Err(Error::mismatch("state dict", why))
 }
 
-/// The storages of a zip, below the folder that all its entries are in.
+/// The storages of a zip, inside the folder that contains all its entries.
 struct Zipped<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     folder: String,
@@ -122,10 +123,10 @@ impl Zipped<'_> {
         let name = format!("{}{name}", self.folder);
         let entry = self.zip.by_name(&name).map_err(|e| format!("`{name}`: {e}"))?;
         if entry.size() > most {
-            return Err(format!("`{name}` has {} bytes, and {most} are expected", entry.size()));
+            return Err(format!("`{name}` has {} bytes, but {most} are expected", entry.size()));
         }
         let mut bytes = Vec::with_capacity(entry.size() as usize);
-        // Also the checksum is compared where an entry is read to its end.
+        // Reading an entry to its end also verifies the checksum.
         entry.take(most + 1).read_to_end(&mut bytes).map_err(|e| format!("`{name}`: {e}"))?;
         Ok(bytes)
     }
@@ -145,7 +146,9 @@ fn read_zip(bytes: &[u8]) -> Result<Value, Why> {
     };
     let folder = found.trim_end_matches("data.pkl").to_owned();
     if zip.index_for_name(&format!("{folder}constants.pkl")).is_some() {
-        return Err("is a TorchScript program and no state dict: tch's `CModule` runs it".into());
+        return Err(
+            "is a TorchScript program, not a state dict: run it with tch's `CModule`".into()
+        );
     }
     let order = zip.index_for_name(&format!("{folder}byteorder")).is_some();
     let mut storages = Zipped { zip, folder };
@@ -156,15 +159,15 @@ fn read_zip(bytes: &[u8]) -> Result<Value, Why> {
     resolve(&unpickle(&data)?, &mut storages, bytes.len())
 }
 
-/// The storages behind the pickles of the old format: where each begins, and its elements.
+/// The storages after the pickles of the old format: their bytes by key.
 struct Appended<'a>(HashMap<String, &'a [u8]>);
 
 impl Storages for Appended<'_> {
     fn bytes(&mut self, key: &str, length: usize) -> Result<Vec<u8>, Why> {
-        let bytes = self.0.get(key).ok_or_else(|| format!("storage `{key}` is not there"))?;
+        let bytes = self.0.get(key).ok_or_else(|| format!("storage `{key}` is missing"))?;
         if bytes.len() != length {
             let n = bytes.len();
-            return Err(format!("storage `{key}` has {n} bytes, and {length} are announced"));
+            return Err(format!("storage `{key}` has {n} bytes, but {length} are announced"));
         }
         Ok(bytes.to_vec())
     }
@@ -182,7 +185,7 @@ fn read_legacy(bytes: &[u8]) -> Result<Value, Why> {
         return Err("is a pickle, but not one of `torch.save`".into());
     }
     if !matches!(next()?.root, Item::Int(1001)) {
-        return Err("is of an unknown version of the format before PyTorch 1.6".into());
+        return Err("has an unknown version of the format before PyTorch 1.6".into());
     }
     let system = resolve(&next()?, &mut Appended(HashMap::new()), 0)?;
     if !matches!(system.get("little_endian"), Some(Value::Bool(true))) {
@@ -193,7 +196,7 @@ fn read_legacy(bytes: &[u8]) -> Result<Value, Why> {
     resolve(&object, &mut Appended(storages), bytes.len())
 }
 
-/// The bytes of each storage, in the order of their keys.
+/// Returns the bytes of each storage, in the order of their keys.
 fn appended<'a>(
     object: &Pickle,
     keys: &Pickle,
@@ -210,7 +213,7 @@ fn appended<'a>(
     for key in items(&keys.nodes, &keys.root).ok_or("has no list of storages")? {
         let Item::Str(key) = key else { return Err("has a storage without a name".into()) };
         let unit = units.get(&**key).copied().flatten();
-        let unit = unit.ok_or_else(|| format!("storage `{key:.64}` is of no known type"))?;
+        let unit = unit.ok_or_else(|| format!("storage `{key:.64}` has an unknown type"))?;
         let (head, tail) = rest.split_first_chunk::<8>().ok_or("ends before its storages")?;
         let length =
             usize::try_from(i64::from_le_bytes(*head)).ok().and_then(|n| n.checked_mul(unit));
@@ -223,12 +226,12 @@ fn appended<'a>(
     Ok(all)
 }
 
-/// Writes a file that `torch.load` reads, also with `weights_only`: PyTorch's zip format. An
-/// existing file is replaced only by a complete one.
+/// Writes a file that `torch.load` reads, also with `weights_only`: PyTorch's zip format. An existing file
+/// is replaced atomically.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type that PyTorch has no storage
-/// class for.
+/// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type for which PyTorch has no storage
+/// class.
 pub fn write_pth(path: impl AsRef<Path>, value: &Value) -> Result<()> {
     let path = path.as_ref();
     let (data, storages) = pickle(value)?;

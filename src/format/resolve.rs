@@ -1,4 +1,4 @@
-//! Builds the values that the calls of a pickle stand for: tensors over storages, numbers, texts.
+//! Evaluates the recorded calls of a pickle: tensors over storages, numbers, texts.
 
 use super::{
     Why,
@@ -10,24 +10,24 @@ use super::{
 use std::{collections::HashMap, rc::Rc};
 use tch::Tensor;
 
-/// The maximum nesting: deeper than any checkpoint, and shallow enough for the stack of any thread.
+/// The maximum nesting depth: deeper than any checkpoint, and small enough for the stack of any thread.
 const MAX_DEPTH: usize = 64;
-/// The maximum number of values in a file. A shared value counts at each place; texts count by
-/// length.
+/// The maximum number of values in a file. A shared value is counted at each occurrence; texts are counted
+/// by length.
 const MAX_VALUES: usize = 4_000_000;
 const MAX_TENSORS: usize = 250_000;
 const MAX_DIMS: usize = 64;
-/// How many times larger than its file the contents may be, and what is always allowed.
+/// The maximum ratio of the content's size to the file's size, and the size that is always allowed.
 const MAX_GROWTH: usize = 8;
 const ALLOWED: usize = 64 << 20;
 
-/// Where the bytes of storages come from.
+/// A source of storage bytes.
 pub(super) trait Storages {
-    /// The bytes of storage `key`, which are `length`.
+    /// Returns the `length` bytes of storage `key`.
     fn bytes(&mut self, key: &str, length: usize) -> Result<Vec<u8>, Why>;
 }
 
-/// The value of `pickle`, whose storages come from a file of `size` bytes.
+/// Returns the value of `pickle`, whose storages come from a file of `size` bytes.
 pub(super) fn resolve(
     pickle: &Pickle,
     storages: &mut dyn Storages,
@@ -55,19 +55,19 @@ struct Resolver<'a> {
     bytes: usize,
 }
 
-/// A storage as a pickle names it: `("storage", type, key, device, elements)`.
+/// A storage reference in a pickle: `("storage", type, key, device, elements)`.
 struct StorageRef {
     dtype: Option<Dtype>,
     key: Rc<str>,
     elements: i64,
-    /// The first element and the number of those that a view of the old format takes.
+    /// The first element and the number of elements of a view in the old format.
     view: Option<(i64, i64)>,
 }
 
 impl<'a> Resolver<'a> {
     fn value(&mut self, item: &Item, depth: usize) -> Result<Value, Why> {
         if depth > MAX_DEPTH {
-            return Err(format!("it nests more than {MAX_DEPTH} deep, or holds itself"));
+            return Err(format!("it is nested more than {MAX_DEPTH} deep, or contains itself"));
         }
         self.count(1)?;
         Ok(match item {
@@ -75,7 +75,7 @@ impl<'a> Resolver<'a> {
             Item::Bool(b) => Value::Bool(*b),
             Item::Int(i) => Value::Int(*i),
             Item::BigInt(bytes) => {
-                return Err(format!("it holds an integer of {} bytes", bytes.len()));
+                return Err(format!("it contains an integer of {} bytes", bytes.len()));
             }
             Item::Float(f) => Value::Float(*f),
             Item::Str(s) => {
@@ -88,7 +88,7 @@ impl<'a> Resolver<'a> {
             }
             Item::Global(Global::Dtype(dtype)) => Value::Str(format!("torch.{}", dtype.name())),
             Item::Global(other) => {
-                return Err(format!("it holds {} where a value is expected", other.name()));
+                return Err(format!("it contains {} where a value is expected", other.name()));
             }
             Item::Node(i) => self.object(*i, depth)?,
         })
@@ -98,7 +98,7 @@ impl<'a> Resolver<'a> {
         self.values = self
             .values
             .checked_sub(n)
-            .ok_or_else(|| format!("it holds more than {MAX_VALUES} values"))?;
+            .ok_or_else(|| format!("it contains more than {MAX_VALUES} values"))?;
         Ok(())
     }
 
@@ -117,7 +117,7 @@ impl<'a> Resolver<'a> {
                     .map(|(k, v)| Ok((self.value(k, depth + 1)?, self.value(v, depth + 1)?)));
                 Ok(Value::Dict(pairs.collect::<Result<_, Why>>()?))
             }
-            Node::Persistent(_) => Err("it holds a bare storage".into()),
+            Node::Persistent(_) => Err("it contains a bare storage".into()),
             Node::Made { by, args, state } => {
                 let args = items(nodes, args).unwrap_or_default();
                 self.made(i, *by, args, state.as_ref(), depth)
@@ -139,7 +139,7 @@ impl<'a> Resolver<'a> {
                     return Ok(Value::Tensor(made.shallow_clone()));
                 }
                 if self.tensors.len() == MAX_TENSORS {
-                    return Err(format!("it holds more than {MAX_TENSORS} tensors"));
+                    return Err(format!("it contains more than {MAX_TENSORS} tensors"));
                 }
                 let tensor = self.tensor(by, args)?;
                 self.tensors.insert(i, tensor.shallow_clone());
@@ -152,7 +152,7 @@ impl<'a> Resolver<'a> {
                 Ok(Value::Str(kind.to_string()))
             }
             (Global::L, [], Some(state)) => {
-                let list = self.entry(state, "items").ok_or("it holds a list without items")?;
+                let list = self.entry(state, "items").ok_or("it contains a list without items")?;
                 self.value(&list, depth + 1)
             }
             (Global::L, [], None) => Ok(Value::List(vec![])),
@@ -162,11 +162,11 @@ impl<'a> Resolver<'a> {
                 Ok(Value::Bytes(latin1(text)?))
             }
             (Global::NumpyScalar, [dtype, data], None) => self.number(dtype, data),
-            _ => Err(format!("it makes {} of what it is not made of", by.name())),
+            _ => Err(format!("it builds {} from invalid arguments", by.name())),
         }
     }
 
-    /// The entry of a dictionary under a text.
+    /// Returns the entry of a dictionary with a text key.
     fn entry(&self, dict: &Item, key: &str) -> Option<Item> {
         let Item::Node(i) = dict else { return None };
         let Node::Dict(entries) = &self.nodes[*i] else { return None };
@@ -175,7 +175,7 @@ impl<'a> Resolver<'a> {
         named.map(|(_, v)| v.clone())
     }
 
-    /// `numpy.core.multiarray.scalar(dtype("f8"), bytes)`.
+    /// Evaluates `numpy.core.multiarray.scalar(dtype("f8"), bytes)`.
     fn number(&self, dtype: &Item, data: &Item) -> Result<Value, Why> {
         let Item::Node(i) = dtype else { return Err("it has a number without a type".into()) };
         let Node::Made { by: Global::NumpyDtype, args, state } = &self.nodes[*i] else {
@@ -203,26 +203,26 @@ impl<'a> Resolver<'a> {
             return Err("it was written by a big-endian machine".into());
         }
         numpy_number(&code, &bytes)
-            .ok_or_else(|| format!("it has a number of numpy's type `{code:.16}`"))
+            .ok_or_else(|| format!("it has a numpy scalar of type `{code:.16}`"))
     }
 
-    /// `_rebuild_tensor_v2(storage, offset, size, stride, …)`.
+    /// Evaluates `_rebuild_tensor_v2(storage, offset, size, stride, …)`.
     fn tensor(&mut self, by: Global, args: &[Item]) -> Result<Tensor, Why> {
         let [storage, Item::Int(offset), size, stride, rest @ ..] = args else {
-            return Err("it makes a tensor of what is no storage and sizes".into());
+            return Err("it builds a tensor from invalid arguments".into());
         };
-        // Attributes of the second form come third in `rest`, those of the third form fourth.
+        // Attributes are the third element of `rest` in the second form, and the fourth in the third form.
         let attributes = rest.get(if by == Global::TensorV3 { 3 } else { 2 });
         for bit in ["conj", "neg"] {
             if attributes.and_then(|a| self.entry(a, bit)).is_some() {
-                return Err(format!("it holds a tensor with a lazy `{bit}`: resolve it first"));
+                return Err(format!("it contains a tensor with a lazy `{bit}`: resolve it first"));
             }
         }
         let storage = self.storage(storage)?;
         let dtype = match (by, rest.get(2)) {
             (Global::TensorV3, Some(Item::Global(Global::Dtype(dtype)))) => *dtype,
-            (Global::TensorV3, _) => return Err("it makes a tensor without a type".into()),
-            _ => storage.dtype.ok_or("it makes a tensor without a type")?,
+            (Global::TensorV3, _) => return Err("it builds a tensor without a type".into()),
+            _ => storage.dtype.ok_or("it builds a tensor without a type")?,
         };
         let (size, stride) = (self.sizes(size)?, self.sizes(stride)?);
         let flat = self.flat(&storage, dtype)?;
@@ -236,20 +236,20 @@ impl<'a> Resolver<'a> {
         let elements = size.iter().try_fold(1_i64, |n, d| n.checked_mul(*d));
         let bytes = elements.and_then(|n| usize::try_from(n).ok()?.checked_mul(dtype.size()));
         let bytes = bytes.ok_or_else(|| format!("it has a tensor of {size:?}"))?;
-        // An expanded tensor is larger than its storage where it is copied.
+        // An expanded tensor is larger than its storage once it is copied.
         self.spend(bytes.saturating_sub(flat.numel() * dtype.size()))?;
         flat.f_as_strided(&size, &stride, offset).map_err(|e| format!("libtorch: {e}"))
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), Why> {
         self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
-            format!("it unpacks to more than {MAX_GROWTH} times its size: it is refused as a bomb")
+            format!("it unpacks to more than {MAX_GROWTH} times its size and is rejected as a decompression bomb")
         })?;
         Ok(())
     }
 
     fn sizes(&self, item: &Item) -> Result<Vec<i64>, Why> {
-        let wrong = || "it has a tensor whose sizes are no few whole numbers".to_owned();
+        let wrong = || "it has a tensor whose sizes are not a short list of integers".to_owned();
         let mut list = items(self.nodes, item);
         if let (None, Item::Node(i)) = (list, item)
             && let Node::Made { by: Global::Size, args, .. } = &self.nodes[*i]
@@ -287,7 +287,7 @@ impl<'a> Resolver<'a> {
             Item::Int(key) => key.to_string().into(),
             _ => return Err(wrong()),
         };
-        // In the legacy format a storage may be a view of another: (its key, offset, elements).
+        // In the legacy format, a storage may be a view of another: (its key, offset, elements).
         let view = match rest.first() {
             Some(view @ Item::Node(_)) => match items(self.nodes, view) {
                 Some([_, Item::Int(first), Item::Int(n)]) => Some((*first, *n)),
@@ -298,7 +298,7 @@ impl<'a> Resolver<'a> {
         Ok(StorageRef { dtype, key, elements: *elements, view })
     }
 
-    /// A storage as a flat tensor, read once.
+    /// Returns a storage as a flat tensor, read once.
     fn flat(&mut self, storage: &StorageRef, dtype: Dtype) -> Result<Tensor, Why> {
         let unit = if storage.dtype.is_some() { dtype.size() } else { 1 };
         let length = usize::try_from(storage.elements).ok().and_then(|n| n.checked_mul(unit));
@@ -308,7 +308,7 @@ impl<'a> Resolver<'a> {
         let key = (storage.key.clone(), dtype.name());
         if let Some((flat, bytes)) = self.flat.get(&key) {
             if *bytes != length {
-                return Err(format!("storage `{}` has two lengths", storage.key));
+                return Err(format!("storage `{}` has two different lengths", storage.key));
             }
             return Ok(flat.shallow_clone());
         }
@@ -316,7 +316,7 @@ impl<'a> Resolver<'a> {
         let bytes = self.storages.bytes(&storage.key, length)?;
         if bytes.len() != length {
             return Err(format!(
-                "storage `{}` has {} bytes, and {length} are announced",
+                "storage `{}` has {} bytes, but {length} are announced",
                 storage.key,
                 bytes.len()
             ));
@@ -327,7 +327,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Whether a view stays within `held` elements.
+/// Checks that a view stays within `held` elements.
 fn reach(offset: i64, size: &[i64], stride: &[i64], held: i64) -> Option<()> {
     if size.len() != stride.len() || offset < 0 || held < 0 {
         return None;
@@ -342,13 +342,13 @@ fn reach(offset: i64, size: &[i64], stride: &[i64], held: i64) -> Option<()> {
     (last < held).then_some(())
 }
 
-/// The bytes of a text that stands for them.
+/// Returns the bytes represented by a text.
 fn latin1(text: &str) -> Result<Vec<u8>, Why> {
-    let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| "it has bytes that are none");
+    let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| "it has invalid bytes");
     Ok(text.chars().map(byte).collect::<Result<_, _>>()?)
 }
 
-/// A number of numpy's from its code and little-endian bytes.
+/// Returns a numpy scalar from its type code and little-endian bytes.
 fn numpy_number(code: &str, bytes: &[u8]) -> Option<Value> {
     let float = |x: f64| Some(Value::Float(x));
     let int = |x: i64| Some(Value::Int(x));

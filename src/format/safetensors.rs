@@ -1,4 +1,4 @@
-//! Safetensors: a JSON header and the bytes of tensors behind it.
+//! Safetensors: a JSON header followed by the bytes of tensors.
 //!
 //! The format: <https://huggingface.co/docs/safetensors>.
 
@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 /// The metadata of the header.
 pub type Metadata = BTreeMap<String, String>;
 
-/// The entry of the metadata that holds a checksum of all others and of the tensors.
+/// The metadata entry with a checksum of the other entries and the tensors.
 const CHECKSUM: &str = "crc32";
 
 /// The maximum size of the header in bytes.
@@ -24,19 +24,19 @@ const MAX_METADATA: usize = 16 << 20;
 
 /// Reads the named tensors of a safetensors file, sorted by name, and its metadata.
 ///
-/// The file is mapped into memory while it is read. Nothing may shorten or overwrite it meanwhile: the
-/// operating system ends a program that reads beyond the end of a mapped file. Programs that replace a file
-/// by a new one, as this crate does, are safe.
+/// The file is mapped into memory while it is read. It must not be truncated or overwritten meanwhile: the
+/// operating system kills a program that reads beyond the end of a mapped file. Programs that replace a
+/// file by a new one, as this crate does, are safe.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is damaged, or has tensors of a
-/// type that libtorch does not know. Files that this crate wrote hold a checksum, which is compared.
+/// type that libtorch does not support. Files written by this crate contain a checksum, which is verified.
 pub fn read_safetensors(path: impl AsRef<Path>) -> Result<(StateDict, Metadata)> {
     let path = path.as_ref();
     read(&Mapped::open(path)?).map_err(|why| Error::Checkpoint { path: path.to_owned(), why })
 }
 
-/// [`read_safetensors`] from memory; `name` stands for the file in errors.
+/// As [`read_safetensors`], from memory; `name` replaces the file in errors.
 ///
 /// # Errors
 /// As [`read_safetensors`].
@@ -45,36 +45,39 @@ pub fn read_safetensors_bytes(bytes: &[u8], name: &str) -> Result<(StateDict, Me
 }
 
 fn read(bytes: &[u8]) -> Result<(StateDict, Metadata), String> {
-    let no = |e: safetensors::SafeTensorError| format!("is no safetensors file: {e}");
+    let no = |e: safetensors::SafeTensorError| format!("is not a safetensors file: {e}");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(no)?;
     let mut about: Metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let length: usize = about.iter().map(|(k, v)| k.len() + v.len()).sum();
     if length > MAX_METADATA {
-        return Err(format!("has {length} bytes of metadata: up to {MAX_METADATA} are read"));
+        return Err(format!("has {length} bytes of metadata; at most {MAX_METADATA} are allowed"));
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(no)?;
     let mut views: Vec<_> = tensors.iter().collect();
     views.sort_by_key(|(name, _)| *name);
     let given = about.remove(CHECKSUM);
     if given.is_none() && about.contains_key("finetune") {
-        return Err("is damaged: its checksum is not there".into());
+        return Err("is damaged: its checksum is missing".into());
     }
     if let Some(given) = given {
         let parts = views.iter().map(|(name, v)| (*name, v.dtype(), v.shape(), v.data()));
         if given != checksum(&about, parts) {
-            return Err("is damaged: its checksum does not fit".into());
+            return Err("is damaged: its checksum does not match".into());
         }
     }
     let mut all = Vec::with_capacity(views.len());
     for (name, view) in views {
-        let shape = view.shape().iter().map(|n| i64::try_from(*n).map_err(|_| "has absurd sizes"));
+        let shape = view.shape().iter().map(|n| i64::try_from(*n).map_err(|_| "has invalid sizes"));
         let shape = shape.collect::<Result<Vec<_>, _>>()?;
         let kind =
-            kind(view.dtype()).ok_or_else(|| format!("`{name}` is of type {}", view.dtype()))?;
+            kind(view.dtype()).ok_or_else(|| format!("`{name}` has the type {}", view.dtype()))?;
         let elements = shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d as usize));
         let length = elements.and_then(|n| n.checked_mul(kind.elt_size_in_bytes()));
         if length != Some(view.data().len()) {
-            return Err(format!("`{name}` of {shape:?} has {} bytes", view.data().len()));
+            return Err(format!(
+                "`{name}` has the shape {shape:?}, but {} bytes",
+                view.data().len()
+            ));
         }
         let tensor = match kind {
             Kind::Bool => {
@@ -106,7 +109,7 @@ fn kind(dtype: Dtype) -> Option<Kind> {
     KINDS.iter().find(|(d, _)| *d == dtype).map(|(_, kind)| *kind)
 }
 
-/// CRC-32 of the metadata and of the tensors in the order of their names.
+/// Computes the CRC-32 of the metadata and of the tensors in the order of their names.
 fn checksum<'a>(
     about: &Metadata,
     tensors: impl Iterator<Item = (&'a str, Dtype, &'a [usize], &'a [u8])>,
@@ -122,12 +125,12 @@ fn checksum<'a>(
     format!("{:08x}", crc.finalize())
 }
 
-/// Writes named tensors and metadata. An existing file is replaced only by a complete one. Where
-/// `about` is `None` no checksum is written either: plain tensors for other programs.
+/// Writes named tensors and metadata. An existing file is replaced atomically. If `about` is `None`, no
+/// checksum is written either: plain tensors for other programs.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type that the format does not
-/// have, or for two tensors of one name.
+/// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type that the format does not support,
+/// or for two tensors with the same name.
 pub fn write_safetensors(
     path: impl AsRef<Path>,
     tensors: &[(String, Tensor)],
@@ -138,7 +141,10 @@ pub fn write_safetensors(
         let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let found = KINDS.iter().find(|(_, kind)| *kind == tensor.kind());
         let (dtype, _) = found.ok_or_else(|| {
-            Error::unsupported("write_safetensors", format!("`{name}` is of {:?}", tensor.kind()))
+            Error::unsupported(
+                "write_safetensors",
+                format!("`{name}` has the type {:?}", tensor.kind()),
+            )
         })?;
         let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
         tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
@@ -147,7 +153,7 @@ pub fn write_safetensors(
     }
     parts.sort_by_key(|(name, ..)| *name);
     if let Some(twice) = parts.windows(2).find(|w| w[0].0 == w[1].0) {
-        let why = format!("`{}` is there twice", twice[0].0);
+        let why = format!("`{}` occurs twice", twice[0].0);
         return Err(Error::unsupported("write_safetensors", why));
     }
     let about = about.map(|mut about| {

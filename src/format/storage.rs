@@ -3,10 +3,10 @@
 use super::Why;
 use tch::{Kind, Tensor};
 
-/// The type of a storage's elements. Types that tch does not know are widened when they are read.
+/// The type of a storage's elements. Types that tch does not support are widened when they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dtype {
-    /// One that tch knows.
+    /// A type that tch supports.
     Known(Kind),
     U16,
     U32,
@@ -37,29 +37,29 @@ const NAMES: [(&str, &str, Dtype); 20] = [
 ];
 
 impl Dtype {
-    /// By the beginning of the name of its class of storages: `Float` of `FloatStorage`.
+    /// Returns the type by the start of its storage class name: `Float` of `FloatStorage`.
     pub(super) fn of_storage(name: &str) -> Option<Self> {
         NAMES.iter().find(|(storage, ..)| *storage == name).map(|(.., dtype)| *dtype)
     }
 
-    /// By torch's name: `float32`.
+    /// Returns the type by torch's name: `float32`.
     pub(super) fn named(name: &str) -> Option<Self> {
         NAMES.iter().find(|(_, dtype, _)| *dtype == name).map(|(.., dtype)| *dtype)
     }
 
-    /// torch's name.
+    /// Returns torch's name.
     pub(super) fn name(self) -> &'static str {
         NAMES.iter().find(|(.., dtype)| *dtype == self).map_or("unknown", |(_, name, _)| name)
     }
 
-    /// The name of the class of its storages, for those that have one.
+    /// Returns the name of the storage class, if there is one.
     pub(super) fn storage_name(kind: Kind) -> Option<&'static str> {
         let known = Self::Known(kind);
         let found = NAMES[..13].iter().find(|(.., dtype)| *dtype == known);
         found.map(|(storage, ..)| *storage).filter(|name| *name != "ComplexHalf")
     }
 
-    /// The bytes of one element.
+    /// Returns the number of bytes of one element.
     pub(super) fn size(self) -> usize {
         match self {
             Self::U16 => 2,
@@ -69,8 +69,8 @@ impl Dtype {
         }
     }
 
-    /// A flat tensor of little-endian elements. 16- and 32-bit integers without a sign become wider
-    /// ones, truth values 0 or 1.
+    /// Returns a flat tensor of little-endian elements. Unsigned 16- and 32-bit integers are widened,
+    /// booleans become 0 or 1.
     pub(super) fn flat(self, bytes: &[u8]) -> Result<Tensor, Why> {
         let n = (bytes.len() / self.size()) as i64;
         let refused = |e: tch::TchError| format!("libtorch: {e}");
@@ -93,7 +93,7 @@ impl Dtype {
             Self::U64 => {
                 let wide = bytes.as_chunks::<8>().0.iter().map(|b| {
                     i64::try_from(u64::from_le_bytes(*b))
-                        .map_err(|_| "a uint64 beyond the largest int64".to_owned())
+                        .map_err(|_| "a uint64 value exceeds the maximum int64".to_owned())
                 });
                 Tensor::f_from_slice(&wide.collect::<Result<Vec<i64>, _>>()?).map_err(refused)
             }

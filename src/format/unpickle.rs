@@ -1,8 +1,8 @@
-//! An interpreter of Python's pickles that runs no code. It builds values and containers, and
-//! records the calls. [`globals`](super::globals) accepts a few names and refuses all others;
-//! [`resolve`](super::resolve) evaluates the recorded calls.
+//! An interpreter of Python pickles that runs no code. It builds values and containers, and records calls.
+//! [`globals`](super::globals) accepts a few names and rejects all others; [`resolve`](super::resolve)
+//! evaluates the recorded calls.
 //!
-//! Written from the description of the opcodes in Python's
+//! Based on the description of the opcodes in Python's
 //! [`pickletools`](https://github.com/python/cpython/blob/main/Lib/pickletools.py).
 
 use super::Why;
@@ -13,8 +13,7 @@ use std::{collections::HashMap, rc::Rc};
 const MAX_STEPS: usize = 4_000_000;
 const MAX_NODES: usize = 1_000_000;
 
-/// A value on the machine's stack. Containers are indices of nodes, so that a container may contain
-/// itself.
+/// A value on the stack. Containers are indices of nodes, so that a container may contain itself.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
     None,
@@ -29,19 +28,19 @@ pub(super) enum Item {
     Node(usize),
 }
 
-/// A container, or an object and how it would be made.
+/// A container, or an object as a recorded call.
 #[derive(Debug)]
 pub(super) enum Node {
     Tuple(Vec<Item>),
     List(Vec<Item>),
     Dict(Vec<(Item, Item)>),
-    /// What a known name makes of arguments, and the state that it is given then.
+    /// The call of a known name with arguments, and the state that is set afterwards.
     Made {
         by: Global,
         args: Item,
         state: Option<Item>,
     },
-    /// What lies outside the pickle under this name: a storage.
+    /// A reference to data outside the pickle: a storage.
     Persistent(Item),
 }
 
@@ -64,7 +63,7 @@ struct Machine<'a> {
     copied: usize,
 }
 
-/// Reads the pickle that `input` begins with.
+/// Reads the pickle at the start of `input`.
 pub(super) fn unpickle(input: &[u8]) -> Result<Pickle, Why> {
     let mut machine = Machine {
         input,
@@ -103,7 +102,7 @@ impl<'a> Machine<'a> {
         Ok(self.array::<1>()?[0])
     }
 
-    /// A length of `N` little-endian bytes, and as many bytes as it says.
+    /// Reads a length of `N` little-endian bytes, and that number of bytes.
     fn sized<const N: usize>(&mut self) -> Result<&'a [u8], Why> {
         let mut wide = [0; 8];
         wide[..N].copy_from_slice(&self.array::<N>()?);
@@ -131,24 +130,27 @@ impl<'a> Machine<'a> {
     }
 
     fn pop_mark(&mut self) -> Result<Vec<Item>, Why> {
-        let mark = self.marks.pop().ok_or("its pickle closes what it has not opened")?;
+        let mark = self.marks.pop().ok_or("its pickle has an unmatched mark")?;
         Ok(self.stack.split_off(mark))
     }
 
     fn node(&mut self, node: Node) -> Result<(), Why> {
         if self.nodes.len() == MAX_NODES {
-            return Err(format!("its pickle makes more than {MAX_NODES} objects"));
+            return Err(format!("its pickle creates more than {MAX_NODES} objects"));
         }
         self.stack.push(Item::Node(self.nodes.len()));
         self.nodes.push(node);
         Ok(())
     }
 
-    /// The container on top of the stack.
+    /// Returns the container on top of the stack.
     fn top(&mut self) -> Result<&mut Node, Why> {
         match self.stack.last() {
             Some(Item::Node(i)) => Ok(&mut self.nodes[*i]),
-            _ => Err(format!("its pickle fills what is no container at byte {}", self.at)),
+            _ => Err(format!(
+                "its pickle adds to something that is not a container at byte {}",
+                self.at
+            )),
         }
     }
 
@@ -162,13 +164,18 @@ impl<'a> Machine<'a> {
     }
 
     fn memoize(&mut self, key: u32) -> Result<(), Why> {
-        let item = self.stack.last().ok_or("its pickle keeps what is not there")?.clone();
+        let item =
+            self.stack.last().ok_or("its pickle stores a value from an empty stack")?.clone();
         self.memo.insert(key, item);
         Ok(())
     }
 
     fn recall(&mut self, key: u32) -> Result<(), Why> {
-        let item = self.memo.get(&key).ok_or_else(|| format!("its pickle recalls {key}"))?.clone();
+        let item = self
+            .memo
+            .get(&key)
+            .ok_or_else(|| format!("its pickle reads the unknown memo entry {key}"))?
+            .clone();
         self.push(item);
         Ok(())
     }
@@ -185,7 +192,7 @@ impl<'a> Machine<'a> {
 
     fn set(&mut self, items: Vec<Item>) -> Result<(), Why> {
         let Node::Dict(dict) = self.top()? else {
-            return Err("its pickle sets entries of what is no dictionary".into());
+            return Err("its pickle sets entries of something that is not a dictionary".into());
         };
         if items.len() % 2 == 1 {
             return Err("its pickle has a key without a value".into());
@@ -197,12 +204,11 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Records a call of a known name. An ordered dictionary is built at once, since entries may
-    /// follow.
+    /// Records a call of a known name. An ordered dictionary is built at once, since entries may follow.
     fn call(&mut self) -> Result<(), Why> {
         let (args, function) = (self.pop()?, self.pop()?);
         let Item::Global(by) = function else {
-            return Err("its pickle calls what is no name".into());
+            return Err("its pickle calls something that is not a name".into());
         };
         let Some(given) = items(&self.nodes, &args) else {
             return Err(format!("its pickle calls {} without a tuple", by.name()));
@@ -216,7 +222,7 @@ impl<'a> Machine<'a> {
             }
             let pair = |p: &Item| match items(&self.nodes, p) {
                 Some([key, value]) => Ok((key.clone(), value.clone())),
-                _ => Err("its pickle makes a dictionary of what are no pairs".to_owned()),
+                _ => Err("its pickle builds a dictionary from invalid pairs".to_owned()),
             };
             Node::Dict(pairs.iter().map(pair).collect::<Result<_, _>>()?)
         } else {
@@ -229,27 +235,29 @@ impl<'a> Machine<'a> {
     fn build(&mut self) -> Result<(), Why> {
         let given = self.pop()?;
         match self.top()? {
-            // `_metadata`, which torch notes beside the entries of a state dict.
+            // `_metadata`, which torch stores with the entries of a state dict.
             Node::Dict(_) => Ok(()),
             Node::Made { state, .. } => {
                 *state = Some(given);
                 Ok(())
             }
-            other => Err(format!("its pickle gives a state to {}", described(other))),
+            other => Err(format!("its pickle sets a state on {}", described(other))),
         }
     }
 
-    /// One opcode; the result if it was the last.
+    /// Executes one opcode; returns the result if it was the last.
     fn step(&mut self) -> Result<Option<Item>, Why> {
         let op = self.byte()?;
         match op {
             0x80 => {
                 let protocol = self.byte()?;
                 if protocol > 5 {
-                    return Err(format!("its pickle is of protocol {protocol}: up to 5 are known"));
+                    return Err(format!(
+                        "its pickle has the protocol {protocol}; up to 5 are supported"
+                    ));
                 }
             }
-            0x95 => drop(self.array::<8>()?), // a frame, which says only how much to buffer
+            0x95 => drop(self.array::<8>()?), // a frame, which only contains the number of bytes to buffer
             b'.' => return self.pop().map(Some),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
@@ -281,7 +289,7 @@ impl<'a> Machine<'a> {
                 let x = f64::from_be_bytes(self.array()?);
                 self.push(Item::Float(x));
             }
-            // `T` and `U` are Python 2's texts, which are names here.
+            // `T` and `U` are Python 2's texts, which are used for names here.
             b'X' | b'T' => {
                 let s = text(self.sized::<4>()?)?;
                 self.push(Item::Str(s.into()));
@@ -364,7 +372,7 @@ impl<'a> Machine<'a> {
                 (Item::Str(name), Item::Str(module)) => {
                     self.push(Item::Global(Global::find(&module, &name)?));
                 }
-                _ => return Err("its pickle looks up what is no name".into()),
+                _ => return Err("its pickle looks up something that is not a name".into()),
             },
             b'R' | 0x81 => self.call()?,
             b'b' => self.build()?,
@@ -388,7 +396,7 @@ fn text(bytes: &[u8]) -> Result<&str, Why> {
     std::str::from_utf8(bytes).map_err(|_| "its pickle has a text that is not UTF-8".into())
 }
 
-/// A little-endian integer in two's complement.
+/// Parses a little-endian integer in two's complement.
 fn integer(bytes: &[u8]) -> Item {
     let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
     if bytes.len() > 8 {
@@ -399,7 +407,7 @@ fn integer(bytes: &[u8]) -> Item {
     Item::Int(i64::from_le_bytes(wide))
 }
 
-/// The items of a tuple or list.
+/// Returns the items of a tuple or list.
 pub(super) fn items<'n>(nodes: &'n [Node], item: &Item) -> Option<&'n [Item]> {
     let Item::Node(i) = item else { return None };
     match &nodes[*i] {

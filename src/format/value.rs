@@ -12,9 +12,9 @@ pub enum Value {
     Bool(bool),
     /// An integer.
     Int(i64),
-    /// A float, also one of numpy's.
+    /// A float, or a numpy scalar.
     Float(f64),
-    /// A text; a data type or a device by its name.
+    /// A text, or the name of a data type or a device.
     Str(String),
     /// Bytes.
     Bytes(Vec<u8>),
@@ -22,19 +22,19 @@ pub enum Value {
     List(Vec<Self>),
     /// A dictionary, ordered or not, in its order.
     Dict(Vec<(Self, Self)>),
-    /// A tensor, or a parameter. Tensors of one storage share it.
+    /// A tensor, or a parameter. Tensors of the same storage share it.
     Tensor(Tensor),
 }
 
 impl Value {
-    /// Returns the value of the text `key` in a dictionary.
+    /// Returns the value of the text key `key` in a dictionary.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         let Self::Dict(entries) = self else { return None };
         entries.iter().find(|(k, _)| matches!(k, Self::Str(k) if k == key)).map(|(_, v)| v)
     }
 
-    /// The number, also where it is whole or a tensor of one element.
+    /// Returns a number, also if it is an integer or a tensor with one element.
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         match self {
@@ -45,13 +45,13 @@ impl Value {
         }
     }
 
-    /// The values of a list.
+    /// Returns the values of a list.
     #[must_use]
     pub fn as_list(&self) -> Option<&[Self]> {
         if let Self::List(values) = self { Some(values) } else { None }
     }
 
-    /// The entries of a dictionary.
+    /// Returns the entries of a dictionary.
     #[must_use]
     pub fn as_dict(&self) -> Option<&[(Self, Self)]> {
         if let Self::Dict(entries) = self { Some(entries) } else { None }

@@ -1,11 +1,11 @@
-//! Masks, points and boxes of a batch as targets.
+//! Converts masks, points and boxes of a batch to targets.
 
 use super::{BBox, Point, Target, Task};
 use crate::{error::Result, image::Image};
 use tch::{Device, Kind, Tensor};
 
-/// Masks `[N, H, W]`, points `[N, 2K]` or `[N, K, 2]`, or boxes `[N, M, 4]` with their classes as targets
-/// in pixels of pictures of `size` (width, height). `None` for other tasks.
+/// Converts masks `[N, H, W]`, points `[N, 2K]` or `[N, K, 2]`, or boxes `[N, M, 4]` with their classes to
+/// targets in pixels of images of `size` (width, height). Returns `None` for other tasks.
 pub(crate) fn spatial_targets(
     y: &Tensor,
     labels: Option<&Tensor>,
@@ -21,7 +21,7 @@ pub(crate) fn spatial_targets(
         }
         Task::Boxes { .. } => {
             let Some(labels) = labels else {
-                // What the outputs for boxes mean is the model's own.
+                // The meaning of outputs for boxes depends on the model.
                 return Ok(Some(vec![Target::None; y.size().first().map_or(0, |&n| n as usize)]));
             };
             let boxes = |(row, classes): (&Vec<f32>, &Vec<f32>)| {
@@ -29,7 +29,7 @@ pub(crate) fn spatial_targets(
                     let (w, h) = size;
                     let corners =
                         [pixels(b[0], w), pixels(b[1], h), pixels(b[2], w), pixels(b[3], h)];
-                    // Padding is zeros.
+                    // Padding rows are zeros.
                     b.iter().any(|v| *v != 0.0).then(|| BBox::new(corners, *c as usize))
                 };
                 Target::Boxes(row.chunks_exact(4).zip(classes).filter_map(one).collect())
@@ -40,7 +40,7 @@ pub(crate) fn spatial_targets(
     }))
 }
 
-/// From -1 to 1 along a side to its pixels.
+/// Converts a coordinate from -1 to 1 to pixels.
 fn pixels(v: f32, n: u32) -> f32 {
     (v + 1.0) * n as f32 / 2.0
 }
@@ -54,7 +54,7 @@ fn point((width, height): (u32, u32)) -> impl Fn(&[f32]) -> Point {
     }
 }
 
-/// The numbers of each item.
+/// Returns the values of each item.
 fn rows(t: &Tensor) -> Result<Vec<Vec<f32>>> {
     let n = t.size().first().copied().unwrap_or(0);
     let t = t.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;

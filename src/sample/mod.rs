@@ -20,39 +20,39 @@ use tch::Tensor;
 pub enum Split {
     /// Random crops, augmentation, shuffled order.
     Train,
-    /// Center crops, no augmentation, fixed order. Prediction is like this too.
+    /// Center crops, no augmentation, fixed order. Also used for prediction.
     Valid,
 }
 
-/// One image with its target, on its way through the item transforms.
+/// One image with its target, during the item transforms.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
     /// The pixels.
     pub image: Image,
-    /// What a model is to predict for them.
+    /// The target to predict.
     pub target: Target,
     placement: Option<Placement>,
 }
 
 impl Sample {
-    /// An image as it was decoded, with its target.
+    /// Creates a sample from a decoded image and its target.
     #[must_use]
     pub fn new(image: Image, target: Target) -> Self {
         let placement = Some(Placement::whole((image.width(), image.height())));
         Self { image, target, placement }
     }
 
-    /// Where the picture lies in the image it was made from. `None` if a transform has changed the size
-    /// of the picture without [`set_placement`](Self::set_placement).
+    /// Returns the position of the image in its original. `None` if a transform has changed the size of the
+    /// image without [`set_placement`](Self::set_placement).
     #[must_use]
     pub fn placement(&self) -> Option<&Placement> {
         let size = (self.image.width(), self.image.height());
         self.placement.as_ref().filter(|p| p.size() == size)
     }
 
-    /// Says where the picture lies in the original, after a transform of your own has moved its pixels:
-    /// see [`Placement::then`]. `None` if it is not known.
+    /// Sets the position of the image in its original, after a transform of your own has moved its pixels;
+    /// see [`Placement::then`]. `None` if it is unknown.
     pub fn set_placement(&mut self, placement: Option<Placement>) {
         self.placement = placement;
     }
@@ -64,50 +64,50 @@ impl Sample {
 pub enum Target {
     /// No target: an item to predict.
     None,
-    /// A category, as a position in the vocabulary.
+    /// A category, as an index into the vocabulary.
     Category(usize),
-    /// Any number of categories, as positions in the vocabulary.
+    /// Any number of categories, as indices into the vocabulary.
     Categories(Vec<usize>),
     /// Numbers.
     Values(Vec<f32>),
-    /// A code for each pixel: an image of one channel, of the picture's size.
+    /// A code for each pixel: an image of one channel, with the size of the input image.
     Mask(Image),
-    /// Points in the picture.
+    /// Points in the image.
     Points(Vec<Point>),
-    /// Boxes in the picture, with their classes.
+    /// Boxes in the image, with their classes.
     Boxes(Vec<BBox>),
 }
 
-/// The kind of targets of a data set: what a model, a loss and an export need to know.
+/// The kind of a data set's targets, with everything that a model, a loss and an export need.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Task {
-    /// One category for each image.
+    /// One category per image.
     Category {
         /// The categories, in the order of the model's outputs.
         vocab: Arc<[String]>,
     },
-    /// Any number of categories for each image.
+    /// Any number of categories per image.
     Categories {
         /// The categories, in the order of the model's outputs.
         vocab: Arc<[String]>,
     },
-    /// Numbers for each image.
+    /// Numbers per image.
     Values {
-        /// The number of values for each image.
+        /// The number of values per image.
         n: usize,
     },
     /// A code for each pixel.
     Mask {
         /// The names of the codes, in the order of the model's outputs.
         codes: Arc<[String]>,
-        /// The value of pixels that have no influence on losses and metrics, if there is one.
+        /// The value of pixels that losses and metrics ignore, if any.
         ignored: Option<u8>,
     },
     /// Points in each image.
     Points {
-        /// How many. A model has two outputs for each.
+        /// The number of points. A model has two outputs for each.
         n: usize,
     },
     /// Any number of boxes in each image, with a class each.
@@ -118,7 +118,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// The number of outputs that a model needs.
+    /// Returns the number of outputs that a model needs.
     #[must_use]
     pub fn n_out(&self) -> usize {
         match self {
@@ -131,13 +131,13 @@ impl Task {
         }
     }
 
-    /// Whether targets lie in the picture and move with its pixels: masks, points and boxes.
+    /// Returns true if targets move with the pixels of the image: masks, points and boxes.
     #[must_use]
     pub fn is_spatial(&self) -> bool {
         matches!(self, Self::Mask { .. } | Self::Points { .. } | Self::Boxes { .. })
     }
 
-    /// The categories; empty where the targets are numbers.
+    /// Returns the categories; empty if the targets are numbers.
     #[must_use]
     pub fn vocab(&self) -> &[String] {
         match self {
@@ -147,9 +147,9 @@ impl Task {
         }
     }
 
-    /// Returns a target as text: category names, or numbers, separated by `; `. Of a mask and of boxes
-    /// these are the names of the codes and classes that occur. No target and an empty set of categories
-    /// are `none`. A position beyond the vocabulary is given as a number.
+    /// Returns a target as text: category names, or numbers, separated by `; `. For masks and boxes, these
+    /// are the names of the codes and classes that occur. A missing target and an empty set of categories
+    /// are `none`. An index beyond the vocabulary is written as a number.
     ///
     /// ```
     /// use finetune::sample::{Target, Task};
@@ -190,23 +190,22 @@ impl Task {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Batch {
-    /// The inputs, N×C×H×W (channels-last in memory where that is faster).
+    /// The inputs, `[N, C, H, W]` (channels-last in memory if that is faster).
     pub x: Tensor,
-    /// The targets: `i64` N for categories, `f32` N×C for several categories, `f32` N×n for values
-    /// (N where n is 1), `i64` N×H×W for masks, `f32` N×K×2 for points and N×M×4 for boxes, both from
-    /// -1 to 1 within the picture. `None` for items without labels.
+    /// The targets: `i64` `[N]` for categories, `f32` `[N, C]` for several categories, `f32` `[N, n]` for
+    /// values (`[N]` if n is 1), `i64` `[N, H, W]` for masks, `f32` `[N, K, 2]` for points and `[N, M, 4]`
+    /// for boxes, both from -1 to 1 within the image. `None` for items without labels.
     pub y: Option<Tensor>,
-    /// The classes of boxes, `i64` N×M; `None` for other targets.
+    /// The classes of boxes, `i64` `[N, M]`; `None` for other targets.
     pub labels: Option<Tensor>,
-    /// The positions of the items in their data set, so that a loss can be traced to a file.
+    /// The indices of the items in their data set, so that a loss can be traced to a file.
     pub items: Vec<usize>,
-    /// Where each picture of `x` lies in its original image, where that is known. Empty for inputs that
-    /// are not images.
+    /// The position of each image of `x` in its original, if known. Empty for inputs that are not images.
     pub placements: Vec<Option<Placement>>,
 }
 
 impl Batch {
-    /// A batch of your own: inputs, targets and the positions of the items in their data set.
+    /// Creates a batch from inputs, targets and the indices of the items in their data set.
     #[must_use]
     pub fn new(x: Tensor, y: Option<Tensor>, items: Vec<usize>) -> Self {
         Self { x, y, labels: None, items, placements: vec![] }

@@ -1,9 +1,9 @@
-//! Where a picture lies in the original image.
+//! The position of an image in its original.
 
-/// Where a picture lies in the image it was made from: the inverse of everything that transforms did to
-/// it. With it, what a model says of a picture is brought back to the original.
+/// The position of an image in its original: the inverse of all transforms. It maps predictions back to the
+/// original image.
 ///
-/// Places are in pixels from the upper left corner; the center of the first pixel is (0.5, 0.5).
+/// Coordinates are in pixels from the upper left corner; the center of the first pixel is (0.5, 0.5).
 ///
 /// ```
 /// use finetune::sample::Placement;
@@ -33,7 +33,7 @@ fn at(m: &[[f64; 3]; 3], x: f64, y: f64) -> (f64, f64) {
     (row(&m[0]) / depth, row(&m[1]) / depth)
 }
 
-/// The inverse but for a factor, which homogeneous coordinates do not need.
+/// Returns the inverse up to a factor, which is irrelevant for homogeneous coordinates.
 fn adjugate(m: &[[f64; 3]; 3]) -> [[f64; 3]; 3] {
     let minor = |a: usize, b: usize, c: usize, d: usize| m[a][c] * m[b][d] - m[a][d] * m[b][c];
     [
@@ -44,45 +44,44 @@ fn adjugate(m: &[[f64; 3]; 3]) -> [[f64; 3]; 3] {
 }
 
 impl Placement {
-    /// The image itself, of (width, height) pixels.
+    /// Returns the placement of the original image itself, with (width, height) pixels.
     #[must_use]
     pub fn whole(size: (u32, u32)) -> Self {
         Self { original: size, size, map: ONE }
     }
 
-    /// The placement of a picture of `size` (width, height) that was made from this one. `map` leads
-    /// from a place in the new picture to the one in this picture that is shown there, in homogeneous
-    /// coordinates.
+    /// Returns the placement of an image of `size` (width, height) that was made from this one. `map` maps
+    /// a position in the new image to the corresponding position in this one, in homogeneous coordinates.
     #[must_use]
     pub fn then(&self, size: (u32, u32), map: [[f64; 3]; 3]) -> Self {
         Self { original: self.original, size, map: times(&self.map, &map) }
     }
 
-    /// The width and height of the original image.
+    /// Returns the width and height of the original image.
     #[must_use]
     pub fn original_size(&self) -> (u32, u32) {
         self.original
     }
 
-    /// The width and height of the picture.
+    /// Returns the width and height of the image.
     #[must_use]
     pub fn size(&self) -> (u32, u32) {
         self.size
     }
 
-    /// The place in the original that is shown at a place in the picture.
+    /// Maps a position in the image to the original.
     #[must_use]
     pub fn to_original(&self, x: f64, y: f64) -> (f64, f64) {
         at(&self.map, x, y)
     }
 
-    /// The place in the picture that shows a place in the original.
+    /// Maps a position in the original to the image.
     #[must_use]
     pub fn from_original(&self, x: f64, y: f64) -> (f64, f64) {
         at(&adjugate(&self.map), x, y)
     }
 
-    /// The map of [`from_original`](Self::from_original), for many places.
+    /// Returns the map of [`from_original`](Self::from_original), for many positions.
     pub(crate) fn inverse(&self) -> impl Fn(f64, f64) -> (f64, f64) + Sync {
         let inverse = adjugate(&self.map);
         move |x, y| at(&inverse, x, y)

@@ -1,8 +1,8 @@
-//! Points and boxes in a picture.
+//! Points and boxes in an image.
 
-/// A point in a picture, in pixels: `x` to the right and `y` down from the upper left corner, so that
-/// the lower right corner is (width, height). A point may lie outside of its picture, where a transform
-/// has moved it there.
+/// A point in an image, in pixels: `x` to the right and `y` down from the upper left corner, so that the
+/// lower right corner is (width, height). A point may be outside of its image, if a transform has moved it
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Point {
@@ -10,18 +10,18 @@ pub struct Point {
     pub x: f32,
     /// Pixels from the upper edge.
     pub y: f32,
-    /// Whether its place is known. A hidden point has no influence on losses and metrics.
+    /// True if its position is known. Losses and metrics ignore hidden points.
     pub visible: bool,
 }
 
 impl Point {
-    /// A visible point.
+    /// Creates a visible point.
     #[must_use]
     pub fn new(x: f32, y: f32) -> Self {
         Self { x, y, visible: true }
     }
 
-    /// A point whose place is not known, such as the eye on the far side of a face.
+    /// Creates a point with unknown position, such as the eye on the far side of a face.
     #[must_use]
     pub fn hidden() -> Self {
         Self { x: 0.0, y: 0.0, visible: false }
@@ -34,30 +34,30 @@ impl From<(f32, f32)> for Point {
     }
 }
 
-/// A box in a picture with its class, in pixels from the upper left corner.
+/// A box in an image with its class, in pixels from the upper left corner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct BBox {
-    /// Pixels from the left edge of the picture to that of the box.
+    /// The left edge of the box, in pixels from the left edge of the image.
     pub left: f32,
-    /// Pixels from the upper edge of the picture to that of the box.
+    /// The upper edge of the box, in pixels from the upper edge of the image.
     pub top: f32,
-    /// Pixels from the left edge of the picture to the right one of the box.
+    /// The right edge of the box, in pixels from the left edge of the image.
     pub right: f32,
-    /// Pixels from the upper edge of the picture to the lower one of the box.
+    /// The lower edge of the box, in pixels from the upper edge of the image.
     pub bottom: f32,
-    /// The position of its class in the vocabulary.
+    /// The index of its class in the vocabulary.
     pub class: usize,
 }
 
 impl BBox {
-    /// A box from its corners: left, top, right, bottom.
+    /// Creates a box from its corners: left, top, right, bottom.
     #[must_use]
     pub fn new([left, top, right, bottom]: [f32; 4], class: usize) -> Self {
         Self { left, top, right, bottom, class }
     }
 
-    /// Left, top, right, bottom.
+    /// Returns left, top, right, bottom.
     #[must_use]
     pub fn corners(&self) -> [f32; 4] {
         [self.left, self.top, self.right, self.bottom]

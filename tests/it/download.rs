@@ -63,7 +63,7 @@ fn refusal(download: &Download, path: &Path) -> String {
     assert!(matches!(e, Error::Download { .. }), "{e:?}");
     let text = e.to_string();
     assert!(
-        text.contains("To place it by hand") && text.contains(path.to_str().unwrap()),
+        text.contains("To place it manually") && text.contains(path.to_str().unwrap()),
         "{text}"
     );
     text

@@ -267,14 +267,14 @@ fn links_within_are_kept_and_links_that_lead_out_are_refused() {
     }
     let beyond = "../../../../../../../../../../../../../../etc/passwd";
     Home::new().refuses(&tar_of(&[(LINK, "set/a", beyond)]), "leads out");
-    Home::new().refuses(&tar_of(&[(LINK, "set/a", "set/b")]), "no file before it");
+    Home::new().refuses(&tar_of(&[(LINK, "set/a", "set/b")]), "not an earlier file");
     Home::new().refuses(&tar_of(&[(SYMLINK, "b", "/etc"), (LINK, "a", "b/passwd")]), "no file");
 }
 
 #[test]
 fn devices_are_refused() {
     for kind in [EntryType::Char, EntryType::Block, EntryType::Fifo, EntryType::new(b'9')] {
-        Home::new().refuses(&tar_of(&[(kind, "set/a", "")]), "no file, folder or link");
+        Home::new().refuses(&tar_of(&[(kind, "set/a", "")]), "not a file, folder or link");
     }
 }
 
@@ -373,7 +373,7 @@ fn d17_a_retry_after_a_bad_archive_works() {
     let url = server.url("photos.tgz");
     let e = home.untar(&url).fetch().unwrap_err();
     assert!(matches!(e, Error::Archive { .. }), "{e}");
-    assert!(e.to_string().contains("another try downloads it again"), "{e}");
+    assert!(e.to_string().contains("another attempt downloads it again"), "{e}");
     let path = home.untar(&url).fetch().unwrap();
     assert_eq!(read(&path.join("images/a.jpg")), "first");
 }
