@@ -167,7 +167,7 @@ mod tests {
             (CudaStatus::Available(2), "2 GPUs"),
             (CudaStatus::NotInLibtorch, "CPUs only"),
             (CudaStatus::NotLoadable("libcudart.so.13: not found".into()), "libcudart.so.13"),
-            (CudaStatus::NoGpu, "no driver"),
+            (CudaStatus::NoGpu, "no GPU driver"),
         ];
         found.driver = None;
         for (cuda, text) in states {

@@ -100,7 +100,7 @@ fn several_categories() {
     assert_eq!(targets_and_loss(&dls), (expected, loss));
     assert_eq!(encoded.decode(&Target::Categories(vec![1])), Some(vec![false, true]));
     let e = block(encoded).get_y(|_| Ok(vec![true])).dataloaders_from(items()).unwrap_err();
-    assert!(e.to_string().contains("item 0: 1 values for 2 categories"), "{e}");
+    assert!(e.to_string().contains("item 0: there are 1 values, but 2 categories"), "{e}");
 
     let unknown = |i: &usize| Ok(vec![if *i > 3 { "moon" } else { "sea" }.to_owned()]);
     let e = block(MultiCategoryBlock::new()).get_y(unknown).dataloaders_from(items()).unwrap_err();

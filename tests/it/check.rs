@@ -64,7 +64,7 @@ fn every_trouble_is_found_by_path() {
     let of = |list: &[finetune::data::Finding]| names(list.iter().map(|f| &f.name));
     assert_eq!(of(&report.undecodable), ["broken.jpg", "empty.jpg"]);
     assert_eq!(of(&report.misnamed), ["copy.jpg"]);
-    assert_eq!(report.misnamed[0].what, "png inside, jpeg by name");
+    assert_eq!(report.misnamed[0].what, "the content is png, the extension says jpeg");
     assert_eq!(of(&report.cmyk), ["cmyk.jpg"]);
     assert_eq!(of(&report.deep), ["deep.png"]);
     assert_eq!(of(&report.animated), ["moves.gif"]);

@@ -272,8 +272,8 @@ fn absurd_tensors_are_refused() {
     refused(&one_tensor(4, &[(i64::MAX, i64::MAX)], 0, 16), "storage of 4");
     refused(&one_tensor(4, &[(1 << 40, 0)], 0, 16), "bomb"); // expanded from one number
     refused(&one_tensor(4, &[(1 << 40, 0), (1 << 40, 0)], 0, 16), "1099511627776");
-    refused(&one_tensor(4, &[(-1, 1)], 0, 16), "whole numbers");
-    refused(&one_tensor(4, &[(2, -1)], 3, 16), "whole numbers");
+    refused(&one_tensor(4, &[(-1, 1)], 0, 16), "short list of integers");
+    refused(&one_tensor(4, &[(2, -1)], 3, 16), "short list of integers");
     refused(&one_tensor(4, &[(2, 1)], 3, 16), "storage of 4");
     refused(&one_tensor(4, &[(2, 1)], -1, 16), "storage of 4");
     refused(&one_tensor(4, &[(2, 1)], i64::MAX, 16), "storage of 4");
@@ -282,7 +282,7 @@ fn absurd_tensors_are_refused() {
     refused(&one_tensor(1 << 60, &[(2, 1)], 0, 16), "bomb");
     refused(&one_tensor(1 << 21, &[(2, 1)], 0, 16), "16 bytes");
     refused(&one_tensor(2, &[(2, 1)], 0, 16), "16 bytes");
-    refused(&one_tensor(4, &[(1, 1); 65], 0, 16), "few whole numbers");
+    refused(&one_tensor(4, &[(1, 1); 65], 0, 16), "short list of integers");
 }
 
 /// Small files that say they are large, deep or endless, each with a word of the refusal.
@@ -320,8 +320,8 @@ fn bombs() -> Vec<(Vec<u8>, &'static str)> {
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat()
     };
     vec![
-        (pickle(b"]q\x00h\x00a."), "holds itself"),
-        (pickle(b"}q\x00X\x01\0\0\0ah\x00s."), "holds itself"),
+        (pickle(b"]q\x00h\x00a."), "contains itself"),
+        (pickle(b"}q\x00X\x01\0\0\0ah\x00s."), "contains itself"),
         (pickle(&deep), "deep"),
         (pickle(&laughs), "values"),
         (pickle(&texts), "values"),

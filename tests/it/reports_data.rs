@@ -359,7 +359,7 @@ fn d9_folders_of_a_split_are_recognized_or_the_mistake_is_told() {
     let dir = folders(&["train", "test"]);
     let e = block().dataloaders(dir.path()).unwrap_err();
     assert!(matches!(&e, Error::EmptySplit { split: "validation", .. }), "{e}");
-    for words in ["valid, val, validation", "8 below `test`", "valid_name"] {
+    for words in ["valid, val, validation", "8 in `test`", "valid_name"] {
         assert!(e.to_string().contains(words), "{words}: {e}");
     }
     let wrong = block().splitter(GrandparentSplitter::new().train_name(["trian"]));
@@ -637,7 +637,7 @@ fn d16_the_advice_for_an_unknown_label_is_true() {
     let plain = encode(CategoryBlock::new()).unwrap_err().to_string();
     assert!(plain.contains("training labels") && plain.contains("add_na"), "{plain}");
     let given = encode(CategoryBlock::new().vocab(["cat", "dog"])).unwrap_err().to_string();
-    assert!(given.contains("was given") && !given.contains("training"), "{given}");
+    assert!(given.contains("the given `vocab`") && !given.contains("training"), "{given}");
     assert!(encode(CategoryBlock::new().add_na(true)).is_ok());
     let multi = |block: MultiCategoryBlock| {
         let mut block = block;
@@ -646,7 +646,7 @@ fn d16_the_advice_for_an_unknown_label_is_true() {
         block.encode(&vec!["dog".to_owned(), "fox".to_owned(), "emu".to_owned()])
     };
     let given = multi(MultiCategoryBlock::new().vocab(["dog"])).unwrap_err().to_string();
-    assert!(given.contains("was given") && !given.contains("add_na"), "{given}");
+    assert!(given.contains("the given `vocab`") && !given.contains("add_na"), "{given}");
     for add_na in [false, true] {
         let e = multi(MultiCategoryBlock::new().add_na(add_na)).unwrap_err().to_string();
         assert!(e.contains("`fox`, `emu`") && !e.contains("add_na"), "{e}");

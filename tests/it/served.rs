@@ -167,7 +167,7 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
         let e = two.load(name).unwrap_err().to_string();
         let why = match name {
             "small" => "is for the classes [\"Abyssinian\", \"Bengal\", \"american_bulldog\"]",
-            _ => "of another shape: head.8.weight is [3, 512] and not [2, 512]",
+            _ => "of another shape: head.8.weight is [3, 512] instead of [2, 512]",
         };
         assert!(e.contains(why), "{e}");
         assert_eq!(weights(&two), before);
@@ -244,7 +244,7 @@ fn a_file_of_another_version_or_with_a_strange_transform_is_refused() -> Result<
     let e = rewritten(&edit("resnet18", "resnet34"));
     assert!(e.contains("missing: layer"), "{e}");
     let e = rewritten(&edit("\"n_out\":3", "\"n_out\":4"));
-    assert!(e.contains("head.8.weight is [3, 512] and not [4, 512]"), "{e}");
+    assert!(e.contains("head.8.weight is [3, 512] instead of [4, 512]"), "{e}");
     let e = rewritten(&edit("\"n_out\":3", "\"n_out\":9000000000000"));
     assert!(e.contains("larger model"), "{e}");
     // Described in another form of JSON, by many small layers, with pictures beyond any memory.

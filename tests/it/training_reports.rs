@@ -477,7 +477,7 @@ fn t3_class_weights_and_losses_that_do_not_fit_are_errors_of_the_learner() {
     let pred = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
     let y = Tensor::from_slice(&[0.5_f32, 1.0]);
     let error = CrossEntropy::new().mean(&pred, &y).unwrap_err().to_string();
-    assert!(error.contains("classes are integers"), "{error}");
+    assert!(error.contains("classes must be integers"), "{error}");
     let far = Tensor::from_slice(&[0_i64, 3]);
     let error = CrossEntropy::new().mean(&pred, &far).unwrap_err().to_string();
     assert!(error.contains("Target 3 is out of bounds"), "{error}");
@@ -641,7 +641,7 @@ fn t10_a_sweep_says_what_happened_to_the_loss() {
     let mut learn = three().metric(nan).callback(NanFrom(0));
     let error = learn.lr_find().unwrap_err().to_string();
     assert!(error.contains("the loss is NaN at step 1 of 100"), "{error}");
-    assert!(error.contains("look at the images"), "{error}");
+    assert!(error.contains("check the images"), "{error}");
     let error = three().callback(NanFrom(12)).lr_find().unwrap_err().to_string();
     assert!(error.contains("NaN at step 13") && error.contains("`start_lr`"), "{error}");
     let found = three().callback(NanFrom(20)).lr_find().unwrap();

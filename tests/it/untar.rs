@@ -268,7 +268,10 @@ fn links_within_are_kept_and_links_that_lead_out_are_refused() {
     let beyond = "../../../../../../../../../../../../../../etc/passwd";
     Home::new().refuses(&tar_of(&[(LINK, "set/a", beyond)]), "leads out");
     Home::new().refuses(&tar_of(&[(LINK, "set/a", "set/b")]), "not an earlier file");
-    Home::new().refuses(&tar_of(&[(SYMLINK, "b", "/etc"), (LINK, "a", "b/passwd")]), "no file");
+    Home::new().refuses(
+        &tar_of(&[(SYMLINK, "b", "/etc"), (LINK, "a", "b/passwd")]),
+        "not an earlier file",
+    );
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn bombs_are_stopped() {
     // Names and attributes are read into memory.
     for kind in [EntryType::GNULongName, EntryType::XHeader] {
         let text = limited(&gzip(&tar_of(&[(kind, "a", &zeros), (FILE, "b", "")])));
-        assert!(text.contains("far too long"), "{text}");
+        assert!(text.contains("too long"), "{text}");
     }
 }
 

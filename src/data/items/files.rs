@@ -321,6 +321,6 @@ mod tests {
         let listing = ImageFiles::new().survey(dir.path()).unwrap();
         assert_eq!(listing.files, found);
         assert_eq!(listing.loops.len(), 2);
-        assert!(listing.notes()[0].contains("lead back"), "{:?}", listing.notes());
+        assert!(listing.notes()[0].contains("point to a parent folder"), "{:?}", listing.notes());
     }
 }
