@@ -39,14 +39,14 @@ struct Args {
     /// The items of a batch
     #[arg(long, default_value_t = 8)]
     bs: usize,
-    /// Whether to begin with weights that were trained before, ImageNet's unless `--weights` names others
+    /// Whether to start from pretrained weights: ImageNet's, unless `--weights` names others
     #[arg(long, value_enum, default_value_t = Pretrained::Yes)]
     pretrained: Pretrained,
-    /// The learning rate of the head; a body that was trained before gets lower ones
-    // With some hundred total steps, the cautious `valley` of `lr_find` would learn too little.
+    /// The learning rate of the head; a pretrained body gets lower ones
+    // With only a few hundred steps in total, the `valley` of `lr_find` is too low a rate.
     #[arg(long, default_value_t = 2e-3)]
     lr: f64,
-    /// Where every random number comes from
+    /// The seed of all random numbers
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// cpu, cuda, or auto for a GPU where there is one

@@ -331,7 +331,7 @@ fn bombs() -> Vec<(Vec<u8>, &'static str)> {
         (pickle(b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f"), "early"),
         (pickle(b"X\xff\xff\xff\xff"), "early"),
         (pickle(b"\x8b\xff\xff\xff\xffN."), "early"),
-        (pickle(b"Nr\xff\xff\xff\xff0j\xff\xff\xff\x7f."), "recalls"),
+        (pickle(b"Nr\xff\xff\xff\xff0j\xff\xff\xff\x7f."), "unknown memo entry"),
         (one_tensor(i64::MAX, &[(i64::MAX, 1)], 0, 16), "storage `0`"),
         (one_tensor(1 << 60, &[(1 << 60, 1)], 0, 16), "bomb"),
         (one_tensor(4, &[(1 << 40, 0)], 0, 16), "bomb"),

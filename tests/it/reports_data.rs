@@ -365,7 +365,7 @@ fn d9_folders_of_a_split_are_recognized_or_the_mistake_is_told() {
     let wrong = block().splitter(GrandparentSplitter::new().train_name(["trian"]));
     let e = wrong.dataloaders(dir.path()).unwrap_err();
     assert!(matches!(&e, Error::EmptySplit { split: "training", .. }), "{e}");
-    assert!(e.to_string().contains("8 below `train`"), "{e}");
+    assert!(e.to_string().contains("8 in `train`"), "{e}");
     let none: [&str; 0] = [];
     let explicit = GrandparentSplitter::new().valid_name(none);
     let dls = block().splitter(explicit).dataloaders(dir.path()).unwrap();

@@ -196,7 +196,7 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
     let before = weights(&three);
     let e = three.load("small").unwrap_err().to_string();
     let said = "missing: conv1.weight; unexpected: conv9.weight; of another shape: head.8.weight is \
-                [2, 512] and not [3, 512]";
+                [2, 512] instead of [3, 512]";
     assert!(e.contains(said), "{e}");
     assert_eq!(weights(&three), before);
     // Where only the optimizer's state does not fit, the weights stay too.
