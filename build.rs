@@ -7,6 +7,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src/sys/shim.cpp");
     println!("cargo:rerun-if-changed=src/sys/memory.cpp");
     println!("cargo:rerun-if-changed=src/sys/trace.cpp");
+    println!("cargo:rerun-if-changed=src/sys/recompute.cpp");
     println!("cargo:rerun-if-changed=src/sys/c10d.cpp");
     println!("cargo:rerun-if-changed=src/sys/stand_in");
     println!("cargo:rerun-if-changed=src/sys/message.h");
@@ -33,6 +34,7 @@ fn main() {
         .file("src/sys/shim.cpp")
         .file("src/sys/memory.cpp")
         .file("src/sys/trace.cpp")
+        .file("src/sys/recompute.cpp")
         .include("src/sys/stand_in")
         .file("src/sys/c10d.cpp")
         .compile("finetune_shim");

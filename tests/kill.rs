@@ -16,7 +16,7 @@
 mod pets;
 
 use finetune::{
-    callback::{CsvLogger, EarlyStopping, GradientAccumulation, SaveBest, TensorBoard},
+    callback::{CsvLogger, EarlyStopping, Ema, GradientAccumulation, SaveBest, TensorBoard},
     disk,
     learner::{Checkpoint, Outcome},
     model::squeezenet1_1,
@@ -152,6 +152,7 @@ fn child(folder: &Path) -> Result<()> {
         FineTune::new(2).base_lr(1e-3),
         &mut [
             &mut GradientAccumulation::new(8),
+            &mut Ema::new().decay(0.99),
             &mut EarlyStopping::new(1),
             &mut SaveBest::new(),
             &mut CsvLogger::new(folder.join("log.csv")).append(true),

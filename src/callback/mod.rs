@@ -8,6 +8,7 @@ mod csv_log;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod early_stop;
+mod ema;
 mod event_file;
 mod mixup;
 mod monitor;
@@ -28,6 +29,7 @@ pub use {
     bn_freeze::BnFreeze,
     clip::GradientClip,
     early_stop::EarlyStopping,
+    ema::Ema,
     mixup::{Cut, CutMix, MixUp, Pairs},
     monitor::Monitor,
     nan_guard::{NanGuard, NanReport},

@@ -117,10 +117,22 @@ impl Learner {
         Ok(self)
     }
 
-    /// Sets the learning rate, momentum and weight decay of fits that do not set them.
+    /// Sets the learning rate, momentum, weight decay and layer decay of fits that do not set them.
     #[must_use]
     pub fn defaults(mut self, defaults: Defaults) -> Self {
         self.defaults = defaults;
+        self
+    }
+
+    /// Sets layer-wise learning-rate decay for fits that do not set it: the rate of each parameter group is
+    /// multiplied by `decay` once for every group after it. Above 0 and at most 1. Default: none.
+    ///
+    /// For a network of your own, whose groups are the layers that you gave with
+    /// [`Path::set_group`](tch::nn::Path::set_group). A network by name is split into its blocks by
+    /// [`VisionLearner::layer_decay`](crate::learner::VisionLearner::layer_decay).
+    #[must_use]
+    pub fn layer_decay(mut self, decay: f64) -> Self {
+        self.defaults.layer_decay = Some(decay);
         self
     }
 

@@ -19,7 +19,7 @@ pub use {
     resume::{Checkpoint, Difference, OnCheckpointError},
     schedule::{
         Course, Defaults, FineTune, Flat, FlatCos, OneCycle, ParamScheduler, Policy, Sgdr,
-        TrainingPlan,
+        TrainingPlan, WarmupCosine,
     },
     training::{
         Callback, DistributedOptions, MixedPrecision, Outcome, Position, Precision, Scope, Step,

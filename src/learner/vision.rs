@@ -34,6 +34,7 @@ pub struct VisionLearner {
     #[debug(skip)]
     opt_func: OptFunc,
     defaults: Defaults,
+    grad_checkpointing: bool,
 }
 
 /// Returns the builder of a learner for images: the body of `arch` with a new head for the targets
@@ -57,6 +58,7 @@ pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
         custom_head: None,
         opt_func: Box::new(|params| Optimizer::new(params, Adam::new())),
         defaults: Defaults::default(),
+        grad_checkpointing: false,
     }
 }
 
@@ -165,10 +167,44 @@ impl VisionLearner {
         self
     }
 
+    /// If true, training needs less memory and about a third more time: see
+    /// [`Model::grad_checkpointing`](crate::model::Model::grad_checkpointing). Results do not change, so a run
+    /// can be resumed with another setting. Default: false.
+    #[must_use]
+    pub fn grad_checkpointing(mut self, yes: bool) -> Self {
+        self.grad_checkpointing = yes;
+        self
+    }
+
+    /// Sets layer-wise learning-rate decay: each block of the network is a parameter group, and the rate of
+    /// a group is multiplied by `decay` once for every group after it. The head has the full rate and the
+    /// stem the smallest one. Above 0 and at most 1, typically from 0.65 to 0.9. Default: none.
+    ///
+    /// The groups are those of [`Arch::split_layers`], unless the architecture has splits of your own. Rates
+    /// and weight decay are then those of timm's `param_groups_layer_decay`. Policies can set another decay;
+    /// `fine_tune` uses it instead of its `lr_mult`; `lr_find` and freezing respect it.
+    ///
+    /// ```no_run
+    /// # use finetune::prelude::*;
+    /// # fn f(dls: DataLoaders) -> finetune::Result<()> {
+    /// use finetune::model::by_name;
+    ///
+    /// let arch = by_name("vit_small_patch14_dinov2.lvd142m")?;
+    /// let mut learn = vision_learner(dls, arch).layer_decay(0.75).build()?;
+    /// learn.fine_tune(FineTune::new(5).base_lr(1e-3))?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn layer_decay(mut self, decay: f64) -> Self {
+        self.defaults.layer_decay = Some(decay);
+        self
+    }
+
     /// Builds the learner. Up to two items are run through the model, the loss and the metrics first, so
     /// that mistakes are found before the training.
     ///
     /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) if the network cannot do what a setting asks for;
     /// [`Error::Download`](crate::Error::Download) or [`Error::Checkpoint`](crate::Error::Checkpoint) if
     /// the pretrained weights are not available or do not match;
     /// [`Error::Computation`](crate::Error::Computation) or [`Error::Mismatch`](crate::Error::Mismatch) if
@@ -183,6 +219,9 @@ impl VisionLearner {
         if let (Some(_), &[.., height, width]) = (self.arch.image_size_of_build(), shape.as_slice())
         {
             self.arch = self.arch.image_size(height, width);
+        }
+        if self.defaults.layer_decay.is_some() && self.arch.has_default_splits() {
+            self.arch = self.arch.split_layers();
         }
         let n_out = self.n_out.unwrap_or(task.n_out());
         let unet = self.unet.is_some();
@@ -210,6 +249,7 @@ impl VisionLearner {
             }
         }
         model.channels_last();
+        model.grad_checkpointing(self.grad_checkpointing)?;
         let loss = self.loss.unwrap_or_else(|| loss::default_for(&task));
         let mut learner = Learner::assemble(self.dls, model, loss, self.opt_func)?;
         learner.training.metrics = self.metrics;

@@ -289,6 +289,14 @@ impl Arch {
         }
     }
 
+    /// Returns whether the parameter groups are those that the architecture has by default.
+    pub(crate) fn has_default_splits(&self) -> bool {
+        match &self.make {
+            Make::Shipped(entry) => self.splits == entry.splits,
+            Make::Table(_) | Make::Own(_) => self.splits.is_empty(),
+        }
+    }
+
     /// Returns the changes to the default cut and splits; `None` for an architecture that cannot be named
     /// in a file.
     pub(super) fn changes(&self) -> Option<Changes> {

@@ -26,9 +26,38 @@ impl Hold {
     }
 }
 
+impl Hold {
+    /// Returns whether frozen layers are held on this thread.
+    pub(super) fn is_held() -> bool {
+        HELD.get()
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         HELD.set(self.before);
+    }
+}
+
+thread_local! {
+    /// True while a training pass is computed again, whose items the running statistics already include.
+    static AGAIN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps the running statistics unchanged on this thread until it is dropped, also by a panic.
+pub(super) struct Again {
+    before: bool,
+}
+
+impl Again {
+    pub(super) fn new(yes: bool) -> Self {
+        Self { before: AGAIN.replace(yes) }
+    }
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        AGAIN.set(self.before);
     }
 }
 
@@ -117,6 +146,7 @@ pub struct BatchNorm {
     norm: nn::BatchNorm,
     eps: f64,
     momentum: f64,
+    cudnn: bool,
 }
 
 impl ModuleT for BatchNorm {
@@ -129,13 +159,30 @@ impl ModuleT for BatchNorm {
                 Err(e) => FAILED.set(Some(e)),
             }
         }
+        if train && AGAIN.get() {
+            // The same kernel as in the first pass, with copies of the statistics, which are discarded.
+            let (mean, var) = (self.norm.running_mean.copy(), self.norm.running_var.copy());
+            let (weight, bias) = (self.norm.ws.as_ref(), self.norm.bs.as_ref());
+            let (eps, momentum) = (self.eps, self.momentum);
+            return x.batch_norm(
+                weight,
+                bias,
+                Some(&mean),
+                Some(&var),
+                true,
+                momentum,
+                eps,
+                self.cudnn,
+            );
+        }
         self.norm.forward_t(x, train)
     }
 }
 
 impl BatchNorm {
     fn new(norm: nn::BatchNorm, config: BatchNormConfig) -> Self {
-        Self { norm, eps: config.eps, momentum: config.momentum }
+        let BatchNormConfig { eps, momentum, cudnn_enabled: cudnn, .. } = config;
+        Self { norm, eps, momentum, cudnn }
     }
 
     /// Normalizes by mean and variance over the items of all processes. The squares are summed around the

@@ -1,5 +1,6 @@
 //! A network as a list of named children, which can be cut and split.
 
+use super::recompute::Block;
 use tch::{
     Tensor,
     nn::{self, ModuleT, Path},
@@ -39,6 +40,8 @@ struct Child<'a> {
     /// True if its variables belong to the network itself, not to a path with the name of the child.
     at_root: bool,
     layer: LayerStart,
+    /// The part that gradient checkpointing computes again.
+    blocks: Blocks,
     #[debug(skip)]
     make: Make<'a>,
 }
@@ -52,6 +55,16 @@ enum LayerStart {
     Starts,
     /// The first child after the last layer: pooling and the classifier.
     Ends,
+}
+
+/// The part of a child that gradient checkpointing computes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocks {
+    None,
+    /// All of it.
+    Whole,
+    /// Blocks of its own: it is a [`Chain`].
+    Inside,
 }
 
 impl<'a> Children<'a> {
@@ -80,7 +93,13 @@ impl<'a> Children<'a> {
         make: impl FnOnce(&Path<'_>) -> M + 'a,
     ) -> &mut Self {
         let make: Make<'a> = Box::new(|path| Box::new(make(path)));
-        self.list.push(Child { name, at_root, layer: LayerStart::Joins, make });
+        self.list.push(Child {
+            name,
+            at_root,
+            layer: LayerStart::Joins,
+            blocks: Blocks::None,
+            make,
+        });
         self
     }
 
@@ -93,6 +112,23 @@ impl<'a> Children<'a> {
     pub(super) fn last_layer(&mut self) -> &mut Self {
         let first = self.list.iter().all(|child| child.layer != LayerStart::Ends);
         if first { self.mark(LayerStart::Ends) } else { self }
+    }
+
+    /// Marks the last child as a block, whose activations gradient checkpointing computes again.
+    pub(super) fn block(&mut self) -> &mut Self {
+        self.set_blocks(Blocks::Whole)
+    }
+
+    /// Marks the last child as a [`Chain`] of such blocks.
+    pub(super) fn chain(&mut self) -> &mut Self {
+        self.set_blocks(Blocks::Inside)
+    }
+
+    fn set_blocks(&mut self, blocks: Blocks) -> &mut Self {
+        if let Some(last) = self.list.last_mut() {
+            last.blocks = blocks;
+        }
+        self
     }
 
     fn mark(&mut self, layer: LayerStart) -> &mut Self {
@@ -134,14 +170,18 @@ impl<'a> Children<'a> {
     /// is the number of `splits` that do not exceed its position.
     pub(super) fn build(self, path: &Path<'_>, cut: Option<i64>, splits: &[usize]) -> Body {
         let kept = kept(self.list.len(), cut);
+        let mut has_blocks = false;
         let children = self.list.into_iter().take(kept).enumerate().map(|(i, child)| {
-            let Child { name, at_root, make, .. } = child;
+            let Child { name, at_root, blocks, make, .. } = child;
+            has_blocks |= blocks != Blocks::None;
             let group = splits.iter().filter(|s| i >= **s).count();
             let levels = name.split('.').filter(|_| !at_root);
             let path = levels.fold(path.set_group(group), |path, level| path / level);
-            (name, make(&path))
+            let layer = make(&path);
+            let whole = blocks == Blocks::Whole;
+            (name, if whole { Box::new(Block::of(layer)) as Box<dyn ModuleT> } else { layer })
         });
-        Body { children: children.collect() }
+        Body { children: children.collect(), has_blocks }
     }
 }
 
@@ -158,9 +198,15 @@ pub(super) fn kept(n: usize, cut: Option<i64>) -> usize {
 #[derive(Debug)]
 pub(super) struct Body {
     children: Vec<(String, Box<dyn ModuleT>)>,
+    has_blocks: bool,
 }
 
 impl Body {
+    /// Returns whether it has blocks that gradient checkpointing computes again.
+    pub(super) fn has_blocks(&self) -> bool {
+        self.has_blocks
+    }
+
     /// Returns the output. `visit` receives the output of each child, before the next child may overwrite
     /// it.
     pub(super) fn forward_with(
@@ -183,11 +229,17 @@ impl ModuleT for Body {
     }
 }
 
-/// Sequential layers, for a child that has several.
+/// Sequential blocks, for a child that has several.
 #[derive(Debug)]
-pub(super) struct Chain<M>(pub(super) Vec<M>);
+pub(super) struct Chain(Vec<Block>);
 
-impl<M: ModuleT> ModuleT for Chain<M> {
+impl Chain {
+    pub(super) fn new<M: ModuleT + 'static>(blocks: impl Iterator<Item = M>) -> Self {
+        Self(blocks.map(|block| Block::of(Box::new(block))).collect())
+    }
+}
+
+impl ModuleT for Chain {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
         self.0.iter().fold(x.shallow_clone(), |x, layer| layer.forward_t(&x, train))
     }

@@ -139,8 +139,9 @@ pub(super) fn children(net: &mut Children<'_>, n_in: i64, kind: Kind, n_out: i64
                 let channels = Channels { c_in, wide: c_in * expansion, c_out };
                 MbConv::new(&(p / j), kind, channels, size, stride, skipped)
             };
-            Chain((0..n).map(block).collect())
-        });
+            Chain::new((0..n).map(block))
+        })
+        .chain();
         (before, done) = (c_out, done + n);
     }
     let features = 4 * before;

@@ -109,7 +109,7 @@ pub(super) fn children(
     let mut c_in = 16;
     for (i, &row) in (1..).zip(rows) {
         let before = c_in;
-        net.add(format!("features.{i}"), move |p| InvertedResidual::new(p, before, row));
+        net.add(format!("features.{i}"), move |p| InvertedResidual::new(p, before, row)).block();
         c_in = row.2;
     }
     let features = 6 * c_in;

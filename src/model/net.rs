@@ -17,6 +17,16 @@ pub(super) enum Net {
 }
 
 impl Net {
+    /// Returns whether it has blocks that gradient checkpointing computes again.
+    pub(super) fn has_blocks(&self) -> bool {
+        match self {
+            Self::Parts { body, .. } | Self::Children(body) => body.has_blocks(),
+            // A decoder adds to the gradients of feature maps in the middle of the body. The sums would
+            // have another order, and so other last bits.
+            Self::Unet(_) | Self::Own(_) => false,
+        }
+    }
+
     pub(super) fn forward_with(
         &self,
         x: &Tensor,

@@ -93,7 +93,7 @@ impl Shape {
     }
 
     /// Builds one of the four layers: blocks, the first of which may halve the size.
-    fn layer(self, path: &Path<'_>, i: usize) -> Chain<Block> {
+    fn layer(self, path: &Path<'_>, i: usize) -> Chain {
         let planes = 64 << i;
         let before = if i == 0 { 64 } else { self.c_out(planes / 2) };
         let block = |j: usize| {
@@ -101,7 +101,7 @@ impl Shape {
             let c_in = if j == 0 { before } else { self.c_out(planes) };
             Block::new(&(path / j), c_in, planes, stride, self)
         };
-        Chain((0..self.blocks[i]).map(block).collect())
+        Chain::new((0..self.blocks[i]).map(block))
     }
 }
 
@@ -112,7 +112,7 @@ pub(super) fn children(net: &mut Children<'_>, n_in: i64, shape: Shape, n_out: i
         .add("relu", |_| relu())
         .add("maxpool", |_| max_pool(3, 2, 1, false));
     for i in 0..4 {
-        net.add(format!("layer{}", i + 1), move |p| shape.layer(p, i));
+        net.add(format!("layer{}", i + 1), move |p| shape.layer(p, i)).chain();
     }
     let features = shape.c_out(512);
     net.add("avgpool", |_| avg_pool_flat(1)).add("fc", move |p| {

@@ -34,7 +34,7 @@ fn conv_relu(path: &Path<'_>, conv: Conv) -> ConvNorm {
 /// One residual block. The weights of its last normalization start at zero, so the whole branch does.
 #[derive(Debug)]
 struct Block {
-    convpath: Chain<ConvNorm>,
+    convpath: Vec<ConvNorm>,
     /// If true, average pooling halves the size of the shortcut.
     halved: bool,
     shortcut: Option<ConvNorm>,
@@ -59,7 +59,7 @@ impl Block {
                 ConvNorm::zeroed(&path, conv, config, None, 0.0)
             }
         });
-        let convpath = Chain(convpath.collect());
+        let convpath = convpath.collect();
         let halved = stride != 1;
         let shortcut = (c_in != c_out).then(|| {
             let path = path / "idpath" / usize::from(halved);
@@ -71,7 +71,8 @@ impl Block {
 
 impl ModuleT for Block {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        let mut y = self.convpath.forward_t(x, train);
+        let path = self.convpath.iter();
+        let mut y = path.fold(x.shallow_clone(), |y, layer| layer.forward_t(&y, train));
         let x = match self.halved {
             true => x.avg_pool2d([2, 2], [2, 2], [0, 0], true, true, None),
             false => x.shallow_clone(),
@@ -84,7 +85,7 @@ impl ModuleT for Block {
 }
 
 impl Shape {
-    fn layer(self, path: &Path<'_>, i: usize) -> Chain<Block> {
+    fn layer(self, path: &Path<'_>, i: usize) -> Chain {
         let width = 64 << i;
         let before = if i == 0 { 64 } else { width / 2 * self.expansion };
         let block = |j: usize| {
@@ -92,7 +93,7 @@ impl Shape {
             let c_in = if j == 0 { before } else { width * self.expansion };
             Block::new(&(path / j), c_in, width, stride, self.expansion)
         };
-        Chain((0..self.blocks[i]).map(block).collect())
+        Chain::new((0..self.blocks[i]).map(block))
     }
 }
 
@@ -104,7 +105,7 @@ pub(super) fn children(net: &mut Children<'_>, n_in: i64, shape: Shape, n_out: i
     }
     net.add("3", |_| max_pool(3, 2, 1, false));
     for i in 0..4 {
-        net.add((4 + i).to_string(), move |p| shape.layer(p, i));
+        net.add((4 + i).to_string(), move |p| shape.layer(p, i)).chain();
     }
     let features = 512 * shape.expansion;
     // fastai has dropout of 0 before the last layer.

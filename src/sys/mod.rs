@@ -19,6 +19,8 @@ mod native;
 #[path = "absent.rs"]
 mod native;
 mod pinned;
+#[cfg(not(feature = "doc-only"))]
+mod recompute;
 mod simd;
 mod slots;
 mod threads;
@@ -37,8 +39,10 @@ pub(crate) use memory::KeptMemory;
 pub(crate) use native::tensor_lent;
 pub(crate) use native::{Autocast, capability, version};
 #[cfg(feature = "doc-only")]
-pub(crate) use native::{TraceOptions, trace};
+pub(crate) use native::{TraceOptions, recomputed, trace};
 pub(crate) use pinned::pinned_bytes;
+#[cfg(not(feature = "doc-only"))]
+pub(crate) use recompute::recomputed;
 pub(crate) use simd::{Work, fractions, vectorized};
 pub(crate) use slots::Slots;
 pub(crate) use threads::share_processors;

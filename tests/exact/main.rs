@@ -7,6 +7,7 @@
 
 #[path = "../it/pets.rs"]
 mod pets;
+mod recipes;
 mod reproducible;
 mod resume;
 mod runs;

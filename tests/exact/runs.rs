@@ -52,19 +52,19 @@ fn learner_of(dls: DataLoaders, folder: &Path) -> Result<Learner> {
     Ok(learner.train_metrics(true).quiet().model_dir(folder))
 }
 
-fn learner(folder: &Path) -> Result<Learner> {
+pub(crate) fn learner(folder: &Path) -> Result<Learner> {
     learner_of(rows(&CLASSES, 0, 4)?, folder)
 }
 
 /// Ends the fit with an error before a training batch of all fits, as a kill would, or raises a signal.
 #[derive(Debug)]
-struct At {
+pub(crate) struct At {
     step: u64,
     signal: Option<i32>,
 }
 
 impl At {
-    fn kill(step: u64) -> Self {
+    pub(crate) fn kill(step: u64) -> Self {
         Self { step, signal: None }
     }
 }
@@ -84,7 +84,7 @@ impl Callback for At {
 }
 
 /// Weights, moments and the record without the seconds.
-fn end(learn: &mut Learner) -> (Vec<(String, Vec<u32>)>, History) {
+pub(crate) fn end(learn: &mut Learner) -> (Vec<(String, Vec<u32>)>, History) {
     let bits = |t: Tensor| -> Vec<u32> {
         let flat = t.to_kind(Kind::Float).reshape([-1]);
         Vec::<f32>::try_from(&flat).unwrap().into_iter().map(f32::to_bits).collect()

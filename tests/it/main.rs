@@ -30,6 +30,7 @@ mod pictures;
 mod plan;
 mod pretrained;
 mod pth;
+mod recipes;
 mod reports_data;
 mod served;
 mod server;

@@ -59,7 +59,7 @@ impl LrFinder {
     pub(in crate::learner) fn finder(
         self,
         batches: usize,
-        groups: usize,
+        scales: Vec<f64>,
     ) -> Result<(Finder, Course)> {
         let rate = |lr: f64| lr.is_finite() && lr > 0.0;
         if !rate(self.start_lr) || !rate(self.end_lr) {
@@ -81,18 +81,24 @@ impl LrFinder {
             return Err(Error::config("lr_find", why));
         }
         let steps = self.steps;
-        let set = vec![(Hyper::Lr, vec![self.start_lr; groups])];
+        let set = vec![(Hyper::Lr, scaled(&scales, self.start_lr))];
         let epochs = self.steps / batches.max(1) + 1;
         let sweep = Self { steps, ..self };
-        let finder = Finder { sweep, best: f64::INFINITY, ended: None };
+        let finder = Finder { sweep, scales, best: f64::INFINITY, ended: None };
         Ok((finder, Course { epochs, set, ..Course::default() }))
     }
+}
+
+fn scaled(scales: &[f64], lr: f64) -> Vec<f64> {
+    scales.iter().map(|scale| scale * lr).collect()
 }
 
 /// Raises the learning rate step by step until the loss diverges.
 #[derive(Debug)]
 pub(in crate::learner) struct Finder {
     sweep: LrFinder,
+    /// What the rate of each group is multiplied by.
+    scales: Vec<f64>,
     best: f64,
     /// The reason why the sweep ended before its last step.
     ended: Option<String>,
@@ -122,7 +128,7 @@ impl Callback for Finder {
     fn before_batch(&mut self, t: &mut Training, _: &mut Batch) -> Step {
         let done = t.at.fit_batches as f64 / self.sweep.steps as f64;
         let lr = Anneal::Exp.at(self.sweep.start_lr, self.sweep.end_lr, done);
-        t.opt.set(Hyper::Lr, &vec![lr; t.opt.hypers().len()])?;
+        t.opt.set(Hyper::Lr, &scaled(&self.scales, lr))?;
         Ok(())
     }
 
@@ -179,8 +185,8 @@ impl Learner {
     /// As [`Learner::fit_with`].
     pub fn lr_find_with(&mut self, sweep: LrFinder) -> Result<LrCurve> {
         let t = &self.training;
-        let (batches, groups) = (t.dls.train().num_batches(), t.model.groups());
-        let (mut finder, course) = sweep.finder(batches, groups)?;
+        let scales = self.defaults.layer_scales(None, t.model.groups())?;
+        let (mut finder, course) = sweep.finder(t.dls.train().num_batches(), scales)?;
         let weights: Vec<_> =
             t.model.state_dict().into_iter().map(|(n, w)| (n, w.detach().copy())).collect();
         let state: Vec<_> = t.opt.state().into_iter().map(|(n, s)| (n, s.copy())).collect();

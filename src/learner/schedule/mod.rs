@@ -8,6 +8,7 @@ mod plan;
 mod policy;
 mod scheduler;
 mod sgdr;
+mod warmup_cosine;
 
 pub use {
     fine_tune::FineTune,
@@ -18,4 +19,5 @@ pub use {
     policy::{Course, Defaults, Policy},
     scheduler::ParamScheduler,
     sgdr::Sgdr,
+    warmup_cosine::WarmupCosine,
 };

@@ -26,7 +26,7 @@ impl<P: Policy> TrainingPlan for P {
 
 impl TrainingPlan for FineTune {
     fn courses(&self, groups: usize, defaults: &Defaults) -> Result<Vec<(Option<usize>, Course)>> {
-        let (head, whole) = self.stages();
+        let (head, whole) = self.stages(defaults);
         Ok(vec![
             (Some(groups.saturating_sub(1)), head.course(groups, defaults)?),
             (Some(0), whole.course(groups, defaults)?),

@@ -31,17 +31,38 @@ pub struct Defaults {
     pub moms: (f64, f64, f64),
     /// The weight decay; `None` for the optimizer's own. Default: `None`.
     pub wd: Option<f64>,
+    /// The ratio of the learning rate of each group to that of the next group, above 0 and at most 1; `None`
+    /// for equal rates. Default: `None`.
+    pub layer_decay: Option<f64>,
+}
+
+impl Defaults {
+    /// Returns the factors of the learning rates of `groups` parameter groups, for a policy whose own layer
+    /// decay is `own`. timm's `param_groups_layer_decay` computes the same from the layers of a network.
+    pub(in crate::learner) fn layer_scales(
+        &self,
+        own: Option<f64>,
+        groups: usize,
+    ) -> Result<Vec<f64>> {
+        let Some(decay) = own.or(self.layer_decay) else { return Ok(vec![1.0; groups]) };
+        let fits = decay > 0.0 && decay <= 1.0;
+        if !fits {
+            let why = format!("is {decay}; it must be above 0 and at most 1");
+            return Err(Error::config("layer_decay", why));
+        }
+        Ok((1..=groups).map(|i| decay.powf((groups - i) as f64)).collect())
+    }
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { lr: Lr::from(1e-3), moms: (0.95, 0.85, 0.95), wd: None }
+        Self { lr: Lr::from(1e-3), moms: (0.95, 0.85, 0.95), wd: None, layer_decay: None }
     }
 }
 
 /// A training policy: how long to train, and the schedules of the hyperparameters. [`Flat`](super::Flat),
-/// [`OneCycle`](super::OneCycle), [`FlatCos`](super::FlatCos) and [`Sgdr`](super::Sgdr) are the policies of
-/// this crate; your own needs only this method.
+/// [`OneCycle`](super::OneCycle), [`FlatCos`](super::FlatCos), [`WarmupCosine`](super::WarmupCosine) and
+/// [`Sgdr`](super::Sgdr) are the policies of this crate; your own needs only this method.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a training policy",
     note = "use `OneCycle::new(epochs)`, `Flat::new(epochs)`, or implement `Policy`"
@@ -65,6 +86,7 @@ impl<P: Policy + ?Sized> Policy for &P {
 pub(super) struct Common {
     pub(super) epochs: usize,
     pub(super) lr: Option<Lr>,
+    pub(super) layer_decay: Option<f64>,
     pub(super) wd: Option<f64>,
     pub(super) reset_opt: bool,
     pub(super) start_epoch: usize,
@@ -72,12 +94,15 @@ pub(super) struct Common {
 
 impl Common {
     pub(super) fn new(epochs: usize) -> Self {
-        Self { epochs, lr: None, wd: None, reset_opt: false, start_epoch: 0 }
+        let (lr, layer_decay, wd) = (None, None, None);
+        Self { epochs, lr, layer_decay, wd, reset_opt: false, start_epoch: 0 }
     }
 
     /// Returns the course without schedules, and the learning rate of each group.
     pub(super) fn course(&self, groups: usize, defaults: &Defaults) -> Result<(Course, Vec<f64>)> {
-        let lrs = self.lr.as_ref().unwrap_or(&defaults.lr).for_groups(groups)?;
+        let mut lrs = self.lr.as_ref().unwrap_or(&defaults.lr).for_groups(groups)?;
+        let scales = defaults.layer_scales(self.layer_decay, groups)?;
+        lrs.iter_mut().zip(scales).for_each(|(lr, scale)| *lr *= scale);
         if lrs.iter().any(|lr| !lr.is_finite() || *lr < 0.0) {
             return Err(Error::config("lr", "must be finite and not negative"));
         }
@@ -105,6 +130,19 @@ macro_rules! lr_setter {
 /// Defines the setters that every policy has.
 macro_rules! common_setters {
     () => {
+        /// Sets layer-wise learning-rate decay: the rate of each group is multiplied by this once for every
+        /// group after it. The last group, the head, has the full rate. It multiplies whatever rates are
+        /// set; `1.0` switches a learner's own decay off. Above 0 and at most 1, typically from 0.65 to
+        /// 0.9. Default: the learner's.
+        ///
+        /// The groups should be the blocks of the network:
+        /// [`VisionLearner::layer_decay`](crate::learner::VisionLearner::layer_decay) makes them, and
+        /// [`Arch::split_layers`](crate::model::Arch::split_layers).
+        #[must_use]
+        pub fn layer_decay(mut self, decay: f64) -> Self {
+            self.common.layer_decay = Some(decay);
+            self
+        }
         /// Sets the weight decay. Default: the learner's.
         #[must_use]
         pub fn wd(mut self, wd: f64) -> Self {

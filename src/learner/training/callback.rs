@@ -10,6 +10,8 @@ use tch::Tensor;
 pub mod order {
     /// Stops on a NaN loss, before it is recorded.
     pub const NAN_GUARD: i32 = -9;
+    /// Averages weights, before other callbacks see the weights that are validated.
+    pub const EMA: i32 = -5;
     /// Changes batches: MixUp, CutMix.
     pub const MIX: i32 = 0;
     /// Accumulates gradients over several batches.

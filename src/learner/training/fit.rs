@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     learner::{
         Callback, Course, FineTune, Flat, FlatCos, Learner, OneCycle, ParamScheduler, Policy, Sgdr,
-        TrainingPlan, resume::request::Checkpoints,
+        TrainingPlan, WarmupCosine, resume::request::Checkpoints,
     },
     optim::Lr,
     sys::caught,
@@ -38,6 +38,15 @@ impl Learner {
     /// As [`Learner::fit_with`].
     pub fn fit_flat_cos(&mut self, epochs: usize, lr: impl Into<Lr>) -> Result<()> {
         self.fit_with(&FlatCos::new(epochs).lr(lr), &mut [])
+    }
+
+    /// Trains with a rate that rises linearly for a tenth of the epochs and then falls by a cosine. All
+    /// options are setters of [`WarmupCosine`], for [`Learner::fit_with`].
+    ///
+    /// # Errors
+    /// As [`Learner::fit_with`].
+    pub fn fit_warmup_cosine(&mut self, epochs: usize, lr: impl Into<Lr>) -> Result<()> {
+        self.fit_with(&WarmupCosine::new(epochs).lr(lr), &mut [])
     }
 
     /// Trains with warm restarts: fastai's `fit_sgdr`.

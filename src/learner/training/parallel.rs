@@ -287,11 +287,16 @@ impl Parallel {
     /// Sets the running statistics of every rank to the mean over all ranks, since each rank has seen only
     /// its own shares.
     pub(in crate::learner) fn average_buffers(&self, model: &Model) -> Result<()> {
+        self.average(model.buffers())
+    }
+
+    /// Replaces statistics by their mean over all ranks, unless running statistics are equal on all ranks.
+    pub(super) fn average(&self, statistics: &[(String, Tensor)]) -> Result<()> {
         if self.world.size() == 1 || self.options.deterministic || self.options.sync_bn {
             return Ok(());
         }
         let _guard = tch::no_grad_guard();
-        let floats = || model.buffers().iter().map(|(_, t)| t).filter(|t| t.is_floating_point());
+        let floats = || statistics.iter().map(|(_, t)| t).filter(|t| t.is_floating_point());
         let flat: Vec<Tensor> = floats().map(|t| t.reshape([-1])).collect();
         if flat.is_empty() {
             return Ok(());

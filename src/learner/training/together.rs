@@ -47,6 +47,16 @@ impl Training {
         Ok(pred.zip(y).unwrap_or_else(own))
     }
 
+    /// Replaces statistics of a callback by their mean over all ranks. It is for statistics that depend on
+    /// the running statistics of normalization layers, for which each rank has seen only its own items. Does
+    /// nothing if those are equal on all ranks. Every rank must call it at the same place.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`] if a rank does not answer.
+    pub fn average_statistics(&self, statistics: &[(String, Tensor)]) -> Result<()> {
+        self.parallel.as_ref().map_or(Ok(()), |p| p.average(statistics))
+    }
+
     /// Returns an error on every rank if the next fits, or their initial weights, differ.
     pub(super) fn agree_on_fit(&self) -> Result<()> {
         let Some(p) = &self.parallel else { return Ok(()) };
@@ -120,6 +130,11 @@ impl Learner {
             return Ok(self);
         }
         let t = &mut self.training;
+        if options.sync_bn && t.model.is_grad_checkpointing() {
+            let why = "gradient checkpointing would exchange the statistics of each batch twice: choose \
+                       either `sync_bn` or `grad_checkpointing`";
+            return Err(Error::unsupported("sync_bn", why));
+        }
         world.use_device(t.model.device())?;
         world.must_agree(&described(t, &options))?;
         let groups = if options.sync_bn { world.group()? } else { None };

@@ -154,12 +154,13 @@ impl Config {
                         .padding(0)
                         .build(&(p / 1)),
                 })
-                .layer();
+                .layer()
+                .block();
             }
             for i in 0..depth {
                 let drop = DropPath::linear(rate, done + i, total);
                 let block = move |p: &Path<'_>| Block::new(p, self, stage, drop);
-                net.add(format!("stages.{stage}.blocks.{i}"), block);
+                net.add(format!("stages.{stage}.blocks.{i}"), block).block();
                 if i > 0 || !shrinks {
                     net.layer();
                 }

@@ -353,7 +353,7 @@ impl Config {
                 let drop = DropPath::new(rate * done as f64 / total as f64);
                 let before = c_in;
                 let block = move |p: &Path<'_>| self.block(p, before, &spec, drop);
-                net.add(format!("blocks.{i}.{j}"), block).layer();
+                net.add(format!("blocks.{i}.{j}"), block).layer().block();
                 (c_in, done) = (spec.c_out, done + 1);
             }
         }

@@ -244,7 +244,7 @@ impl Config {
         for i in 0..self.depth {
             let drop = DropPath::linear(rate, i, self.depth);
             let name = format!("blocks.{i}");
-            net.at_root(name, move |p| self.block(p, i, size, drop)).layer();
+            net.at_root(name, move |p| self.block(p, i, size, drop)).layer().block();
         }
         let fc_norm = self.use_fc_norm.unwrap_or(self.global_pool == Pooling::Avg);
         if self.use_post_transformer_norm.unwrap_or(!fc_norm) {

@@ -76,7 +76,7 @@ impl Config {
                     Shape { c_in, c_out: width, middle, group, stride: 1 + i64::from(j == 0) };
                 let drop = DropPath::linear(rate, done + j, total);
                 let block = move |p: &Path<'_>| Block::new(p, self, shape, drop);
-                net.add(format!("s{i}.b{}", j + 1), block).layer();
+                net.add(format!("s{i}.b{}", j + 1), block).layer().block();
                 c_in = width;
             }
             done += depth;

@@ -168,7 +168,7 @@ impl Config {
                 let block = move |p: &Path<'_>| {
                     Block::new(p, self, Shape { c_in: before, planes, stride, first }, drop)
                 };
-                net.add(format!("layer{}.{j}", i + 1), block).layer();
+                net.add(format!("layer{}.{j}", i + 1), block).layer().block();
                 c_in = planes * self.expansion();
             }
             done += depth;

@@ -98,7 +98,7 @@ impl Config {
                 let drop = DropPath::linear(rate, done + j, total);
                 let shape = Shape { c_in, c_out, stride, first: j == 0 };
                 let block = move |p: &Path<'_>| Block::new(p, self, shape, drop);
-                net.add(format!("stages.{i}.blocks.{j}"), block).layer();
+                net.add(format!("stages.{i}.blocks.{j}"), block).layer().block();
                 c_in = c_out;
             }
             done += depth;

@@ -81,7 +81,8 @@ impl Config {
                     norm: Norm::layer(&(p / "norm"), 4 * before, EPS),
                     reduction: linear(&(p / "reduction"), 4 * before, 2 * before, false),
                 })
-                .layer();
+                .layer()
+                .block();
                 dim *= 2;
                 grid = grid.map(|n| (n + 1) / 2);
             }
@@ -104,6 +105,7 @@ impl Config {
                     ),
                     drop,
                 });
+                net.block();
                 if i > 0 || stage == 0 {
                     net.layer();
                 }

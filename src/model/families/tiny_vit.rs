@@ -90,7 +90,8 @@ impl Config {
                 net.add(format!("stages.{stage}.downsample"), move |p| {
                     Layers(three(p, [before, dim, dim], 2, 1.0).into())
                 })
-                .layer();
+                .layer()
+                .block();
             }
             for i in 0..depth {
                 let drop = DropPath::linear(rate, done + i, total);
@@ -106,6 +107,7 @@ impl Config {
                     let hidden = (dim as f64 * self.mlp_ratio) as i64;
                     net.add(name, move |p| Block::new(p, dim, heads, window, hidden, drop));
                 }
+                net.block();
                 if i > 0 || stage == 0 {
                     net.layer();
                 }

@@ -220,7 +220,7 @@ impl Config {
         let rate = build.drop_path.unwrap_or(self.drop_path_rate);
         for i in 0..self.depth {
             let drop = DropPath::linear(rate, i, self.depth);
-            net.add(format!("blocks.{i}"), move |p| self.block(p, drop)).layer();
+            net.add(format!("blocks.{i}"), move |p| self.block(p, drop)).layer().block();
         }
         let averaged = matches!(self.global_pool, Pooling::Avg | Pooling::Max | Pooling::Avgmax);
         let fc_norm = self.fc_norm.unwrap_or(averaged);

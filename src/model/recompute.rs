@@ -1,0 +1,73 @@
+//! Gradient checkpointing: blocks whose activations the backward pass computes again.
+//!
+//! Chen et al., [Training Deep Nets with Sublinear Memory Cost](https://arxiv.org/abs/1604.06174).
+
+use super::batch_norm;
+use crate::sys;
+use std::{
+    cell::Cell,
+    fmt,
+    panic::resume_unwind,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tch::{Tensor, nn::ModuleT};
+
+thread_local! {
+    /// True if blocks on this thread are computed again.
+    static RECOMPUTES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Enables gradient checkpointing on this thread until it is dropped, also by a panic.
+pub(super) struct Recomputing {
+    before: bool,
+}
+
+impl Recomputing {
+    pub(super) fn new(yes: bool) -> Self {
+        Self { before: RECOMPUTES.replace(yes) }
+    }
+}
+
+impl Drop for Recomputing {
+    fn drop(&mut self) {
+        RECOMPUTES.set(self.before);
+    }
+}
+
+/// A block, owned by its network and by the graphs of gradients that compute it again.
+#[derive(Clone)]
+pub(super) struct Block(Arc<Mutex<Box<dyn ModuleT>>>);
+
+impl Block {
+    pub(super) fn of(block: Box<dyn ModuleT>) -> Self {
+        Self(Arc::new(Mutex::new(block)))
+    }
+
+    fn plain(&self, x: &Tensor, train: bool) -> Tensor {
+        // A block has no state that a panic could corrupt.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).forward_t(x, train)
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fmt(f)
+    }
+}
+
+impl ModuleT for Block {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        if !train || !RECOMPUTES.get() {
+            return self.plain(x, train);
+        }
+        let (block, held) = (self.clone(), batch_norm::Hold::is_held());
+        let run = move |x: &Tensor, again: bool| {
+            // The backward pass may be on another thread.
+            let _hold = batch_norm::Hold::new(held);
+            let _again = batch_norm::Again::new(again);
+            block.plain(x, true)
+        };
+        // Modules fail by panics, as those of tch do; `Model::forward` returns them as errors.
+        sys::recomputed(x, run).unwrap_or_else(|e| resume_unwind(Box::new(e.to_string())))
+    }
+}

@@ -1,0 +1,239 @@
+// A function whose intermediate results are computed again in the backward pass instead of being kept.
+//
+// libtorch has this in Python only, as torch.utils.checkpoint. Every function catches: an exception must not cross into
+// Rust. One that can fail returns its message, which the caller frees with finetune_free, or null.
+
+#include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/custom_class.h>
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "message.h"
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Computes `x`, which it owns, and puts a tensor for the caller into `out`. `again` is false for the first time.
+// Returns a message that the caller frees, or null.
+using Run = char* (*)(void* context, void* x, bool again, void** out);
+
+// The state of libtorch's random generators of the CPU and of `device`.
+class Draws {
+   public:
+    explicit Draws(at::Device device) {
+        add(at::globalContext().defaultGenerator(at::kCPU));
+        if (device.is_cuda()) add(at::globalContext().defaultGenerator(device));
+    }
+
+    void restore() const {
+        for (auto& [generator, state] : all_) {
+            auto of = generator;
+            std::lock_guard<std::mutex> lock(of.mutex());
+            of.set_state(state);
+        }
+    }
+
+   private:
+    void add(at::Generator generator) {
+        std::lock_guard<std::mutex> lock(generator.mutex());
+        auto state = generator.get_state();
+        all_.emplace_back(std::move(generator), std::move(state));
+    }
+
+    std::vector<std::pair<at::Generator, at::Tensor>> all_;
+};
+
+// Whether operations on a device are cast, and to which type.
+struct Casts {
+    at::DeviceType device;
+    bool enabled;
+    at::ScalarType kind;
+
+    explicit Casts(at::DeviceType of)
+        : device(of),
+          enabled(at::autocast::is_autocast_enabled(of)),
+          kind(at::autocast::get_autocast_dtype(of)) {}
+
+    void set() const {
+        at::autocast::set_autocast_enabled(device, enabled);
+        at::autocast::set_autocast_dtype(device, kind);
+    }
+};
+
+// The circumstances of the first pass.
+struct Circumstances {
+    Draws draws;
+    Casts casts;
+
+    explicit Circumstances(at::Device device) : draws(device), casts(device.type()) {}
+};
+
+// Puts the circumstances of the first pass back until the end of its life.
+class Back {
+   public:
+    Back(const Circumstances& then, at::Device device) : now_(device) {
+        then.draws.restore();
+        then.casts.set();
+        at::autocast::increment_nesting();
+    }
+
+    ~Back() {
+        try {
+            if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+            now_.casts.set();
+            now_.draws.restore();
+        } catch (...) {
+            // What was read a moment ago can be set.
+        }
+    }
+
+    Back(const Back&) = delete;
+    Back& operator=(const Back&) = delete;
+
+   private:
+    Circumstances now_;
+};
+
+// The function, and what the graph keeps of its first pass.
+struct Segment : torch::CustomClassHolder {
+    Run run;
+    std::shared_ptr<void> context;
+    std::optional<Circumstances> then;
+    // The result, until it is part of the graph.
+    at::Tensor value;
+
+    at::Tensor call(const at::Tensor& x, bool again) const {
+        void* out = nullptr;
+        char* message = run(context.get(), new at::Tensor(x), again, &out);
+        if (message != nullptr) {
+            std::string why(message);
+            finetune::free_message(message);
+            throw std::runtime_error(why);
+        }
+        std::unique_ptr<at::Tensor> y(static_cast<at::Tensor*>(out));
+        return *y;
+    }
+};
+
+// The variables that the graph of `y` leads to, but for `x`: the parameters of the function that learn.
+variable_list leaves(const at::Tensor& y, const at::Tensor& x) {
+    variable_list found;
+    std::unordered_set<torch::autograd::Node*> seen;
+    std::vector<torch::autograd::Node*> next;
+    auto visit = [&](torch::autograd::Node* node) {
+        if (node != nullptr && seen.insert(node).second) next.push_back(node);
+    };
+    visit(torch::autograd::impl::gradient_edge(y).function.get());
+    while (!next.empty()) {
+        auto* node = next.back();
+        next.pop_back();
+        if (auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node)) {
+            if (!leaf->variable.is_same(x)) found.push_back(leaf->variable);
+        }
+        for (auto& edge : node->next_edges()) visit(edge.function.get());
+    }
+    return found;
+}
+
+struct Recompute : torch::autograd::Function<Recompute> {
+    // `inputs` are the input and the parameters, so that the graph knows them.
+    static variable_list forward(AutogradContext* ctx, at::TensorList inputs,
+                                 c10::intrusive_ptr<Segment> segment) {
+        ctx->save_for_backward(inputs.vec());
+        variable_list result{std::move(segment->value)};
+        ctx->saved_data["segment"] = c10::IValue::make_capsule(std::move(segment));
+        return result;
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list grads) {
+        TORCH_CHECK(!at::GradMode::is_enabled(),
+                    "gradients of gradients cannot be computed with gradient checkpointing");
+        auto saved = ctx->get_saved_variables();
+        auto holder = ctx->saved_data["segment"].toCapsule();
+        auto& segment = static_cast<Segment&>(*holder);
+        auto x = saved[0].detach();
+        x.set_requires_grad(saved[0].requires_grad());
+        at::Tensor y;
+        {
+            Back back(*segment.then, x.device());
+            at::AutoGradMode record(true);
+            y = segment.call(x, true);
+        }
+        variable_list inputs;
+        if (x.requires_grad()) inputs.push_back(x);
+        inputs.insert(inputs.end(), saved.begin() + 1, saved.end());
+        auto found = torch::autograd::grad({y}, inputs, {grads[0]}, std::nullopt, false, true);
+        variable_list all;
+        if (!x.requires_grad()) all.emplace_back();
+        all.insert(all.end(), found.begin(), found.end());
+        all.emplace_back();  // of `segment`
+        return all;
+    }
+};
+
+at::Tensor recompute(const at::Tensor& input, const c10::intrusive_ptr<Segment>& segment) {
+    if (!at::GradMode::is_enabled()) return segment->call(input, false);
+    segment->then.emplace(input.device());
+    auto x = input.detach();
+    x.set_requires_grad(input.requires_grad());
+    auto version = x._version();
+    auto y = segment->call(x, false);
+    TORCH_CHECK(x._version() == version,
+                "a block changes its input in place, which gradient checkpointing cannot undo");
+    if (!y.requires_grad()) return y;
+    auto inputs = leaves(y, x);
+    inputs.insert(inputs.begin(), input);
+    // The graph of the first pass ends here, and with it what it kept.
+    segment->value = y.is_alias_of(x) ? y.detach().clone() : y.variable_data();
+    y.reset();
+    // Only a `TensorList` is known as a list of variables.
+    return Recompute::apply(at::TensorList(inputs), segment)[0];
+}
+
+}  // namespace
+
+extern "C" {
+
+// A message for `finetune_free` of `n` bytes of text without zeros.
+char* finetune_message(const char* text, size_t n) noexcept {
+    try {
+        return finetune::message(std::string(text, n).c_str());
+    } catch (...) {
+        return finetune::exhausted();
+    }
+}
+
+// Computes `run` of a tensor, so that the backward pass computes it again. The context is taken over in any case:
+// `drop(context)` is called once, when the graph is freed or where this fails, on any thread.
+char* finetune_recompute(void* x, Run run, void* context, void (*drop)(void*), void** out) noexcept {
+    try {
+        std::shared_ptr<void> owner(context, drop);
+        auto segment = c10::make_intrusive<Segment>();
+        segment->run = run;
+        segment->context = std::move(owner);
+        *out = new at::Tensor(recompute(*static_cast<at::Tensor*>(x), segment));
+        return nullptr;
+    } catch (const std::exception& e) {
+        return finetune::message(e.what());
+    } catch (...) {
+        return finetune::message("an exception of unknown type");
+    }
+}
+
+}  // extern "C"
