@@ -91,7 +91,7 @@ fn lines_of_a_log() -> Result<()> {
         (r"loss (\d+\.\d+|NaN)", "loss 0.0000"),
         (r"\d+\.\d+/s", "0.00/s"),
         (r"\d\d:\d\d left", "00:00 left"),
-        (r", waits \d+ % for data", ""),
+        (r"(, |  )waits \d+ % for data", ""),
     ]
     .iter()
     .fold(log.text(), |text, (number, zero)| {
