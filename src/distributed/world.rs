@@ -179,28 +179,41 @@ impl World {
     }
 
     /// Returns the rows of all ranks, in the order of the ranks. Ranks may have different numbers of rows,
-    /// or none; the shape of a row and the type must be the same.
-    pub(crate) fn gather_rows(&self, rows: Option<&Tensor>) -> Result<Option<Tensor>> {
+    /// or none; the shape of a row and the type must be the same. If `padded`, the shapes of rows may
+    /// differ, and smaller rows are padded with zeros at the end of each axis.
+    pub(crate) fn gather_rows(
+        &self,
+        rows: Option<&Tensor>,
+        padded: bool,
+    ) -> Result<Option<Tensor>> {
         let described = rows.map(|t| (t.size(), format!("{:?}", t.kind())));
         let all: Vec<Option<(Vec<i64>, String)>> = self.exchange(&described)?;
         if self.size == 1 {
             return Ok(rows.map(Tensor::shallow_clone));
         }
         let Some((first, kind)) = all.iter().flatten().next() else { return Ok(None) };
-        let kinds = all.iter().flatten().all(|(size, k)| size[1..] == first[1..] && k == kind);
-        if !kinds {
+        let fits = |(size, k): &(Vec<i64>, String)| {
+            let same = if padded { size.len() == first.len() } else { size[1..] == first[1..] };
+            same && k == kind
+        };
+        if !all.iter().flatten().all(fits) {
             return Err(Error::mismatch("rows of different ranks", format!("are {all:?}")));
         }
-        let most = all.iter().flatten().map(|(size, _)| size[0]).max().unwrap_or(0);
-        let mut padded_size = first.clone();
-        padded_size[0] = most;
+        let mut largest = first.clone();
+        for (size, _) in all.iter().flatten() {
+            largest.iter_mut().zip(size).for_each(|(most, n)| *most = (*most).max(*n));
+        }
         let device = rows.map_or(self.device(), Tensor::device);
         let kind = rows.map_or_else(|| kind_named(kind), |t| Ok(t.kind()))?;
-        let padded = Tensor::f_zeros(&padded_size, (kind, device))?;
+        let own = Tensor::f_zeros(&largest, (kind, device))?;
         if let Some(rows) = rows {
-            padded.f_narrow(0, 0, rows.size()[0])?.f_copy_(&rows.detach())?;
+            let mut part = own.shallow_clone();
+            for (axis, n) in rows.size().into_iter().enumerate() {
+                part = part.f_narrow(axis as i64, 0, n)?;
+            }
+            part.f_copy_(&rows.detach())?;
         }
-        let parts = self.all_gather(&padded)?;
+        let parts = self.all_gather(&own)?;
         let parts = parts.iter().zip(&all).filter_map(|(part, described)| {
             let (size, _) = described.as_ref()?;
             Some(part.f_narrow(0, 0, size[0]))
@@ -347,7 +360,16 @@ fn difference(a: &str, b: &str) -> (String, String) {
 }
 
 fn kind_named(name: &str) -> Result<Kind> {
-    let all = [Kind::Uint8, Kind::Int64, Kind::Int, Kind::Float, Kind::Double, Kind::Bool];
+    let all = [
+        Kind::Uint8,
+        Kind::Int64,
+        Kind::Int,
+        Kind::Float,
+        Kind::Double,
+        Kind::Half,
+        Kind::BFloat16,
+        Kind::Bool,
+    ];
     let found = all.into_iter().find(|kind| format!("{kind:?}") == name);
     found.ok_or_else(|| Error::unsupported("gather", format!("of tensors of type {name}")))
 }

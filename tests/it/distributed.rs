@@ -4,13 +4,21 @@
 use finetune::{
     Error, Result,
     callback::{Checkpoint, EarlyStopping, GradientAccumulation, GradientClip, MixUp},
-    data::{Arrays, DataLoaders, LoaderOptions},
+    data::{
+        Arrays, BBoxBlock, BBoxLblBlock, DataBlock, DataLoaders, ImageBlock, IndexSplitter,
+        LoaderOptions, MaskBlock, MultiCategoryBlock, PointBlock, TargetBlock,
+    },
     distributed::{self, Launched, launch},
-    learner::{Callback, DistributedOptions, Flat, Learner, OneCycle, Scope, Step, Training},
-    loss::CrossEntropy,
-    metric::{OverEpoch, accuracy},
+    image::Image,
+    learner::{
+        Callback, DistributedOptions, Flat, Learner, OneCycle, PredictOptions, Scope, Step,
+        Training,
+    },
+    loss::{BceWithLogits, CrossEntropy, Loss, PointMse},
+    metric::{OverEpoch, accuracy, iou_of_class, point_distance},
     model::{BatchNorm, Model, batch_norm1d},
-    sample::{Batch, Task},
+    sample::{Batch, Point, Task},
+    transform::Resize,
 };
 use serde_json::{Value, json};
 use std::{
@@ -146,11 +154,114 @@ fn train(mut learn: Learner) -> Value {
     })
 }
 
+/// Seven images of different sizes to train on and seven to validate on, in batches of four: of the last
+/// batch some ranks have nothing.
+fn images<Y: TargetBlock + 'static>(
+    block: Y,
+    label: impl Fn(usize) -> Y::Label + Send + Sync + 'static,
+) -> Result<DataLoaders> {
+    let photo = |i: usize| {
+        let (w, h) = (24 + 2 * i as u32, 40 - i as u32);
+        let pixels = (0..w * h * 3).map(|k| (k * (i as u32 + 3) % 251) as u8);
+        Image::new(w, h, 3, pixels.collect())
+    };
+    DataBlock::rows(ImageBlock::rgb(), block)
+        .get_x(move |&i: &usize| photo(i))
+        .get_y(move |&i| Ok(label(i)))
+        .splitter(IndexSplitter::new(7..14))
+        .item_tfms(Resize::new(16))
+        .bs(4)
+        .drop_last(false)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders_from((0..14).collect())
+}
+
+/// How far four outputs are from the first box of each image.
+#[derive(Debug)]
+struct FirstBox;
+
+impl Loss for FirstBox {
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let first = y.f_narrow(1, 0, 1)?.f_squeeze_dim(1)?;
+        Ok((pred - first).f_abs()?.f_mean_dim([1_i64].as_slice(), false, Kind::Float)?)
+    }
+}
+
+/// The mean of the channels of each image, or of each pixel, through a linear layer.
+fn of_images(outputs: i64, each_pixel: bool) -> Model {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let last = linear(&vs.root(), 0, 3, outputs);
+    let net = nn::func(move |x| {
+        let x = x.permute([0, 2, 3, 1]);
+        let dims: &[i64] = &[1, 2];
+        let x = if each_pixel { x } else { x.mean_dim(dims, false, Kind::Float) };
+        let x = x.apply(&last);
+        if each_pixel { x.permute([0, 3, 1, 2]) } else { x }
+    });
+    Model::from_module(vs, net).unwrap()
+}
+
+/// All that is known of each item after an evaluation, and the metrics of an epoch.
+fn targets(learn: Learner) -> Result<Value> {
+    let mut learn = learn.quiet().distributed()?;
+    let all = learn.get_preds_with(&PredictOptions::new().inputs(true).pixels(true))?;
+    let inputs = all.inputs.unwrap();
+    let pixels = all.pixels.unwrap();
+    learn.fit_with(&Flat::new(1).lr(0.0), &mut [])?;
+    let row = learn.recorder().rows[0].values.clone();
+    Ok(json!({
+        "items": all.items,
+        "targets": format!("{:?}", all.targets),
+        "placements": format!("{:?}", all.placements),
+        "inputs": format!("{:?}", inputs.shape()),
+        "preds": all.preds.iter().copied().collect::<Vec<f32>>(),
+        "losses": all.losses,
+        "pixels": pixels.iter().copied().collect::<Vec<f32>>(),
+        "row": row,
+    }))
+}
+
 fn run(case: &str, out: &Path) -> Result<Value> {
     let rank = distributed::rank();
     let exact = || DistributedOptions::new().deterministic_reduction();
     Ok(match case {
         "average" => train(learner(false).distributed()?),
+        "boxes" => {
+            let block = (BBoxBlock::new(), BBoxLblBlock::new());
+            // From one to three boxes each.
+            let dls = images(block, |i| {
+                let boxes = (0..=i % 3).map(|k| [k as f32, 2.0, 20.0 + k as f32, 24.0]);
+                let names = (0..=i % 3).map(|k| ["cat", "dog"][(i + k) % 2].to_owned());
+                (boxes.collect(), names.collect())
+            })?;
+            targets(Learner::new(dls, of_images(4, false), FirstBox)?)?
+        }
+        "masks" => {
+            let dls = images(MaskBlock::new(["ground", "disc", "void"]).ignored(2), |i| {
+                let (w, h) = (24 + 2 * i as u32, 40 - i as u32);
+                let codes = (0..w * h).map(|k| ((k + i as u32) % 3) as u8);
+                Image::new(w, h, 1, codes.collect()).unwrap().into()
+            })?;
+            let loss = CrossEntropy::new().axis(1).ignore_index(2);
+            let learn = Learner::new(dls, of_images(3, true), loss)?;
+            targets(learn.metric(iou_of_class(1, "disc")).train_metrics(true))?
+        }
+        "points" => {
+            let dls = images(PointBlock::new(2), |i| {
+                let other = if i % 3 == 0 { Point::hidden() } else { Point::new(i as f32, 20.0) };
+                vec![Point::new(12.0, 4.0 + i as f32), other]
+            })?;
+            let learn = Learner::new(dls, of_images(4, false), PointMse)?;
+            targets(learn.metric(point_distance()).train_metrics(true))?
+        }
+        "several labels" => {
+            let dls = images(MultiCategoryBlock::new(), |i| {
+                let names = ["cat", "dog", "bird"].iter().enumerate();
+                names.filter(|(k, _)| (i >> k) % 2 == 1).map(|(_, n)| (*n).to_owned()).collect()
+            })?;
+            targets(Learner::new(dls, of_images(3, false), BceWithLogits::new())?)?
+        }
         "sync_bn" => {
             let dls = learner(true).dls().clone();
             let vs = nn::VarStore::new(Device::Cpu);
@@ -433,6 +544,28 @@ fn several_processes_train_as_one_does() {
         // Complete, in order, nothing twice.
         assert_eq!(all[0]["items"], one["items"]);
         assert_eq!(numbers(&all[0]["items"]).len(), 37);
+    }
+}
+
+/// Targets of every kind are gathered whole: boxes with their classes, although the ranks pad them to
+/// different numbers, and the places of pictures in their originals, which distances in pixels need.
+#[test]
+fn every_process_sees_the_targets_of_all() {
+    for case in ["boxes", "masks", "points", "several labels"] {
+        let one = results(case, 1).remove(0);
+        assert_eq!(one["items"], json!([7, 8, 9, 10, 11, 12, 13]), "{one}");
+        for result in results(case, 2) {
+            for what in ["items", "targets", "placements", "inputs"] {
+                assert_eq!(result[what], one[what], "{case}: {what}");
+            }
+            for what in ["preds", "losses", "pixels", "row"] {
+                close(&one[what], &result[what], 1e-5);
+            }
+        }
+        if case == "boxes" {
+            let targets = one["targets"].as_str().unwrap();
+            assert!(targets.contains("class: 1") && targets.contains("class: 2"), "{targets}");
+        }
     }
 }
 

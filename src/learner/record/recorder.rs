@@ -189,11 +189,7 @@ impl Callback for Recorder {
                 t.read_losses()?;
             }
             if self.train_metrics {
-                let (pred, y) = t.rows_of_all_ranks(pred, y)?;
-                let mut all = Batch::new(batch.x.shallow_clone(), Some(y), batch.items.clone());
-                if t.parallel.is_none() {
-                    all.placements.clone_from(&batch.placements);
-                }
+                let (pred, all) = t.whole_batch(pred, batch)?;
                 metrics::update(&mut t.metrics, &pred, &all, loss)?;
             }
         } else {

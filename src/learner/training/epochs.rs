@@ -441,20 +441,8 @@ impl<'t, 'a> Run<'t, 'a> {
             pred = Some(self.forward_for_evaluation(batch, part)?);
         }
         if let Some(p) = &self.t.parallel {
-            let own = pred.is_some();
-            pred = p.rows(pred.as_ref())?;
-            batch.y = p.rows(batch.y.as_ref().filter(|_| own))?;
-            if self.gather_inputs
-                && let Some(x) = p.rows(own.then_some(&batch.x))?
-            {
-                batch.x = x;
-            }
-            let items = if own { std::mem::take(&mut batch.items) } else { vec![] };
-            batch.items = p.world().exchange(&items)?.concat();
-            let places = if own { std::mem::take(&mut batch.placements) } else { vec![] };
-            batch.placements = p.world().exchange(&places)?.concat();
-            // Padded for this rank's items only.
-            batch.labels = None;
+            let which = (pred.is_some(), self.gather_inputs);
+            (pred, *batch) = p.whole(pred.as_ref(), batch, &self.t.dls.task(), which)?;
         }
         let Some(pred) = pred else { return Ok(()) };
         let pred = outcome.pred.insert(pred);

@@ -6,6 +6,7 @@ use crate::{
     distributed::World,
     error::{Error, Result},
     model::Model,
+    sample::{Batch, Placement, Task},
     sys::{Reducer, TensorList},
 };
 use std::sync::Arc;
@@ -314,9 +315,28 @@ impl Parallel {
         Ok(())
     }
 
-    /// Gathers the rows of `own` of all ranks, in order: those of a global validation batch.
-    pub(super) fn rows(&self, own: Option<&Tensor>) -> Result<Option<Tensor>> {
-        self.world.gather_rows(own)
+    /// Gathers outputs of the model and batch from all ranks, in the order of the items. If `own` is false,
+    /// this rank's part does not count. Boxes are padded with zeros of class 0, as in a batch. `x` is
+    /// gathered only if `inputs`.
+    pub(in crate::learner) fn whole(
+        &self,
+        pred: Option<&Tensor>,
+        batch: &Batch,
+        task: &Task,
+        (own, inputs): (bool, bool),
+    ) -> Result<(Option<Tensor>, Batch)> {
+        let boxes = matches!(task, Task::Boxes { .. });
+        let rows = |t: Option<&Tensor>, padded| self.world.gather_rows(t.filter(|_| own), padded);
+        let pred = rows(pred, false)?;
+        let y = rows(batch.y.as_ref(), boxes)?;
+        let labels = if boxes { rows(batch.labels.as_ref(), true)? } else { None };
+        let x = if inputs { rows(Some(&batch.x), false)? } else { None };
+        let items: &[usize] = if own { &batch.items } else { &[] };
+        let items = self.world.exchange(&items.to_vec())?.concat();
+        let placements: &[Option<Placement>] = if own { &batch.placements } else { &[] };
+        let placements = self.world.exchange(&placements.to_vec())?.concat();
+        let x = x.unwrap_or_else(|| batch.x.shallow_clone());
+        Ok((pred, Batch { x, y, labels, items, placements }))
     }
 
     /// Returns the error of a fit, after every rank has one: see [`World::settle`].

@@ -6,6 +6,7 @@ use crate::{
     distributed::World,
     error::{Error, Result},
     learner::{Learner, Training},
+    sample::Batch,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -32,19 +33,23 @@ impl Training {
         }
     }
 
-    /// Gathers predictions and targets of a training batch from all ranks.
-    pub(in crate::learner) fn rows_of_all_ranks(
+    /// Gathers outputs and batch from all ranks in training, for metrics. `x` stays this rank's own.
+    pub(in crate::learner) fn whole_batch(
         &self,
         pred: &Tensor,
-        y: &Tensor,
-    ) -> Result<(Tensor, Tensor)> {
-        let own = || (pred.shallow_clone(), y.shallow_clone());
-        let Some(p) = &self.parallel else { return Ok(own()) };
+        batch: &Batch,
+    ) -> Result<(Tensor, Batch)> {
+        let own = |batch: &Batch| Batch {
+            x: batch.x.shallow_clone(),
+            y: batch.y.as_ref().map(Tensor::shallow_clone),
+            labels: batch.labels.as_ref().map(Tensor::shallow_clone),
+            items: batch.items.clone(),
+            placements: batch.placements.clone(),
+        };
+        let Some(p) = &self.parallel else { return Ok((pred.shallow_clone(), own(batch))) };
         // A placeholder item has been counted on its own rank.
-        let counts = p.has_items();
-        let pred = p.rows(counts.then_some(pred))?;
-        let y = p.rows(counts.then_some(y))?;
-        Ok(pred.zip(y).unwrap_or_else(own))
+        let (all, whole) = p.whole(Some(pred), batch, &self.dls.task(), (p.has_items(), false))?;
+        Ok((all.unwrap_or_else(|| pred.shallow_clone()), whole))
     }
 
     /// Replaces statistics of a callback by their mean over all ranks. It is for statistics that depend on
