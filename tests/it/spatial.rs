@@ -5,7 +5,7 @@ use finetune::{
     Result,
     data::{
         Annotated, BBoxBlock, BBoxLblBlock, DataBlock, ImageBlock, ImageSource, IndexSplitter,
-        MaskBlock, PointBlock, get_voc_annotations, get_yolo_annotations,
+        MaskBlock, PointBlock, get_annotations, get_voc_annotations, get_yolo_annotations,
     },
     image::Image,
     interpret::SegmentationInterpretation,
@@ -199,6 +199,118 @@ fn annotations_of_voc_and_yolo() -> Result<()> {
     fs::write(path("a.xml"), voc.replace("<ymax>20</ymax>", "")).unwrap();
     let bad = text_of(get_voc_annotations(folder.path(), folder.path()));
     assert!(bad.contains("a.xml") && bad.contains("ymax"), "{bad}");
+    Ok(())
+}
+
+/// Errors of annotation files name the file and what is wrong in it.
+#[test]
+fn bad_annotations_name_their_file() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (image, _) = square(40, 1, 1, 3);
+    image::save_buffer(path("a.png"), image.pixels(), 40, 40, image::ExtendedColorType::Rgb8)
+        .unwrap();
+    let coco = |image: i64, category: i64, bbox: &str| {
+        let text = format!(
+            r#"{{"images": [{{"id": 1, "file_name": "a.png"}}],
+                "categories": [{{"id": 5, "name": "cat"}}],
+                "annotations": [{{"image_id": {image}, "category_id": {category}, "bbox": {bbox}}}]}}"#
+        );
+        fs::write(path("a.json"), text).unwrap();
+        get_annotations(path("a.json"), &format!("{}/", folder.path().display()))
+    };
+    let found = coco(1, 5, "[2, 3, 10, 20]")?;
+    assert_eq!((&found[0].file, found[0].boxes[0]), (&path("a.png"), [2.0, 3.0, 12.0, 23.0]));
+    for (image, category, bbox, what) in [
+        (2, 5, "[2, 3, 10, 20]", "image 2"),
+        (1, 6, "[2, 3, 10, 20]", "category 6"),
+        (1, 5, "[2, 3, -10, 20]", "inverted"),
+        (1, 5, "[2, 3, 10]", "not a COCO file"),
+        (1, 5, "[2, 3, NaN, 20]", "not a COCO file"),
+        (1, 5, "[2, 3, 1e300, 20]", "not finite"),
+    ] {
+        let bad = text_of(coco(image, category, bbox));
+        assert!(bad.contains("a.json") && bad.contains(what), "{bad}");
+    }
+    // A box without a width is an error of the block, which names the image.
+    let items = coco(1, 5, "[2, 3, 0, 20]")?;
+    let empty = DataBlock::rows(ImageBlock::rgb(), (BBoxBlock::new(), BBoxLblBlock::new()))
+        .get_x(|item: &Annotated| Ok(item.file.clone()))
+        .get_y(|item| Ok((item.boxes.clone(), item.labels.clone())))
+        .splitter(IndexSplitter::new([]))
+        .bs(1)
+        .dataloaders_from(items);
+    let empty = text_of(empty);
+    assert!(empty.contains("a.png") && empty.contains("is empty"), "{empty}");
+
+    let voc = |object: &str| {
+        let text = format!("<annotation><filename>a.png</filename>{object}</annotation>");
+        fs::write(path("a.xml"), text).unwrap();
+        text_of(get_voc_annotations(folder.path(), folder.path()))
+    };
+    let bounds = |xmin: &str| {
+        format!(
+            "<object><name>cat</name><bndbox><xmin>{xmin}</xmin><ymin>5</ymin><xmax>12</xmax>\
+             <ymax>20</ymax></bndbox></object>"
+        )
+    };
+    for (object, what) in [
+        (bounds("30"), "inverted"),
+        (bounds("NaN"), "not finite"),
+        (bounds("left"), "`xmin` is `left`"),
+        ("<object><name>cat</name></object>".to_owned(), "no `bndbox`"),
+        ("<object>".to_owned(), "not XML"),
+    ] {
+        let bad = voc(&object);
+        assert!(bad.contains("a.xml") && bad.contains(what), "{bad}");
+    }
+
+    let yolo = || text_of(get_yolo_annotations(folder.path(), folder.path(), &["cat"]));
+    let missing = yolo();
+    assert!(missing.contains("a.txt"), "{missing}");
+    for (line, what) in [
+        ("0 0.5 0.25 -0.2 0.1", "inverted"),
+        ("0 0.5 NaN 0.2 0.1", "not finite"),
+        ("0 0.5 0.25 0.2", "four numbers"),
+        ("cat 0.5 0.25 0.2 0.1", "below 1"),
+    ] {
+        fs::write(path("a.txt"), format!("0 0.5 0.5 0.1 0.1\n{line}\n")).unwrap();
+        let bad = yolo();
+        assert!(bad.contains("a.txt") && bad.contains("line 2") && bad.contains(what), "{bad}");
+    }
+    Ok(())
+}
+
+/// Labels in memory belong to a file too: that of the image.
+#[test]
+fn bad_labels_name_the_file_of_their_image() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("photo.png");
+    let (image, _) = square(8, 1, 1, 3);
+    image::save_buffer(&file, image.pixels(), 8, 8, image::ExtendedColorType::Rgb8).unwrap();
+    let points = |point: Point| {
+        DataBlock::blocks(ImageBlock::rgb(), PointBlock::new(1))
+            .get_y(move |_: &PathBuf| Ok(vec![point]))
+            .splitter(IndexSplitter::new([]))
+            .bs(1)
+            .dataloaders_from(vec![file.clone()])
+    };
+    let nan = text_of(points(Point::new(1.0, f32::NAN)));
+    assert!(nan.contains("photo.png") && nan.contains("NaN"), "{nan}");
+    let mask = |mask: Image| {
+        let dls = DataBlock::blocks(ImageBlock::rgb(), MaskBlock::new(["a", "b"]))
+            .get_y(move |_: &PathBuf| Ok(mask.clone().into()))
+            .splitter(IndexSplitter::new([]))
+            .bs(1)
+            .num_workers(0)
+            .device(Device::Cpu)
+            .dataloaders_from(vec![file.clone()])?;
+        dls.train().one_batch()
+    };
+    let size = text_of(mask(Image::new(8, 4, 1, vec![0; 32])?));
+    assert!(size.contains("photo.png") && size.contains("8x4"), "{size}");
+    let code = text_of(mask(Image::new(8, 8, 1, vec![7; 64])?));
+    assert!(code.contains("photo.png") && code.contains("is 7"), "{code}");
     Ok(())
 }
 

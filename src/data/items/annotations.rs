@@ -42,6 +42,20 @@ fn broken(file: &Path, why: impl Into<String>) -> Error {
     Error::Label { item: file.display().to_string(), why: why.into() }
 }
 
+/// The corners of a box of a file, if they are numbers in order. A box of no width or height is left to
+/// the block, whose error names the image: real sets have some, and a program can leave them out.
+fn corners_of(sides: [f64; 4]) -> std::result::Result<Corners, String> {
+    let [left, top, right, bottom] = sides;
+    let what = if !sides.iter().all(|v| (*v as f32).is_finite()) {
+        "has a coordinate that is not finite"
+    } else if right < left || bottom < top {
+        "is inverted"
+    } else {
+        return Ok(sides.map(|v| v as f32));
+    };
+    Err(format!("the box from ({left}, {top}) to ({right}, {bottom}) {what}"))
+}
+
 fn text_of(file: &Path) -> Result<String> {
     fs::read_to_string(file).map_err(Error::io(file))
 }
@@ -79,7 +93,8 @@ struct CocoCategory {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Label`], naming it, if it is not a COCO file, or if a
-/// box refers to an image or a category that is not listed. fastai ignores boxes without an image.
+/// box is inverted, or refers to an image or a category that is not listed. fastai ignores boxes without an
+/// image.
 pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annotated>> {
     let file = file.as_ref();
     let coco: Coco = serde_json::from_str(&text_of(file)?)
@@ -98,7 +113,8 @@ pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annot
             return Err(broken(file, why));
         }
         let [left, top, width, height] = b.bbox;
-        let corners = [left, top, left + width, top + height].map(|v| v as f32);
+        let corners = corners_of([left, top, left + width, top + height])
+            .map_err(|why| broken(file, format!("annotation {i}: {why}")))?;
         let (all, labels) = boxes.entry(b.image_id).or_default();
         all.push(corners);
         labels.push((*name).to_owned());
@@ -127,7 +143,8 @@ fn files_with(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
 /// images are in `images`. Pixels are counted from 1 in the files, and from 0 here.
 ///
 /// # Errors
-/// [`Error::Io`] if a file cannot be read; [`Error::Label`], naming it, if it does not have this format.
+/// [`Error::Io`] if a file cannot be read; [`Error::Label`], naming it, if it does not have this format or a
+/// box is inverted.
 pub fn get_voc_annotations(
     folder: impl AsRef<Path>,
     images: impl AsRef<Path>,
@@ -153,11 +170,11 @@ fn voc(file: &Path, images: &Path) -> Result<Annotated> {
         let bounds = bounds.ok_or_else(|| broken(file, "an `object` has no `bndbox`"))?;
         let side = |name: &str| {
             let text = child(bounds, name)?;
-            text.parse::<f32>().map_err(|_| broken(file, format!("`{name}` is `{text}`")))
+            text.parse::<f64>().map_err(|_| broken(file, format!("`{name}` is `{text}`")))
         };
         // The first pixel is 1, and the last one is part of the box.
         let corners = [side("xmin")? - 1.0, side("ymin")? - 1.0, side("xmax")?, side("ymax")?];
-        all.boxes.push(corners);
+        all.boxes.push(corners_of(corners).map_err(|why| broken(file, why))?);
         all.labels.push(child(object, "name")?);
     }
     Ok(all)
@@ -169,7 +186,7 @@ fn voc(file: &Path, images: &Path) -> Result<Annotated> {
 ///
 /// # Errors
 /// [`Error::Io`] if a file is missing or cannot be read; [`Error::Label`], naming the text file, if a line
-/// is invalid or a class is not in `names`; [`Error::Image`] for a file that is not an image.
+/// is invalid, a box is inverted, or a class is not in `names`; [`Error::Image`] for a file that is not an image.
 pub fn get_yolo_annotations<S: AsRef<str>>(
     images: impl AsRef<Path>,
     labels: impl AsRef<Path>,
@@ -203,7 +220,8 @@ fn yolo<S: AsRef<str>>(file: &Path, image: PathBuf, names: &[S]) -> Result<Annot
         };
         let corners = [x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0];
         let sides = [width, height, width, height].map(f64::from);
-        all.boxes.push(std::array::from_fn(|k| (corners[k] * sides[k]) as f32));
+        let corners = std::array::from_fn(|k| corners[k] * sides[k]);
+        all.boxes.push(corners_of(corners).map_err(wrong)?);
         all.labels.push(name.as_ref().to_owned());
     }
     Ok(all)
