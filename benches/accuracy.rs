@@ -4,17 +4,22 @@
 //! ```text
 //! cargo bench --bench accuracy -- --images DIR --labels name --arch efficientnet_lite0 --weights FILE --size 224 --seed 0
 //! cargo bench --bench accuracy -- --images DIR --labels folder --arch resnet18 --scratch seed0.pth --size 32 --seed 0
+//! cargo bench --bench accuracy -- --images DIR --labels masks --arch resnet18 --scratch seed0.pth --size 128 --seed 0 --epochs 6
 //! ```
 //!
 //! With `--weights`, `fine_tune(4)` of photos that are split at random. With `--scratch`, `fit_one_cycle(5, 3e-3)` from a
-//! checkpoint that fastai's `learn.save` wrote, of photos in `train/CLASS/` and `test/CLASS/`.
+//! checkpoint that fastai's `learn.save` wrote, of photos in `train/CLASS/` and `test/CLASS/`. With `--labels masks`, a U-Net
+//! from such a checkpoint on the set that `scripts/shapes` writes: `fit_one_cycle(EPOCHS, 1e-3)`, or with `--frozen-first`
+//! `fine_tune(EPOCHS, 2e-3)`.
 #![allow(clippy::print_stdout, reason = "a program whose answer is a line of JSON")]
 
 use clap::{Parser, ValueEnum};
 use finetune::{
     Result,
-    data::{GrandparentSplitter, parent_label},
+    data::{FuncSplitter, GrandparentSplitter, MaskBlock, parent_label},
+    metric::{dice_multi, jaccard_coeff_multi},
     prelude::*,
+    transform::Normalize,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -47,6 +52,12 @@ struct Args {
     seed: u64,
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
+    /// The epochs of a U-Net
+    #[arg(long, default_value_t = 6)]
+    epochs: usize,
+    /// Whether the encoder of a U-Net is frozen at first
+    #[arg(long)]
+    frozen_first: bool,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -58,6 +69,8 @@ enum Labels {
     Name,
     /// The folder of the file
     Folder,
+    /// A file in `masks/` for each one in `images/`
+    Masks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -68,6 +81,9 @@ enum Precision {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.labels == Labels::Masks {
+        return masks(&args);
+    }
     let pattern = using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?);
     let block = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
         .get_items(get_image_files)
@@ -75,7 +91,7 @@ fn main() -> Result<()> {
         .seed(args.seed);
     let block = match args.labels {
         Labels::Name => block.get_y(pattern),
-        Labels::Folder => block.get_y(parent_label),
+        Labels::Folder | Labels::Masks => block.get_y(parent_label),
     };
     let block = match &args.scratch {
         Some(_) => block
@@ -101,9 +117,7 @@ fn main() -> Result<()> {
     match &args.scratch {
         None => learn.fine_tune(4)?,
         Some(file) => {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            learn = learn.model_dir(file.parent().unwrap_or(Path::new("")));
-            learn.load(&name)?;
+            learn = loaded(learn, file)?;
             learn.fit_one_cycle(5, 3e-3)?;
         }
     }
@@ -112,6 +126,66 @@ fn main() -> Result<()> {
         "{}",
         json!({
             "error": learn.recorder().last("error_rate"),
+            "valid_loss": learn.recorder().last("valid_loss"),
+            "seconds": seconds,
+            "split": split(&learn, &args.images),
+        })
+    );
+    Ok(())
+}
+
+/// With the weights of a checkpoint of fastai.
+fn loaded(learn: Learner, file: &Path) -> Result<Learner> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut learn = learn.model_dir(file.parent().unwrap_or(Path::new("")));
+    learn.load(&name)?;
+    Ok(learn)
+}
+
+/// Trains a U-Net.
+fn masks(args: &Args) -> Result<()> {
+    let at = args.images.clone();
+    let codes = std::fs::read_to_string(at.join("codes.txt")).map_err(Error::io(&at))?;
+    let number = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.split('_').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0)
+    };
+    let mut dls = DataBlock::blocks(ImageBlock::rgb(), MaskBlock::new(codes.split_whitespace()))
+        .get_items(|folder| get_image_files(&folder.join("images")))
+        .get_y(move |file: &PathBuf| {
+            let name = file.file_stem().unwrap_or_default().to_string_lossy();
+            Ok(at.join("masks").join(format!("{name}.png")).into())
+        })
+        .splitter(FuncSplitter::new(move |file| number(file) % 5 == 0))
+        .item_tfms(Resize::new(160))
+        .batch_tfms(aug_transforms().size(args.size))
+        .bs(8)
+        .seed(args.seed)
+        .dataloaders(&args.images)?;
+    dls.add_batch_tfm(Normalize::imagenet())?;
+    let learn = unet_learner(dls, finetune::model::by_name(&args.arch)?)
+        .pretrained(false)
+        .metric(dice_multi())
+        .metric(jaccard_coeff_multi())
+        .build()?
+        .quiet();
+    let none = || Error::config("scratch", "a U-Net begins with the weights of a checkpoint");
+    let mut learn = loaded(learn, args.scratch.as_ref().ok_or_else(none)?)?;
+    if args.precision == Precision::Bf16 {
+        learn = learn.to_bf16();
+    }
+    let start = Instant::now();
+    if args.frozen_first {
+        learn.fine_tune(FineTune::new(args.epochs).base_lr(2e-3))?;
+    } else {
+        learn.fit_one_cycle(args.epochs, 1e-3)?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{}",
+        json!({
+            "dice": learn.recorder().last("dice_multi"),
+            "iou": learn.recorder().last("jaccard_coeff_multi"),
             "valid_loss": learn.recorder().last("valid_loss"),
             "seconds": seconds,
             "split": split(&learn, &args.images),

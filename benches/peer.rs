@@ -8,6 +8,8 @@
 //! cargo bench --bench peer -- predict --images DIR --arch resnet34        Predictor::predict, a photo per call
 //! cargo bench --bench peer -- predict-batch --images DIR --arch resnet34  Predictor::predict_batch of the same photos
 //! cargo bench --bench peer -- startup --images DIR                process start to first training batch
+//! cargo bench --bench peer -- loader-masks --images DIR           loader with masks; DIR is what `scripts/shapes` writes
+//! cargo bench --bench peer -- train-masks --images DIR --arch resnet18  a U-Net of the same set
 //! cargo bench --bench peer -- cache --images DIR                  items with the presize cache: the epochs after the first
 //! ```
 //!
@@ -20,7 +22,7 @@
 use clap::{Parser, ValueEnum};
 use finetune::{
     Result,
-    data::Cache,
+    data::{Cache, FuncSplitter, MaskBlock},
     distributed::{Launched, launch, only_on_rank_0},
     learner::{Callback, Scope, Step, Training},
     prelude::*,
@@ -81,6 +83,8 @@ enum Task {
     PredictBatch,
     Startup,
     Cache,
+    LoaderMasks,
+    TrainMasks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -104,8 +108,9 @@ fn main() -> Result<()> {
         return Ok(());
     }
     match args.task {
-        Task::Items | Task::Loader | Task::Cache => {
+        Task::Items | Task::Loader | Task::Cache | Task::LoaderMasks => {
             let dls = match args.task {
+                Task::LoaderMasks => mask_dataloaders(&args),
                 Task::Cache => block(&args).cache(Cache::memory(2 << 30)).dataloaders(&args.images),
                 task => dataloaders(&args, task == Task::Loader),
             }?;
@@ -128,7 +133,7 @@ fn main() -> Result<()> {
             dls.train().one_batch()?;
             report(&args, None, since_process_start(), json!({}));
         }
-        Task::Train => {
+        Task::Train | Task::TrainMasks => {
             let mut learn = learner(&args)?;
             if args.processes > 1 {
                 learn = learn.distributed()?;
@@ -197,10 +202,36 @@ fn dataloaders(args: &Args, batch_tfms: bool) -> Result<DataLoaders> {
     block.dataloaders(&args.images)
 }
 
+/// Pictures and masks as `scripts/shapes` writes them.
+fn mask_dataloaders(args: &Args) -> Result<DataLoaders> {
+    let at = args.images.clone();
+    let codes = fs::read_to_string(at.join("codes.txt")).map_err(Error::io(&at))?;
+    let number = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.split('_').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0)
+    };
+    DataBlock::blocks(ImageBlock::rgb(), MaskBlock::new(codes.split_whitespace()))
+        .get_items(|folder| get_image_files(&folder.join("images")))
+        .get_y(move |file: &PathBuf| {
+            let name = file.file_stem().unwrap_or_default().to_string_lossy();
+            Ok(at.join("masks").join(format!("{name}.png")).into())
+        })
+        .splitter(FuncSplitter::new(move |file| number(file) % 5 == 0))
+        .item_tfms(Resize::new(args.presize))
+        .batch_tfms(aug_transforms().size(args.size).min_scale(0.75))
+        .bs(args.bs)
+        .num_workers(args.workers)
+        .dataloaders(&args.images)
+}
+
 fn learner(args: &Args) -> Result<Learner> {
     let arch = finetune::model::by_name(&args.arch)?;
-    let learn = vision_learner(dataloaders(args, true)?, arch).pretrained(false);
-    let learn = learn.metric(error_rate()).build()?.quiet();
+    let learn = if args.task == Task::TrainMasks {
+        unet_learner(mask_dataloaders(args)?, arch).pretrained(false)
+    } else {
+        vision_learner(dataloaders(args, true)?, arch).pretrained(false).metric(error_rate())
+    };
+    let learn = learn.build()?.quiet();
     Ok(match args.precision {
         Precision::Fp32 => learn,
         Precision::Bf16 => learn.to_bf16(),
@@ -265,7 +296,7 @@ fn work(learn: &Learner, args: &Args) -> Value {
 /// the gradients of inputs and of weights that learn. Known for networks in which all convolutions of a child have
 /// outputs of the child's size.
 fn gflop_per_image(learn: &Learner, args: &Args) -> Option<f64> {
-    if !["resnet18", "resnet34"].contains(&args.arch.as_str()) {
+    if !["resnet18", "resnet34"].contains(&args.arch.as_str()) || learn.model().is_unet() {
         return None;
     }
     let model = learn.model();
