@@ -1,5 +1,6 @@
 //! Batch normalization that can be held while frozen, and that can share its statistics between processes.
 
+use super::switch::Switch;
 use crate::{
     error::{Error, Result},
     sys::Group,
@@ -15,28 +16,14 @@ thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Holds frozen layers on this thread until it is dropped, also by a panic.
-pub(super) struct Hold {
-    before: bool,
+/// If `yes`, holds frozen layers on this thread until the result is dropped.
+pub(super) fn hold(yes: bool) -> Switch {
+    Switch::set(&HELD, yes)
 }
 
-impl Hold {
-    pub(super) fn new(yes: bool) -> Self {
-        Self { before: HELD.replace(yes) }
-    }
-}
-
-impl Hold {
-    /// Returns whether frozen layers are held on this thread.
-    pub(super) fn is_held() -> bool {
-        HELD.get()
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        HELD.set(self.before);
-    }
+/// Returns whether frozen layers are held on this thread.
+pub(super) fn is_held() -> bool {
+    HELD.get()
 }
 
 thread_local! {
@@ -44,21 +31,9 @@ thread_local! {
     static AGAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps the running statistics unchanged on this thread until it is dropped, also by a panic.
-pub(super) struct Again {
-    before: bool,
-}
-
-impl Again {
-    pub(super) fn new(yes: bool) -> Self {
-        Self { before: AGAIN.replace(yes) }
-    }
-}
-
-impl Drop for Again {
-    fn drop(&mut self) {
-        AGAIN.set(self.before);
-    }
+/// If `yes`, keeps the running statistics unchanged on this thread until the result is dropped.
+pub(super) fn again(yes: bool) -> Switch {
+    Switch::set(&AGAIN, yes)
 }
 
 thread_local! {

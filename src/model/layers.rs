@@ -1,6 +1,9 @@
 //! Layers of the architectures, with the initializations of PyTorch's models.
 
-use super::batch_norm::{BatchNorm, batch_norm2d};
+use super::{
+    batch_norm::{BatchNorm, batch_norm2d},
+    switch::Switch,
+};
 use std::cell::Cell;
 use tch::{
     Tensor,
@@ -14,13 +17,7 @@ thread_local! {
 
 /// Lets `build` create a model without drawing its weights, which would take longer than loading them.
 pub(super) fn undrawn<T>(build: impl FnOnce() -> T) -> T {
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            UNDRAWN.set(self.0);
-        }
-    }
-    let _before = Before(UNDRAWN.replace(true));
+    let _undrawn = Switch::set(&UNDRAWN, true);
     build()
 }
 

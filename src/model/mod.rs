@@ -19,6 +19,7 @@ mod resnet;
 mod source;
 mod spec;
 mod squeezenet;
+mod switch;
 mod torchscript;
 mod unet;
 mod vgg;
@@ -199,8 +200,8 @@ impl Model {
     ) -> Result<Tensor> {
         let statistics = batch_norm::Statistics::before(&self.buffers, x, train)?;
         let done = caught(|| {
-            let _hold = batch_norm::Hold::new(self.hold_frozen_norms);
-            let _recomputing = recompute::Recomputing::new(self.grad_checkpointing);
+            let _hold = batch_norm::hold(self.hold_frozen_norms);
+            let _recomputing = recompute::recomputing(self.grad_checkpointing);
             let _synced = batch_norm::Synced::new(self.synced.clone());
             Ok(self.net.forward_with(x, train, visit))
         });

@@ -2,7 +2,7 @@
 //!
 //! Chen et al., [Training Deep Nets with Sublinear Memory Cost](https://arxiv.org/abs/1604.06174).
 
-use super::batch_norm;
+use super::{batch_norm, switch::Switch};
 use crate::sys;
 use std::{
     cell::Cell,
@@ -17,21 +17,9 @@ thread_local! {
     static RECOMPUTES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Enables gradient checkpointing on this thread until it is dropped, also by a panic.
-pub(super) struct Recomputing {
-    before: bool,
-}
-
-impl Recomputing {
-    pub(super) fn new(yes: bool) -> Self {
-        Self { before: RECOMPUTES.replace(yes) }
-    }
-}
-
-impl Drop for Recomputing {
-    fn drop(&mut self) {
-        RECOMPUTES.set(self.before);
-    }
+/// If `yes`, enables gradient checkpointing on this thread until the result is dropped.
+pub(super) fn recomputing(yes: bool) -> Switch {
+    Switch::set(&RECOMPUTES, yes)
 }
 
 /// A block, owned by its network and by the graphs of gradients that compute it again.
@@ -60,11 +48,11 @@ impl ModuleT for Block {
         if !train || !RECOMPUTES.get() {
             return self.plain(x, train);
         }
-        let (block, held) = (self.clone(), batch_norm::Hold::is_held());
+        let (block, held) = (self.clone(), batch_norm::is_held());
         let run = move |x: &Tensor, again: bool| {
             // The backward pass may be on another thread.
-            let _hold = batch_norm::Hold::new(held);
-            let _again = batch_norm::Again::new(again);
+            let _hold = batch_norm::hold(held);
+            let _again = batch_norm::again(again);
             block.plain(x, true)
         };
         // Modules fail by panics, as those of tch do; `Model::forward` returns them as errors.
