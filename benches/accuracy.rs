@@ -13,10 +13,12 @@
 //! `fine_tune(EPOCHS, 2e-3)`.
 #![allow(clippy::print_stdout, reason = "a program whose answer is a line of JSON")]
 
+mod shapes;
+
 use clap::{Parser, ValueEnum};
 use finetune::{
     Result,
-    data::{FuncSplitter, GrandparentSplitter, MaskBlock, parent_label},
+    data::{GrandparentSplitter, parent_label},
     metric::{dice_multi, jaccard_coeff_multi},
     prelude::*,
     transform::Normalize,
@@ -144,19 +146,7 @@ fn loaded(learn: Learner, file: &Path) -> Result<Learner> {
 
 /// Trains a U-Net.
 fn masks(args: &Args) -> Result<()> {
-    let at = args.images.clone();
-    let codes = std::fs::read_to_string(at.join("codes.txt")).map_err(Error::io(&at))?;
-    let number = |file: &PathBuf| {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        name.split('_').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0)
-    };
-    let mut dls = DataBlock::blocks(ImageBlock::rgb(), MaskBlock::new(codes.split_whitespace()))
-        .get_items(|folder| get_image_files(&folder.join("images")))
-        .get_y(move |file: &PathBuf| {
-            let name = file.file_stem().unwrap_or_default().to_string_lossy();
-            Ok(at.join("masks").join(format!("{name}.png")).into())
-        })
-        .splitter(FuncSplitter::new(move |file| number(file) % 5 == 0))
+    let mut dls = shapes::block(&args.images)?
         .item_tfms(Resize::new(160))
         .batch_tfms(aug_transforms().size(args.size))
         .bs(8)

@@ -19,10 +19,12 @@
 //! Each call prints one JSON object on its last line. `make versus` runs both sides in turn.
 #![allow(clippy::print_stdout, reason = "a program whose answer is a line of JSON")]
 
+mod shapes;
+
 use clap::{Parser, ValueEnum};
 use finetune::{
     Result,
-    data::{Cache, FuncSplitter, MaskBlock},
+    data::Cache,
     distributed::{Launched, launch, only_on_rank_0},
     learner::{Callback, Scope, Step, Training},
     prelude::*,
@@ -204,19 +206,7 @@ fn dataloaders(args: &Args, batch_tfms: bool) -> Result<DataLoaders> {
 
 /// Pictures and masks as `scripts/shapes` writes them.
 fn mask_dataloaders(args: &Args) -> Result<DataLoaders> {
-    let at = args.images.clone();
-    let codes = fs::read_to_string(at.join("codes.txt")).map_err(Error::io(&at))?;
-    let number = |file: &PathBuf| {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        name.split('_').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0)
-    };
-    DataBlock::blocks(ImageBlock::rgb(), MaskBlock::new(codes.split_whitespace()))
-        .get_items(|folder| get_image_files(&folder.join("images")))
-        .get_y(move |file: &PathBuf| {
-            let name = file.file_stem().unwrap_or_default().to_string_lossy();
-            Ok(at.join("masks").join(format!("{name}.png")).into())
-        })
-        .splitter(FuncSplitter::new(move |file| number(file) % 5 == 0))
+    shapes::block(&args.images)?
         .item_tfms(Resize::new(args.presize))
         .batch_tfms(aug_transforms().size(args.size).min_scale(0.75))
         .bs(args.bs)
