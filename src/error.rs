@@ -202,7 +202,7 @@ pub enum Error {
     Download {
         /// The URL.
         url: String,
-        /// What happened, and where to place the file manually.
+        /// The cause, and where to place the file manually.
         why: String,
     },
     /// An archive cannot be unpacked. No file of it is kept.

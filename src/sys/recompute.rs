@@ -35,7 +35,7 @@ struct Context {
 /// Returns `text` as a message of the native layer.
 fn message(text: &str) -> *mut c_char {
     let text = text.replace('\0', " ");
-    // SAFETY: copies so many bytes, which have no zero among them.
+    // SAFETY: copies `text.len()` bytes, none of which is zero.
     unsafe { finetune_message(text.as_ptr().cast(), text.len()) }
 }
 

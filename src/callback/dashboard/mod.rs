@@ -281,7 +281,7 @@ mod tests {
         assert!((left - 40.0).abs() < 1.0, "{left}");
     }
 
-    /// What a test observes of a terminal: all frames, and whether it was restored.
+    /// All frames drawn to a test terminal, and whether it was restored.
     #[derive(Debug, Default)]
     struct Seen {
         pictures: Vec<String>,

@@ -94,7 +94,7 @@ pub struct CheckReport {
     pub similar_labels: Vec<Vec<String>>,
     /// Items that are in neither split.
     pub left_out: Vec<Finding>,
-    /// What was left out when the items were listed and split:
+    /// Notes on items left out by listing and splitting:
     /// [`DataLoaders::notes`](crate::data::DataLoaders::notes).
     pub notes: Vec<String>,
     /// The number of items of each class, in the order of the vocabulary. Empty if there are no classes.

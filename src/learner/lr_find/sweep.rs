@@ -97,7 +97,7 @@ fn scaled(scales: &[f64], lr: f64) -> Vec<f64> {
 #[derive(Debug)]
 pub(in crate::learner) struct Finder {
     sweep: LrFinder,
-    /// What the rate of each group is multiplied by.
+    /// The factor of the learning rate of each group.
     scales: Vec<f64>,
     best: f64,
     /// The reason why the sweep ended before its last step.
