@@ -8,9 +8,9 @@
 
 use finetune::{
     Error, Result,
-    model::{Arch, ArchSpec, Model, WeightsFrom, all, by_name},
+    model::{Arch, ArchSpec, Model, ParamKind, WeightsFrom, all, by_name},
     seed::Seed,
-    tch::{Device, Kind, Tensor},
+    tch::{self, Device, Kind, Tensor},
 };
 use serde_json::{Value, json};
 use std::{
@@ -31,6 +31,9 @@ const LIMIT: f64 = 1e-4;
 /// The largest allowed difference of outputs in training mode and of gradients, whose batch statistics
 /// of four images magnify rounding.
 const TRAINING_LIMIT: f64 = 1e-3;
+
+/// Of the draws of stochastic depth.
+const SEED: i64 = 5;
 
 fn main() -> ExitCode {
     let Some(python) = env::var_os("FINETUNE_INTEROP_PYTHON") else {
@@ -76,19 +79,23 @@ struct Found {
     logits: f64,
     training: Option<f64>,
     gradients: Option<f64>,
+    dropped: Option<f64>,
 }
 
 impl Found {
     fn is_ok(&self) -> bool {
         let within = |found: Option<f64>| found.is_none_or(|x| x <= TRAINING_LIMIT);
-        self.logits <= LIMIT && within(self.training) && within(self.gradients)
+        self.logits <= LIMIT
+            && [self.training, self.gradients, self.dropped].into_iter().all(within)
     }
 
     fn rest(&self) -> String {
         let text = |what: &str, found: Option<f64>| {
             found.map_or(String::new(), |x| format!("  {what} {x:.1e}"))
         };
-        text("training", self.training) + &text("gradients", self.gradients)
+        text("training", self.training)
+            + &text("gradients", self.gradients)
+            + &text("drop path", self.dropped)
     }
 }
 
@@ -174,26 +181,28 @@ fn checked(arch: &Arch, shipped: bool, answer: &Value, folder: &Path) -> Result<
     let sizes: Vec<[i64; 2]> = serde_json::from_value(answer["sizes"].clone())
         .map_err(|e| other(format!("the sizes: {e}")))?;
     let from = WeightsFrom::file(folder.join("weights.safetensors"));
-    let build = |size: [i64; 2]| -> Result<Model> {
+    let build = |size: [i64; 2], rate: f64| -> Result<Model> {
         let arch = if answer["fixed"] == json!(true) {
             arch.clone().image_size(size[0], size[1])
         } else {
             arch.clone()
         };
-        let arch = if shipped { arch } else { arch.drop_path(0.0)?.dropout(0.0)? };
+        let arch = if shipped { arch } else { arch.dropout(0.0)? };
+        // VGG and DenseNet have no stochastic depth.
+        let arch = arch.clone().drop_path(rate).unwrap_or(arch);
         let mut model = ArchSpec::classifier(&arch, 3, 1000).build(Device::Cpu, Seed(0))?;
         model.load_pretrained_from(&from)?;
         Ok(model)
     };
     let mut found = Found::default();
-    let mut model = build(sizes[0])?;
+    let mut model = build(sizes[0], 0.0)?;
     let params: i64 = model.params().iter().map(|p| p.tensor.numel() as i64).sum();
     if answer["params"] != json!(params) {
         return Err(other(format!("{params} parameters instead of {}", answer["params"])));
     }
     for (i, size) in sizes.iter().enumerate() {
         if i > 0 && answer["fixed"] == json!(true) {
-            model = build(*size)?;
+            model = build(*size, 0.0)?;
         }
         let out = tch::no_grad(|| model.forward(&values[&format!("x{i}")], false))?;
         found.logits = found.logits.max(difference(&out, &values[&format!("logits{i}")])?);
@@ -201,11 +210,38 @@ fn checked(arch: &Arch, shipped: bool, answer: &Value, folder: &Path) -> Result<
     if shipped {
         return Ok(found); // their dropout cannot be switched off
     }
-    if sizes.len() > 1 && answer["fixed"] == json!(true) {
-        model = build(sizes[0])?;
+    grouped(arch, answer)?;
+    if let Some(theirs) = values.get("dropped") {
+        model = build(sizes[0], 0.3)?;
+        tch::manual_seed(SEED);
+        let out = tch::no_grad(|| model.forward(&values["x_train"], true))?;
+        found.dropped = Some(difference(&out, theirs)?);
     }
+    model = build(sizes[0], 0.0)?;
     train(&model, &values, &mut found)?;
     Ok(found)
+}
+
+/// Compares the parameter groups of layers, and which parameters decay, with those of timm.
+fn grouped(arch: &Arch, answer: &Value) -> Result<()> {
+    let Some(theirs) = answer["layers"].as_object() else { return Ok(()) };
+    let arch = arch.clone().split_layers();
+    let model = ArchSpec::classifier(&arch, 3, 1000).build(Device::Cpu, Seed(0))?;
+    let last = model.groups() - 1;
+    // timm counts each layer of a dense block, and each normalization of a VGG.
+    let coarser = ["densenet", "vgg"].iter().any(|family| arch.name().contains(family));
+    for p in model.params() {
+        // timm lets the frequencies of positions learn at the rate of the head.
+        let coarser = coarser || p.name == "rope.freqs";
+        let layer = if coarser { theirs[&p.name][0].clone() } else { json!(last - p.group) };
+        let ours = json!([layer, f64::from(u8::from(p.kind == ParamKind::Weight))]);
+        if theirs.get(&p.name) != Some(&ours) {
+            let theirs = theirs.get(&p.name);
+            let why = format!("layer and decay of `{}` are {ours} instead of {theirs:?}", p.name);
+            return Err(other(why));
+        }
+    }
+    Ok(())
 }
 
 /// Outputs in training mode, and the gradients of some parameters.

@@ -180,9 +180,10 @@ impl VisionLearner {
     /// a group is multiplied by `decay` once for every group after it. The head has the full rate and the
     /// stem the smallest one. Above 0 and at most 1, typically from 0.65 to 0.9. Default: none.
     ///
-    /// The groups are those of [`Arch::split_layers`], unless the architecture has splits of your own. Rates
-    /// and weight decay are then those of timm's `param_groups_layer_decay`. Policies can set another decay;
-    /// `fine_tune` uses it instead of its `lr_mult`; `lr_find` and freezing respect it.
+    /// The groups are those of [`Arch::split_layers`], unless the architecture has splits of your own. For
+    /// timm's networks, rates and weight decay are then those of timm's `param_groups_layer_decay`, except for
+    /// VGG and DenseNet, which have fewer groups here. Policies can set another decay; `fine_tune` uses it
+    /// instead of its `lr_mult`; `lr_find` and freezing respect it.
     ///
     /// ```no_run
     /// # use finetune::prelude::*;

@@ -194,7 +194,7 @@ impl Arch {
             let why = format!("is {rate}; it must be between 0 and 1");
             return Err(Error::config("drop_path", why));
         }
-        if !matches!(self.make, Make::Table(_)) {
+        if !matches!(&self.make, Make::Table(network) if network.family.has_drop_path()) {
             let why = format!("{} has no stochastic depth that can be set", self.name);
             return Err(Error::unsupported("drop_path", why));
         }
@@ -286,6 +286,15 @@ impl Arch {
                 );
                 Error::config("arch", why)
             }),
+        }
+    }
+
+    /// Returns the window that a variable belongs to, in the images that the network is built for.
+    pub(super) fn window_of(&self, variable: &str) -> Option<[i64; 2]> {
+        let size = self.image_size_of_build()?;
+        match &self.make {
+            Make::Table(network) => network.family.window(variable, size),
+            Make::Shipped(_) | Make::Own(_) => None,
         }
     }
 

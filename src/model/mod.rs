@@ -461,7 +461,7 @@ fn listed(names: &[String]) -> String {
 
 fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKind {
     let (prefix, own) = name.rsplit_once('.').unwrap_or(("", name));
-    const POSITIONS: [&str; 8] = [
+    const POSITIONS: [&str; 9] = [
         "pos_embed",
         "pos_embedding",
         "cls_token",
@@ -470,6 +470,7 @@ fn kind(name: &str, tensor: &Tensor, all: &BTreeMap<String, Tensor>) -> ParamKin
         "reg_token",
         "relative_position_bias_table",
         "attention_biases",
+        "freqs",
     ];
     // Learned tokens and positions, and scales of branches, are treated as biases despite their shape.
     if POSITIONS.contains(&own) || own == "layer_scale" {

@@ -5,12 +5,14 @@ use tch::{Kind, Tensor};
 
 /// Resamples `given` to the `shape` of a variable called `name`, for the variables that timm resamples:
 /// position embeddings, tables of relative positions and patch embeddings. Others are returned unchanged.
-/// `grid` is the number of patches along the height and width of the image.
+/// `grid` is the number of patches along the height and width of the image, and `window` the height and width of
+/// the window whose relative positions the variable holds, if they are known.
 pub(super) fn fitted(
     name: &str,
     given: Tensor,
     shape: &[i64],
     grid: Option<[i64; 2]>,
+    window: Option<[i64; 2]>,
 ) -> Result<Tensor> {
     let own = name.rsplit_once('.').map_or(name, |(_, own)| own);
     let size = given.size();
@@ -22,7 +24,7 @@ pub(super) fn fitted(
             positions(&given, shape, grid)
         }
         "relative_position_bias_table" if size.len() == 2 && size[1] == shape[1] => {
-            relative(&given, shape)
+            relative(&given, shape, window)
         }
         "attention_biases" if size.len() == 2 && size[0] == shape[0] => biases(&given, shape),
         _ => Ok(given),
@@ -71,22 +73,28 @@ fn biases(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
     Ok(map.f_view(shape)?.f_to_kind(given.kind())?)
 }
 
-/// Resamples tables of relative positions, `[offsets, heads]`: splines over geometrically growing offsets,
-/// as in timm and the original BEiT.
-fn relative(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
+/// Resamples tables of relative positions, `[offsets, heads]`: linear between geometrically growing offsets, as
+/// in timm, after the original BEiT. BEiT itself, and timm with `TIMM_USE_SCIPY_INTERP`, draw splines.
+///
+/// The table that is given belongs to a square window, the new one to `window`, otherwise to a square one too.
+fn relative(given: &Tensor, shape: &[i64], window: Option<[i64; 2]>) -> Result<Tensor> {
     let heads = shape[1];
-    let (Some(old), Some(new)) = (root(given.size()[0]), root(shape[0])) else {
+    let sides = window.map(|window| window.map(|n| 2 * n - 1));
+    let sides = sides.or_else(|| root(shape[0]).map(|n| [n, n]));
+    let sides = sides.filter(|[height, width]| height * width == shape[0]);
+    let (Some(old), Some([height, width])) = (root(given.size()[0]), sides) else {
         let (old, new) = (given.size()[0], shape[0]);
         let why = format!("a table of {old} relative positions cannot be resampled to {new}");
         return Err(Error::mismatch("weights", why));
     };
-    let knots = knots(old, new);
-    let middle = (new / 2) as f64;
-    let places: Vec<f64> = (0..new).map(|i| i as f64 - middle).collect();
-    let matrix = spline_matrix(&knots, &places)?;
+    let matrix = |new: i64| {
+        let middle = (new / 2) as f64;
+        let places: Vec<f64> = (0..new).map(|i| i as f64 - middle).collect();
+        linear_matrix(&knots(old, new), &places)
+    };
     let map = given.f_to_kind(Kind::Double)?.f_transpose(0, 1)?.f_reshape([heads, old, old])?;
     // Interpolates columns, then rows.
-    let map = matrix.f_matmul(&map)?.f_matmul(&matrix.f_transpose(0, 1)?)?;
+    let map = matrix(height)?.f_matmul(&map)?.f_matmul(&matrix(width)?.f_transpose(0, 1)?)?;
     Ok(map.f_reshape([heads, -1])?.f_transpose(0, 1)?.f_to_kind(given.kind())?.f_contiguous()?)
 }
 
@@ -114,49 +122,21 @@ fn knots(old: i64, new: i64) -> Vec<f64> {
     before.chain([0.0]).chain(distances.iter().copied()).collect()
 }
 
-/// Returns the matrix that maps values at `knots` to those of the interpolating cubic spline at `places`.
-/// The third derivative of the spline is continuous at the second and the second-to-last knot (not-a-knot).
-fn spline_matrix(knots: &[f64], places: &[f64]) -> Result<Tensor> {
+/// Returns the matrix that maps values at `knots` to those of a function that is linear between them at `places`.
+/// Before the first and after the last knot the function is constant.
+fn linear_matrix(knots: &[f64], places: &[f64]) -> Result<Tensor> {
     let n = knots.len();
-    let basis = bases(knots);
-    let rows = |points: &[f64]| -> Result<Tensor> {
-        let all: Vec<f64> = points.iter().flat_map(|x| cubic_bases(&basis, *x, n)).collect();
-        Ok(Tensor::f_from_slice(&all)?.f_view([points.len() as i64, n as i64])?)
-    };
-    let inverse = rows(knots)?.f_inverse()?;
-    Ok(rows(places)?.f_matmul(&inverse)?)
-}
-
-/// Returns the knots of a basis of cubic splines without those where the third derivative is continuous.
-fn bases(knots: &[f64]) -> Vec<f64> {
-    let n = knots.len();
-    let (first, last) = (knots[0], knots[n - 1]);
-    let inner = knots.iter().take(n - 2).skip(2).copied();
-    [first; 4].into_iter().chain(inner).chain([last; 4]).collect()
-}
-
-/// Returns the values of the `n` cubic bases at `x`, by de Boor's recursion. Outside the range, the first
-/// and the last polynomial are extrapolated.
-fn cubic_bases(knots: &[f64], x: f64, n: usize) -> Vec<f64> {
-    let mut span = 3;
-    while span + 1 < n && x >= knots[span + 1] {
-        span += 1;
-    }
-    let mut values = vec![1.0];
-    for degree in 1..=3usize {
-        let mut next = vec![0.0; degree + 1];
-        for (r, value) in values.iter().enumerate() {
-            let left = knots[span + 1 + r - degree];
-            let right = knots[span + 1 + r];
-            let part = value / (right - left);
-            next[r] += (right - x) * part;
-            next[r + 1] += (x - left) * part;
+    let mut rows = vec![0.0; n * places.len()];
+    for (row, place) in rows.chunks_exact_mut(n).zip(places) {
+        let right = knots.partition_point(|knot| knot < place).min(n - 1);
+        let left = right.saturating_sub(1);
+        let (before, after) = (place - knots[left], knots[right] - place);
+        if before <= 0.0 || after <= 0.0 {
+            row[if after <= 0.0 { right } else { left }] = 1.0;
+        } else {
+            row[left] = after / (before + after);
+            row[right] = before / (before + after);
         }
-        values = next;
     }
-    let mut row = vec![0.0; n];
-    for (i, value) in values.into_iter().enumerate() {
-        row[span - 3 + i] = value;
-    }
-    row
+    Ok(Tensor::f_from_slice(&rows)?.f_view([places.len() as i64, n as i64])?)
 }

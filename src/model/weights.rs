@@ -88,7 +88,7 @@ fn of_publisher(model: &Model, arch: &Arch, n_in: usize, state: StateDict) -> Re
         };
         let adapts = name == first && t.dim() == 4 && t.size()[1] == 3;
         let t = if adapts { adapt_first_layer(&t, n_in as i64)? } else { t };
-        let t = resample::fitted(&name, t, &variable.size(), grid)?;
+        let t = resample::fitted(&name, t, &variable.size(), grid, arch.window_of(&name))?;
         // A classifier with another number of outputs keeps its initial weights.
         if !of_classifier(&name) || t.size() == variable.size() {
             loaded.insert(name, t);

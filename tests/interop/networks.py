@@ -3,11 +3,14 @@
 Reads one request per line, `{"name": ..., "source": "timm" or "torchvision", "folder": ...}`, and answers
 with one line of JSON. For each it writes random weights under the network's own names to
 `weights.safetensors`, and inputs and outputs to `values.safetensors`: logits in evaluation mode at two image
-sizes, logits in training mode without dropout, and gradients of a loss for a few parameters.
+sizes, logits in training mode without dropout, gradients of a loss for a few parameters, and logits in training
+mode with stochastic depth. The answer also has the layer of each parameter, and whether it decays, as timm's
+`param_groups_layer_decay` has them.
 """
 
 import importlib
 import json
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -16,20 +19,24 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
+from timm.layers import DropPath
 from timm.models import _registry as registry
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 # Beyond this many parameters no gradients are compared, to spare memory.
 LARGE = 100_000_000
+# Of the draws of stochastic depth.
+SEED = 5
 TOKENS = """pos_embed pos_embedding cls_token class_token dist_token reg_token relative_position_bias_table
 attention_biases latent freqs""".split()
 
 
-def create(name, source, size):
+def create(name, source, size, drop_path=0.0):
     if source == "torchvision":
         return torchvision.models.get_model(name, weights=None)
     kwargs = {} if size is None else dict(img_size=tuple(size))
-    for drop in (dict(drop_path_rate=0.0), {}):
+    for drop in (dict(drop_path_rate=drop_path), {}):
         try:
             return timm.create_model(name, pretrained=False, num_classes=1000, **kwargs, **drop)
         except TypeError:
@@ -55,7 +62,8 @@ def sizes_of(name, source):
         model = timm.create_model(name, pretrained=False)
     patch = patch_of(model)
     if patch is None:
-        return [[96, 96], [128, 112]], False
+        # timm's anti-aliasing by averages takes multiples of 32 only.
+        return [[96, 96], [128, 96 if "resnetaa" in name else 112]], False
     size = cfg.input_size[1]
     step = 32 if "swin" in name else patch
     if size > 256:
@@ -109,6 +117,31 @@ def without_dropout(model):
                     setattr(m, key, 0.0)
 
 
+def layers(model):
+    "The layer of each parameter, counted from the head, and its weight decay, as timm groups them"
+    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    groups = param_groups_layer_decay(model, weight_decay=1.0, no_weight_decay_list=listed, layer_decay=0.5)
+    names = {id(p): n for n, p in model.named_parameters()}
+    return {names[id(p)]: [round(-math.log2(g["lr_scale"])), g["weight_decay"]] for g in groups for p in g["params"]}
+
+
+def dropped(name, model, size, x):
+    "Logits in training mode with stochastic depth; none if the network has no such layers"
+    try:
+        other = create(name, "timm", size, 0.3)
+    except TypeError:
+        return None
+    if not any(isinstance(m, DropPath) and m.drop_prob > 0 for m in other.modules()):
+        return None
+    other.load_state_dict(model.state_dict())
+    for m in other.modules():
+        if isinstance(m, nn.Dropout):
+            m.p = 0.0
+    torch.manual_seed(SEED)
+    with torch.no_grad():
+        return other.train()(x)
+
+
 def resized(name, model, size):
     "A network for images of another size with the same weights, as timm resamples them on loading"
     other = create(name, "timm", size)
@@ -143,9 +176,15 @@ def write(name, source, folder):
     save_file(state, folder / "weights.safetensors")
     del state
     count = sum(p.numel() for p in model.parameters())
-    model.train()
     x = torch.randn(4, 3, *sizes[0])
     values["x_train"] = x
+    grouped = None
+    if source == "timm":
+        grouped = layers(model)
+        out = dropped(name, model, sizes[0] if fixed else None, x)
+        if out is not None:
+            values["dropped"] = out
+    model.train()
     if count > LARGE:
         with torch.no_grad():
             values["train"] = model(x)
@@ -160,7 +199,7 @@ def write(name, source, folder):
             n, p = named[j]
             values[f"grad.{n}"] = p.grad
     save_file({k: v.contiguous().clone() for k, v in values.items()}, folder / "values.safetensors")
-    return dict(sizes=sizes, fixed=fixed, params=count)
+    return dict(sizes=sizes, fixed=fixed, params=count, layers=grouped)
 
 
 def main():

@@ -3,7 +3,7 @@
 
 use finetune::{
     Error, Result,
-    callback::{Checkpoint, EarlyStopping, GradientAccumulation, GradientClip, MixUp},
+    callback::{Checkpoint, EarlyStopping, Ema, GradientAccumulation, GradientClip, MixUp},
     data::{
         Arrays, BBoxBlock, BBoxLblBlock, DataBlock, DataLoaders, ImageBlock, IndexSplitter,
         LoaderOptions, MaskBlock, MultiCategoryBlock, PointBlock, TargetBlock,
@@ -262,6 +262,7 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             })?;
             targets(Learner::new(dls, of_images(3, false), BceWithLogits::new())?)?
         }
+        "averaged" => train(learner(true).callback(Ema::new()).distributed()?),
         "sync_bn" => {
             let dls = learner(true).dls().clone();
             let vs = nn::VarStore::new(Device::Cpu);
@@ -276,11 +277,13 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             let learn = learner(true)
                 .callback(MixUp::new(0.4))
                 .callback(GradientAccumulation::new(32))
-                .callback(GradientClip::new(0.5));
+                .callback(GradientClip::new(0.5))
+                .callback(Ema::new().decay(0.9));
             train(learn.distributed_with(exact())?)
         }
         "interrupted" | "resumed" => {
-            let mut learn = learner(true).model_dir(out).distributed_with(exact())?;
+            let learn = learner(true).callback(Ema::new()).model_dir(out);
+            let mut learn = learn.distributed_with(exact())?;
             let mut every = Checkpoint::new("last").every(1);
             let mut stop = AtBatch(3, Box::new(|_| Scope::Fit.cancel()));
             if case == "interrupted" {
@@ -567,6 +570,14 @@ fn every_process_sees_the_targets_of_all() {
             assert!(targets.contains("class: 1") && targets.contains("class: 2"), "{targets}");
         }
     }
+}
+
+/// Each rank sees other items, of which its normalizations keep other statistics until the end of an epoch.
+#[test]
+fn averages_of_weights_are_equal_on_every_rank() {
+    let all = results("averaged", 2);
+    assert!(!numbers(&all[0]["weights"]).is_empty(), "{}", all[0]);
+    assert_eq!(all_but_rank(&all[0]), all_but_rank(&all[1]));
 }
 
 #[test]

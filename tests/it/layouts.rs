@@ -6,7 +6,7 @@ use finetune::{
     data::DataLoaders,
     format::{StateDict, Value, write_pth, write_safetensors},
     model::{
-        Arch, ArchSpec, HeadOptions, Model, WeightsFrom, densenet121, efficientnet_b0,
+        Arch, ArchSpec, HeadOptions, Model, WeightsFrom, by_name, densenet121, efficientnet_b0,
         efficientnet_lite0, fastai_name, mobilenet_v3_small, resnet18, resnet34, squeezenet1_1,
     },
     prelude::*,
@@ -321,4 +321,33 @@ fn a_model_of_this_crate_is_the_start_of_another_training() {
     let dls = few(&BREEDS, ImageBlock::rgb(), 64);
     let e = vision_learner(dls, resnet18()).weights(bundle.as_path()).build().unwrap_err();
     assert!(e.to_string().contains("`squeezenet1_1`"), "{e}");
+}
+
+/// The maps of the last two stages are smaller than a window, which is then not square.
+#[test]
+fn relative_positions_fit_windows_that_are_not_square() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("swin.safetensors");
+    let swin = by_name("swin_tiny_patch4_window7_224").unwrap();
+    // Directions: up or down, and ten times left or right.
+    let directions = |height: i64, width: i64| {
+        let sign = |n: i64| (Tensor::arange(2 * n - 1, tch::kind::FLOAT_CPU) - (n - 1)).sign();
+        sign(height).unsqueeze(1) + sign(width).unsqueeze(0) * 10
+    };
+    let is_table = |name: &String| name.ends_with("relative_position_bias_table");
+    let square = directions(7, 7).view([-1, 1]);
+    let given = model(&swin, 1).state_dict().into_iter().map(|(name, t)| {
+        let t = if is_table(&name) { square.expand_as(&t).contiguous() } else { t };
+        (name, t)
+    });
+    write_safetensors(&file, &given.collect::<StateDict>(), None).unwrap();
+    let mut other = model(&swin.image_size(160, 96), 2);
+    other.load_pretrained_from(&WeightsFrom::file(&file)).unwrap();
+    let windows = [[7, 7], [7, 7], [7, 6], [5, 3]];
+    for (name, t) in other.state_dict().into_iter().filter(|(name, _)| is_table(name)) {
+        let stage: usize = name.split('.').find_map(|part| part.parse().ok()).unwrap();
+        let [height, width] = windows[stage];
+        let wanted = directions(height, width).view([-1, 1]).expand_as(&t);
+        assert!(t.allclose(&wanted, 1e-6, 1e-6, false), "{name}");
+    }
 }

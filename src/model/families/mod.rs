@@ -111,6 +111,20 @@ impl Family {
         }
     }
 
+    /// Returns the height and width of the window to which a variable belongs, for images of a given size;
+    /// `None` if it belongs to no window.
+    pub(super) fn window(&self, variable: &str, size: [i64; 2]) -> Option<[i64; 2]> {
+        match self {
+            Self::Swin(config) => config.window(variable, size),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the network has stochastic depth.
+    pub(super) fn has_drop_path(&self) -> bool {
+        !matches!(self, Self::Vgg(_) | Self::Densenet(_))
+    }
+
     /// Returns prefixes of variables after the body that are not inside a child.
     pub(super) fn beyond(&self, layout: Layout) -> &'static [&'static str] {
         match (self, layout) {

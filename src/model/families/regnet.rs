@@ -84,7 +84,8 @@ impl Config {
         let mut features = c_in;
         if self.last > 0 {
             let conv = Conv::new(c_in, self.last, 1);
-            net.add("final_conv", move |p| ConvNormAct::new(p, conv, options, Some(act)));
+            net.add("final_conv", move |p| ConvNormAct::new(p, conv, options, Some(act)))
+                .last_layer();
             features = self.last;
         } else if self.linear_out {
             net.step("final_conv", move |x| act.apply(x.shallow_clone(), true));

@@ -63,6 +63,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns the height and width of the windows of the stage that a variable belongs to.
+    pub(super) fn window(&self, variable: &str, size: [i64; 2]) -> Option<[i64; 2]> {
+        let stage = variable.strip_prefix("layers.")?.split('.').next()?;
+        let stage: usize = stage.parse().ok()?;
+        let target = *self.window_size.get(stage)?;
+        let grid = (0..stage).fold(size.map(|n| n / self.patch_size), |grid, _| halved(grid));
+        Some(Window::new(target, grid, false).size)
+    }
+
     pub(super) fn children<'a>(&'a self, net: &mut Children<'a>, build: Build) {
         let size = build.size.unwrap_or_else(|| self.img_size.pair());
         net.add("patch_embed", move |p| {
@@ -84,7 +93,7 @@ impl Config {
                 .layer()
                 .block();
                 dim *= 2;
-                grid = grid.map(|n| (n + 1) / 2);
+                grid = halved(grid);
             }
             for i in 0..depth {
                 let drop = DropPath::linear(rate, done + i, total);
@@ -136,6 +145,11 @@ impl ModuleT for LastNorm {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
         self.0.last(x, train).permute([0, 3, 1, 2])
     }
+}
+
+/// Returns the height and width after patches are merged.
+fn halved(grid: [i64; 2]) -> [i64; 2] {
+    grid.map(|n| (n + 1) / 2)
 }
 
 /// Merges each 2×2 patches.
