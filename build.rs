@@ -8,6 +8,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src/sys/memory.cpp");
     println!("cargo:rerun-if-changed=src/sys/trace.cpp");
     println!("cargo:rerun-if-changed=src/sys/recompute.cpp");
+    println!("cargo:rerun-if-changed=src/sys/depthwise.cpp");
     println!("cargo:rerun-if-changed=src/sys/c10d.cpp");
     println!("cargo:rerun-if-changed=src/sys/stand_in");
     println!("cargo:rerun-if-changed=src/sys/message.h");
@@ -35,6 +36,7 @@ fn main() {
         .file("src/sys/memory.cpp")
         .file("src/sys/trace.cpp")
         .file("src/sys/recompute.cpp")
+        .file("src/sys/depthwise.cpp")
         .include("src/sys/stand_in")
         .file("src/sys/c10d.cpp")
         .compile("finetune_shim");

@@ -22,6 +22,7 @@ unsafe extern "C" {
     fn finetune_set_grad_enabled(enabled: bool);
     fn finetune_autocast_get(cuda: bool, state: *mut i32) -> *mut c_char;
     fn finetune_autocast_set(cuda: bool, state: i32, entering: bool) -> *mut c_char;
+    fn finetune_fast_depthwise() -> *mut c_char;
     fn finetune_version() -> *const c_char;
     fn finetune_capability() -> *mut c_char;
 }
@@ -134,6 +135,10 @@ impl Autocast {
                 return Err(Error::unsupported("precision", why));
             }
         };
+        if !cuda {
+            // SAFETY: no arguments; the first call registers a function in libtorch's table, under its lock.
+            checked(unsafe { finetune_fast_depthwise() })?;
+        }
         let mut before = 0;
         // SAFETY: reads and writes settings of this thread, and a number of ours.
         checked(unsafe { finetune_autocast_get(cuda, &raw mut before) })?;
@@ -207,6 +212,40 @@ mod tests {
         impl<T> Ambiguous<()> for T {}
         impl<T: Send> Ambiguous<u8> for T {}
         <Autocast as Ambiguous<_>>::none();
+    }
+
+    /// Returns the gradients of a sum of squares of the outputs of a depthwise convolution.
+    fn gradients(x: &Tensor, w: &Tensor, stride: i64) -> [Tensor; 2] {
+        let [x, w] = [x, w].map(|t| t.detach().copy().set_requires_grad(true));
+        let size = w.size();
+        let pad = [size[2] / 2, size[3] / 2];
+        let y = x.conv2d(&w, None::<Tensor>, [stride; 2], pad, [1, 1], size[0]);
+        (y.to_kind(Kind::Float) * y.detach().to_kind(Kind::Float)).sum(Kind::Float).backward();
+        [x.grad(), w.grad()]
+    }
+
+    #[test]
+    fn gradients_of_depthwise_convolutions_in_bfloat16_are_those_of_32_bits_rounded() {
+        tch::manual_seed(3);
+        for (size, stride) in [(3, 2), (5, 1), (5, 2), (7, 1)] {
+            let x = Tensor::randn([2, 6, 12, 11], (Kind::Float, Device::Cpu));
+            let w = Tensor::randn([6, 1, size, size], (Kind::Float, Device::Cpu));
+            let [x, w] = [x, w].map(|t| t.to_kind(Kind::BFloat16));
+            let cast = Autocast::enter(Device::Cpu, Kind::BFloat16).unwrap();
+            let ours = gradients(&x, &w, stride);
+            drop(cast);
+            let [wide_x, wide_w] = [&x, &w].map(|t| t.to_kind(Kind::Float));
+            let exact = gradients(&wide_x, &wide_w, stride);
+            for (ours, exact) in ours.iter().zip(exact) {
+                assert_eq!(ours.kind(), Kind::BFloat16);
+                let scale = exact.abs().max().double_value(&[]);
+                let off = (ours.to_kind(Kind::Float) - exact).abs().max().double_value(&[]) / scale;
+                assert!(
+                    off < 0.01,
+                    "window {size}, stride {stride}: {off} of the largest gradient"
+                );
+            }
+        }
     }
 
     #[test]
