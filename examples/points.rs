@@ -13,14 +13,14 @@ use finetune::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// A photo of 160 pixels with a yellow and mostly a blue disc on it, and their centers.
+/// A photo of 96 pixels with a yellow and mostly a blue disc on it, and their centers.
 fn pasted(photo: &PathBuf, number: usize) -> Result<(Image, Vec<Point>)> {
-    let side = 160_i64;
-    let image = Decode::new().open(photo)?.resize(160, 160, Default::default())?;
+    let side = 96_i64;
+    let image = Decode::new().open(photo)?.resize(96, 96, Default::default())?;
     let mut pixels = image.pixels().to_vec();
     let places = [
-        (number * 37 % 96 + 32, number * 53 % 96 + 32),
-        (number * 71 % 96 + 32, number * 29 % 96 + 32),
+        (number * 37 % 61 + 18, number * 53 % 59 + 18),
+        (number * 71 % 59 + 18, number * 29 % 61 + 18),
     ];
     let colors = [[250_u8, 220, 30], [20, 60, 230]];
     let mut points = vec![];
@@ -29,7 +29,7 @@ fn pasted(photo: &PathBuf, number: usize) -> Result<(Image, Vec<Point>)> {
             points.push(Point::hidden());
             continue;
         }
-        let (cx, cy, radius) = (cx as i64, cy as i64, 12_i64);
+        let (cx, cy, radius) = (cx as i64, cy as i64, 8_i64);
         for y in cy - radius..=cy + radius {
             for x in cx - radius..=cx + radius {
                 if (x - cx).pow(2) + (y - cy).pow(2) <= radius * radius {
@@ -41,24 +41,27 @@ fn pasted(photo: &PathBuf, number: usize) -> Result<(Image, Vec<Point>)> {
         // The center of that pixel.
         points.push(Point::new(cx as f32 + 0.5, cy as f32 + 0.5));
     }
-    Ok((Image::new(160, 160, 3, pixels)?, points))
+    Ok((Image::new(96, 96, 3, pixels)?, points))
 }
 
 fn main() -> Result<()> {
     let folder = PathBuf::from("target/points");
     let photos = get_image_files(concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images"))?;
-    let n = photos.len();
-    let made = |(i, photo): (usize, &PathBuf)| pasted(photo, i + 1);
-    let all = Arc::new(photos.iter().enumerate().map(made).collect::<Result<Vec<_>>>()?);
+    // Four pictures of each photo.
+    let n = 4 * photos.len();
+    let made = |i: usize| pasted(&photos[i % photos.len()], i + 1);
+    let all = Arc::new((0..n).map(made).collect::<Result<Vec<_>>>()?);
     let (images, points) = (all.clone(), all.clone());
 
     let dls = DataBlock::rows(ImageBlock::rgb(), PointBlock::new(2))
         .get_x(move |&i: &usize| Ok(images[i].0.clone()))
         .get_y(move |&i| Ok(points[i].1.clone()))
-        .splitter(IndexSplitter::new((0..n).filter(|i| i % 5 == 0).collect::<Vec<_>>()))
-        .item_tfms(Resize::new(144))
-        .batch_tfms(aug_transforms().size(128).flip_vert(false))
-        .bs(8)
+        .splitter(IndexSplitter::new(
+            (0..n).filter(|i| i % photos.len() % 5 == 0).collect::<Vec<_>>(),
+        ))
+        .item_tfms(Resize::new(80))
+        .batch_tfms(aug_transforms().size(64).flip_vert(false))
+        .bs(16)
         .dataloaders_from((0..n).collect())?;
     dls.show_batch(9)?.save(folder.join("batch.png"))?;
 
@@ -68,7 +71,7 @@ fn main() -> Result<()> {
         .head(HeadOptions::new().y_range(-1.2, 1.2))
         .metric(point_distance())
         .build()?;
-    learn.fit_one_cycle(12, 3e-3)?;
+    learn.fit_one_cycle(15, 3e-3)?;
     learn.show_results(6)?.save(folder.join("results.png"))?;
 
     let (image, truth) = &all[5];

@@ -21,7 +21,7 @@ fn pasted(photo: &PathBuf, number: usize, side: u32) -> Result<(Image, Image)> {
     let image = Decode::new().open(photo)?.resize(side, side, Default::default())?;
     let (mut pixels, mut codes) = (image.pixels().to_vec(), vec![0_u8; (side * side) as usize]);
     // A small generator, so that the example needs no other crate.
-    let mut state = number as u64 * 0x9E37_79B9_7F4A_7C15 + 1;
+    let mut state = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
     let mut draw = |n: u32| {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

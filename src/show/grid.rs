@@ -32,6 +32,8 @@ pub struct Grid {
     cells: Vec<Cell>,
     columns: Option<usize>,
     side: u32,
+    /// How many times wider than high a cell is.
+    aspect: u32,
     legend: Vec<(String, Rgb)>,
 }
 
@@ -86,7 +88,7 @@ impl Grid {
     /// Returns images in as many columns as rows, or one more. An empty title takes no space.
     #[must_use]
     pub fn new(title: impl Into<String>, cells: Vec<Cell>) -> Self {
-        Self { title: title.into(), cells, columns: None, side: 200, legend: vec![] }
+        Self { title: title.into(), cells, columns: None, side: 200, aspect: 1, legend: vec![] }
     }
 
     /// Sets the number of images per row. Default: the square root of their number, rounded up.
@@ -104,6 +106,13 @@ impl Grid {
         self
     }
 
+    /// Makes cells twice as wide as high, for two images side by side.
+    #[must_use]
+    pub(super) fn pairs(mut self) -> Self {
+        self.aspect = 2;
+        self
+    }
+
     /// Sets the names and colors of the legend below the title. Default: none.
     #[must_use]
     pub(super) fn legend(mut self, legend: Vec<(String, Rgb)>) -> Self {
@@ -113,7 +122,7 @@ impl Grid {
 
     fn shape(&self) -> (u32, u32) {
         let n = self.cells.len().max(1);
-        let square = (n as f64).sqrt().ceil() as usize;
+        let square = (n as f64 / f64::from(self.aspect)).sqrt().ceil() as usize;
         let columns = self.columns.unwrap_or(square).clamp(1, n);
         (columns as u32, n.div_ceil(columns) as u32)
     }
@@ -148,14 +157,15 @@ impl Grid {
 
     pub(super) fn dimensions(&self) -> (u32, u32) {
         let (columns, rows) = self.shape();
-        let expected = columns * (self.side.saturating_mul(UNITS) + GAP) + GAP;
+        let expected = columns * (self.side.saturating_mul(UNITS * self.aspect) + GAP) + GAP;
         let (title, lines) = self.text_heights(expected.min(px(LARGEST)));
         // If there are many images, make them smaller.
         let wide = (px(LARGEST) - GAP) / columns;
         let high = (px(LARGEST) - GAP - title) / rows;
-        let most = wide.saturating_sub(GAP).min(high.saturating_sub(BELOW + lines));
+        let most = wide.saturating_sub(GAP) / self.aspect;
+        let most = most.min(high.saturating_sub(BELOW + lines));
         let side = self.side.saturating_mul(UNITS).min(most / UNITS * UNITS);
-        let width = columns * (side + GAP) + GAP;
+        let width = columns * (side * self.aspect + GAP) + GAP;
         let height = rows * (side + lines + BELOW) + GAP + title;
         (width.div_ceil(UNITS), height.div_ceil(UNITS))
     }

@@ -65,7 +65,10 @@ fn grid(
         Ok(cell(Cell::new(picture), i))
     });
     let cells = cells.collect::<Result<Vec<_>>>()?;
-    Ok(Grid::new(title, cells).legend(legend(&kept.task)).figure())
+    let paired = |i: &usize| kept.targets[*i] != Target::None;
+    let pairs = kept.task.is_spatial() && indices.iter().any(paired);
+    let grid = Grid::new(title, cells).legend(legend(&kept.task));
+    Ok(if pairs { grid.pairs() } else { grid }.figure())
 }
 
 impl Learner {

@@ -4,7 +4,7 @@ use super::super::{
     figure::photo_url,
     grid::fitted,
     html::escaped,
-    overlay::{beside, drawn},
+    overlay::{beside, drawn, legend},
     seen::seen,
 };
 use crate::{
@@ -46,8 +46,8 @@ pub(super) fn worst(interp: &Interpretation, loader: &DataLoader, k: usize) -> R
                 if kept.task.is_spatial() && *is != Target::None {
                     picture = beside(&drawn(&pictures[i], is, &kept.task)?, &picture)?;
                 }
-                let picture = &picture;
-                let url = photo_url(&fitted(picture, (SIDE, SIDE))?)?;
+                let room = if kept.task.is_spatial() { (2 * SIDE, SIDE) } else { (SIDE, SIDE) };
+                let url = photo_url(&fitted(&picture, room)?)?;
                 format!("<img src=\"{url}\" alt=\"{}\">\n", escaped(name))
             }
             None => String::new(),
@@ -70,5 +70,19 @@ pub(super) fn worst(interp: &Interpretation, loader: &DataLoader, k: usize) -> R
             escaped(name),
         ));
     }
-    Ok(format!("<div class=\"worst\">\n{html}</div>\n"))
+    let class = if kept.task.is_spatial() { "worst pairs" } else { "worst" };
+    Ok(format!("{}<div class=\"{class}\">\n{html}</div>\n", colors(&kept.task)))
+}
+
+/// Returns the names and colors of the targets as HTML; empty if targets are not drawn in colors.
+fn colors(task: &Task) -> String {
+    let one = |(name, [r, g, b]): (String, [u8; 3])| {
+        let square = format!("<span style=\"background: rgb({r} {g} {b})\"></span>");
+        format!("{square}{}", escaped(&name))
+    };
+    let names: Vec<String> = legend(task).into_iter().map(one).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("<p class=\"legend\">{}</p>\n", names.join(" "))
 }
