@@ -63,9 +63,14 @@ def check(folder):
     learn = learner(folder, data)
     learn.load("ours")
     close("predictions from our file", preds(learn), data["preds_before"], 1e-5)
+    fit(learn)
+    close("fit continued from our file", preds(learn), data["preds_after"], 1e-5)
+    # A run that our library has continued: both train it once more.
     learn = learner(folder, data)
     learn.load("started")
     close("predictions of a run continued by ours", preds(learn), ours["preds_after"], 1e-5)
+    fit(learn)
+    close("that run trained once more", preds(learn), ours["preds_last"], 1e-5)
 
 
 if __name__ == "__main__":
