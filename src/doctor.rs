@@ -30,8 +30,8 @@ pub struct Diagnosis {
     pub capability: String,
     /// The relevant instructions, with true if the processor supports them.
     pub features: Vec<(&'static str, bool)>,
-    /// The folders of caches and data, with their content.
-    pub folders: Vec<(&'static str, PathBuf)>,
+    /// The folders of caches and data, with their content; for an unknown folder, the reason.
+    pub folders: Vec<(&'static str, Result<PathBuf, String>)>,
 }
 
 /// Examines the environment and returns a description. Never fails, with or without CUDA.
@@ -60,13 +60,15 @@ pub fn doctor() -> Diagnosis {
 }
 
 /// Returns the folders of downloads.
-fn folders() -> Vec<(&'static str, PathBuf)> {
+fn folders() -> Vec<(&'static str, Result<PathBuf, String>)> {
+    #[cfg(feature = "download")]
+    let of_fastai = |kind| crate::download::fastai_path(kind).map_err(|e| e.to_string());
     vec![
-        ("pretrained weights", checkpoints()),
+        ("pretrained weights", Ok(checkpoints())),
         #[cfg(feature = "download")]
-        ("data sets", crate::download::fastai_path("data")),
+        ("data sets", of_fastai("data")),
         #[cfg(feature = "download")]
-        ("archives of data sets", crate::download::fastai_path("archive")),
+        ("archives of data sets", of_fastai("archive")),
     ]
 }
 
@@ -127,8 +129,13 @@ impl fmt::Display for Diagnosis {
         let features: Vec<_> = self.features.iter().map(yes).collect();
         writeln!(f, "processor  {}; libtorch uses {}", features.join(", "), self.capability)?;
         for (what, folder) in &self.folders {
-            let there = if folder.is_dir() { "" } else { " (does not exist yet)" };
-            writeln!(f, "folder     {} for {what}{there}", folder.display())?;
+            match folder {
+                Ok(folder) => {
+                    let there = if folder.is_dir() { "" } else { " (does not exist yet)" };
+                    writeln!(f, "folder     {} for {what}{there}", folder.display())?;
+                }
+                Err(why) => writeln!(f, "folder     unknown for {what}: {why}")?,
+            }
         }
         Ok(())
     }

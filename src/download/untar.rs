@@ -148,14 +148,15 @@ impl UntarData {
     /// # Errors
     /// [`Error::Download`] if the download fails or the archive is not the expected one; the error says
     /// where to place it manually. [`Error::Archive`] if it cannot be unpacked, [`Error::Io`] if a file
-    /// cannot be written, [`Error::Config`] if the URL does not name an archive.
+    /// cannot be written, [`Error::Config`] if the URL does not name an archive. The errors of
+    /// [`fastai_path`], unless both folders are given.
     pub fn fetch(&self) -> Result<PathBuf> {
         let name = archive_name(&self.url)?;
         let folder = |own: &Option<PathBuf>, kind| match own {
-            Some(folder) => fastai_home().join(folder),
+            Some(folder) => Ok(fastai_home().join(folder)),
             None => fastai_path(kind),
         };
-        let (archives, data) = (folder(&self.archive, "archive"), folder(&self.data, "data"));
+        let (archives, data) = (folder(&self.archive, "archive")?, folder(&self.data, "data")?);
         let (archive, place) = (archives.join(name), data.join(stem(name)));
         if place.exists() && !self.force {
             return Ok(place);

@@ -1,5 +1,7 @@
 //! Calibration of predicted probabilities.
 
+use std::num::NonZero;
+
 /// The calibration of a model: its accuracy by predicted probability.
 ///
 /// Guo et al., [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599).
@@ -33,8 +35,8 @@ pub struct Bin {
 impl Calibration {
     /// Computes the calibration from the probability of the predicted category of each item, with true if
     /// it is correct.
-    pub(super) fn new(items: impl Iterator<Item = (f64, bool)>, bins: usize) -> Self {
-        let bins = bins.max(1);
+    pub(super) fn new(items: impl Iterator<Item = (f64, bool)>, bins: NonZero<usize>) -> Self {
+        let bins = bins.get();
         let mut sums = vec![(0_usize, 0.0_f64, 0_usize); bins];
         let mut n = 0_usize;
         for (p, right) in items {
@@ -70,11 +72,12 @@ mod tests {
     fn the_error_is_the_weighted_gap() {
         // Two items at 0.9, one of them correct, and two at 0.6, both correct.
         let items = [(0.9, true), (0.9, false), (0.6, true), (0.6, true)];
-        let c = Calibration::new(items.into_iter(), 10);
+        let ten = NonZero::new(10).unwrap();
+        let c = Calibration::new(items.into_iter(), ten);
         assert_eq!(c.bins[8].items, 2, "0.9 ends the ninth bin");
         assert_eq!((c.bins[5].accuracy, c.bins[8].accuracy), (1.0, 0.5));
         assert!((c.ece - (0.4 * 2.0 + 0.4 * 2.0) / 4.0).abs() < 1e-12, "{}", c.ece);
-        assert!(Calibration::new(std::iter::empty(), 10).ece.is_nan());
-        assert_eq!(Calibration::new([(0.0, false), (1.0, true)].into_iter(), 10).ece, 0.0);
+        assert!(Calibration::new(std::iter::empty(), ten).ece.is_nan());
+        assert_eq!(Calibration::new([(0.0, false), (1.0, true)].into_iter(), ten).ece, 0.0);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     sample::{Target, Task},
 };
 use ndarray::{Array2, Axis};
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc};
 
 /// Interprets the predictions of a classifier with one category per image.
 ///
@@ -151,11 +151,15 @@ impl ClassificationInterpretation {
     }
 
     /// Returns the accuracy by predicted probability, in `bins` ranges (at least one; ten is common).
-    #[must_use]
-    pub fn calibration(&self, bins: usize) -> Calibration {
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `bins` is 0.
+    pub fn calibration(&self, bins: usize) -> Result<Calibration> {
         let preds = &self.predictions().preds;
         let item = |(i, (t, d)): (usize, &(usize, usize))| (f64::from(preds[(i, *d)]), t == d);
-        Calibration::new(self.pairs.iter().enumerate().map(item), bins)
+        let bins = NonZero::new(bins)
+            .ok_or_else(|| Error::config("bins", "is 0, but must be at least 1"))?;
+        Ok(Calibration::new(self.pairs.iter().enumerate().map(item), bins))
     }
 
     /// Returns the receiver operating characteristic of the probability of `category` against all

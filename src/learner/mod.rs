@@ -12,6 +12,7 @@ mod training;
 mod vision;
 
 pub use {
+    files::export::ExportOptions,
     learner::{Learner, OptFunc},
     lr_find::{LrCurve, LrFinder, SuggestFunction, Suggestion},
     predict::{PredictOptions, Prediction, Predictions, Predictor, Tiles, Tta},

@@ -103,7 +103,7 @@ impl ClassificationInterpretation {
     /// [`Error::Config`] if there are no predictions.
     pub fn plot_calibration(&self) -> Result<Figure> {
         some(self.accuracy().of)?;
-        let calibration = self.calibration(10);
+        let calibration = self.calibration(10)?;
         let middle = |b: &crate::interpret::Bin| f64::midpoint(b.low, b.high);
         let used = || calibration.bins.iter().filter(|b| b.items > 0);
         let chart = Chart::new(format!("Calibration: error {:.3}", calibration.ece))

@@ -6,7 +6,7 @@ use super::{
     size::sides,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     image::{Filter, Image, PadMode},
     sample::{Sample, Split},
     seed::Rng,
@@ -29,12 +29,31 @@ pub enum Method {
 /// Brings every image to one size: fastai's
 /// [`Resize`](https://docs.fast.ai/vision.augment.html#resize).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written")]
 pub struct Resize {
     height: u32,
     width: u32,
     method: Method,
-    pad_mode: PadMode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pad_mode: Option<PadMode>,
     filter: Filter,
+}
+
+/// A [`Resize`] as it is in files. The first versions wrote `pad_mode` with every method.
+#[derive(Deserialize)]
+struct Written {
+    height: u32,
+    width: u32,
+    method: Method,
+    pad_mode: Option<PadMode>,
+    filter: Filter,
+}
+
+impl From<Written> for Resize {
+    fn from(w: Written) -> Self {
+        let pad_mode = w.pad_mode.filter(|_| w.method == Method::Pad);
+        Self { height: w.height, width: w.width, method: w.method, pad_mode, filter: w.filter }
+    }
 }
 
 impl Resize {
@@ -55,10 +74,11 @@ impl Resize {
         self.method = method;
         self
     }
-    /// What is beyond the edge when it pads. Default: the image mirrored.
+    /// Sets what the padding of [`Method::Pad`] shows; an error with another method. Default: the image
+    /// mirrored.
     #[must_use]
     pub fn pad_mode(mut self, mode: PadMode) -> Self {
-        self.pad_mode = mode;
+        self.pad_mode = Some(mode);
         self
     }
     /// How pixels are weighed. Default: bilinear.
@@ -72,7 +92,7 @@ impl Resize {
     /// [`at`](Self::at).
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if a side is 0.
+    /// [`Error::Config`] if a side is 0, or for a [`pad_mode`](Self::pad_mode) without padding.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         let motions = self.motions((image.width(), image.height()), split, draw)?;
         moved_image(image, &motions, self.filter)
@@ -82,7 +102,7 @@ impl Resize {
     /// and boxes exactly.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    /// As there, and [`Error::Mismatch`] for a mask of another size than its image.
     pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
         let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
         moved(sample, &motions, self.filter)
@@ -102,7 +122,7 @@ impl Resize {
     /// top, one half for the center.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if a side is 0.
+    /// [`Error::Config`] if a side is 0, or for a [`pad_mode`](Self::pad_mode) without padding.
     pub fn at(&self, image: &Image, (x, y): (f64, f64)) -> Result<Image> {
         moved_image(image, &[self.motion((image.width(), image.height()), (x, y))?], self.filter)
     }
@@ -123,7 +143,7 @@ impl Resize {
         let left = (x * (i64::from(from.0) - cw) as f64) as i64;
         let top = (y * (i64::from(from.1) - ch) as f64) as i64;
         let (width, height) = (cw.max(1) as u32, ch.max(1) as u32);
-        Ok(Motion::Cut { left, top, width, height, pad: self.pad_mode, size })
+        Ok(Motion::Cut { left, top, width, height, pad: self.pad_mode.unwrap_or_default(), size })
     }
 }
 
@@ -147,6 +167,10 @@ impl ItemTransform for Resize {
         image.resize(size(w), size(h), self.filter).map(Some)
     }
     fn check(&self) -> Result<()> {
+        if self.pad_mode.is_some() && self.method != Method::Pad {
+            let why = format!("has no effect with {:?}: use `method(Method::Pad)`", self.method);
+            return Err(Error::config("Resize::pad_mode", why));
+        }
         sides("Resize", (self.width, self.height))
     }
     fn spec(&self) -> Option<ItemSpec> {
@@ -180,7 +204,7 @@ impl RatioResize {
     /// training, two fractions that are drawn say on which side, as in [`Resize`].
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if the size is 0.
+    /// [`Error::Config`] if the size is 0.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         let motions = self.motions((image.width(), image.height()), split, draw)?;
         moved_image(image, &motions, self.filter)
@@ -190,7 +214,7 @@ impl RatioResize {
     /// and boxes exactly.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    /// As there, and [`Error::Mismatch`] for a mask of another size than its image.
     pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
         let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
         moved(sample, &motions, self.filter)

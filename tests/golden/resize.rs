@@ -62,7 +62,11 @@ fn transformed(case: &Value, from: Image, draw: &mut Replay) -> Result<Image> {
                 Some(other) => panic!("resample {other}"),
             };
             let resize = Resize::hw(h, w).method(method).filter(filter);
-            let resize = resize.pad_mode(pad_mode(params, PadMode::Reflection));
+            // fastai takes the option with any method; only padding uses it.
+            let resize = match method {
+                Method::Pad => resize.pad_mode(pad_mode(params, PadMode::Reflection)),
+                Method::Crop | Method::Squish => resize,
+            };
             resize.image(&from, split, draw)
         }
         "RandomResizedCrop" => {

@@ -52,7 +52,12 @@ pub(crate) fn transformed(
                 Some("squish") => Method::Squish,
                 Some(other) => panic!("method {other}"),
             };
-            let resize = Resize::hw(h, w).method(method).pad_mode(pad_mode(PadMode::Reflection));
+            let resize = Resize::hw(h, w).method(method);
+            // fastai takes the option with any method; only padding uses it.
+            let resize = match method {
+                Method::Pad => resize.pad_mode(pad_mode(PadMode::Reflection)),
+                Method::Crop | Method::Squish => resize,
+            };
             resize.sample(sample, split, draw)
         }
         "RandomResizedCrop" => {

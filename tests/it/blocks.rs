@@ -3,9 +3,9 @@
 use finetune::{
     Error,
     data::{
-        CategoryBlock, DataBlock, DataLoaders, EncodedMultiCategoryBlock, GrandparentSplitter,
-        ImageBlock, IndexSplitter, MultiCategoryBlock, NA, RegressionBlock, Sort, TargetBlock,
-        get_image_files, parent_label,
+        BBoxBlock, BBoxLblBlock, CategoryBlock, DataBlock, DataLoaders, EncodedMultiCategoryBlock,
+        GrandparentSplitter, ImageBlock, IndexSplitter, MultiCategoryBlock, NA, RegressionBlock,
+        Sort, TargetBlock, get_image_files, parent_label,
     },
     image::Image,
     loss,
@@ -161,6 +161,25 @@ fn folders_are_classes_and_splits() {
         values.iter().map(|v| (v * 255.0).round() as u8).zip(classes).collect();
     assert_eq!(of, BTreeMap::from([(0, 0), (2, 0), (1, 1)]));
     assert_eq!(dls.valid().one_batch().unwrap().items.len(), 1);
+}
+
+#[test]
+fn a_class_that_is_given_twice_is_an_error() {
+    let given = ["cat", "dog", "cat"];
+    let one = [String::from("cat")];
+    let several = [vec![String::from("cat")]];
+    let boxes = [(vec![[0.0, 0.0, 2.0, 2.0]], several[0].clone())];
+    let mut boxed = (BBoxBlock::new(), BBoxLblBlock::new().vocab(given));
+    for result in [
+        CategoryBlock::new().vocab(given).setup(&mut one.iter()),
+        CategoryBlock::new().vocab(given).strict(true).setup(&mut one.iter()),
+        MultiCategoryBlock::new().vocab(given).setup(&mut several.iter()),
+        boxed.setup(&mut boxes.iter()),
+    ] {
+        let e = result.unwrap_err();
+        assert!(matches!(e, Error::Config { option: "vocab", .. }), "{e}");
+        assert!(e.to_string().contains("`cat`"), "{e}");
+    }
 }
 
 #[test]

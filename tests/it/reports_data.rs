@@ -9,12 +9,13 @@ use finetune::{
         LoaderOptions, MultiCategoryBlock, OnError, RegressionBlock, Splits, Splitter, TargetBlock,
         get_image_files, parent_label, read_csv, verify_images,
     },
-    image::{Decode, Image, inspect},
-    transform::{ItemFn, Resize},
+    image::{Decode, Image, PadMode, inspect},
+    transform::{ItemFn, ItemTransform, Method, Resize},
 };
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn picture(path: &Path, shade: u8) {
@@ -657,11 +658,24 @@ fn d16_the_advice_for_an_unknown_label_is_true() {
     assert!(matches!(strict, Error::Config { option: "strict", .. }), "{strict}");
     let twice = CategoryBlock::new().vocab(["cat", "dog", "cat"]).setup(&mut labels.iter());
     assert!(twice.unwrap_err().to_string().contains("twice"));
+    let unused = Resize::new(8).pad_mode(PadMode::Border);
+    let unused = ItemTransform::check(&unused).unwrap_err();
+    assert!(matches!(unused, Error::Config { option: "Resize::pad_mode", .. }), "{unused}");
+    ItemTransform::check(&Resize::new(8).pad_mode(PadMode::Border).method(Method::Pad)).unwrap();
 }
 
 #[test]
 fn d18_padding_a_narrow_image_takes_no_memory_for_the_padding() {
-    use finetune::transform::Method;
+    // In a process of its own, since the other tests of this one would count.
+    const ALONE: &str = "MEASURED_ALONE";
+    if env::var_os(ALONE).is_none() {
+        let name = "reports_data::d18_padding_a_narrow_image_takes_no_memory_for_the_padding";
+        let mut alone = Command::new(env::current_exe().unwrap());
+        let out = alone.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
     let image = Image::new(100, 6000, 3, vec![100; 100 * 6000 * 3]).unwrap();
     let before = peak();
     let small = Resize::new(64).method(Method::Pad).at(&image, (0.5, 0.5)).unwrap();

@@ -3,9 +3,10 @@
 
 use super::pets::{BREEDS, first_of, photos};
 use finetune::{
+    Error,
     data::ImageSource,
     format::{read_safetensors, write_safetensors},
-    learner::Learner,
+    learner::{ExportOptions, Learner},
     model::resnet34,
     prelude::*,
     sample::Sample,
@@ -318,5 +319,25 @@ fn a_transform_of_the_users_is_named_when_it_cannot_be_exported() -> Result<()> 
     let e = learn.export(&file).unwrap_err().to_string();
     assert!(e.contains("Sparkle"), "{e}");
     assert!(!file.exists());
+    Ok(())
+}
+
+#[test]
+fn weights_that_are_nan_are_not_exported_unless_allowed() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let learn = learner(&BREEDS, resnet18(), folder.path())?;
+    let _spoiled =
+        tch::no_grad(|| learn.model().params()[0].tensor.shallow_clone().fill_(f64::NAN));
+    let (bundle, script) = (folder.path().join("pets.safetensors"), folder.path().join("pets.pt"));
+    for result in [learn.export(&bundle), learn.export_torchscript(&script)] {
+        assert!(matches!(result, Err(Error::NonFiniteWeights { .. })), "{result:?}");
+    }
+    assert!(!bundle.exists() && !script.exists());
+    learn.export(ExportOptions::new(&bundle).allow_non_finite(true))?;
+    learn.export_torchscript(ExportOptions::new(&script).allow_non_finite(true))?;
+    assert!(script.exists());
+    let served = Predictor::load(&bundle, Device::Cpu)?;
+    let e = served.predict(first_of(&BREEDS, 6)(&photos())?.remove(0)).unwrap_err().to_string();
+    assert!(e.contains("NaN"), "{e}");
     Ok(())
 }

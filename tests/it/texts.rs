@@ -90,7 +90,8 @@ fn lines_of_a_log() -> Result<()> {
     let text = [
         (r"loss (\d+\.\d+|NaN)", "loss 0.0000"),
         (r"\d+\.\d+/s", "0.00/s"),
-        (r"\d\d:\d\d left", "00:00 left"),
+        (r"(\d+:)?\d\d:\d\d left", "00:00 left"),
+        // After a loss, or alone in a validation.
         (r"(, |  )waits \d+ % for data", ""),
     ]
     .iter()
@@ -161,7 +162,7 @@ fn tables() -> Result<()> {
     let all = [
         ("per category", interp.table()),
         ("most confused", interp.most_confused_table(1)),
-        ("calibration", interp.calibration(10).table()),
+        ("calibration", interp.calibration(10)?.table()),
         ("top losses", top),
         ("report", interp.classification_report().table()),
         ("epochs", history.table()),
@@ -191,6 +192,7 @@ fn errors() -> Result<()> {
     let sizes = unsized_pets()?.dataloaders(photos())?.train().one_batch();
     let text = [
         said(interp.roc("cow").map(drop)),
+        said(interp.calibration(0).map(drop)),
         said(ClassificationInterpretation::from_predictions(values).map(drop)),
         said(learn.load("nowhere")),
         said(learn.predict("nowhere.jpg").map(drop)),

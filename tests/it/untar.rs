@@ -357,12 +357,16 @@ fn the_settings_of_fastai_are_honoured() {
 #[ignore = "run by another test, with its environment"]
 fn with_settings() {
     let home = PathBuf::from(std::env::var("FASTAI_HOME").unwrap());
-    assert_eq!(fastai_path("data"), home.join("sets"));
-    assert_eq!(fastai_path("model"), home.join("models"));
+    assert_eq!(fastai_path("data").unwrap(), home.join("sets"));
+    assert_eq!(fastai_path("model").unwrap(), home.join("models"));
     let url = "http://127.0.0.1:1/photos.tgz";
     assert_eq!(untar_data(url).unwrap(), home.join("sets/photos"));
     let mine = UntarData::new(url).data("mine").fetch().unwrap();
     assert_eq!(mine, home.join("mine/photos"));
+    // Settings that cannot be read are not replaced by defaults.
+    fs::write(home.join("config.ini"), [b'\xff'; 4]).unwrap();
+    assert!(matches!(fastai_path("data"), Err(Error::Io { .. })));
+    assert!(matches!(untar_data(url), Err(Error::Io { .. })));
 }
 
 #[test]

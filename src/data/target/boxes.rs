@@ -1,6 +1,6 @@
 //! Targets of boxes in each image.
 
-use super::category::{Sort, TargetBlock, Vocab, unknown};
+use super::category::{Sort, TargetBlock, Vocab, twice, unknown};
 use crate::{
     error::{Error, Result},
     sample::{BBox, Target, Task},
@@ -129,7 +129,9 @@ impl TargetBlock for (BBoxBlock, BBoxLblBlock) {
     fn setup(&mut self, labels: &mut dyn Iterator<Item = &Self::Label>) -> Result<()> {
         let block = &mut self.1;
         block.vocab = match &block.given {
-            Some(given) => Vocab::new(given.iter().map(String::as_str), Sort::Given, block.add_na)?,
+            Some(given) => twice(given).and_then(|()| {
+                Vocab::new(given.iter().map(String::as_str), Sort::Given, block.add_na)
+            })?,
             None => {
                 let names: BTreeSet<&str> =
                     labels.flat_map(|(_, names)| names).map(String::as_str).collect();

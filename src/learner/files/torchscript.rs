@@ -1,11 +1,10 @@
 //! Export to TorchScript.
 
-use super::weights;
+use super::{export::ExportOptions, weights};
 use crate::{
     error::{Error, Result},
     learner::Learner,
 };
-use std::path::Path;
 use tch::Kind;
 
 impl Learner {
@@ -24,9 +23,13 @@ impl Learner {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if the file cannot be written; an error of the data if no image can be read.
-    pub fn export_torchscript(&self, path: impl AsRef<Path>) -> Result<()> {
+    /// [`Error::Config`] if the file cannot be written; [`Error::NonFiniteWeights`] for weights that are NaN or
+    /// infinite, unless [allowed](ExportOptions::allow_non_finite); an error of the data if no image can be
+    /// read.
+    pub fn export_torchscript(&self, options: impl Into<ExportOptions>) -> Result<()> {
+        let options = options.into();
         let t = &self.training;
+        options.check(&t.model)?;
         if !t.is_first_rank() {
             return Ok(());
         }
@@ -40,6 +43,6 @@ impl Learner {
             "batch_tfms": tfms.batch,
         });
         let about = serde_json::to_string(&about).map_err(Error::other)?;
-        t.model.export_torchscript(path, &example, &about)
+        t.model.export_torchscript(options.path(), &example, &about)
     }
 }

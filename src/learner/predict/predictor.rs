@@ -6,7 +6,10 @@ use crate::{
     error::{Error, Result},
     format::{Metadata, StateDict, read_safetensors, read_safetensors_bytes},
     image::{Decode, Image},
-    learner::{Learner, Prediction, Training, files::weights},
+    learner::{
+        Learner, Prediction, Training,
+        files::{export::ExportOptions, weights},
+    },
     loss::{Loss, LossSpec},
     model::{ArchSpec, Model},
     sample::{Placement, Sample, Split, Target, Task},
@@ -354,12 +357,15 @@ impl Learner {
     /// Writes a file for [`Predictor::load`]: weights, vocabulary and preprocessing, as data.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if the model or a transform cannot be described as data;
-    /// [`Error::Io`](crate::Error::Io) naming the file.
-    pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
+    /// [`Error::Unsupported`] if the model or a transform cannot be described as data;
+    /// [`Error::NonFiniteWeights`] for weights that are NaN or infinite, unless
+    /// [allowed](ExportOptions::allow_non_finite); [`Error::Io`] naming the file.
+    pub fn export(&self, options: impl Into<ExportOptions>) -> Result<()> {
+        let options = options.into();
+        options.check(&self.training.model)?;
         if !self.training.is_first_rank() {
             return Ok(());
         }
-        export(&self.training, path.as_ref())
+        export(&self.training, options.path())
     }
 }
