@@ -28,7 +28,7 @@ folder:
 
 ## Every test; the comparison with fastai's values with libtorch's kernels for older processors too.
 test:
-	$(WITH) cargo test
+	$(WITH) cargo test --workspace
 	ATEN_CPU_CAPABILITY=default $(WITH) cargo test --test golden
 	ATEN_CPU_CAPABILITY=avx2 $(WITH) cargo test --test golden
 
@@ -63,13 +63,14 @@ sanitize:
 
 ## Format, and clippy without warnings, with all that is optional and without anything.
 lint:
-	cargo fmt --check
-	$(WITH) cargo clippy --all-targets --features $(OPTIONAL) -- -D warnings
+	cargo fmt --all --check
+	$(WITH) cargo clippy --workspace --all-targets --features $(OPTIONAL) -- -D warnings
 	$(WITH) cargo clippy --all-targets --no-default-features -- -D warnings
+	cargo clippy --package finetune-image --lib -- -D warnings
 
 ## The API reference without warnings, in target/doc/.
 doc:
-	$(WITH) env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features $(OPTIONAL)
+	$(WITH) env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features $(OPTIONAL)
 
 ## The cells of the notebook, without a kernel; scripts/notebook-check runs them with one.
 notebook:

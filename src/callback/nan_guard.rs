@@ -63,7 +63,7 @@ impl NanGuard {
         let (Some(_), loss) = (rank, self.found.take().unwrap_or(f64::NAN)) else {
             return Ok(());
         };
-        Err(Error::NonFiniteLoss { loss, epoch: t.at.epoch, batch: t.at.batch }.into())
+        Err(Error::non_finite_loss(loss, t.at.epoch, t.at.batch).into())
     }
 }
 
@@ -141,7 +141,7 @@ impl NanReport {
     /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it was not written by a [`NanGuard`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
+        let broken = |why: String| Error::checkpoint(path, why);
         let (tensors, about) = weights::read(path)?;
         let about =
             about.get("nan").ok_or_else(|| broken("was not written by `NanGuard`".into()))?;

@@ -264,7 +264,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         let splits = splits?;
         in_one(&splits, &items, &get_x)?;
         if splits.train.is_empty() && !notes.is_empty() {
-            return Err(Error::EmptySplit { split: "training", why: notes.join("; ") });
+            return Err(Error::empty_split("training", notes.join("; ")));
         }
         let (targets, target) = self.targets(&items, &splits, &get_x, &get_y)?;
         let input = self.input;

@@ -15,7 +15,7 @@ pub(in crate::data) fn caught<T>(
 ) -> Result<T> {
     panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let name = panic::catch_unwind(AssertUnwindSafe(name)).unwrap_or_else(|_| otherwise());
-        Err(Error::Worker { why: format!("{} (on {name})", message(&*panic)) })
+        Err(Error::worker(format!("{} (on {name})", message(&*panic))))
     })
 }
 

@@ -109,7 +109,7 @@ impl DataLoaders {
                 0 => format!("the splitter selected none of the {n} items"),
                 valid => format!("the splitter put {valid} of {n} items into validation"),
             };
-            return Err(Error::EmptySplit { split: "training", why });
+            return Err(Error::empty_split("training", why));
         }
         let notes = match data {
             Data::Images(images) => judged(&splits, &*images.dataset),

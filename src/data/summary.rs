@@ -118,6 +118,7 @@ fn task(task: &Task) -> String {
         Task::Mask { codes, .. } => format!("target: a mask of {}", names(codes)),
         Task::Points { n } => format!("target: {n} points"),
         Task::Boxes { vocab } => format!("target: boxes of {}", names(vocab)),
+        other => format!("target: {other:?}"),
     }
 }
 

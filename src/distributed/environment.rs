@@ -106,7 +106,7 @@ impl Environment {
             OnceLock::new();
         let read = READ.get_or_init(|| {
             Self::from_vars(&|name| env::var(name).ok()).map_err(|e| match e {
-                Error::Config { option, why } => (option, why),
+                Error::Config { option, why, .. } => (option, why),
                 e => ("environment", e.to_string()),
             })
         });

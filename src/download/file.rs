@@ -275,7 +275,7 @@ impl Download {
     fn failed(&self, path: &Path, why: &str) -> Error {
         let place = path.display();
         let help = format!("{why}. To place it manually, download it by other means to {place}");
-        Error::Download { url: self.url.clone(), why: help }
+        Error::download(&self.url, help)
     }
 }
 

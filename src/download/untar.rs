@@ -202,7 +202,7 @@ impl UntarData {
              mebibyte differ, so it was removed. To use another version, set its `sha256`, or place \
              it manually at {place}"
         );
-        Err(Error::Download { url: self.url.clone(), why })
+        Err(Error::download(&self.url, why))
     }
 
     /// Unpacks to a temporary folder and renames it. An archive that was just `downloaded` and cannot be
@@ -239,7 +239,7 @@ impl UntarData {
                 true => "The archive was removed; another attempt downloads it again",
                 false => "Nothing was unpacked; `force(true)` downloads the archive again",
             };
-            Error::Archive { path: archive.to_owned(), why: format!("{e}. {then}") }
+            Error::archive(archive, format!("{e}. {then}"))
         })?;
         if place.exists() {
             fs::rename(place, old.path().join("old")).map_err(Error::io(place))?;

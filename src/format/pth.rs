@@ -52,7 +52,7 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 /// ```
 pub fn read_pth(path: impl AsRef<Path>) -> Result<Value> {
     let path = path.as_ref();
-    read(&Mapped::open(path)?).map_err(|why| Error::Checkpoint { path: path.to_owned(), why })
+    read(&Mapped::open(path)?).map_err(|why| Error::checkpoint(path, why))
 }
 
 /// As [`read_pth`], from memory; `name` replaces the file in errors.
@@ -60,7 +60,7 @@ pub fn read_pth(path: impl AsRef<Path>) -> Result<Value> {
 /// # Errors
 /// As [`read_pth`].
 pub fn read_pth_bytes(bytes: &[u8], name: &str) -> Result<Value> {
-    read(bytes).map_err(|why| Error::Checkpoint { path: name.into(), why })
+    read(bytes).map_err(|why| Error::checkpoint(name, why))
 }
 
 fn read(bytes: &[u8]) -> Result<Value, Why> {

@@ -33,7 +33,7 @@ const MAX_METADATA: usize = 16 << 20;
 /// type that libtorch does not support. Files written by this crate contain a checksum, which is verified.
 pub fn read_safetensors(path: impl AsRef<Path>) -> Result<(StateDict, Metadata)> {
     let path = path.as_ref();
-    read(&Mapped::open(path)?).map_err(|why| Error::Checkpoint { path: path.to_owned(), why })
+    read(&Mapped::open(path)?).map_err(|why| Error::checkpoint(path, why))
 }
 
 /// As [`read_safetensors`], from memory; `name` replaces the file in errors.
@@ -41,7 +41,7 @@ pub fn read_safetensors(path: impl AsRef<Path>) -> Result<(StateDict, Metadata)>
 /// # Errors
 /// As [`read_safetensors`].
 pub fn read_safetensors_bytes(bytes: &[u8], name: &str) -> Result<(StateDict, Metadata)> {
-    read(bytes).map_err(|why| Error::Checkpoint { path: name.into(), why })
+    read(bytes).map_err(|why| Error::checkpoint(name, why))
 }
 
 fn read(bytes: &[u8]) -> Result<(StateDict, Metadata), String> {

@@ -427,7 +427,7 @@ impl Model {
         let fine: Vec<i64> = Vec::try_from(fine)?;
         match fine.iter().position(|fine| *fine == 0) {
             None => Ok(()),
-            Some(i) => Err(Error::NonFiniteWeights { name: names[i].clone() }),
+            Some(i) => Err(Error::non_finite_weights(names[i].clone())),
         }
     }
 

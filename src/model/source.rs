@@ -384,7 +384,7 @@ pub(super) fn read_described(path: &Path) -> Result<(StateDict, Metadata)> {
     let read = File::open(path).and_then(|mut f| f.read(&mut head)).map_err(Error::io(path))?;
     // Safetensors files begin with the length of a JSON header, followed by the header.
     if read < head.len() || head[8] != b'{' {
-        let why = |e: Error| Error::Checkpoint { path: path.to_owned(), why: e.to_string() };
+        let why = |e: Error| Error::checkpoint(path, e.to_string());
         return Ok((state_dict(read_pth(path)?).map_err(why)?, Metadata::default()));
     }
     read_safetensors(path)

@@ -29,7 +29,7 @@ pub(super) fn load(
         None => from.fetch(arch.weights().map(|weights| weights.url()).as_deref())?,
     };
     let (state, about) = read_described(&path)?;
-    let broken = |why: String| Error::Checkpoint { path: path.clone(), why };
+    let broken = |why: String| Error::checkpoint(path.clone(), why);
     let normalize = match from.own_normalization() {
         Some(own) => Some(own.clone()),
         None => normalization(&about, arch).map_err(broken)?,

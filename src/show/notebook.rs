@@ -7,8 +7,7 @@ use crate::{
         Calibration, ClassificationInterpretation, ClassificationReport, MultiLabelInterpretation,
         Proportion, RegressionInterpretation,
     },
-    learner::{History, LrCurve, Prediction},
-    sample::Target,
+    learner::{History, LrCurve},
 };
 
 /// Prints the same content in several formats, of which the notebook uses the richest.
@@ -59,18 +58,6 @@ impl DataLoaders {
             Ok(figure) => figure.evcxr_display(),
             Err(e) => show(&[("text/plain", &e.to_string())]),
         }
-    }
-}
-
-impl Prediction {
-    /// Shows the label and its probability in a notebook with the Rust kernel (evcxr), which calls this for
-    /// the last expression of a cell.
-    pub fn evcxr_display(&self) {
-        let text = match (&self.target, self.probs.get(self.index)) {
-            (Target::Category(_), Some(p)) => format!("{} ({p:.3})", self.label),
-            _ => self.label.clone(),
-        };
-        show(&[("text/plain", &text)]);
     }
 }
 

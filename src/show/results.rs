@@ -87,7 +87,7 @@ impl Learner {
         let some = LoaderOptions::new().shuffle(true).drop_last(false).split(Split::Valid);
         let batch = valid.with(some.bs(n))?.batches(pass).next().unwrap_or_else(|| {
             let why = "there are no validation items".to_owned();
-            Err(Error::EmptySplit { split: "validation", why })
+            Err(Error::empty_split("validation", why))
         })?;
         let kept = self.get_preds_on(&valid.subset(batch.items)?)?;
         let all: Vec<usize> = (0..kept.len()).collect();

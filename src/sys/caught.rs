@@ -85,7 +85,7 @@ fn error_of(payload: Box<dyn Any + Send>) -> Error {
     };
     match of_libtorch(&why) {
         Some(message) => TchError::Torch(message).into(),
-        None => Error::Panic { place: PLACE.take(), why },
+        None => Error::panic(PLACE.take(), why),
     }
 }
 

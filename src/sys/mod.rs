@@ -9,6 +9,7 @@ mod c10d;
 mod c10d;
 mod caught;
 mod cuda;
+mod fractions;
 mod list;
 mod map;
 mod memory;
@@ -21,17 +22,16 @@ mod native;
 mod pinned;
 #[cfg(not(feature = "doc-only"))]
 mod recompute;
-mod simd;
 mod slots;
 mod threads;
 #[cfg(not(feature = "doc-only"))]
 mod trace;
-mod weigh;
 
 pub(crate) use c10d::{Group, Interface, Reducer, Store, set_grads};
 pub(crate) use caught::caught;
 pub use cuda::{CudaStatus, cuda};
 pub(crate) use cuda::{check_device, folder};
+pub(crate) use fractions::fractions;
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;
@@ -43,9 +43,7 @@ pub(crate) use native::{TraceOptions, recomputed, trace};
 pub(crate) use pinned::pinned_bytes;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use recompute::recomputed;
-pub(crate) use simd::{Work, fractions, vectorized};
 pub(crate) use slots::Slots;
 pub(crate) use threads::share_processors;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use trace::{TraceOptions, trace};
-pub(crate) use weigh::{Taps, WEIGHT_BITS, weigh_columns, weigh_rows};

@@ -39,7 +39,7 @@ pub struct Annotated {
 
 /// Returns the error of an invalid file.
 fn broken(file: &Path, why: impl Into<String>) -> Error {
-    Error::Label { item: file.display().to_string(), why: why.into() }
+    Error::label(file.display().to_string(), why)
 }
 
 /// The corners of a box of a file, if they are numbers in order. A box of no width or height is left to
@@ -234,7 +234,7 @@ const MAX_PIXELS: u64 = 1 << 28;
 fn size_of(file: &Path) -> Result<(u32, u32)> {
     let bytes = fs::read(file).map_err(Error::io(file))?;
     let facts = inspect(&bytes, MAX_PIXELS)
-        .map_err(|cause| Error::Image { item: file.display().to_string(), cause })?;
+        .map_err(|cause| Error::image(file.display().to_string(), cause))?;
     if !facts.turned {
         return Ok((facts.width, facts.height));
     }

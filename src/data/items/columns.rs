@@ -164,7 +164,7 @@ fn number(row: &Row, column: &Column) -> Result<f32> {
 fn wrong(row: &Row, column: &Column, what: &str) -> Error {
     let cell = row.get(column).unwrap_or_default();
     let why = format!("column {column} {what}: `{cell}`");
-    Error::Label { item: format!("row {}", row.number()), why }
+    Error::label(format!("row {}", row.number()), why)
 }
 
 /// Parses a cell as a boolean: `true` or a number other than 0; `false`, 0 or the empty string.

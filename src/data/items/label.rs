@@ -75,7 +75,7 @@ impl Labeller for RegexLabeller {
         let pattern = &self.pattern;
         let fails = |what: &str| {
             let why = format!("`{pattern}` {what} `{text}`");
-            Error::Label { item: text.to_owned(), why }
+            Error::label(text.to_owned(), why)
         };
         let found = pattern.captures(text);
         let found = found.filter(|c| !self.from_start || c.get(0).is_some_and(|m| m.start() == 0));
@@ -119,7 +119,7 @@ pub fn using_path(
 /// Replaces the searched text in an error with the file.
 fn naming(e: Error, path: &Path) -> Error {
     match e {
-        Error::Label { why, .. } => Error::Label { item: shown(path), why },
+        Error::Label { why, .. } => Error::label(shown(path), why),
         e => e,
     }
 }
@@ -143,7 +143,7 @@ pub fn parent_label<P: AsRef<Path> + ?Sized>(file: &P) -> Result<String> {
         Some(Component::Normal(name)) => Ok(utf8(name, file)?.to_owned()),
         _ => {
             let why = "its path has no folder".to_owned();
-            Err(Error::Label { item: shown(file), why })
+            Err(Error::label(shown(file), why))
         }
     }
 }

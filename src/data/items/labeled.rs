@@ -138,7 +138,7 @@ pub(in crate::data) fn encode<Y: TargetBlock>(
 /// Adds the item's name to the error of a label.
 pub(in crate::data) fn naming<T>(done: Result<T>, name: impl FnOnce() -> String) -> Result<T> {
     done.map_err(|e| match e {
-        Error::Label { why, .. } => Error::Label { item: name(), why },
+        Error::Label { why, .. } => Error::label(name(), why),
         e => e,
     })
 }

@@ -28,9 +28,8 @@ fn escaped(name: &OsStr) -> String {
 /// Returns a name, or part of a path, as a label or a key. If it is not UTF-8, this is an error:
 /// replacement characters could map several names to one label.
 pub(in crate::data) fn utf8<'a>(name: &'a OsStr, file: &Path) -> Result<&'a str> {
-    name.to_str().ok_or_else(|| Error::Label {
-        item: shown(file),
-        why: format!("the name `{}` is not UTF-8: rename it", escaped(name)),
+    name.to_str().ok_or_else(|| {
+        Error::label(shown(file), format!("the name `{}` is not UTF-8: rename it", escaped(name)))
     })
 }
 

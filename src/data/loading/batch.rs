@@ -129,7 +129,7 @@ impl Frame {
             }),
             Pixels::Floats(floats) => floats.fill(k, |to| self.plan.execute_image(k, from, to)),
         };
-        done.unwrap_or_else(|| Err(Error::Worker { why: format!("place {k} was written twice") }))
+        done.unwrap_or_else(|| Err(Error::worker(format!("place {k} was written twice"))))
     }
 
     /// Transforms the target of the image at place `k` like its pixels. Masks may be left to the device.
@@ -201,7 +201,7 @@ impl Job for BatchJob {
             placed.into_iter().map(|p| (p.target, p.placement)).unzip();
         let frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner).take();
         let frame = frame.and_then(Arc::into_inner);
-        let gone = || Error::Worker { why: "the memory of a batch was released too early".into() };
+        let gone = || Error::worker("the memory of a batch was released too early");
         let Frame { size, channels, mut plan, masks, pixels } = frame.ok_or_else(gone)?;
         let y = Column::new(&targets, &self.pass.task, Some(plan.size_so_far()), name)?;
         let whole = kept.len() == self.draws.len();
@@ -232,16 +232,11 @@ fn all_alike(placed: &[Placed], name: impl Fn(usize) -> String) -> Result<()> {
     let first = &placed[0];
     for (k, other) in placed.iter().enumerate() {
         if other.size != first.size {
-            return Err(Error::Collate {
-                first: name(0),
-                first_size: first.size,
-                other: name(k),
-                other_size: other.size,
-            });
+            return Err(Error::collate(name(0), first.size, name(k), other.size));
         }
         if other.channels != first.channels {
             let why = format!("has {} channels, others have {}", other.channels, first.channels);
-            return Err(Error::Image { item: name(k), cause: why.into() });
+            return Err(Error::image(name(k), why));
         }
     }
     Ok(())

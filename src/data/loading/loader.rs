@@ -356,7 +356,7 @@ impl DataLoader {
             Split::Train => "training",
             Split::Valid => "validation",
         };
-        Error::EmptySplit { split, why: why.into() }
+        Error::empty_split(split, why)
     }
 
     /// Returns the error of a pass in which every item was skipped.

@@ -57,7 +57,7 @@ fn fitting(sample: &Sample, image: &str, name: impl FnOnce() -> String) -> Resul
         wanted.0,
         wanted.1
     );
-    Err(Error::Label { item: name(), why })
+    Err(Error::label(name(), why))
 }
 
 impl Pass {

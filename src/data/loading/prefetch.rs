@@ -81,7 +81,7 @@ impl<J: Job, I: Iterator<Item = J>> Iterator for Prefetch<J, I> {
         }
         self.run_ahead();
         let first = self.ahead.pop_front()?;
-        let gone = |_| Err(Error::Worker { why: "the pool ended".into() });
+        let gone = |_| Err(Error::worker("the pool ended"));
         Some(first.recv().unwrap_or_else(gone))
     }
 }
@@ -137,7 +137,7 @@ fn part<J: Job>(job: &J, k: usize) -> Result<J::Part> {
 
 fn whole<J: Job>(job: &J, parts: Vec<Result<J::Part>>) -> Result<J::Whole> {
     panic::catch_unwind(AssertUnwindSafe(|| job.whole(parts)))
-        .unwrap_or_else(|panic| Err(Error::Worker { why: message(&*panic) }))
+        .unwrap_or_else(|panic| Err(Error::worker(message(&*panic))))
 }
 
 #[cfg(test)]

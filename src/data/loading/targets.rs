@@ -109,7 +109,7 @@ impl Column {
                     other => format!("{other:?}"),
                 };
                 let why = format!("{what} does not match the task with {width} outputs");
-                return Err(Error::Label { item: name(k), why });
+                return Err(Error::label(name(k), why));
             }
         }
         Ok(Some(match task {
@@ -120,6 +120,9 @@ impl Column {
             Task::Mask { .. } => Self::Masks { n, codes, size: mask_size.unwrap_or((0, 0)) },
             Task::Points { n } => Self::Points { data, n: *n },
             Task::Boxes { .. } => Self::Boxes { n, data, classes, most },
+            other => {
+                return Err(Error::unsupported("targets", format!("no batches of {other:?}")));
+            }
         }))
     }
 

@@ -209,7 +209,7 @@ impl<I: AsRef<Path>> Splitter<I> for GrandparentSplitter {
                 usual.join(", "),
                 some(found.collect::<Vec<_>>().into_iter()),
             );
-            Error::EmptySplit { split, why }
+            Error::empty_split(split, why)
         };
         let names = |given: &Option<Vec<String>>, usual: &[&str]| match given {
             Some(names) => names.clone(),

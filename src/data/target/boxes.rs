@@ -91,7 +91,7 @@ fn boxes(corners: &[Corners], class: impl Fn(usize) -> usize) -> Result<Target> 
             let why = format!(
                 "box {i}, {c:?}, {what}: left must be below right and top below bottom, in pixels"
             );
-            return Err(Error::Label { item: format!("{c:?}"), why });
+            return Err(Error::label(format!("{c:?}"), why));
         }
         all.push(BBox::new(c, class(i)));
     }
@@ -147,7 +147,7 @@ impl TargetBlock for (BBoxBlock, BBoxLblBlock) {
     fn encode(&self, (corners, names): &Self::Label) -> Result<Target> {
         if corners.len() != names.len() {
             let why = format!("there are {} boxes, but {} classes", corners.len(), names.len());
-            return Err(Error::Label { item: format!("{names:?}"), why });
+            return Err(Error::label(format!("{names:?}"), why));
         }
         let positions: Vec<Option<usize>> =
             names.iter().map(|name| self.1.vocab.position(name)).collect();

@@ -236,7 +236,7 @@ pub(in crate::data) fn unknown(labels: &[&String], given: bool, also: &str) -> E
              a `vocab`{also}"
         ),
     };
-    Error::Label { item: names, why }
+    Error::label(names, why)
 }
 
 /// Returns an error if a given vocabulary has a duplicate category.

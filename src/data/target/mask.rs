@@ -71,7 +71,7 @@ impl MaskBlock {
     }
 
     fn by_color(&self, image: &Image, name: &str) -> Result<Image> {
-        let invalid = |why: String| Error::Label { item: name.to_owned(), why };
+        let invalid = |why: String| Error::label(name, why);
         let Some(colors) = &self.colors else {
             let why = "the mask has colors, not codes: set the color of each code in `MaskBlock` with \
                        `colors`";
@@ -100,6 +100,7 @@ impl MaskBlock {
         let mut image = match codes {
             Codes::Numbers(image) => image,
             Codes::Colors(image) => self.by_color(&image, name)?,
+            other => return Err(Error::unsupported("mask", format!("no codes in {other:?}"))),
         };
         if self.div != 1.0 {
             let (width, height) = (image.width(), image.height());
@@ -111,7 +112,7 @@ impl MaskBlock {
             });
             let pixels = divided.collect::<Result<Vec<u8>, i64>>().map_err(|value| {
                 let why = format!("`div_mask` is {}, which gives {value} for a pixel", self.div);
-                Error::Label { item: name.to_owned(), why }
+                Error::label(name, why)
             })?;
             image = Image::new(width, height, 1, pixels)?;
         }
@@ -124,7 +125,7 @@ impl MaskBlock {
                  add codes, or set `ignored` or `div_mask`",
                 image.pixels()[i]
             );
-            return Err(Error::Label { item: name.to_owned(), why });
+            return Err(Error::label(name, why));
         }
         Ok(image)
     }
@@ -168,6 +169,7 @@ impl TargetBlock for MaskBlock {
             ImageSource::File(path) => (Codes::open(path)?, path.display().to_string()),
             ImageSource::Bytes(bytes) => (Codes::read(bytes, "a mask in memory")?, String::new()),
             ImageSource::Image(image) => (Codes::of((**image).clone()), String::new()),
+            other => return Err(Error::unsupported("mask", format!("cannot open {other:?}"))),
         };
         self.codes_of(codes, &name).map(Target::Mask)
     }

@@ -124,7 +124,7 @@ impl TargetBlock for EncodedMultiCategoryBlock {
         if label.len() != self.vocab.len() {
             let why =
                 format!("there are {} values, but {} categories", label.len(), self.vocab.len());
-            return Err(Error::Label { item: format!("{label:?}"), why });
+            return Err(Error::label(format!("{label:?}"), why));
         }
         let on = label.iter().enumerate().filter(|&(_, &yes)| yes);
         Ok(Target::Categories(on.map(|(c, _)| c).collect()))

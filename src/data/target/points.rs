@@ -57,7 +57,7 @@ impl TargetBlock for PointBlock {
     }
 
     fn encode(&self, label: &Vec<Point>) -> Result<Target> {
-        let fails = |why| Err(Error::Label { item: format!("{label:?}"), why });
+        let fails = |why| Err(Error::label(format!("{label:?}"), why));
         if label.len() != self.n {
             return fails(format!(
                 "there are {} points, but `PointBlock` expects {}",

@@ -81,7 +81,7 @@ impl<L: RegressionLabel> TargetBlock for RegressionBlock<L> {
 
     fn encode(&self, label: &L) -> Result<Target> {
         let values = label.to_list();
-        let fails = |why| Err(Error::Label { item: format!("{label:?}"), why });
+        let fails = |why| Err(Error::label(format!("{label:?}"), why));
         if values.len() != self.n {
             return fails(format!(
                 "there are {} numbers, but the block expects {}",

@@ -37,7 +37,7 @@ pub(in crate::learner) fn save(t: &Training, path: &Path, with_opt: bool) -> Res
 /// Reads a checkpoint of fastai or [`save`]. On failure, nothing is changed.
 pub(in crate::learner) fn load(t: &mut Training, path: &Path, with_opt: bool) -> Result<()> {
     let value = read_pth(path)?;
-    let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
+    let broken = |why: String| Error::checkpoint(path, why);
     let opt = value.get("opt").filter(|_| with_opt && value.get("model").is_some());
     let opt = opt.map(|opt| state_and_hypers(t, opt)).transpose();
     let weights = state_dict(value).map_err(|e| broken(e.to_string()))?;

@@ -72,7 +72,7 @@ pub(in crate::learner) fn load(
     let optimizer = if with_opt && opt.exists() { Some(read(&opt)?) } else { None };
     let position = optimizer.as_ref().map(|(_, about)| position(&opt, about)).transpose()?;
     // Weights are checked first: their errors are the most informative, and the check changes nothing.
-    let broken = |path: PathBuf| move |e: Error| Error::Checkpoint { path, why: e.to_string() };
+    let broken = |path: PathBuf| move |e: Error| Error::checkpoint(path, e.to_string());
     t.model.check_state(&state).map_err(broken(weights.clone()))?;
     if let Some((state, _)) = &optimizer {
         t.opt.load_state(state).map_err(broken(opt))?;
@@ -98,7 +98,7 @@ fn same_vocab(t: &Training, path: &Path, about: &HashMap<String, String>) -> Res
         theirs.vocab(),
         ours.vocab()
     );
-    Err(Error::Checkpoint { path: path.to_owned(), why })
+    Err(Error::checkpoint(path, why))
 }
 
 /// Installs weights and optimizer state: both, or neither.
@@ -130,9 +130,11 @@ fn paths(folder: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
 
 fn position(path: &Path, about: &HashMap<String, String>) -> Result<(u64, u64)> {
     let number = |key: &str| {
-        about.get(key).and_then(|v| v.parse().ok()).ok_or_else(|| Error::Checkpoint {
-            path: path.to_owned(),
-            why: format!("its metadata has no number `{key}`; it was not written by `save`"),
+        about.get(key).and_then(|v| v.parse().ok()).ok_or_else(|| {
+            Error::checkpoint(
+                path,
+                format!("its metadata has no number `{key}`; it was not written by `save`"),
+            )
         })
     };
     Ok((number("pass")?, number("step")?))
@@ -158,7 +160,7 @@ pub(crate) fn read(path: &Path) -> Result<(StateDict, HashMap<String, String>)> 
     match about.get("finetune") {
         Some(version) if version != VERSION => {
             let why = format!("has version {version}; this crate reads version {VERSION}");
-            Err(Error::Checkpoint { path: path.to_owned(), why })
+            Err(Error::checkpoint(path, why))
         }
         _ => Ok((tensors, about.into_iter().collect())),
     }

@@ -1,9 +1,5 @@
 //! Predictions for many items, in host memory.
 
-use super::{
-    pixels::{self, PixelProbs},
-    prediction::Prediction,
-};
 use crate::{
     data::{DataLoader, ImageSource, LoaderOptions},
     error::{Error, Result},
@@ -18,6 +14,7 @@ use crate::{
     sys::caught,
     transform,
 };
+use finetune_image::prediction::{PixelProbs, Prediction, highest};
 use ndarray::{Array2, ArrayD, Ix4, IxDyn};
 use tch::{Device, Kind, Tensor};
 
@@ -450,8 +447,8 @@ pub(in crate::learner) fn decode(
             Target::Categories(set.map(|(i, _)| i).collect())
         }
         Task::Values { .. } => Target::Values(row.to_vec()),
-        // Returned above.
-        Task::Mask { .. } | Task::Points { .. } | Task::Boxes { .. } => Target::None,
+        // Masks, points and boxes are decoded above.
+        _ => Target::None,
     };
     Ok(all.rows().into_iter().map(target).collect())
 }
@@ -484,7 +481,7 @@ pub(in crate::learner) fn predictions(
         })?;
         let one = |(i, probs): (usize, ndarray::ArrayView3<'_, f32>)| {
             let pixels = PixelProbs { probs: probs.to_owned(), placement: place(i) };
-            let mask = Target::Mask(pixels::highest(&pixels.original())?);
+            let mask = Target::Mask(highest(&pixels.original())?);
             let means = probs.outer_iter().map(|code| code.mean().unwrap_or(0.0)).collect();
             Ok(Prediction::new(means, mask, task).with_pixels(pixels))
         };

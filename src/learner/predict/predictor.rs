@@ -2,7 +2,7 @@
 
 use super::evaluate;
 use crate::{
-    data::{ImageBlock, ImageSource},
+    data::ImageSource,
     error::{Error, Result},
     format::{Metadata, StateDict, read_safetensors, read_safetensors_bytes},
     image::{Decode, Image},
@@ -12,14 +12,14 @@ use crate::{
     },
     loss::{Loss, LossSpec},
     model::{ArchSpec, Model},
-    sample::{Placement, Sample, Split, Target, Task},
-    seed::{Seed, Stream},
+    sample::{Placement, Sample, Task},
     sys::{self, KeptMemory, caught, share_processors},
-    transform::{self, BatchSpec, BatchTransform, ItemSpec, ItemTransform},
+    transform::{BatchSpec, ItemSpec},
 };
+use finetune_image::preparation::{Preparation, Prepared};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// The description of the model in an exported file.
@@ -92,28 +92,9 @@ pub struct Predictor {
     task: Task,
     loss: Box<dyn Loss>,
     preparation: Preparation,
-    batch_tfms: Vec<Arc<dyn BatchTransform>>,
     batch_size: usize,
     /// On a CPU, keeps the memory of one call for the next.
     _kept: Option<KeptMemory>,
-}
-
-/// Prepares images as in validation, on any thread.
-#[derive(Debug)]
-struct Preparation {
-    images: ImageBlock,
-    item_tfms: Vec<Arc<dyn ItemTransform>>,
-}
-
-impl Preparation {
-    fn of(&self, image: &ImageSource, number: usize) -> Result<Sample> {
-        let image = self.images.open(image, &format!("image {number}"))?;
-        let mut rng = Seed(0).rng(Stream::Split); // validation does not depend on random draws
-        let sample = Sample::new(image, Target::None);
-        let name = || format!("image {number}");
-        let split = Split::Valid;
-        transform::apply_item_tfms(&self.item_tfms, sample, split, &mut rng, name, |_, _| {})
-    }
 }
 
 impl Predictor {
@@ -127,7 +108,7 @@ impl Predictor {
         let path = path.as_ref();
         sys::check_device(device)?;
         let (state, about) = read_safetensors(path)?;
-        let broken = |why| Error::Checkpoint { path: path.to_owned(), why };
+        let broken = |why| Error::checkpoint(path, why);
         Self::assemble(&state, &about, device).map_err(broken)
     }
 
@@ -139,7 +120,7 @@ impl Predictor {
         let name = "the model in memory";
         sys::check_device(device)?;
         let (state, about) = read_safetensors_bytes(bytes, name)?;
-        let broken = |why| Error::Checkpoint { path: name.into(), why };
+        let broken = |why| Error::checkpoint(name, why);
         Self::assemble(&state, &about, device).map_err(broken)
     }
 
@@ -161,7 +142,8 @@ impl Predictor {
         if !export.arch.can_have(state.len(), elements).map_err(|e| e.to_string())? {
             return Err("its description is of a larger model than its weights".into());
         }
-        let (item_tfms, batch_tfms) = checked(&export).map_err(|e| e.to_string())?;
+        let preparation = Preparation::new(export.decode, &export.item_tfms, &export.batch_tfms);
+        let preparation = preparation.map_err(|e| e.to_string())?;
         let outputs = export.task.n_out();
         let masks = matches!(export.task, Task::Mask { .. });
         if masks && export.loss.axis() != Some(1) {
@@ -186,8 +168,7 @@ impl Predictor {
             model,
             task: export.task,
             loss: export.loss.build(),
-            preparation: Preparation { images: export.decode.into(), item_tfms },
-            batch_tfms,
+            preparation,
             batch_size: BATCH,
             _kept: kept,
         })
@@ -211,7 +192,7 @@ impl Predictor {
     /// # Errors
     /// [`Error::Io`] or [`Error::Image`] if the file cannot be read or decoded.
     pub fn predict(&self, image: impl Into<ImageSource>) -> Result<Prediction> {
-        let prepared = self.preparation.of(&image.into(), 0)?;
+        let prepared = self.preparation.sample(&image.into(), "image 0")?;
         let mut all = self.predict_prepared(vec![prepared], 0, &mut None)?;
         all.pop().ok_or_else(|| Error::config("predict", "the image produced no batch"))
     }
@@ -251,7 +232,7 @@ impl Predictor {
             let prepared: Result<Vec<Sample>> = few
                 .par_iter()
                 .enumerate()
-                .map(|(i, image)| preparation.of(image, from + i))
+                .map(|(i, image)| preparation.sample(image, &format!("image {}", from + i)))
                 .collect();
             all.extend(self.predict_prepared(prepared?, from, &mut first)?);
         }
@@ -290,7 +271,7 @@ impl Predictor {
 
     /// Decodes an image with the model's decoding options.
     pub(super) fn open(&self, image: &ImageSource) -> Result<Image> {
-        self.preparation.images.open(image, "the image")
+        self.preparation.open(image, "the image")
     }
 
     /// Predicts a chunk of images, the first of which has the number `from`. `first` is the size of all
@@ -301,24 +282,14 @@ impl Predictor {
         from: usize,
         first: &mut Option<(u32, u32)>,
     ) -> Result<Vec<Prediction>> {
-        let placements: Vec<_> = samples.iter().map(|s| s.placement().cloned()).collect();
-        let images: Vec<Image> = samples.into_iter().map(|s| s.image).collect();
-        let Some(image) = images.first() else { return Ok(vec![]) };
-        let (n, channels) = (images.len(), image.channels());
-        let size = *first.get_or_insert((image.width(), image.height()));
-        if let Some(k) = images.iter().position(|i| (i.width(), i.height()) != size) {
-            return Err(Error::Collate {
-                first: "image 0".into(),
-                first_size: size,
-                other: format!("image {}", from + k),
-                other_size: (images[k].width(), images[k].height()),
-            });
+        let Some(image) = samples.first().map(|s| &s.image) else { return Ok(vec![]) };
+        let (n, channels, its) = (samples.len(), image.channels(), (image.width(), image.height()));
+        // Within a chunk, `batch` compares the sizes.
+        let size = *first.get_or_insert(its);
+        if its != size {
+            return Err(Error::collate("image 0", size, format!("image {from}"), its));
         }
-        let mut rng = Seed(0).rng(Stream::Split);
-        let plan = transform::plan(&self.batch_tfms, n, size, channels, Split::Valid, &mut rng)?;
-        let place = |(i, p): (usize, Option<Placement>)| p.map(|p| plan.placement(i, &p));
-        let placements: Vec<_> = placements.into_iter().enumerate().map(place).collect();
-        let pixels: Vec<u8> = images.into_iter().flat_map(Image::into_pixels).collect();
+        let Prepared { plan, pixels, placements, .. } = self.preparation.batch(samples, from)?;
         let (w, h) = plan.output_size();
         let shape = [n as i64, i64::from(h), i64::from(w), i64::from(channels)];
         let x = Tensor::f_from_slice(&plan.execute(&pixels, false)?)?.f_view(shape)?;
@@ -341,16 +312,6 @@ impl Predictor {
         let size = evaluate::picture_size(&x);
         evaluate::predictions(&activated, &*self.loss, &self.task, size, placements)
     }
-}
-
-/// Returns the transforms that a file describes, after checking their options.
-#[allow(clippy::type_complexity, reason = "two lists that are taken apart at once")]
-fn checked(export: &Export) -> Result<(Vec<Arc<dyn ItemTransform>>, Vec<Arc<dyn BatchTransform>>)> {
-    let items: Vec<_> = export.item_tfms.iter().map(ItemSpec::build).collect();
-    let batches: Vec<_> = export.batch_tfms.iter().map(BatchSpec::build).collect();
-    items.iter().try_for_each(|tfm| tfm.check())?;
-    batches.iter().try_for_each(|tfm| tfm.check())?;
-    Ok((items, batches))
 }
 
 impl Learner {

@@ -1,16 +1,13 @@
 //! Prediction of large images in tiles.
 
-use super::{
-    pixels::{PixelProbs, highest},
-    prediction::Prediction,
-    predictor::Predictor,
-};
+use super::predictor::Predictor;
 use crate::{
     data::ImageSource,
     error::{Error, Result},
     image::{Image, PadMode},
     sample::{Placement, Target, Task},
 };
+use finetune_image::prediction::{PixelProbs, Prediction, highest};
 use ndarray::Array3;
 
 /// Splits a large image into tiles for [`Predictor::predict_tiles`].

@@ -168,7 +168,7 @@ impl Checkpoint {
             match Lock::acquire(&files.lock())? {
                 Ok(lock) => self.lock = Some(lock),
                 Err(holder) => {
-                    return Err(Error::Busy { run: self.name.clone(), holder: holder.to_string() });
+                    return Err(Error::busy(self.name.clone(), holder.to_string()));
                 }
             }
             self.keep_lock = keep;
@@ -230,7 +230,7 @@ impl Callback for Checkpoint {
             // The last checkpoint was written after the training batches of this epoch.
             let Some(signal) = signal else { return Ok(()) };
             let checkpoint = t.checkpoints.written.clone();
-            return Err(Error::Interrupted { signal, checkpoint }.into());
+            return Err(Error::interrupted(signal, checkpoint).into());
         }
         self.waited += 1;
         let last = t.at.batch + 1 == t.at.batches;

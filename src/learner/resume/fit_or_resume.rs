@@ -201,7 +201,7 @@ impl Learner {
              the differences with `Checkpoint::allow`",
             refused.concat()
         );
-        Err(Error::Checkpoint { path: file.path().to_owned(), why })
+        Err(Error::checkpoint(file.path().to_owned(), why))
     }
 
     fn say_damaged(&mut self, damaged: &[(PathBuf, String)]) {
@@ -246,7 +246,7 @@ fn find(files: &Generations, name: &str) -> Result<Found> {
              start from scratch",
             all.join("\n  ")
         );
-        return Err(Error::Checkpoint { path: files.folder().to_owned(), why });
+        return Err(Error::checkpoint(files.folder().to_owned(), why));
     }
     Ok(Found { file: newest, damaged })
 }
@@ -257,5 +257,5 @@ fn read(path: &Path, name: &str) -> Result<File> {
         return Ok(file);
     }
     let why = format!("contains the run `{}`: restore the original name of the file", file.run());
-    Err(Error::Checkpoint { path: path.to_owned(), why })
+    Err(Error::checkpoint(path, why))
 }

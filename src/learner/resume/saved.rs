@@ -115,7 +115,7 @@ impl File {
                 then.len(),
                 stages.len()
             );
-            return Err(Error::Checkpoint { path: self.path.clone(), why });
+            return Err(Error::checkpoint(self.path.clone(), why));
         }
         if !complete {
             let done = then.len() - left.len().min(then.len());
@@ -284,7 +284,7 @@ pub(super) fn write(
 /// # Errors
 /// [`Error::Io`] or [`Error::Checkpoint`] naming the file.
 pub(super) fn read(path: &Path) -> Result<File> {
-    let broken = |why: String| Error::Checkpoint { path: path.to_owned(), why };
+    let broken = |why: String| Error::checkpoint(path, why);
     let (tensors, about) = weights::read(path)?;
     let Some(saved) = about.get("training") else {
         return Err(broken("contains weights and not a run: use `load`".into()));
@@ -317,7 +317,7 @@ fn better(t: &Training, names: &[String]) -> Vec<Option<Better>> {
 /// # Errors
 /// [`Error::Checkpoint`] if it does not match the model or the optimizer.
 pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
-    let broken = |why: String| Error::Checkpoint { path: file.path.clone(), why };
+    let broken = |why: String| Error::checkpoint(file.path.clone(), why);
     let saved = &file.saved;
     let mut history = History {
         names: saved.names.clone(),

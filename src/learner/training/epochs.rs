@@ -280,7 +280,7 @@ impl<'t, 'a> Run<'t, 'a> {
         match request.signal {
             Some(signal) => {
                 let checkpoint = self.t.checkpoints.written.clone();
-                Err(Error::Interrupted { signal, checkpoint }.into())
+                Err(Error::interrupted(signal, checkpoint).into())
             }
             None => Ok(()),
         }
@@ -529,11 +529,11 @@ fn with_context(callback: &dyn Callback, event: &'static str, stop: Stop) -> Sto
         Stop::Failed(
             e @ (Error::NonFiniteLoss { .. } | Error::Interrupted { .. } | Error::Busy { .. }),
         ) => Stop::Failed(e),
-        Stop::Failed(cause) => Stop::Failed(Error::Callback {
-            callback: caught(|| Ok(callback.name().to_owned())).unwrap_or_default(),
+        Stop::Failed(cause) => Stop::Failed(Error::callback(
+            caught(|| Ok(callback.name().to_owned())).unwrap_or_default(),
             event,
-            cause: Box::new(cause),
-        }),
+            cause,
+        )),
         cancel @ Stop::Cancel(_) => cancel,
     }
 }

@@ -27,6 +27,6 @@ impl Callback for Finite {
         if loss.is_finite() {
             return Ok(());
         }
-        Err(Error::NonFiniteLoss { loss, epoch: t.at.epoch, batch: t.at.batch }.into())
+        Err(Error::non_finite_loss(loss, t.at.epoch, t.at.batch).into())
     }
 }

@@ -268,7 +268,7 @@ impl Training {
             let must = self.model.device() != Device::Cpu && matches!(self.run, Run::Fit);
             if must && !loss.is_finite() {
                 let (loss, epoch) = (f64::from(loss), self.at.epoch);
-                return Err(Error::NonFiniteLoss { loss, epoch, batch });
+                return Err(Error::non_finite_loss(loss, epoch, batch));
             }
             let smoothed = self.history.smooth.add(loss);
             self.history.raw_losses.push(f64::from(loss));

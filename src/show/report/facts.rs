@@ -44,6 +44,7 @@ pub(super) fn configuration(learn: &mut Learner) -> Vec<(String, String)> {
         Task::Mask { codes, .. } => format!("a mask of {} codes", codes.len()),
         Task::Points { n } => format!("{n} points"),
         Task::Boxes { vocab } => format!("boxes of {} classes", vocab.len()),
+        other => format!("{other:?}"),
     };
     let architecture = model.spec().map_or_else(|| "custom".into(), |s| format!("{s:?}"));
     let hypers = t.opt.hypers().last().map_or_else(String::new, |h| {

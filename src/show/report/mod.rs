@@ -146,15 +146,14 @@ impl Report {
                 let report = report.figure("Confusion matrix", &matrix)?;
                 report.table("Lowest IoU", &worst).mistakes(interp.as_ref(), loader)
             }
-            Task::Points { .. } | Task::Boxes { .. } => {
-                self.mistakes(&Interpretation::from_predictions(predictions)?, loader)
-            }
             Task::Values { .. } => {
                 let interp = RegressionInterpretation::from_predictions(predictions)?;
                 let report = self.table("Errors", &interp.table());
                 let report = report.figure("Errors", &interp.plot_predictions()?)?;
                 report.mistakes(interp.as_ref(), loader)
             }
+            // Points and boxes.
+            _ => self.mistakes(&Interpretation::from_predictions(predictions)?, loader),
         }
     }
 

@@ -6,7 +6,6 @@ use crate::{
     image::Image,
     sample::{BBox, Placement, Point},
 };
-use tch::{Kind, Tensor};
 
 /// The smallest upright box around what becomes of a box.
 pub(super) fn around(b: BBox, to: &impl Fn(f32, f32) -> (f32, f32)) -> BBox {
@@ -161,7 +160,7 @@ impl Plan {
 #[derive(Debug, Clone)]
 pub struct MaskPlan {
     /// Those that move pixels.
-    passes: Vec<Plan>,
+    pub(super) passes: Vec<Plan>,
 }
 
 impl MaskPlan {
@@ -183,19 +182,5 @@ impl MaskPlan {
             Image::new(w, h, 1, codes.into_iter().map(|c| c.round() as u8).collect())
         };
         rest.iter().try_fold(moved(first, mask)?, |mask, plan| moved(plan, &mask))
-    }
-
-    /// All masks, N×H×W bytes, on their device: N×H×W `i64`.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] if there are not as many, or they are not of the images' size, and what
-    /// libtorch reports.
-    pub fn execute_tensor(&self, masks: &Tensor) -> Result<Tensor> {
-        let moved = |masks: Tensor, plan: &Plan| -> Result<Tensor> {
-            let bytes = masks.f_to_kind(Kind::Uint8)?.f_unsqueeze(-1)?;
-            Ok(plan.execute_tensor(&bytes)?.f_squeeze_dim(1)?.f_round()?)
-        };
-        let moved = self.passes.iter().try_fold(masks.shallow_clone(), moved)?;
-        Ok(moved.f_to_kind(Kind::Int64)?)
     }
 }

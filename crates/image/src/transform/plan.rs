@@ -2,11 +2,14 @@
 
 use super::{Color, Crop, Erased, Matrix, Resampling};
 use crate::error::{Error, Result};
-use std::sync::Arc;
-use tch::Tensor;
 
 /// A step of the caller's own on whole batches, N×C×H×W.
-pub(super) type TensorStep = Arc<dyn Fn(Tensor) -> Result<Tensor> + Send + Sync>;
+#[cfg(feature = "torch")]
+pub(super) type TensorStep =
+    std::sync::Arc<dyn Fn(tch::Tensor) -> Result<tch::Tensor> + Send + Sync>;
+/// Without tensors there are no steps on them.
+#[cfg(not(feature = "torch"))]
+pub(super) type TensorStep = std::convert::Infallible;
 
 /// What is to be done to one image.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +42,7 @@ pub(super) enum Phase {
     Color,
     Normalize,
     Erase,
+    #[cfg(feature = "torch")]
     Step,
 }
 
@@ -162,6 +166,11 @@ impl Plan {
         std::iter::successors(Some(self), |plan| plan.next.as_deref())
     }
 
+    /// Whether the first pass ends with closures over tensors.
+    pub(crate) fn has_steps(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
     /// The first pass without what comes after it.
     #[must_use]
     pub fn first_pass(&self) -> Self {
@@ -175,7 +184,7 @@ impl Plan {
     }
 
     /// The pass that still takes something of `phase`: the last one or, if that is beyond it, a new one.
-    fn pass(&mut self, phase: Phase) -> &mut Self {
+    pub(super) fn pass(&mut self, phase: Phase) -> &mut Self {
         if let Some(ref mut next) = self.next {
             return next.pass(phase);
         }
@@ -273,12 +282,6 @@ impl Plan {
     /// Writes noise over a rectangle of all images.
     pub fn erase(&mut self, erased: Erased) {
         self.pass(Phase::Erase).erased.push(erased);
-    }
-
-    /// Calls `step` with the whole batch, N×C×H×W on its device. It may change anything but the number
-    /// of images; if pixels are to be moved after it, it keeps their size.
-    pub fn step(&mut self, step: impl Fn(Tensor) -> Result<Tensor> + Send + Sync + 'static) {
-        self.pass(Phase::Step).steps.push(Arc::new(step));
     }
 
     /// The same in fastai's own order: flips, turns and perspectives at full size in a pass of their

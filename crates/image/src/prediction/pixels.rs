@@ -6,17 +6,19 @@ use rayon::prelude::*;
 
 /// The probability of each code in each pixel of one image.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::learner) struct PixelProbs {
+pub struct PixelProbs {
     /// `[codes, height, width]` of the network's input.
-    pub(in crate::learner) probs: Array3<f32>,
-    pub(in crate::learner) placement: Placement,
+    pub probs: Array3<f32>,
+    /// The position of that input in the original image.
+    pub placement: Placement,
 }
 
 impl PixelProbs {
     /// Returns the probabilities at the size of the original image, `[codes, height, width]`, bilinear
     /// between pixel centers. Pixels outside the network's input have the values of the nearest pixel
     /// inside.
-    pub(in crate::learner) fn original(&self) -> Array3<f32> {
+    #[must_use]
+    pub fn original(&self) -> Array3<f32> {
         let (codes, rows, columns) = self.probs.dim();
         let (width, height) = self.placement.original_size();
         let (width, height) = (width as usize, height as usize);
@@ -53,8 +55,11 @@ fn neighbors(place: f64, n: usize) -> (usize, usize, f32) {
     (first, (first + 1).min(n - 1), (at - before) as f32)
 }
 
-/// Returns the code with the highest probability in each pixel.
-pub(in crate::learner) fn highest(probs: &Array3<f32>) -> Result<Image> {
+/// Returns the code with the highest probability in each pixel, from `[codes, height, width]`.
+///
+/// # Errors
+/// [`Error::Mismatch`](crate::Error::Mismatch) if a side is 0.
+pub fn highest(probs: &Array3<f32>) -> Result<Image> {
     let (codes, height, width) = probs.dim();
     let mut mask = Vec::with_capacity(width * height);
     for y in 0..height {

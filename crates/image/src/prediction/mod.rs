@@ -1,6 +1,9 @@
-//! The prediction for one image.
+//! The prediction for one image, and for each of its pixels.
 
-use super::pixels::PixelProbs;
+mod pixels;
+
+pub use pixels::{PixelProbs, highest};
+
 use crate::{
     image::Image,
     sample::{Target, Task},
@@ -40,8 +43,21 @@ impl Prediction {
         self.pixels.as_ref().map(PixelProbs::original)
     }
 
-    pub(in crate::learner) fn with_pixels(self, pixels: PixelProbs) -> Self {
+    /// Adds the probabilities of pixels, for [`pixel_probs`](Self::pixel_probs).
+    #[must_use]
+    pub fn with_pixels(self, pixels: PixelProbs) -> Self {
         Self { pixels: Some(pixels), ..self }
+    }
+
+    /// Shows the label and its probability in a notebook with the Rust kernel
+    /// [evcxr](https://github.com/evcxr/evcxr), which calls this for the last expression of a cell.
+    #[allow(clippy::print_stdout, reason = "the kernel reads what a value prints")]
+    pub fn evcxr_display(&self) {
+        let text = match (&self.target, self.probs.get(self.index)) {
+            (Target::Category(_), Some(p)) => format!("{} ({p:.3})", self.label),
+            _ => self.label.clone(),
+        };
+        println!("EVCXR_BEGIN_CONTENT text/plain\n{text}\nEVCXR_END_CONTENT");
     }
 
     /// Returns the `k` largest outputs with their labels, largest first. Without a vocabulary, the labels
@@ -55,7 +71,9 @@ impl Prediction {
         order.into_iter().take(k).map(|i| (name(i), self.probs[i])).collect()
     }
 
-    pub(in crate::learner) fn new(probs: Vec<f32>, target: Target, task: &Task) -> Self {
+    /// Returns the prediction of `probs`, the outputs after the loss's activation, with the decoded `target`.
+    #[must_use]
+    pub fn new(probs: Vec<f32>, target: Target, task: &Task) -> Self {
         let index = (0..probs.len()).fold(0, |b, i| if probs[i] > probs[b] { i } else { b });
         let label = task.words(&target);
         Self { label, index, probs, target, task: task.clone(), pixels: None }

@@ -7,7 +7,6 @@ use crate::{
     seed::Rng,
 };
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
 
 /// Takes away the mean of each channel and divides by its standard deviation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +29,8 @@ impl Normalize {
     }
 
     /// With known statistics of three channels.
-    pub(crate) fn rgb(mean: [f32; 3], std: [f32; 3]) -> Self {
+    #[must_use]
+    pub fn rgb(mean: [f32; 3], std: [f32; 3]) -> Self {
         Self { mean: mean.into(), std: std.into() }
     }
 
@@ -61,29 +61,6 @@ impl Normalize {
         Self { mean: adapted(&self.mean), std: adapted(&self.std) }
     }
 
-    /// With the statistics of a batch N×C×H×W, of values from 0 to 1. Deviations are those of a sample,
-    /// and a little is added so that none is 0, as fastai has it.
-    ///
-    /// # Errors
-    /// [`Error::Torch`] if `x` has other dimensions.
-    ///
-    /// ```no_run
-    /// # fn f(mut dls: finetune::data::DataLoaders) -> finetune::Result<()> {
-    /// use finetune::transform::Normalize;
-    ///
-    /// let normalize = Normalize::fit(&dls.train().one_batch()?.x)?;
-    /// dls.add_batch_tfm(normalize)?;
-    /// # Ok(()) }
-    /// ```
-    pub fn fit(x: &Tensor) -> Result<Self> {
-        let _guard = tch::no_grad_guard();
-        let x = x.f_to_kind(Kind::Float)?;
-        let dims: &[i64] = &[0, 2, 3];
-        let mean = x.f_mean_dim(dims, false, Kind::Float)?;
-        let std = x.f_std_dim(dims, true, false)? + 1e-7;
-        Self::new(Vec::try_from(mean)?, Vec::try_from(std)?)
-    }
-
     /// The mean of each channel.
     #[must_use]
     pub fn mean(&self) -> &[f32] {
@@ -94,16 +71,6 @@ impl Normalize {
     #[must_use]
     pub fn std(&self) -> &[f32] {
         &self.std
-    }
-
-    /// Returns normalized values N×C×H×W as they were before.
-    ///
-    /// # Errors
-    /// What libtorch reports, such as that the channels do not fit.
-    pub fn undo(&self, x: &Tensor) -> Result<Tensor> {
-        let of =
-            |v: &[f32]| Tensor::f_from_slice(v)?.f_view([1, -1, 1, 1])?.f_to_device(x.device());
-        Ok(x.f_mul(&of(&self.std)?)?.f_add(&of(&self.mean)?)?)
     }
 }
 

@@ -82,7 +82,7 @@ impl Placement {
     }
 
     /// Returns the map of [`from_original`](Self::from_original), for many positions.
-    pub(crate) fn inverse(&self) -> impl Fn(f64, f64) -> (f64, f64) + Sync {
+    pub fn inverse(&self) -> impl Fn(f64, f64) -> (f64, f64) + Sync {
         let inverse = adjugate(&self.map);
         move |x, y| at(&inverse, x, y)
     }

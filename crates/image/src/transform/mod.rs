@@ -4,6 +4,7 @@ mod affine;
 mod area;
 mod augment;
 mod batch_crop;
+#[cfg(feature = "torch")]
 mod batch_fn;
 mod color;
 mod crop;
@@ -28,15 +29,17 @@ mod sampling;
 mod size;
 mod spec;
 mod targets;
+#[cfg(feature = "torch")]
 mod tensor;
 mod tone;
 mod warp;
 
+#[cfg(feature = "torch")]
+pub use batch_fn::BatchFn;
 pub use {
     affine::{Dihedral, Flip, Rotate, Zoom},
     augment::{Augment, aug_transforms},
     batch_crop::RandomResizedCropGpu,
-    batch_fn::BatchFn,
     color::Color,
     crop::{CropPad, RandomCrop},
     draw::{Draw, DrawnValues},
@@ -61,10 +64,8 @@ use crate::{
     image::Image,
     sample::{Sample, Split},
     seed::Rng,
-    sys::caught,
 };
 use std::{fmt::Debug, sync::Arc};
-use tch::Tensor;
 
 /// Changes one sample, on a worker thread.
 ///
@@ -137,7 +138,7 @@ pub trait BatchTransform: Debug + Send + Sync {
 ///
 /// # Errors
 /// [`Error::Transform`] that names the transform and, by `item`, the item.
-pub(crate) fn apply_item_tfms(
+pub fn apply_item_tfms(
     tfms: &[Arc<dyn ItemTransform>],
     mut sample: Sample,
     split: Split,
@@ -169,7 +170,7 @@ pub fn plan(
 
 /// [`plan`] from an empty plan. `visit` sees the plan after each transform; one that stands for several is visited
 /// part by part.
-pub(crate) fn plan_visited(
+pub fn plan_visited(
     tfms: &[Arc<dyn BatchTransform>],
     mut plan: Plan,
     split: Split,
@@ -184,23 +185,4 @@ pub(crate) fn plan_visited(
         visit(&*tfm, &plan);
     }
     Ok(plan)
-}
-
-/// Returns a batch as pictures to look at: values from 0 to 1, whatever normalization `tfms` ended in.
-///
-/// # Errors
-/// What libtorch reports, such as that the channels do not fit.
-pub fn denormalize(tfms: &[Arc<dyn BatchTransform>], x: &Tensor) -> Result<Tensor> {
-    let normalize = tfms.iter().rev().find_map(|t| match t.spec() {
-        Some(BatchSpec::Normalize(n)) => Some(n),
-        _ => None,
-    });
-    // `f_clamp` panics where it fails: tch reads the error of the call as one of its scalars'.
-    caught(|| {
-        let x = match normalize {
-            Some(normalize) => normalize.undo(x)?,
-            None => x.shallow_clone(),
-        };
-        Ok(x.f_clamp(0.0, 1.0)?)
-    })
 }

@@ -1,13 +1,20 @@
-//! Carries passes out with libtorch's own operations, on any device.
+//! Carries passes out with libtorch's own operations, on any device, and what else transforms do with tensors.
 
-use super::{Color, Mode, Plan, color::LUMA, sampling::Sampling};
+use super::{Color, MaskPlan, Mode, Normalize, Plan, color::LUMA, plan::Phase, sampling::Sampling};
 use crate::{
     error::{Error, Result},
     image::PadMode,
 };
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 impl Plan {
+    /// Calls `step` with the whole batch, N×C×H×W on its device. It may change anything but the number
+    /// of images; if pixels are to be moved after it, it keeps their size.
+    pub fn step(&mut self, step: impl Fn(Tensor) -> Result<Tensor> + Send + Sync + 'static) {
+        self.pass(Phase::Step).steps.push(Arc::new(step));
+    }
+
     /// The whole plan by libtorch's own sampler, on the device of `x`: N×H×W×C bytes, or N×C×H×W
     /// floats from 0 to 1. The result is N×C×H×W.
     ///
@@ -172,6 +179,57 @@ impl Plan {
                 .f_copy_(&noise.to_device(x.device()))?;
         }
         Ok(x)
+    }
+}
+
+impl MaskPlan {
+    /// All masks, N×H×W bytes, on their device: N×H×W `i64`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there are not as many, or they are not of the images' size, and what
+    /// libtorch reports.
+    pub fn execute_tensor(&self, masks: &Tensor) -> Result<Tensor> {
+        let moved = |masks: Tensor, plan: &Plan| -> Result<Tensor> {
+            let bytes = masks.f_to_kind(Kind::Uint8)?.f_unsqueeze(-1)?;
+            Ok(plan.execute_tensor(&bytes)?.f_squeeze_dim(1)?.f_round()?)
+        };
+        let moved = self.passes.iter().try_fold(masks.shallow_clone(), moved)?;
+        Ok(moved.f_to_kind(Kind::Int64)?)
+    }
+}
+
+impl Normalize {
+    /// With the statistics of a batch N×C×H×W, of values from 0 to 1. Deviations are those of a sample,
+    /// and a little is added so that none is 0, as fastai has it.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if `x` has other dimensions.
+    ///
+    /// ```no_run
+    /// # fn f(mut dls: finetune::data::DataLoaders) -> finetune::Result<()> {
+    /// use finetune::transform::Normalize;
+    ///
+    /// let normalize = Normalize::fit(&dls.train().one_batch()?.x)?;
+    /// dls.add_batch_tfm(normalize)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn fit(x: &Tensor) -> Result<Self> {
+        let _guard = tch::no_grad_guard();
+        let x = x.f_to_kind(Kind::Float)?;
+        let dims: &[i64] = &[0, 2, 3];
+        let mean = x.f_mean_dim(dims, false, Kind::Float)?;
+        let std = x.f_std_dim(dims, true, false)? + 1e-7;
+        Self::new(Vec::try_from(mean)?, Vec::try_from(std)?)
+    }
+
+    /// Returns normalized values N×C×H×W as they were before.
+    ///
+    /// # Errors
+    /// What libtorch reports, such as that the channels do not fit.
+    pub fn undo(&self, x: &Tensor) -> Result<Tensor> {
+        let of =
+            |v: &[f32]| Tensor::f_from_slice(v)?.f_view([1, -1, 1, 1])?.f_to_device(x.device());
+        Ok(x.f_mul(&of(self.std())?)?.f_add(&of(self.mean())?)?)
     }
 }
 

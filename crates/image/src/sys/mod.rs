@@ -1,0 +1,9 @@
+//! Vector instructions. The only place of this crate with `unsafe`.
+
+#![allow(unsafe_code, reason = "this is the place for it; each use says why it is sound")]
+
+mod simd;
+mod weigh;
+
+pub(crate) use simd::{Work, vectorized};
+pub(crate) use weigh::{Taps, WEIGHT_BITS, weigh_columns, weigh_rows};
