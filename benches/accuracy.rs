@@ -136,7 +136,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// With the weights of a checkpoint of fastai.
+/// Trains with the initial weights of a checkpoint of fastai.
 fn loaded(learn: Learner, file: &Path) -> Result<Learner> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut learn = learn.model_dir(file.parent().unwrap_or(Path::new("")));
@@ -184,7 +184,7 @@ fn masks(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The beginning of the SHA-256 of the names of the validation photos, which tells that both sides split alike.
+/// Returns the start of the SHA-256 of the names of the validation photos, to check that both sides split alike.
 fn split(learn: &Learner, images: &Path) -> String {
     let names = learn.dls().valid().items().iter().map(|&item| {
         let name = learn.dls().name(item);

@@ -1,4 +1,4 @@
-//! What the presize cache saves: `cargo bench --bench cache -- DIR [WORKERS]`.
+//! The speed of the presize cache: `cargo bench --bench cache -- DIR [WORKERS]`.
 //!
 //! For no cache, one in memory and one in a file, one JSON line with the images a second of the first
 //! epoch and the best of three later ones. The photos are those of DIR, at 460 pixels as in `peer`,
@@ -27,7 +27,7 @@ fn measure(photos: &Path, workers: usize, cache: Option<Cache>) -> Result<(f64, 
         None => block,
     };
     let dls = block.dataloaders(photos)?;
-    // Every epoch in the same order, so that the first one leaves nothing out that a later one has.
+    // Every epoch has the same order, so that the first one leaves no item out that a later one has.
     let epoch = || {
         let start = Instant::now();
         let mut n = 0;

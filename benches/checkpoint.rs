@@ -1,4 +1,4 @@
-//! What a checkpoint costs: ResNet-50 with Adam, one training step and one checkpoint after the other, and the share of
+//! The cost of a checkpoint: ResNet-50 with Adam, one training step and one checkpoint after the other, and the share of
 //! training time at the default interval. `cargo bench --bench checkpoint -- [BATCH] [SIZE] [cuda]`.
 
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
@@ -15,7 +15,7 @@ use finetune::{
 };
 use std::time::{Duration, Instant};
 
-/// Measures the time between batches; the last thing in a batch is the checkpoint.
+/// Measures the time between batches; each batch ends with the checkpoint.
 #[derive(Debug, Default)]
 struct Times {
     began: Option<Instant>,

@@ -13,8 +13,8 @@
 //! cargo bench --bench peer -- cache --images DIR                  items with the presize cache: the epochs after the first
 //! ```
 //!
-//! Training and inference also tell the billions of multiplications and additions that a ResNet-18 or 34 needs for an
-//! image, and how many per second a product of two matrices does in the same precision.
+//! Training and inference also print the billions of multiplications and additions that a ResNet-18 or 34 needs for an
+//! image, and the rate of a product of two matrices in the same precision.
 //!
 //! Each call prints one JSON object on its last line. `make versus` runs both sides in turn.
 #![allow(clippy::print_stdout, reason = "a program whose answer is a line of JSON")]
@@ -267,7 +267,7 @@ impl Callback for Count {
     }
 }
 
-/// What the network computes for one image, and how fast matrices are multiplied here.
+/// Returns the operations of the network for one image, and the rate of products of matrices here.
 fn work(learn: &Learner, args: &Args) -> Value {
     let kind = match args.precision {
         Precision::Fp32 => Kind::Float,
@@ -328,7 +328,7 @@ fn rate(images: usize, seconds: f64) -> f64 {
     (images as f64 / seconds * 100.0).round() / 100.0
 }
 
-/// Prints the answer; `more` is what only this task tells.
+/// Prints the answer; `more` holds the figures of this task alone.
 fn report(args: &Args, images: Option<usize>, seconds: f64, more: Value) {
     let name = args.task.to_possible_value().map(|v| v.get_name().to_owned());
     let phase = (args.task == Task::Train).then_some(format!("{:?}", args.phase).to_lowercase());
@@ -344,7 +344,7 @@ fn report(args: &Args, images: Option<usize>, seconds: f64, more: Value) {
     only_on_rank_0(|| println!("{answer}"));
 }
 
-/// The most memory that this process had, as Linux counts it.
+/// Returns the peak memory of this process, as Linux counts it.
 fn peak_rss_mb() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

@@ -1,8 +1,8 @@
-//! Whether a large list of items stays cheap: `cargo bench --bench scale`.
+//! The cost of large lists of items: `cargo bench --bench scale`.
 //!
 //! For 1 k, 10 k, 100 k and 1 M listed files, one JSON line: the time of building the loaders and of
-//! the order of an epoch, in nanoseconds an item, and the memory that an item takes. The files are not
-//! there, so nothing can have opened one. Ends with an error if a million items take more than three
+//! the order of an epoch, in nanoseconds an item, and the memory that an item takes. The files do
+//! not exist, which shows that none is opened. Ends with an error if a million items take more than three
 //! times as long an item as ten thousand do.
 
 #![allow(clippy::print_stdout, reason = "its figures are its output")]
@@ -15,7 +15,7 @@ use finetune::{
 use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 use tch::Device;
 
-/// The bytes of memory that this program takes, where the system says so.
+/// Returns the resident memory in bytes, if the system reports it.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
@@ -23,7 +23,7 @@ fn memory() -> u64 {
     kilobytes.unwrap_or(0) * 1024
 }
 
-/// The nanoseconds an item of building and of one epoch's order, and the bytes an item.
+/// Returns the nanoseconds per item of building and of one epoch's order, and the bytes per item.
 fn measure(n: usize) -> Result<(f64, f64, f64)> {
     let block = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
         .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let mut slow = false;
     let mut base = None;
     for n in [1_000, 10_000, 100_000, 1_000_000] {
-        // The best of three: what disturbs only ever adds.
+        // The best of three, since disturbances only add time.
         let runs: Result<Vec<_>> = (0..3).map(|_| measure(n)).collect();
         let runs = match runs {
             Ok(runs) => runs,
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         };
         let least = |of: fn(&(f64, f64, f64)) -> f64| runs.iter().map(of).fold(f64::MAX, f64::min);
         let (build, order) = (least(|r| r.0), least(|r| r.1));
-        // Memory of earlier runs is used again, so the first one tells.
+        // Later runs reuse memory of earlier ones, so the first one is measured.
         let bytes = runs[0].2;
         println!(
             r#"{{"items": {n}, "build_ns": {build:.0}, "order_ns": {order:.1}, "bytes": {bytes:.0}}}"#

@@ -26,7 +26,7 @@ fn resident() -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// Does `what` so many times and prints the curve. Returns whether memory stayed flat.
+/// Calls `what` repeatedly and prints the curve. Returns true if memory stayed flat.
 fn soak(name: &str, times: usize, mut what: impl FnMut() -> Result<()>) -> Result<bool> {
     let points = 20.min(times);
     let mut curve = vec![];

@@ -14,13 +14,13 @@ use std::path::PathBuf;
 
 #[derive(Parser, Debug)]
 struct Args {
-    /// The processes to start on this machine, where no other launcher did
+    /// The processes to start on this machine, if no other launcher did
     #[arg(long, default_value_t = 1)]
     processes: usize,
     /// How often to start again after a process failed
     #[arg(long, default_value_t = 0)]
     restarts: u64,
-    /// Where weights and checkpoints go
+    /// The folder for weights and checkpoints
     #[arg(long, default_value = "target/distributed")]
     models: PathBuf,
     #[arg(long, default_value_t = 2)]

@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let bs = args.bs.unwrap_or((n / 20).clamp(4, 64));
     let epochs = args.epochs.unwrap_or((6000 / n.max(1)).clamp(2, 10));
 
-    // Large photos are decoded no larger than they are needed.
+    // Large photos are decoded at a reduced size.
     let presize = args.size * 5 / 4;
     let dls = DataBlock::blocks(ImageBlock::rgb().reduce_to(presize), CategoryBlock::new())
         .get_items(get_image_files)

@@ -1,6 +1,6 @@
-//! A callback of one's own: only the methods that it needs.
+//! A user-defined callback, which implements only the methods that it needs.
 //!
-//! `cargo run --release --example own_callback` trains for a moment on numbers made up here.
+//! `cargo run --release --example own_callback` trains briefly on generated numbers.
 
 use finetune::{
     data::{Arrays, DataLoaders, LoaderOptions},
@@ -12,7 +12,7 @@ use finetune::{
     tch::{Device, Kind, Tensor, nn},
 };
 
-/// Ends the fit as soon as the training loss is low enough, and counts the steps until then.
+/// Ends the fit when the training loss is low enough, and counts the steps until then.
 #[derive(Debug)]
 struct StopBelow {
     loss: f64,

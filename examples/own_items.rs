@@ -6,7 +6,7 @@
 use finetune::{data::Splits, prelude::*};
 use std::path::PathBuf;
 
-/// What a database might know of a photo.
+/// A row of a database of photos.
 struct Photo {
     file: PathBuf,
     breed: String,

@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, conflicts_with = "images")]
     full: bool,
     /// The architecture: efficientnet_lite0, resnet18, resnet50, mobilenet_v3_large and so on
-    // The best of those that train in a minute without a GPU; its weights can be had wherever libtorch can.
+    // The most accurate one that trains in a minute without a GPU; its weights come from the same registry as libtorch.
     #[arg(long, default_value = "efficientnet_lite0")]
     arch: String,
     /// A file of weights to begin with: torchvision's, timm's, or a model that was exported before
@@ -89,8 +89,8 @@ fn main() -> Result<()> {
     let files = get_image_files(&images)?;
     println!("{} photos in {}, the first {}", files.len(), images.display(), files[0].display());
 
-    // Describe it: photos in, breeds out, the breed is in the file's name. Big crops come from the
-    // workers, the augmented smaller ones from one resampling of the batch.
+    // Describe it: the breed is in the file's name. The workers make large crops, which become the
+    // augmented smaller ones of the batch in one resampling.
     let pets = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
         .get_items(get_image_files)
         .splitter(RandomSplitter::new(0.2).seed(args.seed))

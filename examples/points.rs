@@ -13,7 +13,7 @@ use finetune::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// A photo of 96 pixels with a yellow and mostly a blue disc on it, and their centers.
+/// Returns a photo of 96 pixels with a yellow disc and on most photos a blue one, and their centers.
 fn pasted(photo: &PathBuf, number: usize) -> Result<(Image, Vec<Point>)> {
     let side = 96_i64;
     let image = Decode::new().open(photo)?.resize(96, 96, Default::default())?;

@@ -1,4 +1,4 @@
-//! Replays the batch whose loss was no number, from the file that `NanGuard` wrote.
+//! Replays the batch whose loss was NaN or infinite, from the file that `NanGuard` wrote.
 //!
 //! `cargo run --release --example replay_nan -- nan.safetensors`
 
@@ -6,14 +6,14 @@ use clap::Parser;
 use finetune::{callback::NanReport, tch::Tensor};
 use std::path::PathBuf;
 
-/// Tells which items of a batch make its loss NaN or infinite.
+/// Finds the items of a batch that make its loss NaN or infinite.
 #[derive(Parser, Debug)]
 struct Args {
     /// What `NanGuard::new(path)` wrote
     file: PathBuf,
 }
 
-/// The smallest and the largest value, and how many are no numbers.
+/// Returns the smallest and the largest value, and the number of NaNs.
 fn range(t: &Tensor) -> finetune::Result<String> {
     let bad = i64::try_from(t.isfinite().logical_not().sum(None))?;
     let (low, high) = (f64::try_from(t.min())?, f64::try_from(t.max())?);

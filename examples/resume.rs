@@ -1,11 +1,11 @@
-//! A training that is stopped in the middle of an epoch and goes on, bit for bit, as if it had not been.
+//! A training that is stopped in the middle of an epoch and resumes with the same result, bit for bit.
 //!
 //! `cargo run --release --example resume`
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
 use finetune::{callback::Checkpoint, prelude::*};
 
-/// A learner, built the same way each time: what a checkpoint is read into.
+/// Builds the learner that a checkpoint is read into, the same each time.
 fn learner() -> Result<Learner> {
     let photos = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images");
     let dls = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
@@ -20,7 +20,7 @@ fn learner() -> Result<Learner> {
     Ok(learn.model_dir("target/resume"))
 }
 
-/// Pulls the plug after so many batches.
+/// Stops the training after a number of batches.
 #[derive(Debug)]
 struct Stop {
     batches: usize,
@@ -36,7 +36,7 @@ impl Callback for Stop {
     }
 }
 
-/// The largest difference between the weights of two learners.
+/// Returns the largest difference between the weights of two learners.
 fn difference(a: &Learner, b: &Learner) -> Result<f64> {
     let (a, b) = (a.model().state_dict(), b.model().state_dict());
     let apart = |(x, y): (&(String, Tensor), &(String, Tensor))| {

@@ -15,8 +15,8 @@ use finetune::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// A photo of `side` pixels with shapes pasted on it, and the code of each pixel: 0 for the photo, 1
-/// for discs, 2 for squares. Everything follows from `number`.
+/// Returns a photo of `side` pixels with shapes pasted on it, and the code of each pixel: 0 for the photo,
+/// 1 for discs, 2 for squares. The same `number` gives the same picture.
 fn pasted(photo: &PathBuf, number: usize, side: u32) -> Result<(Image, Image)> {
     let image = Decode::new().open(photo)?.resize(side, side, Default::default())?;
     let (mut pixels, mut codes) = (image.pixels().to_vec(), vec![0_u8; (side * side) as usize]);
@@ -80,7 +80,7 @@ fn main() -> Result<()> {
     interp.plot_top_losses(learn.dls().valid(), 6)?.save(folder.join("worst.png"))?;
     learn.report("Shapes on photos")?.save(folder.join("report.html"))?;
 
-    // A larger image by tiles, and the mask at its own size.
+    // Predict a larger image in tiles; its mask has the size of the image.
     learn.export(folder.join("shapes.safetensors"))?;
     let shapes = Predictor::load(folder.join("shapes.safetensors"), Device::Cpu)?;
     let (large, truth) = pasted(&photos[0], 1000, 400)?;

@@ -1,4 +1,4 @@
-//! Prediction inside a program with threads of its own: a worker owns the model, others ask it.
+//! Prediction in a program with threads: one worker owns the model, the others send it requests.
 //!
 //! `cargo run --release --example serve -- pets.safetensors photo.jpg …`
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
@@ -16,7 +16,7 @@ struct Args {
     photos: Vec<PathBuf>,
 }
 
-/// A question to the worker, and where the answer goes.
+/// A request to the worker, and the channel for the answer.
 type Question = (PathBuf, mpsc::Sender<Result<Prediction>>);
 
 fn main() -> Result<()> {
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     // A predictor can be sent to a thread, but not shared among several: each would have its own.
     let worker = thread::spawn(move || {
         for (photo, answer) in questions {
-            // Whoever asked may have gone away.
+            // The requester may no longer wait.
             let _ = answer.send(predictor.predict(&photo));
         }
     });

@@ -1,4 +1,4 @@
-//! Which network an example fine-tunes, and where its weights come from.
+//! The network that an example fine-tunes, and the source of its weights.
 
 use finetune::{
     Error, Result,
@@ -17,7 +17,7 @@ pub(crate) fn start(arch: &str, file: Option<PathBuf>) -> Result<(Arch, WeightsF
     if let Some(file) = file {
         return Ok((arch, WeightsFrom::file(file)));
     }
-    // There is a substitute, so nobody waits long for a network that is not there.
+    // There is a substitute, so a missing connection should not take long.
     let published = WeightsFrom::published().retries(1).patience(Duration::from_secs(10));
     let Err(why) = published.fetch(arch.weights().map(Weights::url).as_deref()) else {
         return Ok((arch, published));
