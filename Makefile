@@ -12,6 +12,9 @@ FUZZ_SECONDS := 600
 # a feature only adds code.
 OPTIONAL := dashboard,terminal
 
+# The packages that do without libtorch. They are built alone: beside `finetune`, cargo would link them with libtorch too.
+ALONE := finetune-predict finetune-server
+
 # How often `make kill-ranks` kills a process and `make kill` a training, and the seed of the moments of the latter.
 TRIALS := 100
 SEED := 1
@@ -28,7 +31,8 @@ folder:
 
 ## Every test; the comparison with fastai's values with libtorch's kernels for older processors too.
 test:
-	$(WITH) cargo test --workspace
+	$(WITH) cargo test --workspace $(ALONE:%=--exclude %)
+	cargo test $(ALONE:%=--package %)
 	ATEN_CPU_CAPABILITY=default $(WITH) cargo test --test golden
 	ATEN_CPU_CAPABILITY=avx2 $(WITH) cargo test --test golden
 
@@ -64,9 +68,10 @@ sanitize:
 ## Format, and clippy without warnings, with all that is optional and without anything.
 lint:
 	cargo fmt --all --check
-	$(WITH) cargo clippy --workspace --all-targets --features $(OPTIONAL) -- -D warnings
+	$(WITH) cargo clippy --workspace $(ALONE:%=--exclude %) --all-targets --features $(OPTIONAL) -- -D warnings
 	$(WITH) cargo clippy --all-targets --no-default-features -- -D warnings
 	cargo clippy --package finetune-image --lib -- -D warnings
+	cargo clippy $(ALONE:%=--package %) --all-targets -- -D warnings
 
 ## The API reference without warnings, in target/doc/.
 doc:

@@ -58,6 +58,11 @@ const MEMBERS: &[Member] = &[
         ],
         circles: &[("transform/spec", "a transform describes itself as a variant that holds it")],
     },
+    Member {
+        src: "crates/predict/src",
+        floors: &[&["failure"], &["file", "outputs"], &["network"], &["predictor"]],
+        circles: &[],
+    },
 ];
 
 /// A module path below the crate root.

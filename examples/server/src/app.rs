@@ -1,0 +1,256 @@
+//! Requests and responses.
+
+use crate::{
+    Options,
+    batches::{Batches, Together},
+    metrics::Metrics,
+};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Query, Request, State},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use finetune_predict::{Error, Prediction, Predictor, Target, Task};
+use serde_json::{Value, json};
+use std::{
+    error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{sync::Semaphore, time::timeout_at};
+
+/// The state that requests share.
+#[derive(Debug, Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    task: Task,
+    batches: Batches,
+    metrics: Arc<Metrics>,
+    /// One for each upload at a time, which bounds the memory.
+    slots: Semaphore,
+    max_bytes: usize,
+    timeout: Duration,
+    draining: AtomicBool,
+}
+
+impl App {
+    pub(crate) fn new(predictor: Predictor, options: &Options, timeout: Duration) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let task = predictor.task().clone();
+        let how = Together {
+            most: options.batch,
+            wait: Duration::from_millis(options.batch_wait),
+            queue: options.max_requests,
+        };
+        Self(Arc::new(Shared {
+            task,
+            batches: Batches::start(predictor, how, metrics.clone()),
+            metrics,
+            slots: Semaphore::new(options.max_requests),
+            max_bytes: options.max_bytes,
+            timeout,
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// Makes `/ready` return 503, and every response close its connection.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the thread of predictions.
+    pub(crate) fn join(&self) {
+        self.0.batches.join();
+    }
+
+    pub(crate) fn router(&self) -> Router {
+        let measured = middleware::from_fn_with_state(self.clone(), measured);
+        let leaving = middleware::from_fn_with_state(self.clone(), leaving);
+        Router::new()
+            .route("/predict", post(predict).layer(measured))
+            .route("/health", get(health))
+            .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
+            .method_not_allowed_fallback(async || {
+                failure(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method_not_allowed",
+                    "see the `allow` header",
+                )
+            })
+            .fallback(async || {
+                let routes = "the paths are /predict, /health, /ready and /metrics";
+                failure(StatusCode::NOT_FOUND, "not_found", routes)
+            })
+            .layer(leaving)
+            .with_state(self.clone())
+    }
+}
+
+/// Returns an error as JSON.
+fn failure(status: StatusCode, code: &str, message: impl Into<String>) -> Response {
+    let error = json!({ "error": { "code": code, "message": message.into() } });
+    let mut response = (status, Json(error)).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Counts requests and measures their time.
+async fn measured(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (start, metrics) = (Instant::now(), &app.0.metrics);
+    metrics.in_flight.inc();
+    let response = next.run(request).await;
+    metrics.in_flight.dec();
+    metrics.request(response.status().as_u16(), start.elapsed());
+    response
+}
+
+/// Closes connections during a stop.
+async fn leaving(State(app): State<App>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if app.0.draining.load(Ordering::Relaxed) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn health(State(app): State<App>) -> Response {
+    match app.0.batches.alive() {
+        true => Json(json!({ "status": "ok" })).into_response(),
+        false => {
+            let why = "the thread of predictions has ended";
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "unhealthy", why)
+        }
+    }
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    match app.0.draining.load(Ordering::Relaxed) {
+        false => Json(json!({ "status": "ready" })).into_response(),
+        true => failure(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping"),
+    }
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match app.0.metrics.text() {
+        Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
+        Err(e) => failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", e.to_string()),
+    }
+}
+
+/// The options of a prediction.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct How {
+    /// The number of categories in the answer. Default: 5.
+    #[serde(default = "five")]
+    top_k: usize,
+}
+
+fn five() -> usize {
+    5
+}
+
+async fn predict(State(app): State<App>, request: Request) -> Response {
+    let shared = &app.0;
+    let end = tokio::time::Instant::now() + shared.timeout;
+    let how = match Query::<How>::try_from_uri(request.uri()) {
+        Ok(Query(how)) => how,
+        Err(e) => return failure(StatusCode::BAD_REQUEST, "invalid_query", e.body_text()),
+    };
+    if let Some(refused) = refused(&request, shared.max_bytes) {
+        return refused;
+    }
+    let Ok(_slot) = shared.slots.try_acquire() else {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at a time");
+    };
+    let body = timeout_at(end, axum::body::to_bytes(request.into_body(), shared.max_bytes));
+    let bytes = match body.await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(e)) if e.source().is_some_and(|e| e.is::<http_body_util::LengthLimitError>()) => {
+            return too_large(shared.max_bytes);
+        }
+        Ok(Err(e)) => return failure(StatusCode::BAD_REQUEST, "broken_upload", e.to_string()),
+        Err(_) => {
+            let why = format!("the upload took more than {:?}", shared.timeout);
+            return failure(StatusCode::REQUEST_TIMEOUT, "timeout", why);
+        }
+    };
+    let Some(answer) = shared.batches.push(Vec::from(bytes).into()) else {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at a time");
+    };
+    match timeout_at(end, answer).await {
+        Ok(Ok(Ok(prediction))) => Json(said(&shared.task, &prediction, how.top_k)).into_response(),
+        Ok(Ok(Err(
+            e @ (Error::Image { .. } | Error::Mismatch { .. } | Error::Transform { .. }),
+        ))) => failure(StatusCode::BAD_REQUEST, "invalid_image", e.to_string()),
+        Ok(Ok(Err(e))) => {
+            eprintln!("{e}");
+            let why = "the prediction failed; the log of the server has the cause";
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
+        }
+        Ok(Err(_)) => {
+            let why = "the thread of predictions has ended";
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
+        }
+        Err(_) => {
+            let why = format!("there is no prediction after {:?}", shared.timeout);
+            failure(StatusCode::SERVICE_UNAVAILABLE, "timeout", why)
+        }
+    }
+}
+
+/// Returns the error of a request whose headers are enough to refuse it.
+fn refused(request: &Request<Body>, max_bytes: usize) -> Option<Response> {
+    let header =
+        |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if header(CONTENT_LENGTH).and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > max_bytes) {
+        return Some(too_large(max_bytes));
+    }
+    let multipart = header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/"));
+    multipart.then(|| {
+        let why = "the body must be the bytes of an image file, not a form: use `curl --data-binary @FILE`";
+        failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "form", why)
+    })
+}
+
+fn too_large(max_bytes: usize) -> Response {
+    let why = format!("an upload may have {max_bytes} bytes");
+    failure(StatusCode::PAYLOAD_TOO_LARGE, "too_large", why)
+}
+
+/// Returns a prediction as JSON.
+fn said(task: &Task, prediction: &Prediction, top_k: usize) -> Value {
+    let top = || -> Value {
+        let one = |(label, p): (String, f32)| json!({ "label": label, "probability": p });
+        prediction.top_k(top_k).into_iter().map(one).collect()
+    };
+    let label = &prediction.label;
+    match &prediction.target {
+        Target::Values(values) => json!({ "values": values }),
+        Target::Points(points) => {
+            let one = |p: &finetune_predict::Point| p.visible.then(|| json!([p.x, p.y]));
+            json!({ "points": points.iter().map(one).collect::<Vec<_>>() })
+        }
+        Target::Categories(all) => {
+            let labels: Vec<_> = all.iter().filter_map(|i| task.vocab().get(*i)).collect();
+            json!({ "label": label, "labels": labels, "top": top() })
+        }
+        _ => json!({ "label": label, "top": top() }),
+    }
+}

@@ -1,0 +1,99 @@
+//! Requests that arrive together are predicted together.
+
+use crate::metrics::Metrics;
+use finetune_predict::{Error, ImageSource, Prediction, Predictor, Result};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// An image that waits for its prediction.
+#[derive(Debug)]
+struct Job {
+    image: ImageSource,
+    answer: oneshot::Sender<Result<Prediction>>,
+}
+
+/// A queue of images, and the thread that predicts them on all cores.
+#[derive(Debug)]
+pub(crate) struct Batches {
+    queue: Mutex<Option<SyncSender<Job>>>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How images are put together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Together {
+    /// The most images in a batch.
+    pub(crate) most: usize,
+    /// The time that the first image waits for others.
+    pub(crate) wait: Duration,
+    /// The most images in the queue.
+    pub(crate) queue: usize,
+}
+
+impl Batches {
+    /// Starts the thread.
+    pub(crate) fn start(predictor: Predictor, how: Together, metrics: Arc<Metrics>) -> Self {
+        let (queue, jobs) = sync_channel(how.queue);
+        let worker = thread::spawn(move || work(&predictor, &jobs, how, &metrics));
+        Self { queue: Mutex::new(Some(queue)), worker: Mutex::new(Some(worker)) }
+    }
+
+    /// Puts an image into the queue. Returns `None` if the queue is full.
+    pub(crate) fn push(&self, image: ImageSource) -> Option<oneshot::Receiver<Result<Prediction>>> {
+        let (answer, receiver) = oneshot::channel();
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        match queue.as_ref()?.try_send(Job { image, answer }) {
+            Ok(()) => Some(receiver),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
+        }
+    }
+
+    /// Whether the thread works.
+    pub(crate) fn alive(&self) -> bool {
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        worker.as_ref().is_some_and(|worker| !worker.is_finished())
+    }
+
+    /// Ends the thread after what is in the queue.
+    pub(crate) fn join(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if worker.is_some_and(|worker| worker.join().is_err()) {
+            eprintln!("the thread of predictions panicked");
+        }
+    }
+}
+
+fn work(predictor: &Predictor, jobs: &Receiver<Job>, how: Together, metrics: &Metrics) {
+    while let Ok(first) = jobs.recv() {
+        let mut batch = vec![first];
+        let end = Instant::now() + how.wait;
+        while batch.len() < how.most {
+            match jobs.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(job) => batch.push(job),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        // Nobody waits for the answer of a request that has ended by its time limit.
+        batch.retain(|job| !job.answer.is_closed());
+        if batch.is_empty() {
+            continue;
+        }
+        metrics.batch(batch.len());
+        let (images, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|job| (job.image, job.answer)).unzip();
+        let mut results = predictor.predict_each(images).into_iter();
+        for answer in answers {
+            let missing = || Err(Error::other("there is no prediction for the image"));
+            // The request may have ended by its time limit in the meantime.
+            let _ = answer.send(results.next().unwrap_or_else(missing));
+        }
+    }
+}

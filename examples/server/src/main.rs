@@ -1,0 +1,122 @@
+//! An HTTP server that predicts with an exported ONNX file.
+//!
+//! ```text
+//! finetune-server pets.onnx --listen 0.0.0.0:8080
+//! curl --data-binary @cat.jpg 'http://localhost:8080/predict?top_k=3'
+//! ```
+//!
+//! | request | response |
+//! |---|---|
+//! | `POST /predict?top_k=K` with the bytes of an image file | the prediction as JSON |
+//! | `GET /health` | 200 while the process works |
+//! | `GET /ready` | 200 while it accepts requests, 503 once it stops |
+//! | `GET /metrics` | metrics in the text format of Prometheus |
+//!
+//! Errors are JSON too: `{"error": {"code": "too_large", "message": "…"}}`.
+
+mod app;
+mod batches;
+mod metrics;
+mod serve;
+
+use app::App;
+use clap::Parser as _;
+use finetune_predict::{Error, Predictor, Result};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+/// Predicts with an exported ONNX file over HTTP.
+#[derive(Debug, Clone, clap::Parser)]
+struct Options {
+    /// The file that `Learner::export_onnx` wrote.
+    model: PathBuf,
+    /// The address and port; port 0 takes a free one, which is printed.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The largest upload in bytes.
+    #[arg(long, default_value_t = 20_000_000)]
+    max_bytes: usize,
+    /// The largest image in pixels.
+    #[arg(long, default_value_t = 50_000_000)]
+    max_pixels: u64,
+    /// The most uploads at a time; further ones are answered with status 503.
+    #[arg(long, default_value_t = 32)]
+    max_requests: usize,
+    /// The most connections at a time; further ones wait.
+    #[arg(long, default_value_t = 256)]
+    max_connections: usize,
+    /// The most images that are predicted together.
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// The milliseconds that a request waits for others to be predicted together.
+    #[arg(long, default_value_t = 2)]
+    batch_wait: u64,
+    /// The seconds from the start of an upload to its answer.
+    #[arg(long, default_value_t = 10.0)]
+    timeout: f64,
+    /// The seconds of a stop during which new requests are still answered, while `/ready` is 503.
+    #[arg(long, default_value_t = 1.0)]
+    drain: f64,
+    /// The seconds after that for requests that have begun.
+    #[arg(long, default_value_t = 30.0)]
+    grace: f64,
+}
+
+/// Returns a number of seconds as a duration.
+fn seconds(option: &'static str, value: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| Error::config(option, format!("is {value}; it must be 0 or more seconds")))
+}
+
+async fn run(options: Options) -> Result<usize> {
+    let limits = serve::Limits {
+        connections: options.max_connections,
+        headers: seconds("timeout", options.timeout)?,
+        drain: seconds("drain", options.drain)?,
+        grace: seconds("grace", options.grace)?,
+    };
+    let positive = |option, n: usize| match n {
+        0 => Err(Error::config(option, "is 0; it must be 1 or more")),
+        _ => Ok(()),
+    };
+    positive("max_requests", options.max_requests)?;
+    positive("max_connections", options.max_connections)?;
+    positive("batch", options.batch)?;
+    let predictor = Predictor::load(&options.model)?.max_pixels(options.max_pixels)?;
+    let app = App::new(predictor, &options, limits.headers);
+    let address = options.listen.to_string();
+    let listener = TcpListener::bind(options.listen).await.map_err(Error::io(&address))?;
+    let local = listener.local_addr().map_err(Error::io(&address))?;
+    let mut stop = signal(SignalKind::terminate()).map_err(Error::io("SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("SIGINT"))?;
+    println!("listening on http://{local}");
+    let stopped = async {
+        tokio::select! {
+            _ = stop.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let unfinished = serve::serve(listener, &app, limits, stopped).await;
+    app.join();
+    Ok(unfinished)
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.map_err(Error::io("tokio")).and_then(|r| r.block_on(run(options)));
+    match done {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(connections) => {
+            eprintln!("stopped with {connections} connections that had not finished");
+            ExitCode::FAILURE
+        }
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}

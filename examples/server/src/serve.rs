@@ -1,0 +1,104 @@
+//! Connections: accepting them, and a graceful stop.
+
+use crate::app::App;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use std::{io, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+
+/// The limits of connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The most connections at a time.
+    pub(crate) connections: usize,
+    /// The time for the headers of a request.
+    pub(crate) headers: Duration,
+    /// The time of a stop during which new requests are still answered.
+    pub(crate) drain: Duration,
+    /// The time after that for requests that have begun.
+    pub(crate) grace: Duration,
+}
+
+/// Answers requests until `stop`, and then those that have begun. Returns the number of connections that had
+/// not finished in time.
+///
+/// A stop has three steps:
+/// 1. `/ready` returns 503 and every response closes its connection, so that load balancers and clients leave.
+///    New requests are still answered.
+/// 2. After `drain`, the listener closes. Requests that have begun are answered.
+/// 3. After `grace`, the rest is dropped.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: &App,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) -> usize {
+    let graceful = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.headers);
+    let router = app.router();
+    let answer = |(stream, slot): (TcpStream, OwnedSemaphorePermit)| {
+        let service = TowerToHyperService::new(router.clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // An error here is a client that has left, or sent something else than HTTP.
+            let _ = connection.await;
+            drop(slot);
+        });
+    };
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            next = accept(&listener, &slots) => answer(next),
+            () = &mut stop => break,
+        }
+    }
+    app.drain();
+    let mut drained = pin!(sleep(limits.drain));
+    loop {
+        tokio::select! {
+            next = accept(&listener, &slots) => answer(next),
+            () = &mut drained => break,
+        }
+    }
+    drop(listener);
+    match timeout(limits.grace, graceful.shutdown()).await {
+        Ok(()) => 0,
+        Err(_) => limits.connections - slots.available_permits(),
+    }
+}
+
+/// Returns the next connection, once there is a slot for it.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            // The semaphore is never closed.
+            std::future::pending::<()>().await;
+            continue;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, slot),
+            Err(e) => {
+                // Such as too many open files: wait for connections to end.
+                report(&e);
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn report(e: &io::Error) {
+    eprintln!("cannot accept a connection: {e}");
+}
