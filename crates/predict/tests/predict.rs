@@ -1,5 +1,7 @@
 //! Predictions of small networks, and errors for damaged files and images.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod common;
 
 use common::{COLORS, Model, SIDE, plain, pnm};

@@ -14,6 +14,8 @@
 //!
 //! Errors are JSON too: `{"error": {"code": "too_large", "message": "…"}}`.
 
+#![allow(clippy::print_stdout, reason = "a program prints its address")]
+
 mod app;
 mod batches;
 mod metrics;

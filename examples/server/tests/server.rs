@@ -1,5 +1,7 @@
 //! The server as a process, over sockets on the loopback interface.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 #[path = "../../../crates/predict/tests/common/mod.rs"]
 mod common;
 
