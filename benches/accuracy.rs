@@ -7,7 +7,8 @@
 //! cargo bench --bench accuracy -- --images DIR --labels masks --arch resnet18 --scratch seed0.pth --size 128 --seed 0 --epochs 6
 //! ```
 //!
-//! With `--weights`, `fine_tune(4)` of photos that are split at random. With `--scratch`, `fit_one_cycle(5, 3e-3)` from a
+//! With `--weights`, `fine_tune(4)` of photos that are split at random; with `--probe`, it starts from a linear probe, whose
+//! error rate and regularization are printed too. With `--scratch`, `fit_one_cycle(5, 3e-3)` from a
 //! checkpoint that fastai's `learn.save` wrote, of photos in `train/CLASS/` and `test/CLASS/`. With `--labels masks`, a U-Net
 //! from such a checkpoint on the set that `scripts/shapes` writes: `fit_one_cycle(EPOCHS, 1e-3)`, or with `--frozen-first`
 //! `fine_tune(EPOCHS, 2e-3)`.
@@ -54,6 +55,15 @@ struct Args {
     seed: u64,
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
+    /// Whether fine-tuning starts from a linear probe
+    #[arg(long, conflicts_with = "scratch")]
+    probe: bool,
+    /// The learning rate of the head [default: that of `fine_tune`]
+    #[arg(long, conflicts_with = "scratch")]
+    base_lr: Option<f64>,
+    /// How many times smaller that of the first layers is [default: that of `fine_tune`]
+    #[arg(long, conflicts_with = "scratch")]
+    lr_mult: Option<f64>,
     /// The epochs of a U-Net
     #[arg(long, default_value_t = 6)]
     epochs: usize,
@@ -116,8 +126,21 @@ fn main() -> Result<()> {
         learn = learn.to_bf16();
     }
     let start = Instant::now();
+    let mut probe = None;
     match &args.scratch {
-        None => learn.fine_tune(4)?,
+        None => {
+            let mut how = FineTune::new(4);
+            if args.probe {
+                let found = learn.probe()?;
+                eprintln!("{found}");
+                found.install(&mut learn)?;
+                probe = Some(found);
+                how = how.from_probe();
+            }
+            how = args.base_lr.map_or(how.clone(), |lr| how.base_lr(lr));
+            how = args.lr_mult.map_or(how.clone(), |mult| how.lr_mult(mult));
+            learn.fine_tune(how)?;
+        }
         Some(file) => {
             learn = loaded(learn, file)?;
             learn.fit_one_cycle(5, 3e-3)?;
@@ -131,6 +154,9 @@ fn main() -> Result<()> {
             "valid_loss": learn.recorder().last("valid_loss"),
             "seconds": seconds,
             "split": split(&learn, &args.images),
+            "probe": probe.as_ref().map(|p| 1.0 - p.accuracy.value()),
+            "l2": probe.as_ref().map(|p| p.l2),
+            "messages": learn.recorder().messages,
         })
     );
     Ok(())

@@ -18,7 +18,7 @@ mod test_dl;
 
 #[cfg(feature = "csv")]
 pub use items::{ColReader, ColSplitter, Column, Csv, Row, read_csv};
-pub(crate) use loading::{BatchPart, Share};
+pub(crate) use loading::{BatchPart, Share, order::shuffle};
 
 pub use {
     block::DataBlock,

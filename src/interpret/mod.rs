@@ -15,17 +15,15 @@ mod calibration;
 mod classification;
 mod kept;
 mod multi_label;
-mod proportion;
 mod regression;
 mod report;
 mod segmentation;
 
-pub use crate::metric::Roc;
+pub use crate::metric::{Proportion, Roc};
 pub use calibration::{Bin, Calibration};
 pub use classification::ClassificationInterpretation;
 pub use kept::{Interpretation, ItemLoss};
 pub use multi_label::{LabelCounts, MultiLabelInterpretation};
-pub use proportion::Proportion;
 pub use regression::RegressionInterpretation;
 pub use report::{ClassificationReport, ReportRow};
 pub use segmentation::{CodeOverlap, SegmentationInterpretation};

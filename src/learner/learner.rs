@@ -2,6 +2,7 @@
 
 use super::{
     Defaults, History, MixedPrecision, Position, Precision, Progress, StopHandle, Training,
+    probe::standing::Standing,
     record::recorder::Recorder,
     resume::request::Checkpoints,
     training::{callback::Callback, state},
@@ -37,6 +38,8 @@ pub struct Learner {
     pub(super) opt_func: OptFunc,
     pub(super) defaults: Defaults,
     pub(super) train_bn: bool,
+    /// The accuracy of the last linear probe.
+    pub(super) probed: Option<Standing>,
 }
 
 impl Learner {
@@ -87,6 +90,7 @@ impl Learner {
             opt_func,
             defaults: Defaults::default(),
             train_bn: true,
+            probed: None,
         })
     }
 

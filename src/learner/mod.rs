@@ -5,6 +5,7 @@ pub(crate) mod files;
 mod learner;
 mod lr_find;
 mod predict;
+mod probe;
 mod record;
 mod resume;
 mod schedule;
@@ -16,6 +17,7 @@ pub use {
     learner::{Learner, OptFunc},
     lr_find::{LrCurve, LrFinder, SuggestFunction, Suggestion},
     predict::{PredictOptions, Prediction, Predictions, Predictor, Tiles, Tta},
+    probe::{Probe, ProbeOptions},
     record::{EpochRow, History, Progress, Steps},
     resume::{Checkpoint, Difference, OnCheckpointError},
     schedule::{

@@ -23,6 +23,7 @@ mod multi_label;
 mod named;
 mod over_epoch;
 mod points;
+mod proportion;
 mod ranking;
 mod regression;
 mod roc;
@@ -51,6 +52,7 @@ pub use {
     named::{Named, named},
     over_epoch::OverEpoch,
     points::{PointDistance, point_distance},
+    proportion::Proportion,
     ranking::{
         MultiClass, Ranking, ap_score_binary, ap_score_multi, roc_auc, roc_auc_binary,
         roc_auc_multi,

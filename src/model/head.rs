@@ -62,6 +62,14 @@ impl Default for HeadOptions {
     }
 }
 
+/// A head that was built from options.
+#[derive(Debug)]
+pub(super) struct OwnHead {
+    pub(super) options: HeadOptions,
+    /// Handles to all variables that are not the head's.
+    pub(super) of_body: Vec<Tensor>,
+}
+
 impl HeadOptions {
     /// Returns fastai's defaults.
     #[must_use]
@@ -176,6 +184,49 @@ impl HeadOptions {
         }
         layers.extend(self.y_range.map(|(low, high)| HeadLayer::SigmoidRange { low, high }));
         Ok(layers)
+    }
+
+    /// Returns the options of a single linear layer after the pooling of these options: no hidden layer,
+    /// no normalization, no dropout, no range. [`Probe::install`](crate::learner::Probe::install) makes
+    /// such a head.
+    ///
+    /// ```
+    /// use finetune::model::{HeadLayer, HeadOptions};
+    ///
+    /// let layers = HeadOptions::new().linear().layers(512, 37)?;
+    /// let last = HeadLayer::Linear { n_in: 1024, n_out: 37, bias: true };
+    /// assert_eq!(layers, [HeadLayer::ConcatPool, HeadLayer::Flatten, last]);
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    #[must_use]
+    pub fn linear(&self) -> Self {
+        let Self { pool, concat_pool, act, init, .. } = *self;
+        Self {
+            lin_ftrs: Some(vec![]),
+            ps: vec![0.0],
+            pool,
+            concat_pool,
+            first_bn: false,
+            bn_final: false,
+            lin_first: false,
+            y_range: None,
+            act,
+            init,
+        }
+    }
+
+    /// Applies the pooling of these options to the output of a body. Returns `[N, features]`.
+    pub(super) fn pooled(&self, x: &Tensor) -> Tensor {
+        match (self.pool, self.concat_pool) {
+            (false, _) => x.shallow_clone(),
+            (true, true) => adaptive_concat_pool2d(x, 1).flatten(1, -1),
+            (true, false) => x.adaptive_avg_pool2d([1, 1]).flatten(1, -1),
+        }
+    }
+
+    /// Whether the outputs are squeezed between two values.
+    pub(super) fn has_range(&self) -> bool {
+        self.y_range.is_some()
     }
 
     /// Returns the number of hidden layers.

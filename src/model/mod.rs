@@ -7,6 +7,7 @@ mod densenet;
 mod efficientnet;
 mod families;
 mod head;
+mod head_swap;
 mod layers;
 mod layout;
 mod mobilenet;
@@ -55,6 +56,7 @@ use crate::{
     error::{Error, Result},
     sys::{self, caught},
 };
+use head::OwnHead;
 use net::Net;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{
@@ -104,6 +106,8 @@ pub struct Model {
     /// The architecture, and its number of input channels.
     arch: Option<(Arch, usize)>,
     spec: Option<ArchSpec>,
+    /// The head, if it was built from options.
+    head: Option<OwnHead>,
     hold_frozen_norms: bool,
     grad_checkpointing: bool,
     /// The processes with which batch normalization layers share their statistics.
@@ -121,37 +125,7 @@ impl Model {
     }
 
     fn from_net(vars: VarStore, net: Net) -> Result<Self> {
-        let named: BTreeMap<String, Tensor> = vars.variables().into_iter().collect();
-        let names: BTreeMap<usize, &String> =
-            named.iter().map(|(name, t)| (t.data_ptr() as usize, name)).collect();
-        let mut params = vec![];
-        {
-            let store = vars.variables_.lock().map_err(|_| {
-                Error::config(
-                    "Model::from_module",
-                    "another thread panicked while it held the variables",
-                )
-            })?;
-            for var in &store.trainable_variables {
-                let Some(name) = names.get(&(var.tensor.data_ptr() as usize)) else {
-                    let why = format!("a variable of shape {:?} has no name", var.tensor.size());
-                    return Err(Error::config("Model::from_module", why));
-                };
-                params.push(Param {
-                    name: (*name).clone(),
-                    tensor: var.tensor.shallow_clone(),
-                    group: var.group,
-                    kind: kind(name, &var.tensor, &named),
-                });
-            }
-        }
-        weights_first(&mut params);
-        let trained: BTreeSet<&str> = params.iter().map(|p| p.name.as_str()).collect();
-        let buffers = named
-            .iter()
-            .filter(|(name, _)| !trained.contains(name.as_str()))
-            .map(|(name, t)| (name.clone(), t.shallow_clone()))
-            .collect();
+        let (params, buffers) = listed_variables(&vars)?;
         Ok(Self {
             vars,
             net,
@@ -159,6 +133,7 @@ impl Model {
             buffers,
             arch: None,
             spec: None,
+            head: None,
             hold_frozen_norms: false,
             grad_checkpointing: false,
             synced: None,
@@ -442,6 +417,42 @@ impl Model {
             }
         }
     }
+}
+
+/// Returns the parameters in the order in which the network was built, and the other variables.
+fn listed_variables(vars: &VarStore) -> Result<(Vec<Param>, Vec<(String, Tensor)>)> {
+    let named: BTreeMap<String, Tensor> = vars.variables().into_iter().collect();
+    let names: BTreeMap<usize, &String> =
+        named.iter().map(|(name, t)| (t.data_ptr() as usize, name)).collect();
+    let mut params = vec![];
+    {
+        let store = vars.variables_.lock().map_err(|_| {
+            Error::config(
+                "Model::from_module",
+                "another thread panicked while it held the variables",
+            )
+        })?;
+        for var in &store.trainable_variables {
+            let Some(name) = names.get(&(var.tensor.data_ptr() as usize)) else {
+                let why = format!("a variable of shape {:?} has no name", var.tensor.size());
+                return Err(Error::config("Model::from_module", why));
+            };
+            params.push(Param {
+                name: (*name).clone(),
+                tensor: var.tensor.shallow_clone(),
+                group: var.group,
+                kind: kind(name, &var.tensor, &named),
+            });
+        }
+    }
+    weights_first(&mut params);
+    let trained: BTreeSet<&str> = params.iter().map(|p| p.name.as_str()).collect();
+    let buffers = named
+        .iter()
+        .filter(|(name, _)| !trained.contains(name.as_str()))
+        .map(|(name, t)| (name.clone(), t.shallow_clone()))
+        .collect();
+    Ok((params, buffers))
 }
 
 /// Joins names: all names of a network, or the first ones if there are too many.

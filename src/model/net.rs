@@ -27,6 +27,12 @@ impl Net {
         }
     }
 
+    /// Returns the output of the body in evaluation mode; `None` for a network without body and head.
+    pub(super) fn body_output(&self, x: &Tensor) -> Option<Tensor> {
+        let Self::Parts { body, .. } = self else { return None };
+        Some(body.forward_with(x, false, &mut |_, _| {}))
+    }
+
     pub(super) fn forward_with(
         &self,
         x: &Tensor,

@@ -4,6 +4,7 @@ use super::{
     Arch, HeadLayer, HeadOptions, Model, UnetOptions,
     arch::Changes,
     by_name,
+    head::OwnHead,
     layers::undrawn,
     net::Net,
     unet::{Decoder, Unet},
@@ -176,7 +177,7 @@ impl ArchSpec {
                 Ok(Net::Children(all))
             });
         };
-        self.with_head(device, seed, |path, features, n_out| {
+        self.with_head(device, seed, Some(head), |path, features, n_out| {
             Ok(Box::new(head.build(path, features, n_out)?))
         })
     }
@@ -219,7 +220,7 @@ impl ArchSpec {
         seed: Seed,
         make: impl FnOnce(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>>,
     ) -> Result<Model> {
-        let mut model = self.with_head(device, seed, make)?;
+        let mut model = self.with_head(device, seed, None, make)?;
         model.spec = None;
         Ok(model)
     }
@@ -259,16 +260,26 @@ impl ArchSpec {
         &self,
         device: Device,
         seed: Seed,
+        options: Option<&HeadOptions>,
         make: impl FnOnce(&Path<'_>, i64, i64) -> Result<Box<dyn ModuleT>>,
     ) -> Result<Model> {
-        self.assemble(device, seed, |vars| {
+        let mut of_body = vec![];
+        let mut model = self.assemble(device, seed, |vars| {
             let root = vars.root();
             let body = self.arch.body(&root, self.n_in as i64)?;
             let features = self.arch.features_of(&body, self.n_in as i64)?;
             let path = root.set_group(groups(vars)) / "head";
+            of_body = vars.variables().into_values().collect();
             let head = make(&path, features, self.n_out as i64)?;
             Ok(Net::Parts { body, head })
-        })
+        })?;
+        model.head = options.map(|options| OwnHead { options: options.clone(), of_body });
+        Ok(model)
+    }
+
+    /// The same with another head.
+    pub(super) fn with_other_head(self, head: HeadOptions) -> Self {
+        Self { head: Some(head), ..self }
     }
 
     fn assemble(

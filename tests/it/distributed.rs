@@ -11,13 +11,14 @@ use finetune::{
     distributed::{self, Launched, launch},
     image::Image,
     learner::{
-        Callback, DistributedOptions, Flat, Learner, OneCycle, PredictOptions, Scope, Step,
-        Training,
+        Callback, DistributedOptions, FineTune, Flat, Learner, OneCycle, PredictOptions, Scope,
+        Step, Training,
     },
     loss::{BceWithLogits, CrossEntropy, Loss, PointMse},
     metric::{OverEpoch, accuracy, iou_of_class, point_distance},
-    model::{BatchNorm, Model, batch_norm1d},
+    model::{Arch, ArchSpec, BatchNorm, HeadOptions, Model, batch_norm1d},
     sample::{Batch, Point, Task},
+    seed::Seed,
     transform::Resize,
 };
 use serde_json::{Value, json};
@@ -42,6 +43,15 @@ fn rows(n: i64, salt: f64) -> Arrays {
     let y = x.sum_dim_intlist([1_i64].as_slice(), false, Kind::Float).gt(0.0);
     let task = Task::Category { vocab: ["negative".into(), "positive".into()].into() };
     Arrays::from_tensors(&x, &y.to_kind(Kind::Int64), task).unwrap()
+}
+
+/// [`rows`] as images of one pixel.
+fn pixels(n: i64, salt: f64) -> Arrays {
+    let at = Tensor::arange(n * 4, (Kind::Float, Device::Cpu));
+    let x = (at * 12.9898 + salt).sin().view([n, 4]) * 2.0;
+    let y = x.sum_dim_intlist([1_i64].as_slice(), false, Kind::Float).gt(0.0);
+    let task = Task::Category { vocab: ["negative".into(), "positive".into()].into() };
+    Arrays::from_tensors(&x.view([n, 4, 1, 1]), &y.to_kind(Kind::Int64), task).unwrap()
 }
 
 fn linear(path: &nn::Path<'_>, group: usize, i: i64, o: i64) -> nn::Linear {
@@ -358,6 +368,26 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             let learn = Learner::new(dls, model(false, 8), CrossEntropy::new()).unwrap().quiet();
             json!({ "said": said(&learn.distributed().map(|_| ())) })
         }
+        "probe" => {
+            let options = LoaderOptions::new().bs(16).device(Device::Cpu).num_workers(0);
+            let dls = DataLoaders::from_arrays(pixels(70, 1.0), pixels(37, 2.0), options).unwrap();
+            let arch = Arch::new("identity", |net, _| {
+                net.step("same", Tensor::shallow_clone);
+            });
+            let spec = ArchSpec::new(&arch, 4, 2, HeadOptions::new());
+            let model = spec.build(Device::Cpu, Seed(1)).unwrap();
+            let learn = Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet();
+            let mut learn = learn.distributed()?;
+            let probe = learn.probe()?;
+            probe.install(&mut learn)?;
+            learn.fine_tune(FineTune::new(1).from_probe())?;
+            json!({
+                "weight": probe.weight.iter().copied().collect::<Vec<f64>>(),
+                "hits": probe.accuracy.hits,
+                "items": probe.predictions.items,
+                "weights": weights(&learn),
+            })
+        }
         "join" => {
             let listening = listening_addresses();
             let done = distributed::barrier();
@@ -530,6 +560,16 @@ fn all_but_rank(result: &Value) -> Value {
     let mut result = result.clone();
     result["rank"] = Value::Null;
     result
+}
+
+/// Every rank gets the probe of rank 0, which is that of one process.
+#[test]
+fn a_probe_is_the_same_on_every_rank() {
+    let (one, two) = (results("probe", 1), results("probe", 2));
+    assert_eq!(two[0], two[1]);
+    assert_eq!((&one[0]["items"], &one[0]["hits"]), (&two[0]["items"], &two[0]["hits"]));
+    close(&one[0]["weight"], &two[0]["weight"], 1e-6);
+    close(&one[0]["weights"], &two[0]["weights"], 1e-4);
 }
 
 #[test]

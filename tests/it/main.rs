@@ -29,6 +29,7 @@ mod pets;
 mod pictures;
 mod plan;
 mod pretrained;
+mod probe;
 mod pth;
 mod recipes;
 mod reports_data;

@@ -50,6 +50,8 @@ pub enum Stream {
         /// The number of training steps taken before, over all fits.
         step: u64,
     },
+    /// The inner split of the training items by which a linear probe chooses its regularization.
+    Probe,
 }
 
 impl Seed {
@@ -74,6 +76,7 @@ impl Seed {
             Stream::Step { step } => (5, step, 0),
             Stream::Init => (6, 0, 0),
             Stream::Callback { step } => (7, step, 0),
+            Stream::Probe => (8, 0, 0),
         };
         let mut key = [0; 32];
         for (bytes, word) in key.chunks_exact_mut(8).zip([self.0, tag, a, b]) {

@@ -167,7 +167,7 @@ impl DataLoader {
     }
 
     /// Returns the running sums of the items' weights, if items are drawn by weight.
-    pub(in crate::data) fn weight_sums(&self) -> Option<&[f64]> {
+    pub(crate) fn weight_sums(&self) -> Option<&[f64]> {
         self.weights.as_deref()
     }
 

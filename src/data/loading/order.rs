@@ -10,7 +10,7 @@ fn below(n: usize, rng: &mut Rng) -> usize {
 }
 
 /// Shuffles in place. Implemented here, so that orders do not change with a dependency.
-pub(in crate::data) fn shuffle<T>(list: &mut [T], rng: &mut Rng) {
+pub(crate) fn shuffle<T>(list: &mut [T], rng: &mut Rng) {
     for i in (1..list.len()).rev() {
         list.swap(i, below(i + 1, rng));
     }

@@ -70,6 +70,9 @@ impl Learner {
         run.check()?;
         let folder = self.training.model_dir.clone();
         let files = run.files(&folder)?;
+        if plan.starts_from_probe() {
+            self.start_from_probe()?;
+        }
         let stages = self.stages_of(&plan)?;
         if self.training.is_first_rank() {
             run.lock(&files, true)?;

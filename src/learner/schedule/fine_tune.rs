@@ -17,7 +17,8 @@ pub struct FineTune {
     /// Of the second stage.
     cycle: Cycle,
     base_lr: f64,
-    freeze_epochs: usize,
+    freeze_epochs: Option<usize>,
+    from_probe: bool,
     lr_mult: Option<f64>,
 }
 
@@ -29,7 +30,8 @@ impl FineTune {
             common: Common::new(epochs),
             cycle: Cycle::new(0.3, 5.0),
             base_lr: 2e-3,
-            freeze_epochs: 1,
+            freeze_epochs: None,
+            from_probe: false,
             lr_mult: None,
         }
     }
@@ -42,10 +44,33 @@ impl FineTune {
         self.base_lr = lr;
         self
     }
-    /// Sets the number of epochs with a frozen body. Default: 1.
+    /// Sets the number of epochs with a frozen body. Default: 1, or 0 with [`from_probe`](Self::from_probe).
     #[must_use]
     pub fn freeze_epochs(mut self, epochs: usize) -> Self {
-        self.freeze_epochs = epochs;
+        self.freeze_epochs = Some(epochs);
+        self
+    }
+    /// Starts with a linear probe as the head and trains the whole network from there: Kumar et al.,
+    /// 2022, <https://arxiv.org/abs/2202.10054>. There is no stage with a frozen body then.
+    ///
+    /// If [`Probe::install`](crate::learner::Probe::install) has not put a probe into the model since the
+    /// last fit, [`Learner::probe`](crate::learner::Learner::probe) computes it and it is installed; a
+    /// resumed run does so again before it reads its checkpoint. A probe of a learner whose fit ends with a
+    /// lower accuracy leads to a message of the fit.
+    ///
+    /// ```no_run
+    /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
+    /// use finetune::learner::FineTune;
+    ///
+    /// let probe = learn.probe()?;
+    /// println!("{probe}");
+    /// probe.install(&mut learn)?;
+    /// learn.fine_tune(FineTune::new(4).from_probe())?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn from_probe(mut self) -> Self {
+        self.from_probe = true;
         self
     }
     /// Sets the ratio of the head's learning rate to the first group's in the second stage. Default: 100,
@@ -56,9 +81,9 @@ impl FineTune {
         self
     }
 
-    /// Returns the stage with a frozen body and the one with the whole network.
-    pub(in crate::learner) fn stages(&self, defaults: &Defaults) -> (OneCycle, OneCycle) {
-        let Self { common, cycle, base_lr, freeze_epochs, .. } = self;
+    /// Returns the stage with a frozen body, if there is one, and the one with the whole network.
+    pub(in crate::learner) fn stages(&self, defaults: &Defaults) -> (Option<OneCycle>, OneCycle) {
+        let Self { common, cycle, base_lr, .. } = self;
         let stage = |epochs, pct_start, div| OneCycle {
             common: Common { epochs, ..common.clone() },
             cycle: Cycle { pct_start, div, ..cycle.clone() },
@@ -66,9 +91,18 @@ impl FineTune {
         let decays = common.layer_decay.or(defaults.layer_decay).is_some_and(|decay| decay < 1.0);
         let mult = self.lr_mult.unwrap_or(if decays { 1.0 } else { 100.0 });
         let lr = base_lr / 2.0;
-        let head = stage(*freeze_epochs, 0.99, 25.0).lr(..=*base_lr);
+        let epochs = self.freeze_epochs.unwrap_or(usize::from(!self.from_probe));
+        // The head of a probe needs no stage of its own.
+        let has_head = !self.from_probe || epochs > 0;
+        let head = has_head.then(|| stage(epochs, 0.99, 25.0).lr(..=*base_lr));
         let whole = stage(common.epochs, cycle.pct_start, cycle.div).lr(lr / mult..=lr);
         (head, whole)
+    }
+}
+
+impl FineTune {
+    pub(in crate::learner) fn is_from_probe(&self) -> bool {
+        self.from_probe
     }
 }
 

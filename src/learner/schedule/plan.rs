@@ -16,6 +16,12 @@ pub trait TrainingPlan {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for an invalid option.
     fn courses(&self, groups: usize, defaults: &Defaults) -> Result<Vec<(Option<usize>, Course)>>;
+
+    /// Whether the first fit starts with a linear probe as the head: see [`FineTune::from_probe`].
+    /// Default: false.
+    fn starts_from_probe(&self) -> bool {
+        false
+    }
 }
 
 impl<P: Policy> TrainingPlan for P {
@@ -27,9 +33,13 @@ impl<P: Policy> TrainingPlan for P {
 impl TrainingPlan for FineTune {
     fn courses(&self, groups: usize, defaults: &Defaults) -> Result<Vec<(Option<usize>, Course)>> {
         let (head, whole) = self.stages(defaults);
-        Ok(vec![
-            (Some(groups.saturating_sub(1)), head.course(groups, defaults)?),
-            (Some(0), whole.course(groups, defaults)?),
-        ])
+        let whole = (Some(0), whole.course(groups, defaults)?);
+        let head = head.map(|head| head.course(groups, defaults)).transpose()?;
+        let head = head.map(|course| (Some(groups.saturating_sub(1)), course));
+        Ok(head.into_iter().chain([whole]).collect())
+    }
+
+    fn starts_from_probe(&self) -> bool {
+        self.is_from_probe()
     }
 }

@@ -57,6 +57,36 @@ pub(in crate::learner) fn evaluate<'a>(
     done.map_err(|e| settled(t, e))
 }
 
+/// The pooled features of the items of a loader, on all ranks.
+#[derive(Debug, Default)]
+pub(in crate::learner) struct Pooled {
+    /// `[N, features]` of each batch, on the CPU.
+    pub(in crate::learner) features: Vec<Tensor>,
+    /// The targets of each batch, on the CPU.
+    pub(in crate::learner) targets: Vec<Tensor>,
+    /// The positions of the items in their data set.
+    pub(in crate::learner) items: Vec<usize>,
+}
+
+/// Computes the pooled features of the items of `loader`, with the events of a validation except for those
+/// that follow a prediction.
+pub(in crate::learner) fn pooled<'a>(
+    t: &mut Training,
+    callbacks: Vec<&'a mut (dyn Callback + 'a)>,
+    loader: &DataLoader,
+    pass: u64,
+) -> Result<Pooled> {
+    (t.at.epoch, t.at.epochs, t.at.fit_batches, t.at.pass) = (0, 1, 0, pass);
+    let _kept = kept_memory(t);
+    share_processors();
+    let mut run = Run::new(t, callbacks)?;
+    run.loader = Some(loader.clone());
+    run.pooled = Some(Pooled::default());
+    let done = run.validation_only().map_err(into_error);
+    let pooled = run.pooled.take().unwrap_or_default();
+    done.map(|()| pooled).map_err(|e| settled(t, e))
+}
+
 /// Returns the error to report for `e`, once every rank has one.
 fn settled(t: &mut Training, e: Error) -> Error {
     match &mut t.parallel {
@@ -90,6 +120,8 @@ struct Run<'t, 'a> {
     loader: Option<DataLoader>,
     /// If true, the callbacks need the model's inputs of all ranks.
     gather_inputs: bool,
+    /// Where the features of the batches are collected, in place of predictions.
+    pooled: Option<Pooled>,
 }
 
 /// Returns the items of one shard of a batch; `None` if this rank has none of them.
@@ -124,7 +156,7 @@ impl<'t, 'a> Run<'t, 'a> {
             }
             Ok(())
         })?;
-        Ok(Self { t, callbacks, first: 0, loader: None, gather_inputs: false })
+        Ok(Self { t, callbacks, first: 0, loader: None, gather_inputs: false, pooled: None })
     }
 
     fn fit(&mut self, epochs: Range<usize>) -> Step {
@@ -445,6 +477,14 @@ impl<'t, 'a> Run<'t, 'a> {
             (pred, *batch) = p.whole(pred.as_ref(), batch, &self.t.dls.task(), which)?;
         }
         let Some(pred) = pred else { return Ok(()) };
+        if let Some(pooled) = &mut self.pooled {
+            pooled.features.push(pred.f_to_device(Device::Cpu)?);
+            pooled
+                .targets
+                .extend(batch.y.as_ref().map(|y| y.f_to_device(Device::Cpu)).transpose()?);
+            pooled.items.extend(&batch.items);
+            return Ok(());
+        }
         let pred = outcome.pred.insert(pred);
         if self.t.at.batch == 0 {
             self.t.check_outputs(pred)?;
@@ -455,16 +495,21 @@ impl<'t, 'a> Run<'t, 'a> {
         self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))
     }
 
-    /// Computes the model's output. With `deterministic_reduction`, it uses the same shards for any number
-    /// of processes: kernels round differently for other numbers of rows.
+    /// Computes the model's output, or the pooled features of the body. With `deterministic_reduction`, it
+    /// uses the same shards for any number of processes: kernels round differently for other numbers of
+    /// rows.
     fn forward_for_evaluation(&self, batch: &Batch, part: &BatchPart) -> Result<Tensor> {
+        let output = |x: &Tensor| match &self.pooled {
+            Some(_) => self.t.pooled_features(x),
+            None => self.t.forward(x),
+        };
         let Some(p) = self.t.parallel.as_ref().filter(|p| p.is_deterministic()) else {
-            return self.t.forward(&batch.x);
+            return output(&batch.x);
         };
         let mut preds = vec![];
         for shard in p.shards() {
             if let Some(batch) = shard_of(batch, part, shard)? {
-                preds.push(self.t.forward(&batch.x)?);
+                preds.push(output(&batch.x)?);
             }
         }
         Ok(Tensor::f_cat(&preds, 0)?)

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     learner::{
         Callback, Course, FineTune, Flat, FlatCos, Learner, OneCycle, ParamScheduler, Policy, Sgdr,
-        TrainingPlan, WarmupCosine, resume::request::Checkpoints,
+        TrainingPlan, WarmupCosine, probe::standing::BelowProbe, resume::request::Checkpoints,
     },
     optim::Lr,
     sys::caught,
@@ -75,7 +75,11 @@ impl Learner {
         how: impl Into<FineTune>,
         callbacks: Lent<'_, '_>,
     ) -> Result<()> {
-        let stages = self.stages_of(&how.into())?;
+        let how = how.into();
+        if how.starts_from_probe() {
+            self.start_from_probe()?;
+        }
+        let stages = self.stages_of(&how)?;
         self.carry_out(stages, callbacks)
     }
 
@@ -124,7 +128,9 @@ impl Learner {
         while let Some(stage) = self.training.plan.front().cloned() {
             let from = resumed.take();
             let mut finite = Finite;
+            let mut below = self.probed.clone().map(BelowProbe::new);
             let mut lent: Vec<&mut dyn Callback> = vec![&mut finite];
+            lent.extend(below.as_mut().map(|b| b as &mut dyn Callback));
             lent.extend(callbacks.iter_mut().map(|c| &mut **c as &mut dyn Callback));
             let done = self.one(stage, lent, Run::Fit, from);
             self.training.plan.pop_front();
@@ -179,6 +185,9 @@ impl Learner {
             Some(_) => self.training.at.epoch..course.epochs,
             None => course.start_epoch..course.epochs,
         };
+        if let (Run::Fit, Some(probed)) = (run, &mut self.probed) {
+            probed.is_installed = false;
+        }
         let mut scheduler = ParamScheduler::new(course.schedules);
         let Self { training, recorder, progress, mixed, callbacks: kept, .. } = self;
         let mut all: Vec<&mut dyn Callback> = vec![recorder, &mut scheduler];

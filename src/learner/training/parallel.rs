@@ -144,6 +144,11 @@ impl Parallel {
         &self.world
     }
 
+    /// Drops the reducer: the model has other parameters now.
+    pub(in crate::learner) fn forget_parameters(&mut self) {
+        self.hooked = None;
+    }
+
     /// Returns the shards of this rank.
     pub(super) fn shards(&self) -> std::ops::Range<usize> {
         Share { index: self.world.rank(), of: self.world.size() }.range(SHARDS)

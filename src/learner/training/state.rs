@@ -183,6 +183,18 @@ impl Training {
         Ok(pred?.f_to_kind(Kind::Float)?)
     }
 
+    /// Returns the body's output after the head's pooling, as 32-bit floats, computed in the chosen
+    /// precision, in evaluation mode.
+    pub(in crate::learner) fn pooled_features(&self, x: &Tensor) -> Result<Tensor> {
+        let kind = match self.precision {
+            Precision::Full => return self.model.pooled_features(x),
+            Precision::Half => Kind::Half,
+            Precision::BFloat16 => Kind::BFloat16,
+        };
+        let _cast = sys::Autocast::enter(self.model.device(), kind)?;
+        Ok(self.model.pooled_features(x)?.f_to_kind(Kind::Float)?)
+    }
+
     /// Returns the loss of a batch, a single number.
     ///
     /// # Errors

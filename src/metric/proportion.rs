@@ -5,7 +5,7 @@ use std::fmt;
 /// A proportion of items, such as an accuracy or a recall.
 ///
 /// ```
-/// use finetune::interpret::Proportion;
+/// use finetune::metric::Proportion;
 /// let p = Proportion { hits: 8, of: 10 };
 /// let (low, high) = p.interval();
 /// assert!((low - 0.4902).abs() < 1e-4 && (high - 0.9433).abs() < 1e-4);

@@ -1,0 +1,115 @@
+//! The result of a linear probe.
+
+use super::standing::Standing;
+use crate::{
+    error::{Error, Result},
+    learner::{Learner, Predictions},
+    metric::Proportion,
+    sys::caught,
+};
+use ndarray::{Array1, Array2};
+use std::{fmt, time::Duration};
+use tch::Tensor;
+
+/// A logistic regression on the features of a body: the result of [`Learner::probe`], which has an
+/// example.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Probe {
+    /// The validation items that are classified right. Of several categories per item, all must be
+    /// right, with a threshold of 0.5. [`Proportion::interval`] is the 95 % interval.
+    pub accuracy: Proportion,
+    /// The weight of the L2 penalty, for the mean loss on standardized features. scikit-learn's `C` is
+    /// `1 / (l2 · train_items)`.
+    pub l2: f64,
+    /// The weights that were compared, in ascending order, with the mean loss of the held-out training
+    /// items. Empty if `l2` was given.
+    pub tried: Vec<(f64, f64)>,
+    /// The iterations of the last regression.
+    pub iterations: usize,
+    /// Whether the last regression reached the tolerance.
+    pub converged: bool,
+    /// The number of training items.
+    pub train_items: usize,
+    /// The weights for features that are not standardized, `[outputs, features]`.
+    pub weight: Array2<f64>,
+    /// The biases for features that are not standardized, `[outputs]`.
+    pub bias: Array1<f64>,
+    /// Probabilities, decoded predictions and losses of the validation items, for
+    /// [`interpret`](crate::interpret).
+    pub predictions: Predictions,
+    /// The time for the features of all items.
+    pub features_time: Duration,
+    /// The time for the regressions.
+    pub fit_time: Duration,
+    /// Messages for the user: weights that were not used, a regression that did not converge.
+    pub notes: Vec<String>,
+}
+
+impl Probe {
+    /// Replaces the head of the learner's model by the regression: the head's pooling, then one linear
+    /// layer, into which the standardization is folded. The model then has the predictions of the probe,
+    /// up to rounding to 32 bits. Hidden layers, normalization and dropout of the former head are gone; the
+    /// learner gets a new optimizer. The body is not changed, and its frozen groups stay frozen.
+    ///
+    /// [`FineTune::from_probe`](crate::learner::FineTune::from_probe) trains from there. The model can be
+    /// saved, exported and resumed as any other.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the model is not a body with a head of
+    /// [`HeadOptions`](crate::model::HeadOptions); [`Error::Mismatch`] if the body has another number of
+    /// features or the targets another number of categories; the error of the optimizer's function.
+    /// Only the last of these leaves the model changed.
+    pub fn install(&self, learn: &mut Learner) -> Result<()> {
+        let outputs = learn.training.dls.task().n_out();
+        if outputs != self.bias.len() {
+            let why = format!("has {} outputs for {outputs} categories", self.bias.len());
+            return Err(Error::mismatch("the linear probe", why));
+        }
+        let flat: Vec<f32> = self.weight.iter().map(|w| *w as f32).collect();
+        let shape = [self.weight.nrows() as i64, self.weight.ncols() as i64];
+        let weight = Tensor::f_from_slice(&flat)?.f_view(shape)?;
+        let bias: Vec<f32> = self.bias.iter().map(|b| *b as f32).collect();
+        let t = &mut learn.training;
+        t.model.install_linear_head(&weight, &Tensor::f_from_slice(&bias)?)?;
+        if let Some(p) = &mut t.parallel {
+            p.forget_parameters();
+        }
+        t.opt = caught(|| (learn.opt_func)(t.model.params()))?;
+        learn.probed = Some(Standing::new(self.accuracy, &self.predictions.items).installed());
+        Ok(())
+    }
+}
+
+impl fmt::Display for Probe {
+    /// A short table.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (low, high) = self.accuracy.interval();
+        let value = self.accuracy.value();
+        writeln!(f, "linear probe  {} validation items", self.accuracy.of)?;
+        writeln!(f, "accuracy      {value:.4}, 95 % interval {low:.4} to {high:.4}")?;
+        writeln!(f, "error rate    {:.4}", 1.0 - value)?;
+        let (features, items) = (self.weight.ncols(), self.train_items);
+        writeln!(f, "features      {features} of {items} training items")?;
+        let how = match self.tried.len() {
+            0 => "given".to_owned(),
+            n => format!("chosen from {n} by an inner split"),
+        };
+        writeln!(f, "l2            {}, {how}", significant(self.l2))?;
+        writeln!(f, "iterations    {}", self.iterations)?;
+        let (features, fit) = (self.features_time.as_secs_f64(), self.fit_time.as_secs_f64());
+        write!(f, "time          features {features:.1} s, regression {fit:.1} s")?;
+        self.notes.iter().try_for_each(|note| write!(f, "\nnote          {note}"))
+    }
+}
+
+/// Three significant digits.
+fn significant(x: f64) -> String {
+    let digits = (2.0 - x.abs().log10().floor()).clamp(0.0, 12.0) as usize;
+    let text = format!("{x:.digits$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}

@@ -1,0 +1,110 @@
+//! The head of a model by itself: the features that it gets, and another head in its place.
+
+use super::{HeadOptions, Model, layers::undrawn, listed_variables, net::Net};
+use crate::{
+    error::{Error, Result},
+    sys::caught,
+};
+use std::collections::BTreeSet;
+use tch::Tensor;
+
+impl Model {
+    /// Returns the options of the head.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a network that was not built from a body and [`HeadOptions`].
+    pub(crate) fn head_options(&self) -> Result<&HeadOptions> {
+        let why = "needs a model of a body and a head that was built from `HeadOptions`, as \
+                   `vision_learner` makes it: this is a U-Net, a whole classifier, or has a head of your own";
+        let head = self.head.as_ref().ok_or_else(|| Error::unsupported("the linear probe", why))?;
+        match head.options.has_range() {
+            false => Ok(&head.options),
+            true => {
+                let why =
+                    "its outputs are class scores without limits, but the head has a `y_range`";
+                Err(Error::unsupported("the linear probe", why))
+            }
+        }
+    }
+
+    /// Returns the body's output for `x` after the head's pooling, in evaluation mode: `[N, features]`. With concat pooling these are the maxima, then the means of all channels.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] as [`head_options`](Self::head_options); otherwise as
+    /// [`forward`](Self::forward).
+    pub(crate) fn pooled_features(&self, x: &Tensor) -> Result<Tensor> {
+        let options = self.head_options()?;
+        let done = caught(|| Ok(self.net.body_output(x).map(|out| options.pooled(&out))));
+        let out = done
+            .map_err(Error::computation(|| format!("the body on inputs of shape {:?}", x.size())))?
+            .ok_or_else(|| Error::unsupported("the linear probe", "the model has no body"))?;
+        match out.dim() {
+            2 => Ok(out),
+            _ => {
+                let why = format!("is {:?} after pooling; it must be [N, features]", out.size());
+                Err(Error::mismatch("the output of the body", why))
+            }
+        }
+    }
+
+    /// Replaces the head by a linear layer with these weights, `[outputs, features]`, and biases,
+    /// `[outputs]`, after the same pooling. The body is not touched. The new head is in the parameter
+    /// group of the old one and learns.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] as [`head_options`](Self::head_options), and [`Error::Mismatch`] if the
+    /// weights have another shape. The old head stays then.
+    pub(crate) fn install_linear_head(&mut self, weight: &Tensor, bias: &Tensor) -> Result<()> {
+        let options = self.head_options()?.linear();
+        let Some((arch, n_in)) = &self.arch else {
+            return Err(Error::unsupported("the linear probe", "the model has no architecture"));
+        };
+        let n_in = *n_in as i64;
+        let (Net::Parts { body, .. }, Some(own)) = (&self.net, &self.head) else {
+            return Err(Error::unsupported("the linear probe", "the model has no body"));
+        };
+        let features = arch.features_of(body, n_in)?;
+        let outputs = weight.size().first().copied().unwrap_or(0);
+        let pointers: BTreeSet<usize> = own.of_body.iter().map(|t| t.data_ptr() as usize).collect();
+        let is_of_body = |t: &Tensor| pointers.contains(&(t.data_ptr() as usize));
+        let group = self.groups().saturating_sub(1);
+        // Nothing is changed before everything that can fail has been done beside.
+        let beside = tch::nn::VarStore::new(self.vars.device());
+        let path = beside.root().set_group(group) / "head";
+        let head = undrawn(|| options.build(&path, features, outputs))?;
+        arch.rename(&beside)?;
+        copy_into(&beside, weight, bias)?;
+        let poisoned = || Error::other("another thread panicked with the variables");
+        {
+            let mut old = self.vars.variables_.lock().map_err(|_| poisoned())?;
+            let mut new = beside.variables_.lock().map_err(|_| poisoned())?;
+            old.named_variables.retain(|_, t| is_of_body(t));
+            old.trainable_variables.retain(|var| is_of_body(&var.tensor));
+            old.named_variables.extend(new.named_variables.drain());
+            old.trainable_variables.append(&mut new.trainable_variables);
+        }
+        (self.params, self.buffers) = listed_variables(&self.vars)?;
+        if let Net::Parts { head: place, .. } = &mut self.net {
+            *place = Box::new(head);
+        }
+        self.spec = self.spec.take().map(|spec| spec.with_other_head(options.clone()));
+        if let Some(own) = &mut self.head {
+            own.options = options;
+        }
+        Ok(())
+    }
+}
+
+/// Copies weights and biases into the one linear layer of `vars`.
+fn copy_into(vars: &tch::nn::VarStore, weight: &Tensor, bias: &Tensor) -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    for (name, mut own) in vars.variables() {
+        let given = if name.ends_with("weight") { weight } else { bias };
+        if own.size() != given.size() {
+            let why = format!("{name} is {:?}, but the probe has {:?}", own.size(), given.size());
+            return Err(Error::mismatch("the linear probe", why));
+        }
+        own.f_copy_(given)?;
+    }
+    Ok(())
+}
