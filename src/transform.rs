@@ -1,11 +1,12 @@
 //! What changes a sample on a worker, and what is planned for a batch and carried out at once.
 
 pub use finetune_image::transform::{
-    Augment, BatchFn, BatchSpec, BatchTransform, Brightness, Color, Contrast, Crop, CropPad,
-    Dihedral, DihedralItem, Draw, DrawnValues, Erased, Flip, FlipItem, Hue, ImagePlan, ItemFn,
-    ItemSpec, ItemTransform, MaskPlan, Matrix, Method, Mode, Noise, Normalize, Plan, RandomCrop,
-    RandomErasing, RandomResizedCrop, RandomResizedCropGpu, RatioResize, Resampling, Resize,
-    Rotate, Saturation, Warp, Zoom, aug_transforms, clip_boxes, plan,
+    Augment, AugmentOp, BatchFn, BatchSpec, BatchTransform, Brightness, Color, Contrast, Crop,
+    CropPad, Dihedral, DihedralItem, Draw, DrawnValues, Erased, Flip, FlipItem, Hue, ImagePlan,
+    ItemFn, ItemSpec, ItemTransform, MaskPlan, Matrix, Method, Mode, Noise, Normalize, Plan,
+    RandAugment, RandomCrop, RandomErasing, RandomResizedCrop, RandomResizedCropGpu, RatioResize,
+    Resampling, Resize, Rotate, Saturation, TrivialAugment, Warp, Zoom, aug_transforms, clip_boxes,
+    plan,
 };
 
 pub(crate) use finetune_image::transform::{apply_item_tfms, plan_visited};

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
+mod auto_augment;
 mod bad_files;
 mod blocks;
 mod cache;

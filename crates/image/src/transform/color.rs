@@ -5,7 +5,11 @@ pub(super) const LUMA: [f64; 3] = [0.2989, 0.5870, 0.1140];
 
 /// A change of colors. Brightness, contrast and saturation are straight lines in logit space, so any
 /// number of them in a row is one.
+///
+/// The others are those of TrivialAugment and RandAugment. They work on the values themselves, from 0 to 1,
+/// and cut off what is beyond.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Color {
     /// Each value becomes `scale` times its logit, plus `luma` times the gray value of the logits, plus
     /// `add`; and back from logits.
@@ -19,6 +23,27 @@ pub enum Color {
     },
     /// Turns the color circle by a part of it.
     Hue(f64),
+    /// Each value becomes `scale` times itself, plus `luma` times its pixel's gray value.
+    Linear {
+        /// Times the value itself.
+        scale: f64,
+        /// Times the gray value.
+        luma: f64,
+    },
+    /// Keeps the highest bits of each value in 8 bits, 0 to 8.
+    Posterize(u8),
+    /// Inverts values from this level on, 0 to 255.
+    Solarize(f64),
+    /// Each value becomes `factor` times its difference from the mean gray value of the image, plus that
+    /// mean.
+    FromMean(f64),
+    /// Each value becomes `factor` times its difference from the smoothed image, plus that. The outermost
+    /// pixels stay as they are.
+    Sharpen(f64),
+    /// Stretches the values of each channel to the range from 0 to 1.
+    AutoContrast,
+    /// Makes all levels of each channel about equally frequent.
+    Equalize,
 }
 
 impl Color {
@@ -46,7 +71,17 @@ impl Color {
         match self {
             Self::Logit { scale, luma, add } => (scale, luma, add) == (1.0, 0.0, 0.0),
             Self::Hue(turn) => turn % 1.0 == 0.0,
+            Self::Linear { scale, luma } => (scale, luma) == (1.0, 0.0),
+            Self::Posterize(bits) => bits >= 8,
+            Self::Solarize(level) => level > 255.0,
+            Self::FromMean(factor) | Self::Sharpen(factor) => factor == 1.0,
+            Self::AutoContrast | Self::Equalize => false,
         }
+    }
+
+    /// Whether the value of a pixel depends on other pixels of the image.
+    pub(super) fn needs_image(self) -> bool {
+        matches!(self, Self::FromMean(_) | Self::Sharpen(_) | Self::AutoContrast | Self::Equalize)
     }
 
     /// This and then `next` as one change, where they are of one space.

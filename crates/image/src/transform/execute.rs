@@ -1,10 +1,11 @@
 //! Carries a pass out on the CPU, from bytes to normalized floats.
 
 use super::{
-    Plan, area,
+    Color, Plan, area,
     kernel::{self, Levels, Reading},
     pixels::{Pixels, Texel},
     sampling::Sampling,
+    whole,
 };
 use crate::{
     error::{Error, Result},
@@ -116,11 +117,33 @@ impl Plan {
     ) {
         let (ow, oh) = self.output_size();
         let size = (ow as usize, oh as usize);
-        let stride = self.input.0 as usize * C;
         let (colors, levels) = (&self.images[i].colors, self.levels());
+        // From the first color on that needs the whole image, all is done once that is there.
+        let whole = colors.iter().position(|color| color.needs_image());
+        let (colors, rest) = colors.split_at(whole.unwrap_or(colors.len()));
+        if rest.is_empty() {
+            return self.read::<T, C>(i, sampling, pixels, (colors, &levels), out);
+        }
+        self.read::<T, C>(i, sampling, pixels, (colors, &Levels::SAME), out);
+        whole::change::<C>(rest, size, &levels, out);
+    }
+
+    /// Reads image `i`, and changes what needs one pixel at a time.
+    #[inline(always)]
+    fn read<T: Texel, const C: usize>(
+        &self,
+        i: usize,
+        sampling: Option<&Sampling<'_>>,
+        pixels: &[T],
+        (colors, levels): (&[Color], &Levels),
+        out: &mut [f32],
+    ) {
+        let (ow, oh) = self.output_size();
+        let size = (ow as usize, oh as usize);
+        let stride = self.input.0 as usize * C;
         let Some(sampling) = sampling else {
             let from = Pixels { pixels, stride, width: size.0, height: size.1 };
-            return kernel::image::<T, C>(&from, None, size, colors, &levels, out);
+            return kernel::image::<T, C>(&from, None, size, colors, levels, out);
         };
         let window = &sampling.window;
         let from = Pixels {
@@ -131,18 +154,18 @@ impl Plan {
         };
         let reading = Some(Reading { map: sampling.to_source(i), resampling: sampling.resampling });
         match sampling.shrunk {
-            None => kernel::image::<T, C>(&from, reading, size, colors, &levels, out),
+            None => kernel::image::<T, C>(&from, reading, size, colors, levels, out),
             Some((w, h)) => {
                 let (width, height) = (w as usize, h as usize);
                 let pixels = area::shrunk::<T, C>(&from, (width, height));
                 let from = Pixels { pixels: &pixels[..], stride: width * C, width, height };
-                kernel::image::<f32, C>(&from, reading, size, colors, &levels, out);
+                kernel::image::<f32, C>(&from, reading, size, colors, levels, out);
             }
         }
     }
 
     fn levels(&self) -> Levels {
-        let mut levels = Levels { scale: [1.0; 3], shift: [0.0; 3] };
+        let mut levels = Levels::SAME;
         if let Some((mean, std)) = &self.normalize {
             for (c, (mean, std)) in mean.iter().zip(std).enumerate().take(3) {
                 (levels.scale[c], levels.shift[c]) = (1.0 / std, -mean / std);

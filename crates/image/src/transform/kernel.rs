@@ -23,6 +23,11 @@ pub(super) struct Levels {
     pub(super) shift: [f32; 3],
 }
 
+impl Levels {
+    /// Values stay as they are.
+    pub(super) const SAME: Self = Self { scale: [1.0; 3], shift: [0.0; 3] };
+}
+
 /// Where some pixels of a row are, and then what they are.
 struct Block<const C: usize> {
     px: [f32; LANES],

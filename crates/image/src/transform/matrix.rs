@@ -95,6 +95,37 @@ impl Matrix {
         Self([[a, b, c], [d, e, f], [g, h, 1.0]])
     }
 
+    /// A shear of pictures of (width, height) about their upper left corner: rows move by `x` pixels for
+    /// each pixel below it, columns by `y` pixels for each pixel to the right of it. A positive number moves
+    /// them to the left, or up. For [`Plan::warp`](super::Plan::warp).
+    ///
+    /// ```
+    /// use finetune::transform::Matrix;
+    ///
+    /// // The lower left corner shows what was one height to the right of it.
+    /// assert_eq!(Matrix::shear((1.0, 0.0), (200, 100)).at(-1.0, 1.0), (0.0, 1.0));
+    /// ```
+    #[must_use]
+    pub fn shear((x, y): (f64, f64), (width, height): (u32, u32)) -> Self {
+        let aspect = f64::from(height) / f64::from(width);
+        let (x, y) = (x * aspect, y / aspect);
+        Self([[1.0, x, x], [y, 1.0, y], [0.0, 0.0, 1.0]])
+    }
+
+    /// A shift of pictures of (width, height) by pixels to the right and down. For
+    /// [`Plan::warp`](super::Plan::warp).
+    #[must_use]
+    pub fn translation((x, y): (f64, f64), (width, height): (u32, u32)) -> Self {
+        let shift = |pixels: f64, n: u32| (1.0, -2.0 * pixels / f64::from(n));
+        Self::stretch(shift(x, width), shift(y, height))
+    }
+
+    /// [`rotation`](Self::rotation) of pictures of (width, height), for
+    /// [`Plan::warp`](super::Plan::warp).
+    pub(super) fn rotation_of(degrees: f64, size: (u32, u32)) -> Self {
+        Self::rotation(degrees).with_aspect(size)
+    }
+
     /// The map that scales and shifts each axis by itself, given as (scale, shift).
     pub(super) fn stretch(x: (f64, f64), y: (f64, f64)) -> Self {
         Self([[x.0, 0.0, x.1], [0.0, y.0, y.1], [0.0, 0.0, 1.0]])

@@ -3,6 +3,7 @@
 mod affine;
 mod area;
 mod augment;
+mod auto_augment;
 mod batch_crop;
 #[cfg(feature = "torch")]
 mod batch_fn;
@@ -33,12 +34,14 @@ mod targets;
 mod tensor;
 mod tone;
 mod warp;
+mod whole;
 
 #[cfg(feature = "torch")]
 pub use batch_fn::BatchFn;
 pub use {
     affine::{Dihedral, Flip, Rotate, Zoom},
     augment::{Augment, aug_transforms},
+    auto_augment::{AugmentOp, RandAugment, TrivialAugment},
     batch_crop::RandomResizedCropGpu,
     color::Color,
     crop::{CropPad, RandomCrop},
@@ -177,8 +180,13 @@ pub fn plan_visited(
     rng: &mut Rng,
     mut visit: impl FnMut(&dyn BatchTransform, &Plan),
 ) -> Result<Plan> {
-    let one = |tfm: &Arc<dyn BatchTransform>| tfm.parts().unwrap_or_else(|| vec![tfm.clone()]);
-    let mut sorted: Vec<_> = tfms.iter().flat_map(one).collect();
+    fn parts(tfm: &Arc<dyn BatchTransform>) -> Vec<Arc<dyn BatchTransform>> {
+        match tfm.parts() {
+            Some(all) => all.iter().flat_map(parts).collect(),
+            None => vec![tfm.clone()],
+        }
+    }
+    let mut sorted: Vec<_> = tfms.iter().flat_map(parts).collect();
     sorted.sort_by_key(|t| t.order());
     for tfm in sorted {
         tfm.plan(&mut plan, split, rng)?;

@@ -76,6 +76,8 @@ pub struct Plan {
     /// Mean and standard deviation of each channel.
     pub(super) normalize: Option<(Vec<f32>, Vec<f32>)>,
     pub(super) erased: Vec<Erased>,
+    /// Colors of each image that are known already, but planned with those of other transforms.
+    later: Vec<Vec<Color>>,
     #[debug("{}", steps.len())]
     pub(super) steps: Vec<TensorStep>,
     pub(super) next: Option<Box<Self>>,
@@ -96,6 +98,7 @@ impl Plan {
             crop: None,
             normalize: None,
             erased: vec![],
+            later: vec![],
             steps: vec![],
             next: None,
         }
@@ -114,6 +117,9 @@ impl Plan {
         }
         self.images = kept.iter().map(|&i| self.images[i].clone()).collect();
         self.places = kept.iter().map(|&i| self.place(i)).collect();
+        if !self.later.is_empty() {
+            self.later = kept.iter().map(|&i| self.later[i].clone()).collect();
+        }
         match &mut self.next {
             Some(next) => next.keep(kept),
             None => Ok(()),
@@ -262,6 +268,26 @@ impl Plan {
         let pass = self.pass(Phase::Color);
         for (image, change) in pass.images.iter_mut().zip(changes) {
             Color::append(&mut image.colors, change);
+        }
+    }
+
+    /// Remembers changes of colors for [`later_colors`](Self::later_colors), a list for each image.
+    pub(super) fn remember_colors(&mut self, changes: Vec<Vec<Color>>) {
+        self.later.resize_with(self.len(), Vec::new);
+        for (all, new) in self.later.iter_mut().zip(changes) {
+            all.extend(new);
+        }
+    }
+
+    /// Plans what was remembered.
+    pub(super) fn later_colors(&mut self) {
+        let later = std::mem::take(&mut self.later);
+        if later.iter().all(Vec::is_empty) {
+            return;
+        }
+        let pass = self.pass(Phase::Color);
+        for (image, changes) in pass.images.iter_mut().zip(later) {
+            changes.into_iter().for_each(|change| Color::append(&mut image.colors, change));
         }
     }
 

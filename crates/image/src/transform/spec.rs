@@ -2,8 +2,8 @@
 
 use super::{
     Augment, BatchTransform, Brightness, Contrast, CropPad, Dihedral, DihedralItem, Flip, FlipItem,
-    Hue, ItemTransform, Normalize, RandomCrop, RandomErasing, RandomResizedCrop,
-    RandomResizedCropGpu, RatioResize, Resize, Rotate, Saturation, Warp, Zoom,
+    Hue, ItemTransform, Normalize, RandAugment, RandomCrop, RandomErasing, RandomResizedCrop,
+    RandomResizedCropGpu, RatioResize, Resize, Rotate, Saturation, TrivialAugment, Warp, Zoom,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -57,5 +57,7 @@ specs! {
     Saturation,
     Hue,
     RandomErasing,
+    TrivialAugment,
+    RandAugment,
     Normalize,
 }

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     image::PadMode,
 };
-use std::sync::Arc;
+use std::{mem::discriminant, sync::Arc};
 use tch::{Device, Kind, Tensor};
 
 impl Plan {
@@ -108,52 +108,34 @@ impl Plan {
         Ok(x.f_grid_sampler(&grid, mode, pad, sampling.resampling.align_corners)?)
     }
 
+    /// Changes colors in the order of each image. In one place of that order images may have changes of
+    /// several kinds, each of which is carried out on its images at once.
     fn colored(&self, mut x: Tensor) -> Result<Tensor> {
         let most = self.images.iter().map(|i| i.colors.len()).max().unwrap_or(0);
         for k in 0..most {
-            let changes: Vec<_> = self.images.iter().map(|i| i.colors.get(k).copied()).collect();
-            // Values for each image, ready to be combined with the batch.
-            let each = |of: &dyn Fn(Color) -> Option<f64>, neutral: f64| -> Result<Tensor> {
-                let of = |c: &Option<Color>| match c {
-                    Some(c) => of(*c).map(|v| v as f32),
-                    None => Some(neutral as f32),
+            let mut kinds: Vec<(Vec<i64>, Vec<Color>)> = vec![];
+            for (i, image) in self.images.iter().enumerate() {
+                let Some(&color) = image.colors.get(k) else { continue };
+                let same = |(_, of): &&mut (Vec<i64>, Vec<Color>)| {
+                    of.first().is_some_and(|c| discriminant(c) == discriminant(&color))
                 };
-                let values: Option<Vec<f32>> = changes.iter().map(of).collect();
-                let values = values.ok_or_else(|| {
-                    Error::config("Plan::images", "color changes of several kinds in one place")
-                })?;
-                Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?.to_device(x.device()))
-            };
-            let hue = |c| if let Color::Hue(turn) = c { Some(turn) } else { None };
-            if changes.iter().flatten().all(|c| matches!(c, Color::Hue(_))) {
-                x = turned(&x, &each(&hue, 0.0)?);
-                continue;
+                match kinds.iter_mut().find(same) {
+                    Some((rows, of)) => {
+                        rows.push(i as i64);
+                        of.push(color);
+                    }
+                    None => kinds.push((vec![i as i64], vec![color])),
+                }
             }
-            let logit = |part: fn(f64, f64, f64) -> f64| {
-                move |c| match c {
-                    Color::Logit { scale, luma, add } => Some(part(scale, luma, add)),
-                    Color::Hue(_) => None,
+            for (rows, colors) in kinds {
+                if rows.len() == self.images.len() {
+                    x = changed(&x, &colors)?;
+                } else if colors.iter().any(|color| !color.is_neutral()) {
+                    let rows = Tensor::f_from_slice(&rows)?.f_to_device(x.device())?;
+                    let part = changed(&x.f_index_select(0, &rows)?, &colors)?;
+                    x = x.f_index_copy(0, &rows, &part)?;
                 }
-            };
-            let scale = each(&logit(|scale, _, _| scale), 1.0)?;
-            let luma = each(&logit(|_, luma, _| luma), 0.0)?;
-            let add = each(&logit(|_, _, add| add), 0.0)?;
-            let y = x.f_logit(1e-7)?;
-            let gray = match changes
-                .iter()
-                .flatten()
-                .any(|c| matches!(c, Color::Logit { luma, .. } if *luma != 0.0))
-            {
-                true => {
-                    let w = Tensor::from_slice(&LUMA.map(|w| w as f32)).view([1, 3, 1, 1]);
-                    let dims: &[i64] = &[1];
-                    let gray =
-                        (&y * w.to_device(x.device())).f_sum_dim_intlist(dims, true, None)?;
-                    gray * luma + add
-                }
-                false => add,
-            };
-            x = (y * scale + gray).sigmoid();
+            }
         }
         Ok(x)
     }
@@ -247,6 +229,127 @@ fn grid(sampling: &Sampling<'_>, n: usize, device: Device) -> Result<Tensor> {
     };
     let depth = row(2);
     Ok(Tensor::f_stack(&[row(0) / &depth, row(1) / &depth], -1)?)
+}
+
+/// Images N×C×H×W after one change for each, all of one kind.
+fn changed(x: &Tensor, colors: &[Color]) -> Result<Tensor> {
+    let device = x.device();
+    let channels = x.size4()?.1;
+    // A number of each change, ready to be combined with the batch.
+    let each = |of: fn(Color) -> f64| -> Result<Tensor> {
+        let values: Vec<f32> = colors.iter().map(|c| of(*c) as f32).collect();
+        Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?.f_to_device(device)?)
+    };
+    let luma = || -> Result<Tensor> {
+        let weights = LUMA.map(|w| w as f32);
+        Ok(Tensor::f_from_slice(&weights)?.f_view([1, 3, 1, 1])?.f_to_device(device)?)
+    };
+    let gray = |of: &Tensor| -> Result<Tensor> {
+        let dims: &[i64] = &[1];
+        Ok(of.f_mul(&luma()?)?.f_sum_dim_intlist(dims, true, None)?)
+    };
+    let level =
+        |x: &Tensor| -> Result<Tensor> { Ok((x.f_clamp(0.0, 1.0)? * 255.0 + 0.5).f_floor()?) };
+    let factor = |c| match c {
+        Color::FromMean(factor) | Color::Sharpen(factor) => factor,
+        _ => 1.0,
+    };
+    let Some(kind) = colors.first() else { return Ok(x.shallow_clone()) };
+    Ok(match kind {
+        Color::Hue(_) if channels == 1 => x.shallow_clone(),
+        Color::Hue(_) => turned(x, &each(|c| if let Color::Hue(turn) = c { turn } else { 0.0 })?),
+        Color::Logit { .. } => {
+            let scale = each(|c| if let Color::Logit { scale, .. } = c { scale } else { 1.0 })?;
+            let luma = each(|c| if let Color::Logit { luma, .. } = c { luma } else { 0.0 })?;
+            let add = each(|c| if let Color::Logit { add, .. } = c { add } else { 0.0 })?;
+            let y = x.f_logit(1e-7)?;
+            let has_luma = |c: &Color| matches!(c, Color::Logit { luma, .. } if *luma != 0.0);
+            let add = match colors.iter().any(has_luma) {
+                true => gray(&y)? * luma + add,
+                false => add,
+            };
+            (y * scale + add).f_sigmoid()?
+        }
+        Color::Linear { .. } => {
+            let scale = each(|c| if let Color::Linear { scale, .. } = c { scale } else { 1.0 })?;
+            let luma = each(|c| if let Color::Linear { luma, .. } = c { luma } else { 0.0 })?;
+            let gray = if channels == 1 { x.shallow_clone() } else { gray(x)? };
+            (x * scale + gray * luma).f_clamp(0.0, 1.0)?
+        }
+        Color::Posterize(_) => {
+            let step = each(|c| match c {
+                Color::Posterize(bits) => f64::from(1_u16 << (8 - bits.min(8))),
+                _ => 1.0,
+            })?;
+            (level(x)? / &step).f_floor()? * step * (1.0 / 255.0)
+        }
+        Color::Solarize(_) => {
+            let from = each(|c| if let Color::Solarize(level) = c { level } else { 256.0 })?;
+            x.f_neg()?.f_add_scalar(1.0)?.f_where_self(&level(x)?.f_ge_tensor(&from)?, x)?
+        }
+        Color::FromMean(_) => {
+            let factor = each(factor)?;
+            let gray = if channels == 1 { x.shallow_clone() } else { gray(x)? };
+            let mean = gray.f_mean_dim([1_i64, 2, 3].as_slice(), true, Kind::Float)?;
+            let rest: Tensor = 1.0 - &factor;
+            (x * factor + mean * rest).f_clamp(0.0, 1.0)?
+        }
+        Color::Sharpen(_) => sharpened(x, &each(factor)?)?,
+        Color::AutoContrast => {
+            let dims: &[i64] = &[2, 3];
+            let (low, high) = (x.f_amin(dims, true)?, x.f_amax(dims, true)?);
+            let range = &high - &low;
+            let varies = range.f_gt(0.0)?;
+            ((x - low) / range).f_clamp(0.0, 1.0)?.f_where_self(&varies, x)?
+        }
+        Color::Equalize => equalized(x, &level(x)?)?,
+    })
+}
+
+/// Differences from the mean of each pixel and its neighbours, times `factor`.
+fn sharpened(x: &Tensor, factor: &Tensor) -> Result<Tensor> {
+    let (_, c, h, w) = x.size4()?;
+    if h <= 2 || w <= 2 {
+        return Ok(x.shallow_clone());
+    }
+    let kernel = [1.0_f32, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0, 1.0].map(|v| v / 13.0);
+    let kernel = Tensor::f_from_slice(&kernel)?.f_view([1, 1, 3, 3])?.f_to_device(x.device())?;
+    let kernel = kernel.f_expand([c, 1, 3, 3], false)?;
+    let none: Option<Tensor> = None;
+    let smooth = x.f_conv2d(&kernel, none, [1, 1], [0, 0], [1, 1], c)?;
+    let inner = |t: &Tensor| t.f_narrow(2, 1, h - 2)?.f_narrow(3, 1, w - 2);
+    let rest: Tensor = 1.0 - factor;
+    let sharp = (inner(x)? * factor + smooth * rest).f_clamp(0.0, 1.0)?;
+    let out = x.f_detach_copy()?;
+    inner(&out)?.f_copy_(&sharp)?;
+    Ok(out)
+}
+
+/// Images whose levels, 0 to 255, are those of flat histograms.
+fn equalized(x: &Tensor, levels: &Tensor) -> Result<Tensor> {
+    const LEVELS: i64 = 256;
+    let (n, c, h, w) = x.size4()?;
+    let rows = n * c;
+    let whole = (Kind::Int64, x.device());
+    let levels = levels.f_to_kind(Kind::Int64)?.f_contiguous()?.f_view([rows, h * w])?;
+    let ones = levels.f_ones_like()?;
+    let counts = Tensor::f_zeros([rows, LEVELS], whole)?.f_scatter_add(1, &levels, &ones)?;
+    // The pixels of the highest level that occurs.
+    let number = Tensor::f_arange(LEVELS, whole)?.f_view([1, LEVELS])?;
+    let highest = (counts.f_gt(0)?.f_to_kind(Kind::Int64)? * number).f_argmax(1, true)?;
+    let last = counts.f_gather(1, &highest, false)?;
+    let dims: &[i64] = &[1];
+    let sum = counts.f_sum_dim_intlist(dims, true, Kind::Int64)?;
+    let step = (sum - last).f_divide_scalar_mode(255, "floor")?;
+    let some = step.f_clamp_min(1)?;
+    let below = counts.f_cumsum(1, Kind::Int64)? - &counts;
+    let half = some.f_divide_scalar_mode(2, "floor")?;
+    let table = (below + half).f_divide_tensor_mode(&some, "floor")?.f_clamp(0, 255)?;
+    // The lowest level is black, however rounding falls.
+    let _ = table.f_narrow(1, 0, 1)?.f_zero_()?;
+    let values = table.f_gather(1, &levels, false)?.f_to_kind(Kind::Float)? * (1.0 / 255.0);
+    let values = values.f_view([n, c, h, w])?;
+    Ok(values.f_where_self(&step.f_gt(0)?.f_view([n, c, 1, 1])?, x)?)
 }
 
 /// Colors whose hue is turned by parts of the circle, one for each image.

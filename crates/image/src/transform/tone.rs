@@ -100,7 +100,46 @@ pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C
         }
         // One channel has no hue.
         (Color::Hue(_), _) => {}
+        (Color::Linear { scale, luma }, [r, g, b]) => {
+            let (scale, luma) = (scale as f32, luma as f32);
+            for i in 0..LANES {
+                let gray = luma * (r[i] * W[0] + g[i] * W[1] + b[i] * W[2]);
+                r[i] = within(r[i] * scale + gray);
+                g[i] = within(g[i] * scale + gray);
+                b[i] = within(b[i] * scale + gray);
+            }
+        }
+        (Color::Linear { scale, luma }, planes) => {
+            // One channel is its own gray value.
+            let scale = (scale + luma) as f32;
+            planes.iter_mut().flatten().for_each(|v| *v = within(*v * scale));
+        }
+        (Color::Posterize(bits), planes) => {
+            let step = f32::from(1_u16 << (8 - bits.min(8)));
+            let each = |v: f32| (level(v) / step).floor() * step * (1.0 / 255.0);
+            planes.iter_mut().flatten().for_each(|v| *v = each(*v));
+        }
+        (Color::Solarize(from), planes) => {
+            let from = from as f32;
+            let each = |v: f32| if level(v) >= from { 1.0 - v } else { v };
+            planes.iter_mut().flatten().for_each(|v| *v = each(*v));
+        }
+        // These need the whole image, and are carried out on it.
+        (Color::FromMean(_) | Color::Sharpen(_) | Color::AutoContrast | Color::Equalize, _) => {}
     }
+}
+
+/// The value from 0 to 1 that is nearest.
+#[inline(always)]
+pub(super) fn within(v: f32) -> f32 {
+    let v = if v > 0.0 { v } else { 0.0 };
+    if v < 1.0 { v } else { 1.0 }
+}
+
+/// The nearest level of 8 bits, 0 to 255.
+#[inline(always)]
+pub(super) fn level(v: f32) -> f32 {
+    (within(v) * 255.0 + 0.5).floor()
 }
 
 /// A color whose hue is turned by a part of the circle.
