@@ -11,7 +11,7 @@ pub struct NetworkInfo {
     pub name: String,
     /// `timm` or `torchvision`.
     pub source: &'static str,
-    /// The number of parameters of the network with its own classifier.
+    /// The number of parameters of the network with the classifier of the weights. 0 for fastai's xresnets.
     pub parameters: u64,
     /// The number of channels of the body's output.
     pub features: i64,
@@ -41,7 +41,7 @@ pub fn list(pattern: &str) -> Vec<NetworkInfo> {
     let shipped = shipped.iter().map(|arch| NetworkInfo {
         name: arch.name().to_owned(),
         source: if arch.name().starts_with("xresnet") { "fastai" } else { "torchvision" },
-        parameters: tables.params.get(arch.name()).copied().unwrap_or(0),
+        parameters: shipped_parameters(arch.name()),
         features: arch.features().unwrap_or(0),
         weights: arch.weights().copied(),
     });
@@ -53,10 +53,10 @@ pub fn list(pattern: &str) -> Vec<NetworkInfo> {
 }
 
 fn entries(network: &Network) -> Vec<NetworkInfo> {
-    let info = |name: String, weights| NetworkInfo {
+    let info = |name: String, weights: Option<Weights>| NetworkInfo {
         name,
         source: if network.layout == Layout::Timm { "timm" } else { "torchvision" },
-        parameters: network.params,
+        parameters: parameters(network, weights.as_ref()),
         features: network.features,
         weights,
     };
@@ -65,6 +65,19 @@ fn entries(network: &Network) -> Vec<NetworkInfo> {
     }
     let tagged = |w: &Weights| info(format!("{}.{}", network.name, w.name), Some(*w));
     network.weights.iter().map(tagged).collect()
+}
+
+/// Returns the number of parameters of a function of [`model`](crate::model): 0 if no table has it.
+fn shipped_parameters(name: &str) -> u64 {
+    let of_timm = || TABLES.timm.get(name).map(|network| network.params);
+    TABLES.params.get(name).copied().or_else(of_timm).unwrap_or(0)
+}
+
+/// Returns the number of parameters with the classifier of `weights`.
+fn parameters(network: &Network, weights: Option<&Weights>) -> u64 {
+    let classes = |weights: Option<&Weights>| weights.map_or(0, |w| w.classes as u64);
+    let default = classes(network.weights.first()) * network.class_params;
+    network.params - default + classes(weights) * network.class_params
 }
 
 /// Returns true if `name` matches `pattern`, in which each `*` matches any text.
@@ -88,7 +101,15 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{list, matches};
+
+    /// The counts of timm's models with the classes of each tag.
+    #[test]
+    fn parameters_are_those_with_the_classifier_of_the_weights() {
+        let count = |name: &str| list(name)[0].parameters;
+        assert_eq!(count("tiny_vit_5m_224.dist_in22k"), 12_082_725);
+        assert_eq!(count("tiny_vit_5m_224.in1k"), 5_392_764);
+    }
 
     #[test]
     fn stars_stand_for_any_text() {

@@ -22,8 +22,10 @@ pub(in crate::model) struct Network {
     pub(in crate::model) name: &'static str,
     pub(in crate::model) family: Family,
     pub(in crate::model) layout: Layout,
-    /// The number of parameters of the network with its own classifier.
+    /// The number of parameters of the network with the classifier of its default weights.
     pub(in crate::model) params: u64,
+    /// The number of parameters of the classifier for each class. 0 if all weights have the same classes.
+    pub(in crate::model) class_params: u64,
     /// The number of channels of the body's output.
     pub(in crate::model) features: i64,
     /// The published weights, the default first.
@@ -32,7 +34,7 @@ pub(in crate::model) struct Network {
 
 /// A line of a table.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 enum Line {
     Network(Box<Row>),
     /// The number of parameters of a network that is a function of this crate.
@@ -53,6 +55,8 @@ struct Row {
     #[serde(flatten)]
     family: Family,
     params: u64,
+    #[serde(default)]
+    class_params: u64,
     features: i64,
     weights: Vec<Published>,
 }
@@ -131,11 +135,12 @@ pub(super) static TABLES: LazyLock<Tables> = LazyLock::new(|| {
         for line in text.lines() {
             match serde_json::from_str(line) {
                 Ok(Line::Network(row)) => {
-                    let Row { name, family, params, features, weights } = *row;
+                    let Row { name, family, params, class_params, features, weights } = *row;
                     let timm = layout == Layout::Timm;
                     let weights = weights.into_iter().map(|w| w.weights(name, timm)).collect();
                     let family = family.laid_out(layout);
-                    let network = Network { name, family, layout, params, features, weights };
+                    let network =
+                        Network { name, family, layout, params, class_params, features, weights };
                     networks.insert(name, network);
                 }
                 Ok(Line::Facts { name, params }) => drop(counts.insert(name, params)),
@@ -183,6 +188,17 @@ pub(in crate::model) fn find(name: &str) -> Option<(&'static Network, Option<Wei
 mod tests {
     use super::{Line, TABLES, TIMM, TORCHVISION};
 
+    /// A network with an option that its family does not have is not mistaken for another kind of line.
+    #[test]
+    fn a_line_with_an_unknown_option_is_an_error() {
+        let line = |args: &str| {
+            let rest = r#""params":1,"features":1,"weights":[]"#;
+            format!(r#"{{"name":"a","family":"vit","args":{{{args}}},{rest}}}"#)
+        };
+        let read = |text: &str| serde_json::from_str::<Line>(text.to_owned().leak()).is_ok();
+        assert!(read(&line(r#""depth":3"#)) && !read(&line(r#""num_kv_heads":[3]"#)));
+    }
+
     #[test]
     fn every_line_is_read_and_valid() {
         for line in TIMM.lines().chain(TORCHVISION.lines()) {
@@ -193,6 +209,8 @@ mod tests {
         for network in networks {
             assert!(network.family.is_valid(), "{}", network.name);
             assert!(network.features > 0 && network.params > 0, "{}", network.name);
+            let classes = network.weights.first().map_or(0, |w| w.classes as u64);
+            assert!(network.params > classes * network.class_params, "{}", network.name);
         }
         for (old, new) in &TABLES.aliases {
             assert!(super::find(new).is_some(), "{old} is {new}");
