@@ -258,12 +258,18 @@ fn train(model: &Model, values: &BTreeMap<String, Tensor>, found: &mut Found) ->
     loss.backward();
     let params: BTreeMap<&str, &Tensor> =
         model.params().iter().map(|p| (p.name.as_str(), &p.tensor)).collect();
+    let gradients: Vec<(&str, &Tensor)> =
+        values.iter().filter_map(|(name, t)| Some((name.strip_prefix("grad.")?, t))).collect();
+    let sizes: Vec<f64> = gradients
+        .iter()
+        .map(|(_, t)| f64::try_from(t.abs().max()))
+        .collect::<std::result::Result<_, _>>()?;
+    // The gradient of a bias before a normalization is 0 up to rounding, which grows with the other gradients.
+    let rounding = sizes.iter().fold(1e-6, |most: f64, size| most.max(1e-7 * size));
     let mut largest: f64 = 0.0;
-    for (name, theirs) in values {
-        let Some(name) = name.strip_prefix("grad.") else { continue };
+    for ((name, theirs), size) in gradients.into_iter().zip(sizes) {
         let own = params.get(name).ok_or_else(|| other(format!("no parameter `{name}`")))?;
-        // A gradient that is rounding only, as that of a bias before a normalization, says nothing.
-        if f64::try_from(theirs.abs().max())? < 1e-6 {
+        if size < rounding {
             continue;
         }
         largest = largest.max(difference(&own.grad(), theirs)?);
