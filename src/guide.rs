@@ -4,7 +4,8 @@
 //! augmentation](presizing), [masks, points and boxes](masks_points_boxes), [the loss of a classifier](cross_entropy), [learning
 //! rates](learning_rates), [transfer learning](transfer_learning).
 //!
-//! Choose: [architectures and precision](architectures), [networks of timm and torchvision](networks), [speed],
+//! Choose: [architectures and precision](architectures), [networks of timm and torchvision](networks), [which network,
+//! which recipe](recipes), [speed],
 //! [more than one processor](distributed), [reproducibility], [checkpoints].
 //!
 //! Use and extend: [interpretation], [inference and deployment](inference), [writing a
@@ -34,6 +35,7 @@ pages! {
     transfer_learning "../docs/transfer-learning.md";
     architectures "../docs/architectures.md";
     networks "../docs/networks.md";
+    recipes "../docs/recipes.md";
     interpretation "../docs/interpretation.md";
     inference "../docs/inference.md";
     callbacks "../docs/callbacks.md";

@@ -1,6 +1,9 @@
 //! The pictures of the guide are what the crate draws.
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use finetune::show::{Chart, Figure};
+use finetune::{
+    model::list,
+    show::{Chart, Figure},
+};
 use std::{env, fs, path::Path};
 
 /// Minus the logarithm of a probability.
@@ -90,5 +93,24 @@ fn links_lead_somewhere() {
             let has = known.iter().any(|(k, _)| *k == name) || pictures.contains(&name);
             assert!(has, "{}: the reference does not know [{name}]", page.display());
         }
+    }
+}
+
+/// The figures in the table of networks are those of `list`.
+#[test]
+fn the_table_of_networks_is_that_of_the_crate() {
+    let page = include_str!("../../docs/recipes.md");
+    let (_, table) = page.split_once("license of the weights |\n|---|---|---|---|---|\n").unwrap();
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let name = row.split('`').nth(1).unwrap();
+        let info = list(name).into_iter().find(|info| info.name == name).unwrap();
+        let weights = info.weights.unwrap();
+        let millions = info.parameters as f64 / 1e6;
+        let license = weights.license.unwrap_or("not stated");
+        let (features, [side, _]) = (info.features, weights.size);
+        let wanted = format!("| `{name}` | {millions:.1} | {features} | {side} | {license} |");
+        assert_eq!(row, wanted);
     }
 }
