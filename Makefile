@@ -10,7 +10,7 @@ FUZZ_SECONDS := 600
 
 # Optional features that need nothing to be installed. Linting and documenting with them costs no second compile, since
 # a feature only adds code.
-OPTIONAL := dashboard,terminal
+OPTIONAL := dashboard,onnx,terminal
 
 # The packages that do without libtorch. They are built alone: beside `finetune`, cargo would link them with libtorch too.
 ALONE := finetune-predict finetune-server
@@ -29,10 +29,11 @@ pets:
 folder:
 	$(WITH) cargo run --release --example folder -- $(ARGS)
 
-## Every test; the comparison with fastai's values with libtorch's kernels for older processors too.
+## Every test; ONNX files in a runtime too, and the comparison with fastai's values with libtorch's kernels for older processors.
 test:
 	$(WITH) cargo test --workspace $(ALONE:%=--exclude %)
 	cargo test $(ALONE:%=--package %)
+	$(WITH) cargo test --features onnx --test it -- onnx
 	ATEN_CPU_CAPABILITY=default $(WITH) cargo test --test golden
 	ATEN_CPU_CAPABILITY=avx2 $(WITH) cargo test --test golden
 
@@ -40,10 +41,11 @@ test:
 golden:
 	$(WITH) cargo test --test golden
 
-## The comparison with the real timm, torchvision and fastai; scripts/interop says what can be set. NAMES="convnext_tiny
-## vit_small_patch14_dinov2" compares just these networks, one line each.
+## The comparison with the real timm, torchvision and fastai, and of ONNX files in ONNX Runtime and tract; scripts/interop says
+## what can be set. NAMES="convnext_tiny vit_small_patch14_dinov2" compares just these networks, one line each; ONNX="resnet18
+## head:vit_tiny_patch16_224 unet:resnet34" just the ONNX files of these, and ONNX=all those of all networks.
 interop:
-	$(WITH) env NAMES="$(NAMES)" bash scripts/interop
+	$(WITH) env NAMES="$(NAMES)" ONNX="$(ONNX)" bash scripts/interop
 
 ## Decoding beside Pillow's, on files of every layout that are written for it.
 decode:

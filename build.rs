@@ -9,6 +9,8 @@ fn main() {
     println!("cargo:rerun-if-changed=src/sys/trace.cpp");
     println!("cargo:rerun-if-changed=src/sys/recompute.cpp");
     println!("cargo:rerun-if-changed=src/sys/depthwise.cpp");
+    println!("cargo:rerun-if-changed=src/sys/graph.cpp");
+    println!("cargo:rerun-if-changed=src/sys/tree.h");
     println!("cargo:rerun-if-changed=src/sys/c10d.cpp");
     println!("cargo:rerun-if-changed=src/sys/stand_in");
     println!("cargo:rerun-if-changed=src/sys/message.h");
@@ -37,6 +39,7 @@ fn main() {
         .file("src/sys/trace.cpp")
         .file("src/sys/recompute.cpp")
         .file("src/sys/depthwise.cpp")
+        .file("src/sys/graph.cpp")
         .include("src/sys/stand_in")
         .file("src/sys/c10d.cpp")
         .compile("finetune_shim");

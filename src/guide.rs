@@ -38,6 +38,7 @@ pages! {
     recipes "../docs/recipes.md";
     interpretation "../docs/interpretation.md";
     inference "../docs/inference.md";
+    shipping "../docs/shipping.md";
     callbacks "../docs/callbacks.md";
     reproducibility "../docs/reproducibility.md";
     checkpoints "../docs/checkpoints.md";

@@ -34,6 +34,7 @@ pub mod learner;
 pub mod loss;
 pub mod metric;
 pub mod model;
+mod onnx;
 pub mod optim;
 pub mod prelude;
 pub mod sample;

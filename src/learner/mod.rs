@@ -13,7 +13,11 @@ mod training;
 mod vision;
 
 pub use {
-    files::export::ExportOptions,
+    files::{
+        export::ExportOptions,
+        onnx::{OnnxOptions, OnnxReport},
+        onnx_report::{OnnxDifference, OnnxVerification},
+    },
     learner::{Learner, OptFunc},
     lr_find::{LrCurve, LrFinder, SuggestFunction, Suggestion},
     predict::{PredictOptions, Prediction, Predictions, Predictor, Tiles, Tta},

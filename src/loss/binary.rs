@@ -39,6 +39,10 @@ impl BceWithLogits {
         self.thresh = thresh;
         self
     }
+    /// The probability above which a category is predicted.
+    pub(crate) fn threshold(&self) -> f64 {
+        self.thresh
+    }
     fn reduced(&self, pred: &Tensor, y: &Tensor, reduction: Reduction) -> Result<Tensor> {
         let y = y.f_to_kind(Kind::Float)?.f_view_as(pred)?;
         let classes = pred.size().last().copied().unwrap_or(1) as usize;

@@ -55,19 +55,3 @@ pub(crate) fn version() -> String {
 pub(crate) fn capability() -> String {
     String::new()
 }
-
-pub(crate) struct TraceOptions<'a> {
-    pub(crate) parameters: &'a [(String, Tensor)],
-    pub(crate) buffers: &'a [(String, Tensor)],
-    pub(crate) files: &'a [(&'a str, &'a str)],
-}
-
-pub(crate) fn trace(
-    _: &Tensor,
-    _: &std::path::Path,
-    what: &TraceOptions<'_>,
-    forward: impl FnMut(&Tensor) -> Result<Tensor>,
-) -> Result<()> {
-    let _ = (what.parameters, what.buffers, what.files, forward);
-    absent()
-}

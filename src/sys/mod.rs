@@ -10,6 +10,7 @@ mod c10d;
 mod caught;
 mod cuda;
 mod fractions;
+mod graph;
 mod list;
 mod map;
 mod memory;
@@ -24,7 +25,6 @@ mod pinned;
 mod recompute;
 mod slots;
 mod threads;
-#[cfg(not(feature = "doc-only"))]
 mod trace;
 
 pub(crate) use c10d::{Group, Interface, Reducer, Store, set_grads};
@@ -32,18 +32,18 @@ pub(crate) use caught::caught;
 pub use cuda::{CudaStatus, cuda};
 pub(crate) use cuda::{check_device, folder};
 pub(crate) use fractions::fractions;
+pub(crate) use graph::{Argument, TracedGraph, TracedNode, TracedValue, graph};
 pub use list::TensorList;
 pub(crate) use list::{AdamStep, adamw, clear_grads, grads, sgd, unscale};
 pub(crate) use map::Mapped;
 pub(crate) use memory::KeptMemory;
+#[cfg(feature = "doc-only")]
+pub(crate) use native::recomputed;
 pub(crate) use native::tensor_lent;
 pub(crate) use native::{Autocast, capability, version};
-#[cfg(feature = "doc-only")]
-pub(crate) use native::{TraceOptions, recomputed, trace};
 pub(crate) use pinned::pinned_bytes;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use recompute::recomputed;
 pub(crate) use slots::Slots;
 pub(crate) use threads::share_processors;
-#[cfg(not(feature = "doc-only"))]
 pub(crate) use trace::{TraceOptions, trace};

@@ -25,6 +25,7 @@ mod hostile;
 mod interpret;
 mod layouts;
 mod loader;
+mod onnx;
 mod pets;
 #[cfg(feature = "show")]
 mod pictures;

@@ -31,7 +31,7 @@ const MEMBERS: &[Member] = &[
             &["sample"],
             &["transform"],
             &["data", "model", "loss", "metric"],
-            &["optim"],
+            &["optim", "onnx"],
             &["learner"],
             &["callback", "interpret", "doctor"],
             &["show"],

@@ -178,6 +178,15 @@ pub enum Error {
         /// Missing or unexpected variables and differing shapes, or other reasons.
         why: String,
     },
+    /// The labels of an exported file differ from those of the model. The file was not written.
+    #[error("{}: {why}", path.display())]
+    #[non_exhaustive]
+    Export {
+        /// The file.
+        path: PathBuf,
+        /// The items and their labels, and what to do.
+        why: String,
+    },
     /// SIGINT or SIGTERM ended a run. Start the program again to continue it.
     #[error("{signal} ended the run: {}", interrupted(checkpoint.as_deref()))]
     #[non_exhaustive]
@@ -348,6 +357,11 @@ impl Error {
     /// Returns a [`Checkpoint`](Self::Checkpoint): a file of weights or a checkpoint that cannot be used.
     pub fn checkpoint(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::Checkpoint { path: path.into(), why: why.into() }
+    }
+
+    /// Returns an [`Export`](Self::Export): an exported file whose labels differ from those of the model.
+    pub fn export(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        Self::Export { path: path.into(), why: why.into() }
     }
 
     /// Returns an [`Interrupted`](Self::Interrupted): a run that a signal ended, with its newest checkpoint.

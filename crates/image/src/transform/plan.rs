@@ -167,6 +167,19 @@ impl Plan {
         self.crop.map(|crop| crop.part)
     }
 
+    /// Returns mean and standard deviation of each channel if the plan is a normalization and nothing else. The inner `None`
+    /// stands for a plan that does nothing; the outer one for a plan that does more.
+    pub fn only_normalization(&self) -> Option<Option<(Vec<f32>, Vec<f32>)>> {
+        let still = self.images.iter().all(|image| image.is_still() && image.colors.is_empty());
+        let plain = still
+            && self.output_size() == self.input
+            && self.crop.is_none()
+            && self.erased.is_empty()
+            && self.steps.is_empty()
+            && self.next.is_none();
+        plain.then(|| self.normalize.clone())
+    }
+
     /// The passes, in order. Mostly there is one.
     pub fn passes(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |plan| plan.next.as_deref())
