@@ -31,9 +31,8 @@ folder:
 
 ## Every test; ONNX files in a runtime too, and the comparison with fastai's values with libtorch's kernels for older processors.
 test:
-	$(WITH) cargo test --workspace $(ALONE:%=--exclude %)
+	$(WITH) cargo test --workspace $(ALONE:%=--exclude %) --features finetune/onnx
 	cargo test $(ALONE:%=--package %)
-	$(WITH) cargo test --features onnx --test it -- onnx
 	ATEN_CPU_CAPABILITY=default $(WITH) cargo test --test golden
 	ATEN_CPU_CAPABILITY=avx2 $(WITH) cargo test --test golden
 
