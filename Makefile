@@ -19,7 +19,7 @@ ALONE := finetune-predict finetune-server
 TRIALS := 100
 SEED := 1
 
-.PHONY: kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz sanitize libtorch
+.PHONY: predict-figures kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz sanitize libtorch
 
 ## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
 pets:
@@ -94,6 +94,10 @@ kill-ranks:
 ## Seconds from the start of a process to the label of a photo, beside fastai's.
 label:
 	$(WITH) python3 scripts/label "$(IMAGES)"
+
+## Size, time to the first label, memory and agreement of the predictor without libtorch, as one line of JSON.
+predict-figures:
+	$(WITH) python3 scripts/predict-figures "$(IMAGES)"
 
 ## Error rates beside fastai's from the same weights. ARGS="--help" lists the data sets, weights, sizes and seeds.
 accuracy:
