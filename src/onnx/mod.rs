@@ -3,7 +3,6 @@
 mod arithmetic;
 mod builder;
 mod call;
-mod card;
 mod convert;
 mod fold;
 mod layers;
@@ -21,7 +20,7 @@ use crate::{
     model::Model,
     sys,
 };
-pub(crate) use card::{ModelCard, NetworkInput, NetworkOutput, OutputActivation};
+pub(crate) use finetune_image::card::{ModelCard, NetworkInput, NetworkOutput, OutputActivation};
 
 #[cfg(feature = "onnx")]
 pub(crate) use runtime::{Network, RUNTIME};
