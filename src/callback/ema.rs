@@ -235,13 +235,27 @@ impl Ema {
                 ));
             }
         }
-        let warmup = [("warmup_gamma", self.warmup_gamma), ("warmup_power", self.warmup_power)];
-        match warmup.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
-            Some((option, value)) => {
-                Err(Error::config(option, format!("is {value}; it must be above 0")))
-            }
-            None => Ok(()),
+        if self.min_decay > self.decay {
+            let why = format!("is {}, above the `decay` of {}", self.min_decay, self.decay);
+            return Err(Error::config("min_decay", why));
         }
+        let warmup = [("warmup_gamma", self.warmup_gamma), ("warmup_power", self.warmup_power)];
+        if let Some((option, value)) =
+            warmup.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0))
+        {
+            return Err(Error::config(option, format!("is {value}; it must be above 0")));
+        }
+        let plain = Self::new();
+        for (option, value, default) in [
+            ("min_decay", self.min_decay, plain.min_decay),
+            ("warmup_gamma", self.warmup_gamma, plain.warmup_gamma),
+            ("warmup_power", self.warmup_power, plain.warmup_power),
+        ] {
+            if !self.warmup && value != default {
+                return Err(Error::config(option, "has no effect with `warmup(false)`"));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the state that a checkpoint holds; `None` if it holds none.

@@ -282,6 +282,7 @@ fn what_has_no_probe_says_why() -> Result<()> {
     for (options, option) in [
         (ProbeOptions::new().l2(0.0), "l2"),
         (ProbeOptions::new().l2(f64::NAN), "l2"),
+        (ProbeOptions::new().l2(0.1).inner_valid_pct(0.3), "inner_valid_pct"),
         (ProbeOptions::new().inner_valid_pct(1.0), "inner_valid_pct"),
         (ProbeOptions::new().inner_valid_pct(1e-6), "inner_valid_pct"),
         (ProbeOptions::new().max_iterations(0), "max_iterations"),

@@ -355,6 +355,10 @@ fn options_of_the_average_are_checked() {
         (Ema::new().min_decay(-0.1), "min_decay"),
         (Ema::new().warmup_gamma(0.0), "warmup_gamma"),
         (Ema::new().warmup_power(f64::NAN), "warmup_power"),
+        (Ema::new().decay(0.9).min_decay(0.95), "min_decay"),
+        (Ema::new().warmup(false).min_decay(0.5), "min_decay"),
+        (Ema::new().warmup(false).warmup_gamma(2.0), "warmup_gamma"),
+        (Ema::new().warmup_power(1.0).warmup(false), "warmup_power"),
     ] {
         let mut ema = ema;
         let e = fit::learner().fit_with(&Flat::new(1), &mut [&mut ema]).unwrap_err().to_string();

@@ -301,7 +301,7 @@ fn inner_split(
     let (mut fit, mut held_out) = (vec![], vec![]);
     for group in &mut groups {
         shuffle(group, &mut rng);
-        let out = (group.len() as f64 * options.inner_valid_pct).round() as usize;
+        let out = (group.len() as f64 * options.held_out()).round() as usize;
         let (out, rest) = group.split_at(out.min(group.len().saturating_sub(1)));
         held_out.extend_from_slice(out);
         fit.extend_from_slice(rest);
@@ -309,7 +309,7 @@ fn inner_split(
     if held_out.is_empty() {
         let why = format!(
             "{} of {n} training items leave none of any category to hold out: set `l2` instead",
-            options.inner_valid_pct
+            options.held_out()
         );
         return Err(Error::config("inner_valid_pct", why));
     }

@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 #[must_use]
 pub struct ProbeOptions {
     pub(super) l2: Option<f64>,
-    pub(super) inner_valid_pct: f64,
+    inner_valid_pct: Option<f64>,
     pub(super) max_iterations: usize,
     pub(super) tolerance: f64,
 }
 
 impl Default for ProbeOptions {
     fn default() -> Self {
-        Self { l2: None, inner_valid_pct: 0.2, max_iterations: 2000, tolerance: 1e-6 }
+        Self { l2: None, inner_valid_pct: None, max_iterations: 2000, tolerance: 1e-6 }
     }
 }
 
@@ -40,9 +40,9 @@ impl ProbeOptions {
     }
 
     /// Sets the fraction of the training items on which candidates for `l2` are compared. Must be
-    /// between 0 and 1. Default: 0.2. Without effect if [`l2`](Self::l2) is set.
+    /// between 0 and 1; an error if [`l2`](Self::l2) is set too. Default: 0.2.
     pub fn inner_valid_pct(mut self, pct: f64) -> Self {
-        self.inner_valid_pct = pct;
+        self.inner_valid_pct = Some(pct);
         self
     }
 
@@ -59,11 +59,20 @@ impl ProbeOptions {
         self
     }
 
+    /// Returns the fraction of the training items that the inner split holds out.
+    pub(super) fn held_out(&self) -> f64 {
+        self.inner_valid_pct.unwrap_or(0.2)
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         if let Some(l2) = self.l2.filter(|l2| !(l2.is_finite() && *l2 > 0.0)) {
             return Err(Error::config("l2", format!("is {l2}; it must be positive and finite")));
         }
-        let pct = self.inner_valid_pct;
+        if self.l2.is_some() && self.inner_valid_pct.is_some() {
+            let why = "has no effect with `l2`, which is chosen without an inner split";
+            return Err(Error::config("inner_valid_pct", why));
+        }
+        let pct = self.held_out();
         if !(pct > 0.0 && pct < 1.0) {
             let why = format!("is {pct}; it must be between 0 and 1");
             return Err(Error::config("inner_valid_pct", why));
