@@ -4,7 +4,7 @@ use crate::pets;
 use finetune::{
     data::MaskBlock,
     learner::{OnnxOptions, unet_learner},
-    loss::{BceWithLogits, CrossEntropy},
+    loss::BceWithLogits,
     model::{ArchSpec, HeadOptions, UnetOptions, by_name, resnet18, squeezenet1_1, xresnet18},
     prelude::*,
     seed::Seed,
@@ -199,7 +199,7 @@ fn labels_that_differ_are_an_error_that_names_the_items() {
     let scale = vars.root().var("scale", &[3], nn::Init::Const(2.0));
     let means = nn::func_t(move |x, _| x.mean_dim([2_i64, 3].as_slice(), false, x.kind()) * &scale);
     let model = finetune::model::Model::from_module(vars, means).unwrap();
-    let learn = Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet();
+    let learn = Learner::new(dls, model, finetune::loss::CrossEntropy::new()).unwrap().quiet();
     let path = folder.path().join("colors.onnx");
 
     let e = learn.export_onnx(&path).unwrap_err();
