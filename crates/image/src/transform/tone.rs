@@ -98,8 +98,15 @@ pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C
                 }
             }
         }
-        // One channel has no hue.
-        (Color::Hue(_), _) => {}
+        // One channel has no hue; the others need the whole image, and are applied to it elsewhere.
+        (
+            Color::Hue(_)
+            | Color::FromMean(_)
+            | Color::Sharpen(_)
+            | Color::AutoContrast
+            | Color::Equalize,
+            _,
+        ) => {}
         (Color::Linear { scale, luma }, [r, g, b]) => {
             let (scale, luma) = (scale as f32, luma as f32);
             for i in 0..LANES {
@@ -124,8 +131,6 @@ pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C
             let each = |v: f32| if level(v) >= from { 1.0 - v } else { v };
             planes.iter_mut().flatten().for_each(|v| *v = each(*v));
         }
-        // These need the whole image, and are carried out on it.
-        (Color::FromMean(_) | Color::Sharpen(_) | Color::AutoContrast | Color::Equalize, _) => {}
     }
 }
 
