@@ -419,8 +419,10 @@ impl Model {
     }
 }
 
+type NamedTensor = (String, Tensor);
+
 /// Returns the parameters in the order in which the network was built, and the other variables.
-fn listed_variables(vars: &VarStore) -> Result<(Vec<Param>, Vec<(String, Tensor)>)> {
+fn listed_variables(vars: &VarStore) -> Result<(Vec<Param>, Vec<NamedTensor>)> {
     let named: BTreeMap<String, Tensor> = vars.variables().into_iter().collect();
     let names: BTreeMap<usize, &String> =
         named.iter().map(|(name, t)| (t.data_ptr() as usize, name)).collect();

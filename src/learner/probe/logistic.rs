@@ -163,8 +163,11 @@ pub(super) fn fit(items: &Items, fit: i64, options: &ProbeOptions) -> Result<Fit
     Ok(Fitted { weight, bias, l2, tried, iterations, converged })
 }
 
+/// Penalties in ascending order, each with the mean loss of the held-out items.
+type Tried = Vec<(f64, f64)>;
+
 /// The penalty with the lowest loss on `held_out`, the regression by it, and all that were tried.
-fn choose(fit: &Items, held_out: &Items, last: Limits) -> Result<(f64, Tensor, Vec<(f64, f64)>)> {
+fn choose(fit: &Items, held_out: &Items, last: Limits) -> Result<(f64, Tensor, Tried)> {
     // A loss that is exact to three digits orders the candidates.
     let limits = Limits { tolerance: last.tolerance.max(1e-4), ..last };
     let mut tried = vec![];
