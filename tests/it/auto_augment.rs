@@ -21,9 +21,9 @@ fn picture() -> Vec<u8> {
     (0..32 * 24 * 3).map(|i| value(i) as u8).collect()
 }
 
-fn planned(tfms: Vec<Arc<dyn BatchTransform>>, n: usize, channels: u8, index: u64) -> Plan {
+fn planned(tfms: &[Arc<dyn BatchTransform>], n: usize, channels: u8, index: u64) -> Plan {
     let mut rng = Seed(5).rng(Stream::Batch { pass: 0, index });
-    transform::plan(&tfms, n, SIZE, channels, Split::Train, &mut rng).unwrap()
+    transform::plan(tfms, n, SIZE, channels, Split::Train, &mut rng).unwrap()
 }
 
 /// The batch by the kernel, N×H×W×C.
@@ -60,7 +60,7 @@ fn operations_are_those_of_torchvision() {
     for op in AugmentOp::ALL {
         let tfm = RandAugment::new().ops([op]).num_ops(1).magnitude(20);
         let tfm = tfm.pad_mode(PadMode::Zeros).align_corners(false);
-        let plan = planned(vec![Arc::new(tfm)], n, 3, 3);
+        let plan = planned(&[Arc::new(tfm)], n, 3, 3);
         let all = picture.repeat(n);
         for out in [kernel(&plan, &all), tensor(&plan, &all)] {
             let name = name(op);
@@ -100,7 +100,7 @@ fn both_roads_agree() {
         (vec![Arc::new(rand.num_ops(2))], 1),
     ];
     for (tfms, channels) in roads {
-        let plan = planned(tfms, n, channels, 1);
+        let plan = planned(&tfms, n, channels, 1);
         let each = picture.len() / 3 * usize::from(channels);
         let all = picture[..each].repeat(n);
         let (a, b) = (kernel(&plan, &all), tensor(&plan, &all));
@@ -118,7 +118,7 @@ fn both_roads_agree() {
 fn trivial_augment_draws_one_operation_in_the_wide_ranges() {
     let colors = |ops: &[AugmentOp]| {
         let tfm = TrivialAugment::new().ops(ops);
-        let plan = planned(vec![Arc::new(tfm)], 400, 3, 0);
+        let plan = planned(&[Arc::new(tfm)], 400, 3, 0);
         plan.images.into_iter().map(|image| image.colors).collect::<Vec<_>>()
     };
     let mut bits: Vec<u8> = colors(&[AugmentOp::Posterize])
@@ -142,7 +142,7 @@ fn trivial_augment_draws_one_operation_in_the_wide_ranges() {
     );
     assert!((low - 0.01).abs() < 1e-12 && (high - 1.99).abs() < 1e-12, "{low} {high}");
 
-    let plan = planned(vec![Arc::new(TrivialAugment::new())], 2000, 3, 0);
+    let plan = planned(&[Arc::new(TrivialAugment::new())], 2000, 3, 0);
     let moved = |image: &transform::ImagePlan| image.warp != transform::Matrix::ONE;
     assert!(plan.images.iter().all(|i| usize::from(moved(i)) + i.colors.len() <= 1));
     // 5 of 14 operations move pixels, each by more than nothing in 30 of 31 strengths; a shift by less
@@ -167,7 +167,7 @@ fn targets_move_with_the_image() {
         AugmentOp::Rotate,
     ];
     let tfm = RandAugment::new().ops(ops).magnitude(10).pad_mode(PadMode::Zeros);
-    let plan = planned(vec![Arc::new(tfm.align_corners(false))], 40, 1, 2);
+    let plan = planned(&[Arc::new(tfm.align_corners(false))], 40, 1, 2);
     let (w, h) = (SIZE.0 as usize, SIZE.1 as usize);
     let mut one = vec![0_u8; w * h];
     for (x, y) in [(15, 11), (16, 11), (15, 12), (16, 12)] {
