@@ -33,8 +33,8 @@ folder:
 test:
 	$(WITH) cargo test --workspace $(ALONE:%=--exclude %) --features finetune/onnx
 	cargo test $(ALONE:%=--package %)
-	ATEN_CPU_CAPABILITY=default $(WITH) cargo test --test golden
-	ATEN_CPU_CAPABILITY=avx2 $(WITH) cargo test --test golden
+	ATEN_CPU_CAPABILITY=default $(WITH) cargo test --features onnx --test golden
+	ATEN_CPU_CAPABILITY=avx2 $(WITH) cargo test --features onnx --test golden
 
 ## The comparison with fastai's values alone, one line per topic; FINETUNE_GOLDEN_DIR=DIR for other values.
 golden:
