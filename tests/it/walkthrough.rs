@@ -1,7 +1,7 @@
 //! The whole road on a handful of real photos: data, training, interpretation, export, prediction.
 
 use super::pets::{BREEDS, block, first_of, learner, photos};
-use finetune::prelude::*;
+use finetune::{learner::ExportOptions, prelude::*};
 
 #[test]
 fn from_photos_to_a_served_model() -> Result<()> {
@@ -71,7 +71,11 @@ fn bad_input_is_an_error_that_says_so() -> Result<()> {
     let e = learn.fit(1, 1e30).unwrap_err();
     assert!(matches!(e, finetune::Error::NonFiniteLoss { epoch: 0, .. }), "{e}");
 
-    let e = learn.export("/dev/null/nowhere.safetensors").unwrap_err().to_string();
+    // The weights are NaN now.
+    let nowhere = ExportOptions::new("/dev/null/nowhere.safetensors");
+    let e = learn.export(nowhere.clone()).unwrap_err();
+    assert!(matches!(e, finetune::Error::NonFiniteWeights { .. }), "{e}");
+    let e = learn.export(nowhere.allow_non_finite(true)).unwrap_err().to_string();
     assert!(e.contains("/dev/null"), "{e}");
     Ok(())
 }
