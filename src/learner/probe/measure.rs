@@ -52,7 +52,7 @@ impl Learner {
     ///
     /// // Two clouds of points, as images of one pixel with two channels.
     /// let rows = |n: i64| {
-    ///     let y = Tensor::arange(n, (Kind::Int64, Device::Cpu)) % 2;
+    ///     let y = Tensor::arange(n, (Kind::Int64, Device::Cpu)).remainder(2);
     ///     let turn = Tensor::arange(n, (Kind::Float, Device::Cpu));
     ///     let x = Tensor::stack(&[turn.sin() + &y * 3, turn.cos()], 1).view([n, 2, 1, 1]);
     ///     Arrays::from_tensors(&x, &y, Task::Category { vocab: ["a".into(), "b".into()].into() })
