@@ -1,10 +1,8 @@
 // Records what a function does to one input, as JSON: libtorch's operations in order, their arguments, and the
 // shapes of their results. Operations in place keep their names, which end in `_`.
 
-#include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
-#include <torch/csrc/jit/passes/normalize_ops.h>
 
 #include "message.h"
 #include "tree.h"
@@ -192,28 +190,15 @@ extern "C" {
 
 // As finetune_trace. Hands `done` the JSON and the tensors that it refers to by position, which it takes over.
 char* finetune_graph(const char** names, void** tensors, size_t parameters, size_t n, void* input,
-                     void* (*forward)(void*, void*), void* context,
+                     Forward forward, void* context,
                      void (*done)(void*, const char*, void**, size_t), void* result) noexcept {
     return finetune::caught([&] {
         Tree tree;
-        for (size_t i = 0; i < n; ++i) {
-            tree.add(names[i], *static_cast<at::Tensor*>(tensors[i]), i < parameters);
-        }
-        auto run = [&](torch::jit::Stack inputs) -> torch::jit::Stack {
-            std::unique_ptr<at::Tensor> out(
-                static_cast<at::Tensor*>(forward(context, new at::Tensor(inputs[0].toTensor()))));
-            if (out == nullptr) throw std::runtime_error("the forward pass failed");
-            return torch::jit::Stack{*out};
-        };
-        auto unnamed = [](const at::Tensor&) { return std::string(); };
-        auto& in = *static_cast<at::Tensor*>(input);
-        auto traced = torch::jit::tracer::trace({in}, run, unnamed, true, false, &tree.root(), {"x"});
-        auto graph = traced.first->graph;
-        torch::jit::NormalizeOps(graph);
+        auto graph = traced(tree, names, tensors, parameters, n, input, forward, context, true);
         torch::jit::EliminateDeadCode(graph);
         std::vector<at::Tensor> constants;
         auto* self = graph->inputs().size() > 1 ? graph->inputs().front() : nullptr;
-        auto text = Writer(constants).write(*graph, self, in);
+        auto text = Writer(constants).write(*graph, self, *static_cast<at::Tensor*>(input));
         std::vector<void*> pointers;
         pointers.reserve(constants.size());
         for (auto& tensor : constants) pointers.push_back(new at::Tensor(tensor));

@@ -1,10 +1,14 @@
-// Modules that hold the variables of a network under their names, for libtorch's tracer.
+// Modules that hold the variables of a network under their names, and libtorch's tracer run on them.
 
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/csrc/jit/passes/normalize_ops.h>
 
 #include <map>
+#include <memory>
+#include <stdexcept>
 #include <string>
 
 namespace {
@@ -49,5 +53,29 @@ class Tree {
     std::shared_ptr<torch::jit::CompilationUnit> unit_;
     std::map<std::string, torch::jit::Module> modules_;
 };
+
+// A function that gets a tensor that it owns, and returns one that the caller owns, or null if it failed.
+using Forward = void* (*)(void*, void*);
+
+// Adds `n` tensors to the tree, parameters first, and records what `forward` does to one input. Without
+// `in_place`, operations in place are recorded as those that return a tensor.
+std::shared_ptr<torch::jit::Graph> traced(Tree& tree, const char** names, void** tensors, size_t parameters, size_t n,
+                                          void* input, Forward forward, void* context, bool in_place) {
+    for (size_t i = 0; i < n; ++i) {
+        tree.add(names[i], *static_cast<at::Tensor*>(tensors[i]), i < parameters);
+    }
+    auto run = [&](torch::jit::Stack inputs) -> torch::jit::Stack {
+        std::unique_ptr<at::Tensor> out(
+            static_cast<at::Tensor*>(forward(context, new at::Tensor(inputs[0].toTensor()))));
+        if (out == nullptr) throw std::runtime_error("the forward pass failed");
+        return torch::jit::Stack{*out};
+    };
+    auto unnamed = [](const at::Tensor&) { return std::string(); };
+    auto& in = *static_cast<at::Tensor*>(input);
+    auto done = torch::jit::tracer::trace({in}, run, unnamed, true, !in_place, &tree.root(), {"x"});
+    auto graph = done.first->graph;
+    torch::jit::NormalizeOps(graph);
+    return graph;
+}
 
 }  // namespace
