@@ -2,17 +2,15 @@
 
 use super::onnx_report::{OnnxDifference, OnnxVerification};
 use crate::{
-    data::{DataLoader, ImageBlock, ImageSource, LoaderOptions},
+    data::{DataLoader, ImageSource, LoaderOptions},
     error::{Error, Result},
     learner::{Training, predict::evaluate},
     onnx::{ModelCard, Network, NetworkInput, RUNTIME},
-    sample::{Batch, Sample, Split, Target, Task},
-    seed::{Seed, Stream},
+    sample::{Batch, Split, Target, Task},
     sys::caught,
-    transform::{self, BatchSpec, BatchTransform, ItemSpec, ItemTransform},
 };
+use finetune_image::preparation::Preparation;
 use rayon::prelude::*;
-use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The file to compare.
@@ -77,15 +75,13 @@ struct Reader<'a> {
     input: NetworkInput,
     /// The shape of the input without the number of images.
     sides: Vec<usize>,
-    images: ImageBlock,
-    item_tfms: Vec<Arc<dyn ItemTransform>>,
-    batch_tfms: Vec<Arc<dyn BatchTransform>>,
+    preparation: Preparation,
 }
 
 impl<'a> Reader<'a> {
     fn new(loader: &'a DataLoader, what: &Exported<'_>, batch: &Batch) -> Result<Self> {
         // Read it back, as another program does.
-        let card: ModelCard = serde_json::from_str(&what.card.to_json()?).map_err(Error::other)?;
+        let card = ModelCard::from_json(&what.card.to_json()?)?;
         let sides: Vec<usize> = batch.x.size().iter().skip(1).map(|n| *n as usize).collect();
         let (network, sides) = match (card.input, &sides[..]) {
             (NetworkInput::Pixels, &[c, h, w]) => {
@@ -96,15 +92,7 @@ impl<'a> Reader<'a> {
                 (Network::new::<f32>(what.bytes, &shape)?, sides)
             }
         };
-        Ok(Self {
-            loader,
-            network,
-            input: card.input,
-            sides,
-            images: card.decode.into(),
-            item_tfms: card.item_tfms.iter().map(ItemSpec::build).collect(),
-            batch_tfms: card.batch_tfms.iter().map(BatchSpec::build).collect(),
-        })
+        Ok(Self { loader, network, input: card.input, sides, preparation: card.preparation()? })
     }
 
     /// The outputs for the items of a batch, of the given size.
@@ -126,35 +114,21 @@ impl<'a> Reader<'a> {
         let data = self.loader.dataset();
         let name = caught(|| Ok(data.name(item)))?;
         let image = match caught(|| Ok(data.file(item)))? {
-            Some(path) => self.images.open(&ImageSource::from(path), &name)?,
-            None => caught(|| data.get(item))?.image,
+            Some(path) => ImageSource::from(path),
+            None => caught(|| data.get(item))?.image.into(),
         };
-        let mut rng = Seed(0).rng(Stream::Split); // validation does not depend on draws
-        let sample = Sample::new(image, Target::None);
-        let called = || name.clone();
-        let split = Split::Valid;
-        let sample = transform::apply_item_tfms(
-            &self.item_tfms,
-            sample,
-            split,
-            &mut rng,
-            called,
-            |_, _| {},
-        )?;
-        let image = sample.image;
-        let size = (image.width(), image.height());
-        let (w, h, c) = (size.0 as usize, size.1 as usize, usize::from(image.channels()));
+        let sample = self.preparation.sample(&image, &name)?;
+        let prepared = self.preparation.batch(vec![sample], 0)?;
+        let channels = usize::from(prepared.plan.channels());
         if let NetworkInput::Pixels = self.input {
-            self.fits(&[h, w, c], &name)?;
-            return self.network.run(image.pixels());
+            let (w, h) = prepared.plan.input_size();
+            self.fits(&[h as usize, w as usize, channels], &name)?;
+            return self.network.run(&prepared.pixels);
         }
-        let plan = transform::plan(&self.batch_tfms, 1, size, image.channels(), split, &mut rng)?;
-        let (w, h) = plan.output_size();
-        let shape = [1, i64::from(h), i64::from(w), c as i64];
-        let x = Tensor::f_from_slice(&plan.execute(image.pixels(), false)?)?.f_view(shape)?;
-        let x = plan.tensor_steps(x.f_permute([0, 3, 1, 2])?)?;
-        let sides: Vec<usize> = x.size().iter().skip(1).map(|n| *n as usize).collect();
-        self.fits(&sides, &name)?;
+        let (pixels, (w, h)) = prepared.floats()?;
+        self.fits(&[channels, h as usize, w as usize], &name)?;
+        let shape = [i64::from(h), i64::from(w), channels as i64];
+        let x = Tensor::f_from_slice(&pixels)?.f_view(shape)?.f_permute([2, 0, 1])?;
         self.network.run(&floats(&x)?)
     }
 
