@@ -6,20 +6,23 @@
 
 #![allow(clippy::print_stdout, reason = "a test that says how close it is")]
 
+#[path = "interop/peer.rs"]
+mod peer;
+
 use finetune::{
-    Error, Result,
+    Result,
     model::{Arch, ArchSpec, Model, ParamKind, WeightsFrom, all, by_name},
     seed::Seed,
     tch::{self, Device, Kind, Tensor},
 };
+use peer::{Peer, other};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     env,
-    io::{BufRead as _, BufReader, Write as _},
     panic::{self, AssertUnwindSafe},
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    process::ExitCode,
 };
 
 /// Names of all families, for a run that names none.
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
     };
     let names = env::var("FINETUNE_INTEROP_NAMES").unwrap_or_default();
     let names = if names.trim().is_empty() { NAMES.to_owned() } else { names };
-    let mut peer = match Peer::new(Path::new(&python)) {
+    let mut peer = match Peer::new(Path::new(&python), "tests/interop/networks.py") {
         Ok(peer) => peer,
         Err(e) => {
             println!("{}: {e}", Path::new(&python).display());
@@ -99,42 +102,7 @@ impl Found {
     }
 }
 
-/// The Python that answers.
-struct Peer {
-    process: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
 impl Peer {
-    fn new(python: &Path) -> std::io::Result<Self> {
-        let mut process = Command::new(python)
-            .arg("tests/interop/networks.py")
-            // The Python has its own libtorch.
-            .env_remove("LD_LIBRARY_PATH")
-            .env("PYTHONHASHSEED", "0")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let missing = || std::io::Error::other("no pipe to the process");
-        let requests = process.stdin.take().ok_or_else(missing)?;
-        let answers = BufReader::new(process.stdout.take().ok_or_else(missing)?);
-        Ok(Self { process, requests, answers })
-    }
-
-    fn ask(&mut self, request: &Value) -> Result<Value> {
-        let broken = |e: std::io::Error| other(format!("the Python side ended: {e}"));
-        writeln!(self.requests, "{request}").map_err(broken)?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line).map_err(broken)?;
-        let answer: Value =
-            serde_json::from_str(&line).map_err(|e| other(format!("no answer: {e}")))?;
-        match answer.get("error") {
-            Some(error) => Err(other(format!("Python: {error}"))),
-            None => Ok(answer),
-        }
-    }
-
     fn compare(&mut self, name: &str) -> Result<Found> {
         let arch = by_name(name)?;
         // Plain names that torchvision has are torchvision's.
@@ -149,17 +117,6 @@ impl Peer {
         panic::catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|_| Err(other("the forward pass panicked".to_owned())))
     }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn other(why: String) -> Error {
-    Error::unsupported("interop", why)
 }
 
 /// The largest difference as a part of the largest number of `theirs`.

@@ -7,20 +7,23 @@
 
 #![allow(clippy::print_stdout, reason = "a test that says how close it is")]
 
+#[path = "interop/peer.rs"]
+mod peer;
+
 use finetune::{
-    Error, Result,
+    Result,
     model::{ArchSpec, HeadOptions, Model, UnetOptions, by_name, list},
     seed::Seed,
     tch::{self, Device, Kind, Tensor},
 };
-use serde_json::{Value, json};
+use peer::{Peer, other};
+use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::{BufRead as _, BufReader, Write as _},
     panic::{self, AssertUnwindSafe},
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    process::ExitCode,
     time::Instant,
 };
 use tract_onnx::prelude::{
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let names = env::var("FINETUNE_INTEROP_ONNX").unwrap_or_default();
-    let mut peer = match Peer::new(Path::new(&python)) {
+    let mut peer = match Peer::new(Path::new(&python), "tests/interop/onnx_run.py") {
         Ok(peer) => peer,
         Err(e) => {
             println!("{}: {e}", Path::new(&python).display());
@@ -265,50 +268,4 @@ fn difference(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
         return Err(other(format!("the outputs reach {largest}, and the difference {error}")));
     }
     Ok(error / largest)
-}
-
-/// The Python that answers.
-struct Peer {
-    process: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn new(python: &Path) -> std::io::Result<Self> {
-        let mut process = Command::new(python)
-            .arg("tests/interop/onnx_run.py")
-            .env_remove("LD_LIBRARY_PATH")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let missing = || std::io::Error::other("no pipe to the process");
-        let requests = process.stdin.take().ok_or_else(missing)?;
-        let answers = BufReader::new(process.stdout.take().ok_or_else(missing)?);
-        Ok(Self { process, requests, answers })
-    }
-
-    fn ask(&mut self, request: &Value) -> Result<Value> {
-        let broken = |e: std::io::Error| other(format!("the Python side ended: {e}"));
-        writeln!(self.requests, "{request}").map_err(broken)?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line).map_err(broken)?;
-        let answer: Value =
-            serde_json::from_str(&line).map_err(|e| other(format!("no answer: {e}")))?;
-        match answer.get("error") {
-            Some(error) => Err(other(format!("Python: {error}"))),
-            None => Ok(answer),
-        }
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn other(why: String) -> Error {
-    Error::unsupported("interop", why)
 }
