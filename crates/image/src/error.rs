@@ -43,7 +43,7 @@ pub enum Error {
     Label {
         /// The item.
         item: String,
-        /// What is wrong with the label, and what to do.
+        /// The reason, with advice.
         why: String,
     },
     /// A split has no items.
@@ -52,7 +52,7 @@ pub enum Error {
     EmptySplit {
         /// `training` or `validation`.
         split: &'static str,
-        /// What to do.
+        /// The advice.
         why: String,
     },
     /// The images of a batch differ in size.
@@ -88,14 +88,14 @@ pub enum Error {
     Config {
         /// The name of the option, setter or function.
         option: &'static str,
-        /// What is wrong, with the value, and what is valid.
+        /// The reason, with the value and the valid ones.
         why: String,
     },
     /// Shapes, lengths, types or tasks of two things do not match. Change one of them.
     #[error("{what}: {why}")]
     #[non_exhaustive]
     Mismatch {
-        /// What was compared.
+        /// The things compared.
         what: &'static str,
         /// Both sides, with their sizes.
         why: String,
@@ -220,7 +220,7 @@ pub enum Error {
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The reason, with advice.
         why: String,
     },
     /// A job of several processes cannot start, or one of its processes failed.
@@ -229,7 +229,7 @@ pub enum Error {
     Distributed {
         /// The rank at fault, if known.
         rank: Option<usize>,
-        /// What happened, and what to do.
+        /// The event, with advice.
         why: String,
     },
     /// libtorch returned an error.
