@@ -12,8 +12,12 @@ FUZZ_SECONDS := 600
 # a feature only adds code.
 OPTIONAL := dashboard,onnx,terminal
 
-# The packages that do without libtorch. They are built alone: beside `finetune`, cargo would link them with libtorch too.
+# The packages that do without libtorch. Beside `finetune`, cargo links them with libtorch too: `make test` builds all
+# packages at once, since the runtime of ONNX files takes minutes to build, and `make lint` checks these alone.
 ALONE := finetune-predict finetune-server
+
+# The same packages and features each time, for which cargo compiles once.
+TESTS := cargo test --workspace --features finetune/onnx
 
 # How often `make kill-ranks` kills a process and `make kill` a training, and the seed of the moments of the latter.
 TRIALS := 100
@@ -31,10 +35,9 @@ folder:
 
 ## Every test; ONNX files in a runtime too, and the comparison with fastai's values with libtorch's kernels for older processors.
 test:
-	$(WITH) cargo test --workspace $(ALONE:%=--exclude %) --features finetune/onnx
-	cargo test $(ALONE:%=--package %)
-	ATEN_CPU_CAPABILITY=default $(WITH) cargo test --features onnx --test golden
-	ATEN_CPU_CAPABILITY=avx2 $(WITH) cargo test --features onnx --test golden
+	$(WITH) sh -c 'LD_LIBRARY_PATH=$$LIBTORCH/lib $(TESTS)'
+	ATEN_CPU_CAPABILITY=default $(WITH) $(TESTS) --test golden
+	ATEN_CPU_CAPABILITY=avx2 $(WITH) $(TESTS) --test golden
 
 ## The comparison with fastai's values alone, one line per topic; FINETUNE_GOLDEN_DIR=DIR for other values.
 golden:
@@ -73,6 +76,7 @@ lint:
 	$(WITH) cargo clippy --all-targets --no-default-features -- -D warnings
 	cargo clippy --package finetune-image --lib -- -D warnings
 	cargo clippy $(ALONE:%=--package %) --all-targets -- -D warnings
+	! cargo tree $(ALONE:%=--package %) --edges normal | grep torch
 
 ## The API reference without warnings, in target/doc/.
 doc:

@@ -111,11 +111,9 @@ fn failure(status: StatusCode, code: &str, message: impl Into<String>) -> Respon
 
 /// Counts requests and measures their time.
 async fn measured(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (start, metrics) = (Instant::now(), &app.0.metrics);
-    metrics.in_flight.inc();
+    let start = Instant::now();
     let response = next.run(request).await;
-    metrics.in_flight.dec();
-    metrics.request(response.status().as_u16(), start.elapsed());
+    app.0.metrics.request(response.status().as_u16(), start.elapsed());
     response
 }
 
@@ -179,6 +177,7 @@ async fn predict(State(app): State<App>, request: Request) -> Response {
     let Ok(_slot) = shared.slots.try_acquire() else {
         return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at a time");
     };
+    let _counted = shared.metrics.in_progress();
     let body = timeout_at(end, axum::body::to_bytes(request.into_body(), shared.max_bytes));
     let bytes = match body.await {
         Ok(Ok(bytes)) => bytes,

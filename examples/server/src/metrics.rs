@@ -17,8 +17,17 @@ pub(crate) struct Metrics {
     requests: Family<Labels, Counter>,
     seconds: Histogram,
     batches: Histogram,
-    /// The requests that are being answered.
-    pub(crate) in_flight: Gauge,
+    in_progress: Gauge,
+}
+
+/// Counts a prediction as in progress until it is dropped, as it also is when the client leaves.
+#[derive(Debug)]
+pub(crate) struct InProgress<'a>(&'a Gauge);
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Metrics {
@@ -27,12 +36,22 @@ impl Metrics {
         let requests = Family::default();
         let seconds = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         let batches = Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
-        let in_flight = Gauge::default();
+        let in_progress = Gauge::default();
         registry.register("requests", "Predictions by HTTP status", requests.clone());
         registry.register("request_seconds", "Time of a prediction", seconds.clone());
         registry.register("batch_images", "Images predicted together", batches.clone());
-        registry.register("requests_in_flight", "Predictions in progress", in_flight.clone());
-        Self { registry, requests, seconds, batches, in_flight }
+        registry.register(
+            "predictions_in_progress",
+            "Predictions in progress",
+            in_progress.clone(),
+        );
+        Self { registry, requests, seconds, batches, in_progress }
+    }
+
+    /// Counts a prediction that is in progress.
+    pub(crate) fn in_progress(&self) -> InProgress<'_> {
+        self.in_progress.inc();
+        InProgress(&self.in_progress)
     }
 
     /// Counts a request.
