@@ -165,7 +165,10 @@ fn main() -> Result<()> {
             let folder = tempfile::tempdir().map_err(Error::io("the temporary folder"))?;
             let file = folder.path().join("model.safetensors");
             learner(&args)?.export(&file)?;
-            let predictor = Predictor::load(&file, finetune::default_device())?;
+            let mut predictor = Predictor::load(&file, finetune::default_device())?;
+            if args.precision == Precision::Bf16 {
+                predictor = predictor.to_bf16();
+            }
             let mut files = get_image_files(&args.images)?;
             files.truncate(if args.batches > 0 { args.batches * args.bs } else { 128 });
             predictor.predict(&files[0])?;

@@ -84,6 +84,24 @@ fn serving_starts_no_threads() -> Result<()> {
 }
 
 #[test]
+fn a_predictor_in_bf16_answers_as_a_learner_in_bf16() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pets.safetensors");
+    let learn = learner(&BREEDS, resnet18(), folder.path())?;
+    learn.export(&file)?;
+    let photo = first_of(&BREEDS, 6)(&photos())?.remove(0);
+    let full = Predictor::load(&file, Device::Cpu)?.predict(&photo)?;
+    let half = Predictor::load(&file, Device::Cpu)?.to_bf16().predict(&photo)?;
+    let expected = learn.to_bf16().predict(&photo)?;
+    assert_eq!(half.probs, expected.probs);
+    assert_ne!(half.probs, full.probs);
+    for (half, full) in half.probs.iter().zip(&full.probs) {
+        assert!((half - full).abs() < 0.02, "{half} {full}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_is_served_is_what_was_trained() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let mut learn = learner(&BREEDS, resnet18(), folder.path())?;
