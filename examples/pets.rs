@@ -59,7 +59,7 @@ struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Pretrained {
-    /// The published weights, or those of EfficientNet-Lite0 where they cannot be had
+    /// The published weights, or those of EfficientNet-Lite0 if they are not available
     Yes,
     /// Train from scratch
     No,
@@ -156,7 +156,7 @@ fn main() -> Result<()> {
     let interp = ClassificationInterpretation::from_learner(&mut learn)?;
     println!("{}", interp.classification_report());
     for (actual, predicted, times) in interp.most_confused(2) {
-        println!("{actual} taken for {predicted}: {times} times");
+        println!("{actual} predicted as {predicted}: {times} times");
     }
     interp.plot_confusion_matrix()?.save(out.join("confusion.png"))?;
     interp.plot_top_losses(learn.dls().valid(), 9)?.save(out.join("top_losses.png"))?;

