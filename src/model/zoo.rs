@@ -35,6 +35,15 @@ const fn v2(file: &'static str) -> Weights {
     Weights::torchvision("IMAGENET1K_V2", file, 224.0 / 232.0)
 }
 
+/// Weights of the convolutions alone: their file has no finite values for the classifier.
+const VGG16_FEATURES: Weights = Weights {
+    name: "IMAGENET1K_FEATURES",
+    mean: [0.48235, 0.45882, 0.40784],
+    std: [1.0 / 255.0; 3],
+    classes: 0,
+    ..v1("vgg16_features-amdegroot-88682ab5.pth")
+};
+
 /// Weights trained by Google on values from -1 to 1, published by timm.
 const fn timm_tf(file: &'static str) -> Weights {
     Weights::google("in1k", file)
@@ -174,7 +183,7 @@ zoo! {
     /// VGG-16 ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)): 14.7 million parameters in the
     /// body, 512 features.
     vgg16: |net, n, out| vgg::children(net, n, [2, 2, 3, 3, 3], false, out),
-        cut -2, splits [], features 512, weights [v1("vgg16-397923af.pth")];
+        cut -2, splits [], features 512, weights [v1("vgg16-397923af.pth"), VGG16_FEATURES];
     /// VGG-19 ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)): 20.0 million parameters in the
     /// body, 512 features.
     vgg19: |net, n, out| vgg::children(net, n, [2, 2, 4, 4, 4], false, out),

@@ -18,7 +18,7 @@ from torch import nn
 NAMES = """resnet18 resnet34 resnet50 resnet101 resnet152 wide_resnet50_2 wide_resnet101_2
 resnext50_32x4d resnext101_32x8d resnext101_64x4d xresnet18 xresnet34 xresnet50 vgg11_bn vgg13_bn
 vgg16_bn vgg19_bn densenet121 densenet161 densenet169 densenet201 squeezenet1_0 squeezenet1_1 alexnet
-mobilenet_v3_small mobilenet_v3_large efficientnet_b0""".split()
+mobilenet_v3_small mobilenet_v3_large efficientnet_b0 vgg11 vgg13 vgg16 vgg19""".split()
 
 
 def architecture(name):
