@@ -406,6 +406,17 @@ impl Model {
         }
     }
 
+    /// Rounds the weights of convolutions and linear layers to a 16-bit type, for predictions under
+    /// automatic casts, which would otherwise round them in each call.
+    pub(crate) fn round_weights(&mut self, kind: tch::Kind) {
+        let _guard = tch::no_grad_guard();
+        for p in &mut self.params {
+            if p.kind == ParamKind::Weight && p.tensor.dim() > 1 && p.name.ends_with(".weight") {
+                p.tensor.set_data(&p.tensor.detach().to_kind(kind));
+            }
+        }
+    }
+
     /// Converts the weights of convolutions to channels-last memory, which makes convolutions of
     /// channels-last inputs faster. Names, shapes and results are unchanged.
     pub fn channels_last(&mut self) {
