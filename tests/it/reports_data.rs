@@ -558,12 +558,12 @@ fn d13_a_whole_picture_without_its_end_is_read_and_told() {
     }
     assert!(!inspect(open, 1 << 20).unwrap().ended);
     assert!(inspect(&whole, 1 << 20).unwrap().ended);
-    // What is broken off within the picture is not read, whatever follows.
+    // A file that is truncated within the image is an error, whatever follows.
     for keep in [whole.len() / 2, whole.len() - 8, whole.len() - 40] {
         for tail in [&b""[..], b"\xff"] {
             let cut = [&whole[..keep], tail].concat();
             let e = Decode::new().read(&cut, "a.jpg").unwrap_err();
-            assert!(e.to_string().contains("broken off"), "{keep}: {e}");
+            assert!(e.to_string().contains("truncated"), "{keep}: {e}");
         }
     }
     let rows = packed(&samples(7, 5, 3, 8), 21, 8, true);
@@ -603,7 +603,7 @@ fn d14_files_that_cannot_be_decoded_are_called_what_they_are() {
         (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "AVIF"),
         (b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a", "JPEG XL"),
         (b"<svg xmlns=\"a\"/>", "SVG"),
-        (b"notes of a walk", "no known image format"),
+        (b"notes of a walk", "not of a known image format"),
     ] {
         let e = read(bytes);
         assert!(e.starts_with("a.jpg cannot be decoded") && e.contains(words), "{words}: {e}");

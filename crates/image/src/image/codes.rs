@@ -1,25 +1,25 @@
-//! Files in which each pixel holds a code instead of a color.
+//! Image files whose pixels are codes instead of colors.
 
 use super::{Decode, Image};
 use crate::error::{BoxError, Error, Result};
 use std::{fs, io::Cursor, path::Path};
 
-/// The pixels of a file as numbers, not as colors.
+/// The pixels of a file as codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codes {
-    /// One number for each pixel: the position in a palette, or the value of a gray pixel.
+    /// One code per pixel: the index into a palette, or the value of a gray pixel.
     Numbers(Image),
-    /// The file has colors, three channels.
+    /// The file has colors: three channels.
     Colors(Image),
 }
 
 impl Codes {
     /// Reads a file of codes.
     ///
-    /// Of a PNG file with a palette the positions are kept, and gray values of 1, 2, 4 and 8 bits are
-    /// taken as they are: 1-bit pixels are 0 and 1. Alpha is dropped. Other formats are decoded as
-    /// images; gray ones hold codes.
+    /// PNG files with a palette yield the palette indices. Gray values of 1, 2, 4 and 8 bits are not
+    /// scaled: 1-bit pixels are 0 and 1. Alpha is dropped. Other formats are decoded as images; the
+    /// values of gray ones are the codes.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Image`] if it is not an image, has more than `2^28`
@@ -30,7 +30,7 @@ impl Codes {
         Self::read(&bytes, &path.display().to_string())
     }
 
-    /// [`open`](Self::open) for the bytes of a file; errors call it `name`.
+    /// Reads the bytes of a file, as [`open`](Self::open) does. Errors call it `name`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -41,26 +41,26 @@ impl Codes {
         Decode::new().read_native(bytes, name).map(Self::of)
     }
 
-    /// An image in memory: one of one channel holds codes, one of three channels colors.
+    /// Converts an image in memory: one channel holds codes, three channels hold colors.
     #[must_use]
     pub fn of(image: Image) -> Self {
         if image.channels() == 1 { Self::Numbers(image) } else { Self::Colors(image) }
     }
 }
 
-/// As many as an image may have.
+/// The maximum number of pixels, as for images.
 const MAX_PIXELS: u64 = 1 << 28;
 
 fn from_png(bytes: &[u8]) -> Result<Codes, BoxError> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
-    // What is stored, without palette and scaling.
+    // The stored values, without palette and scaling.
     decoder.set_transformations(png::Transformations::IDENTITY);
     let mut reader = decoder.read_info()?;
     let (width, height) = (reader.info().width, reader.info().height);
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(format!("{width}x{height} pixels are more than {MAX_PIXELS}").into());
     }
-    let size = reader.output_buffer_size().ok_or("it is too large")?;
+    let size = reader.output_buffer_size().ok_or("the image is too large")?;
     let mut raw = vec![0; size];
     let info = reader.next_frame(&mut raw)?;
     raw.truncate(info.buffer_size());
@@ -75,7 +75,7 @@ fn from_png(bytes: &[u8]) -> Result<Codes, BoxError> {
                 for pair in line[..row * 2].chunks_exact(2) {
                     let value = u16::from_be_bytes([pair[0], pair[1]]);
                     let narrow = u8::try_from(value)
-                        .map_err(|_| format!("has a 16-bit value of {value}: codes end at 255"))?;
+                        .map_err(|_| format!("the 16-bit value {value} is not a code; codes must be between 0 and 255"))?;
                     values.push(narrow);
                 }
             }

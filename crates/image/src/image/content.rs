@@ -1,6 +1,6 @@
-//! What a file is that is not a picture, or not one that is decoded here.
+//! Descriptions of files that are not images, or images of an unsupported format.
 
-/// Names the content of a file that no decoder takes, and says what to do about it.
+/// Names the content of a file that no decoder accepts, and says what to do about it.
 pub(super) fn described(bytes: &[u8]) -> String {
     let start = |n: usize| &bytes[..n.min(bytes.len())];
     let text = String::from_utf8_lossy(start(512))
@@ -18,7 +18,7 @@ pub(super) fn described(bytes: &[u8]) -> String {
         );
     }
     if text.starts_with("version https://git-lfs.github.com/") {
-        return "it is a Git LFS pointer, not the picture: run `git lfs pull`".into();
+        return "it is a Git LFS pointer, not the image: run `git lfs pull`".into();
     }
     if text.starts_with("<!doctype html") || text.starts_with("<html") || text.contains("<html") {
         return "it is an HTML page, most likely the error page of a failed download".into();
@@ -57,7 +57,7 @@ pub(super) fn described(bytes: &[u8]) -> String {
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x1f\x8b") {
         return "it is an archive: unpack it first".into();
     }
-    "its content is of no known image format".into()
+    "the content is not of a known image format".into()
 }
 
 fn unsupported(format: &str) -> String {

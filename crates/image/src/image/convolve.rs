@@ -1,14 +1,14 @@
-//! Resizing in Pillow's own fixed-point arithmetic: along rows and along columns, each pass rounded to
-//! bytes. The pixels are those of Pillow, bit for bit.
+//! Resizing in Pillow's fixed-point arithmetic: one pass along rows and one along columns, each rounded
+//! to bytes. The pixels are bit-identical to Pillow's.
 
 use super::spare;
 use crate::sys::{Taps, WEIGHT_BITS, weigh_columns, weigh_rows};
 use std::collections::BTreeMap;
 
-/// What weighs the pixels around a place.
+/// A filter kernel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel {
-    /// How far it reaches where nothing shrinks.
+    /// The radius of the kernel in source pixels when the size does not shrink.
     support: f64,
     weight: fn(f64) -> f64,
 }
@@ -17,7 +17,7 @@ pub(super) struct Kernel {
 pub(super) const BOX: Kernel =
     Kernel { support: 0.5, weight: |x| if x > -0.5 && x <= 0.5 { 1.0 } else { 0.0 } };
 
-/// A triangle.
+/// A triangle (bilinear).
 pub(super) const TRIANGLE: Kernel = Kernel { support: 1.0, weight: |x| (1.0 - x.abs()).max(0.0) };
 
 /// Keys' cubic with a = -1/2.
@@ -35,10 +35,10 @@ pub(super) const CUBIC: Kernel = Kernel {
     },
 };
 
-/// What each of `to` pixels is made of.
+/// Returns the source pixels and weights of each of `to` pixels.
 fn taps(from: u32, to: u32, kernel: Kernel) -> Taps {
     let scale = f64::from(from) / f64::from(to);
-    // A shrinking filter is as much wider.
+    // When the size shrinks, the kernel is wider by the same factor.
     let wide = scale.max(1.0);
     let (support, narrow) = (kernel.support * wide, 1.0 / wide);
     let center = |i: u32| (f64::from(i) + 0.5) * scale;
@@ -59,7 +59,7 @@ fn taps(from: u32, to: u32, kernel: Kernel) -> Taps {
             let w = weight(k) / sum * f64::from(1 << WEIGHT_BITS);
             (w + if w < 0.0 { -0.5 } else { 0.5 }) as i32
         };
-        // Weights of 0 fill up, to the left where the image ends.
+        // Pad with weights of 0, on the left at the end of the image.
         let missing = (start + each).saturating_sub(from as usize).min(start);
         first.push(start - missing);
         weights.extend(std::iter::repeat_n(0, missing).chain((start..end).map(fixed)));
@@ -71,19 +71,19 @@ fn taps(from: u32, to: u32, kernel: Kernel) -> Taps {
 /// Part of an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
-    /// From its first pixel on.
+    /// The pixels, from the first one of the part.
     pub(super) pixels: &'a [u8],
-    /// From the start of a row to the start of the next, in bytes.
+    /// The distance between the starts of two rows, in bytes.
     pub(super) stride: usize,
-    /// The bytes of a row.
+    /// The length of a row in bytes.
     pub(super) row: usize,
     pub(super) height: u32,
-    /// The bytes of a pixel.
+    /// The number of bytes per pixel.
     pub(super) channels: usize,
 }
 
 impl<'a> View<'a> {
-    /// An image whose rows follow each other without a gap.
+    /// Returns the view of an image whose rows follow each other without a gap.
     fn packed(pixels: &'a [u8], height: u32, channels: usize) -> Self {
         let row = pixels.len() / height as usize;
         Self { pixels, stride: row, row, height, channels }
@@ -94,8 +94,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// The same for an axis that is padded first: what pixel `k` of the padded axis shows is at `source(k)` of the
-/// `n` pixels there are, or black. Nothing of the padding is made.
+/// Returns the taps of an axis that is padded first, without creating the padding. Pixel `k` of the
+/// padded axis is pixel `source(k)` of the `n` source pixels, or black.
 fn padded_taps(
     padded: u32,
     to: u32,
@@ -130,7 +130,7 @@ fn padded_taps(
     Taps { first, weights, each }
 }
 
-/// The rows of `from`, each `width` pixels wide.
+/// Resizes the rows of `from` to `width` pixels.
 fn rows(from: View<'_>, width: u32, kernel: Kernel) -> Vec<u8> {
     weighed_rows(from, width, &taps(from.width(), width, kernel))
 }
@@ -146,7 +146,7 @@ fn weighed_rows(from: View<'_>, width: u32, taps: &Taps) -> Vec<u8> {
     to
 }
 
-/// The columns of `from`, each `height` pixels high.
+/// Resizes the columns of `from` to `height` pixels.
 fn columns(from: View<'_>, height: u32, kernel: Kernel) -> Vec<u8> {
     weighed_columns(from, height, &taps(from.height, height, kernel))
 }
@@ -157,8 +157,8 @@ fn weighed_columns(from: View<'_>, height: u32, taps: &Taps) -> Vec<u8> {
     to
 }
 
-/// The same where the taps may begin in any order, as those of mirrored padding do: rows are weighed from left to
-/// right, and put into order afterwards.
+/// Like [`weighed_rows`], but the taps may begin in any order, as with mirrored padding: pixels are
+/// computed from left to right and reordered afterwards.
 fn weighed_rows_of_any_order(from: View<'_>, width: u32, taps: &Taps) -> Vec<u8> {
     if taps.first.is_sorted() {
         return weighed_rows(from, width, taps);
@@ -184,14 +184,14 @@ fn weighed_rows_of_any_order(from: View<'_>, width: u32, taps: &Taps) -> Vec<u8>
     to
 }
 
-/// Which pass comes first is seen in the rounding. Since version 13 Pillow begins with the columns where the
-/// height shrinks by more than twice what the width shrinks by.
+/// Returns true if columns are resized before rows. The order affects the rounding. Since version 13,
+/// Pillow begins with the columns if the height shrinks by more than twice as many pixels as the width.
 fn columns_first(from: (u32, u32), to: (u32, u32)) -> bool {
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
     lost(from.1, to.1) > (2 * lost(from.0, to.0)).max(0)
 }
 
-/// An area of an image, given by its first column and row, which may lie beyond it, and its size.
+/// An area of an image: its first column and row, which may be outside of the image, and its size.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Area {
     pub(super) left: i64,
@@ -199,8 +199,8 @@ pub(super) struct Area {
     pub(super) size: (u32, u32),
 }
 
-/// The pixels of an area at another size, the same as if it were cut out and padded before. `beyond` says
-/// which of `n` pixels is seen at a place, if it is not black.
+/// Resizes an area; the result is the same as after cropping and padding. `beyond` maps a position to
+/// one of `n` pixels, or to `None` for black.
 pub(super) fn resize_padded(
     from: View<'_>,
     area: Area,
@@ -225,7 +225,7 @@ pub(super) fn resize_padded(
     out
 }
 
-/// The pixels of `from` at another size.
+/// Resizes `from` to `width`×`height` pixels.
 pub(super) fn resize(from: View<'_>, width: u32, height: u32, kernel: Kernel) -> Vec<u8> {
     if from.height == height {
         return rows(from, width, kernel);

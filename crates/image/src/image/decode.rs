@@ -1,4 +1,4 @@
-//! Files of any format to pixels.
+//! Decoding of image files.
 
 use super::{
     Image, content,
@@ -18,31 +18,32 @@ use std::{
     path::Path,
 };
 
-/// How a file becomes pixels. The format is told by the content, never by the file's name.
+/// Options for decoding image files. The format is detected from the content, never from the file name.
 ///
-/// Decoded are BMP, GIF, JPEG, PNG, PNM, TIFF and WebP. Other formats, such as AVIF, HEIC and
-/// JPEG XL, are errors that name the format, and so are files that are not images: empty ones, HTML
+/// Supported formats are BMP, GIF, JPEG, PNG, PNM, TIFF and WebP. Other formats, such as AVIF, HEIC and
+/// JPEG XL, are errors that name the format. Files that are not images are errors too: empty files, HTML
 /// pages, Git LFS pointers.
 ///
-/// Pixels are those of Pillow's `convert`: alpha is dropped, not blended; palettes, YCbCr and CMYK become
-/// RGB; gray is 0.299 red, 0.587 green and 0.114 blue; the first frame of an animation is taken, on a
-/// canvas of the size of the animation. For 16 bits, the upper 8 are taken, where Pillow cuts plain gray
-/// off at 255, which makes it white. JPEG decoders round differently: up to 8 levels at single pixels.
+/// Pixels are those of Pillow's `convert`: alpha is dropped, not blended; palettes, YCbCr and CMYK
+/// become RGB; gray is 0.299 red, 0.587 green and 0.114 blue. Of an animation, the first frame is used,
+/// on a canvas of the size of the animation. Of 16-bit values, the upper 8 bits are used; Pillow clips
+/// gray values at 255, which turns most of them white. JPEG decoders round differently: single pixels
+/// differ by up to 8 levels.
 ///
 /// TIFF files may have 1, 2, 4, 8 or 16 bits per sample. Floating-point numbers, signed numbers and
 /// 32-bit integers are errors, because their range is unknown; so are Lab colors, and YCbCr with
 /// subsampled chroma that is not compressed as JPEG.
 ///
-/// A file that is broken off is an error, as in Pillow. A picture that is whole is decoded although its
-/// file lacks the end marker (JPEG), the last chunk (PNG) or the trailer (GIF);
-/// [`Facts::ended`](super::Facts::ended) tells of it. (Pillow refuses such a JPEG file if nothing follows the picture.)
-/// Damage inside a file that does not keep it from being decoded is not found, also as in Pillow.
+/// A truncated file is an error, as in Pillow. A file with a complete image is decoded even if it lacks
+/// the end marker (JPEG), the last chunk (PNG) or the trailer (GIF);
+/// [`Facts::ended`](super::Facts::ended) is false for it. (Pillow rejects such a JPEG file if nothing
+/// follows the image.) Damage that does not prevent decoding is not detected, also as in Pillow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decode {
     channels: u8,
     orient: bool,
     max_pixels: u64,
-    /// The least shorter side that JPEG files are decoded to; none to decode them in full.
+    /// The minimum shorter side of reduced JPEG files; `None` to decode at full size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reduce_to: Option<u32>,
 }
@@ -54,35 +55,38 @@ impl Default for Decode {
 }
 
 impl Decode {
-    /// RGB, turned upright, at most 2²⁸ pixels.
+    /// Creates the default options: RGB, EXIF orientation applied, at most 2²⁸ pixels.
     #[must_use]
     pub fn new() -> Self {
         Self { channels: 3, orient: true, max_pixels: 1 << 28, reduce_to: None }
     }
-    /// 3 for RGB, 1 for gray. Default: 3.
+    /// Sets the number of channels: 3 for RGB, 1 for gray. Default: 3.
     #[must_use]
     pub fn channels(mut self, channels: u8) -> Self {
         self.channels = channels;
         self
     }
-    /// Whether to turn a picture as its EXIF orientation says. fastai does not. Default: true.
+    /// If true, the EXIF orientation is applied. fastai ignores it. Default: true.
     #[must_use]
     pub fn orient(mut self, yes: bool) -> Self {
         self.orient = yes;
         self
     }
-    /// Pictures with more pixels are refused before memory is taken for them. Default: 2²⁸.
+    /// Sets the maximum number of pixels. Larger images are an error before memory is allocated for
+    /// them. Default: 2²⁸.
     #[must_use]
     pub fn max_pixels(mut self, pixels: u64) -> Self {
         self.max_pixels = pixels;
         self
     }
 
-    /// Decodes JPEG files only as large as needed: at a half, a quarter or an eighth of both sides, if the shorter side
-    /// still has at least `shorter` pixels. Other formats, CMYK and smaller files are decoded in full.
+    /// Decodes large JPEG files at a reduced size: at a half, a quarter or an eighth of both sides, as
+    /// long as the shorter side has at least `shorter` pixels. Other formats, CMYK and smaller files are
+    /// decoded at full size.
     ///
-    /// It saves time for photos of many megapixels. Take the size of the `Resize` that follows, or twice it for pixels
-    /// that are closer to those of full decoding. Default: everything is decoded in full, as fastai does.
+    /// This saves time for photos of many megapixels. Use the size of the `Resize` that follows, or
+    /// twice that size for pixels that are closer to those of full decoding. Default: full size, as in
+    /// fastai.
     ///
     /// ```
     /// use finetune::image::Decode;
@@ -95,35 +99,36 @@ impl Decode {
         self.reduce_to = Some(shorter);
         self
     }
-    /// Whether files may be decoded at less than their size.
+    /// Returns true if files may be decoded at a reduced size.
     #[must_use]
     pub fn reduces(&self) -> bool {
         self.reduce_to.is_some()
     }
 
-    /// The picture in a file.
+    /// Decodes a file.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Image`] if it is no picture or too large.
+    /// [`Error::Io`] if it cannot be read, [`Error::Image`] if it is not an image or is too large.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Image> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|e| Error::io(path)(told(path, e)))?;
+        let bytes = fs::read(path).map_err(|e| Error::io(path)(with_link_target(path, e)))?;
         self.read(&bytes, &path.display().to_string())
     }
 
-    /// The picture in a file's bytes; `name` is what errors call it.
+    /// Decodes the bytes of a file. Errors call it `name`.
     ///
     /// # Errors
-    /// [`Error::Image`] if it is no picture or too large.
+    /// [`Error::Image`] if it is not an image or is too large.
     pub fn read(&self, bytes: &[u8], name: &str) -> Result<Image> {
-        // A decoder that gives up by a panic has met a damaged file like any other.
-        let decoded = panic::catch_unwind(|| self.decoded(bytes))
-            .unwrap_or_else(|panic| Err(format!("the decoder panicked: {}", said(&*panic)).into()));
+        // A panic of a decoder means a damaged file, like any other error of a decoder.
+        let decoded = panic::catch_unwind(|| self.decoded(bytes)).unwrap_or_else(|panic| {
+            Err(format!("the decoder panicked: {}", panic_message(&*panic)).into())
+        });
         let image = decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
         self.finish(image)
     }
 
-    /// [`read`](Self::read) with the channels that the file has, whatever is wanted.
+    /// Like [`read`](Self::read), but with the channels of the file instead of the requested ones.
     pub(super) fn read_native(&self, bytes: &[u8], name: &str) -> Result<Image> {
         let decoded = panic::catch_unwind(|| self.decoded(bytes))
             .unwrap_or_else(|_| Err("the decoder panicked".into()));
@@ -132,10 +137,10 @@ impl Decode {
         self.channels(channels).finish(image)
     }
 
-    /// A decoded picture with the channels wanted.
+    /// Converts a decoded image to the requested channels.
     ///
     /// # Errors
-    /// [`Error::Config`] if the channels wanted are neither 1 nor 3.
+    /// [`Error::Config`] if the number of requested channels is neither 1 nor 3.
     pub fn convert(&self, image: &Image) -> Result<Image> {
         if image.channels() == self.channels {
             return Ok(image.clone());
@@ -163,10 +168,10 @@ impl Decode {
         Ok(image)
     }
 
-    /// A JPEG file by the decoder that its layout needs.
+    /// Decodes a JPEG file with the decoder that its layout needs.
     fn jpeg(&self, bytes: &[u8]) -> Result<Decoded, BoxError> {
         let jpeg = jpeg::markers(bytes).ok_or_else(|| content::described(bytes))?;
-        let cut = "the file is broken off";
+        let cut = "the file is truncated";
         if jpeg.components == 0 {
             return Err(cut.into());
         }
@@ -187,11 +192,11 @@ impl Decode {
         }
     }
 
-    /// A file by the decoders of the `image` crate.
+    /// Decodes a file with the decoders of the `image` crate.
     fn common(&self, bytes: &[u8]) -> Result<Decoded, BoxError> {
         let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
         let mut limits = Limits::default();
-        // Decoders hold the picture once or twice beside the result.
+        // In addition to the result, decoders hold the image once or twice.
         limits.max_alloc = Some(self.max_pixels.saturating_mul(16));
         reader.limits(limits);
         let mut decoder = reader.into_decoder()?;
@@ -204,7 +209,7 @@ impl Decode {
         Ok(Decoded { image, orientation })
     }
 
-    /// To 8 bits, without alpha, in the channels wanted.
+    /// Converts to 8 bits without alpha, in the requested channels.
     fn finish(&self, image: DynamicImage) -> Result<Image> {
         use DynamicImage as D;
         let (w, h) = (image.width(), image.height());
@@ -228,15 +233,15 @@ impl Decode {
             (1, 3) => pixels.into_iter().flat_map(|v| [v; 3]).collect(),
             (3, 1) => pixels.chunks_exact(3).map(|p| gray([p[0], p[1], p[2]])).collect(),
             (_, n) => {
-                return Err(Error::config("channels", format!("{n}: images have 1 or 3 channels")));
+                return Err(Error::config("channels", format!("is {n}; it must be 1 or 3")));
             }
         };
         Image::new(w, h, self.channels, pixels)
     }
 }
 
-/// The error of a file that cannot be read, which names a link that leads to nothing.
-fn told(path: &Path, e: io::Error) -> io::Error {
+/// Adds the target of a broken symbolic link to an error of reading a file.
+fn with_link_target(path: &Path, e: io::Error) -> io::Error {
     match fs::read_link(path) {
         Ok(to) if e.kind() == io::ErrorKind::NotFound => {
             io::Error::new(e.kind(), format!("a link to {}, which does not exist", to.display()))
@@ -245,24 +250,24 @@ fn told(path: &Path, e: io::Error) -> io::Error {
     }
 }
 
-/// The message of a panic.
-fn said(panic: &(dyn Any + Send)) -> &str {
+/// Returns the message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// What most photos are, in memory that was used before.
+/// Decodes 8-bit RGB, the format of most photos, into reused memory.
 fn rgb(decoder: impl ImageDecoder) -> Result<DynamicImage, BoxError> {
     let (w, h) = decoder.dimensions();
     let mut pixels = spare::take(w as usize * h as usize * 3);
-    // A decoder may leave out what is damaged; no other image is to be seen there.
+    // A decoder may skip damaged parts, which must not show an earlier image.
     pixels.fill(0);
     decoder.read_image(&mut pixels)?;
     let image = RgbImage::from_raw(w, h, pixels).ok_or("the decoder's size is wrong")?;
     Ok(image.into())
 }
 
-/// The first `n` of each `of` values.
+/// Returns the first `n` of each `of` values, mapped by `f`.
 fn first_of<T: Copy>(raw: &[T], of: usize, n: usize, f: impl Fn(T) -> u8) -> Vec<u8> {
     raw.chunks_exact(of).flat_map(|pixel| &pixel[..n]).map(|v| f(*v)).collect()
 }
@@ -271,7 +276,7 @@ fn upper(v: u16) -> u8 {
     (v >> 8) as u8
 }
 
-/// The weights of ITU-R 601 in Pillow's fixed-point numbers.
+/// Returns the gray value with the weights of ITU-R 601 in Pillow's fixed-point arithmetic.
 fn gray([r, g, b]: [u8; 3]) -> u8 {
     let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471;
     ((sum + (1 << 15)) >> 16) as u8

@@ -1,19 +1,19 @@
-//! What decoders of single formats return.
+//! The result of the decoders of single formats.
 
 use crate::error::BoxError;
 use ::image::{DynamicImage, metadata::Orientation};
 
-/// A decoded picture, not yet turned.
+/// A decoded image, before its EXIF orientation is applied.
 pub(super) struct Decoded {
     pub(super) image: DynamicImage,
-    /// How its EXIF data say that it is to be turned.
+    /// The EXIF orientation.
     pub(super) orientation: Option<Orientation>,
 }
 
-/// Returns an error for a picture without pixels or with too many.
+/// Returns an error for an image without pixels or with too many.
 pub(super) fn within((w, h): (u32, u32), max_pixels: u64) -> Result<(), BoxError> {
     if w == 0 || h == 0 {
-        return Err(format!("the picture has no pixels ({w}x{h})").into());
+        return Err(format!("the image has no pixels ({w}x{h})").into());
     }
     if u64::from(w) * u64::from(h) > max_pixels {
         return Err(format!("{w}x{h} pixels are more than the limit of {max_pixels}").into());

@@ -1,4 +1,4 @@
-//! The first frame of a GIF file, on a canvas as Pillow has it.
+//! The first frame of a GIF file, on the canvas that Pillow uses.
 
 use super::decoded::{Decoded, within};
 use crate::error::BoxError;
@@ -6,8 +6,8 @@ use ::image::RgbImage;
 use gif::{ColorOutput, DecodeOptions, MemoryLimit};
 use std::io::Cursor;
 
-/// The first frame. The canvas is as large as the screen and the frame need, and what the frame leaves
-/// free has its transparent color, or else the first of its palette.
+/// Decodes the first frame. The canvas covers the screen and the frame. Pixels outside the frame have
+/// its transparent color or, if it has none, the first color of the palette.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, BoxError> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
@@ -17,7 +17,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, BoxError>
     let mut decoder = options.read_info(Cursor::new(bytes))?;
     let screen = (u32::from(decoder.width()), u32::from(decoder.height()));
     let global = decoder.global_palette().map(<[u8]>::to_vec);
-    let frame = decoder.next_frame_info()?.ok_or("there is no picture in it")?;
+    let frame = decoder.next_frame_info()?.ok_or("the file has no image")?;
     let (left, top) = (u32::from(frame.left), u32::from(frame.top));
     let (w, h) = (u32::from(frame.width), u32::from(frame.height));
     let (width, height) = (screen.0.max(left + w), screen.1.max(top + h));
@@ -31,7 +31,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, BoxError>
         let at = (top as usize + row) * width as usize + left as usize;
         canvas[at..at + w as usize].copy_from_slice(from);
     }
-    let palette = palette.ok_or("it has no palette")?;
+    let palette = palette.ok_or("the file has no palette")?;
     let color =
         |i: u8| palette.chunks_exact(3).nth(i.into()).map_or([0; 3], |c| [c[0], c[1], c[2]]);
     let colors: Vec<[u8; 3]> = (0..=255).map(color).collect();
@@ -40,11 +40,11 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, BoxError>
     Ok(Decoded { image: image.into(), orientation: None })
 }
 
-/// The size of the canvas.
+/// Returns the width and height of the canvas.
 pub(super) fn size(bytes: &[u8]) -> Result<(u32, u32), BoxError> {
     let mut decoder = DecodeOptions::new().read_info(Cursor::new(bytes))?;
     let (width, height) = (u32::from(decoder.width()), u32::from(decoder.height()));
-    let frame = decoder.next_frame_info()?.ok_or("there is no picture in it")?;
+    let frame = decoder.next_frame_info()?.ok_or("the file has no image")?;
     let (right, bottom) = (
         u32::from(frame.left) + u32::from(frame.width),
         u32::from(frame.top) + u32::from(frame.height),
@@ -52,7 +52,7 @@ pub(super) fn size(bytes: &[u8]) -> Result<(u32, u32), BoxError> {
     Ok((width.max(right), height.max(bottom)))
 }
 
-/// Whether the trailer is there, after a whole number of blocks.
+/// Returns true if the file has its trailer after complete blocks.
 pub(super) fn ended(bytes: &[u8]) -> bool {
     let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 6 << (flags & 7) };
     let Some(&flags) = bytes.get(10) else { return false };
@@ -67,7 +67,7 @@ pub(super) fn ended(bytes: &[u8]) -> bool {
             },
             _ => return false,
         };
-        // Pieces of up to 255 bytes, ended by an empty one.
+        // Sub-blocks of up to 255 bytes, ended by an empty one.
         loop {
             let Some(&length) = bytes.get(at) else { return false };
             at += 1 + usize::from(length);

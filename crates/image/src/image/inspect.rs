@@ -1,4 +1,4 @@
-//! What a file says of its picture before it is decoded.
+//! Facts about an image file without decoding it.
 
 use super::{content, gif, jpeg, png, tiff};
 use crate::error::BoxError;
@@ -10,30 +10,30 @@ use ::image::{
 };
 use std::{ffi::OsStr, io::Cursor, path::Path};
 
-/// What a file says of its picture.
+/// Facts about an image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
     /// The format of the content, such as `jpeg`.
     pub format: &'static str,
-    /// The width in pixels, before it is turned.
+    /// The width in pixels, before the EXIF orientation is applied.
     pub width: u32,
-    /// The height in pixels, before it is turned.
+    /// The height in pixels, before the EXIF orientation is applied.
     pub height: u32,
-    /// Whether its colors are those of printing.
+    /// Whether the image is CMYK.
     pub cmyk: bool,
-    /// Whether it has more than 8 bits for each color.
+    /// Whether a channel has more than 8 bits.
     pub deep: bool,
-    /// Whether it has more than one frame, of which the first is taken.
+    /// Whether the file has more than one frame. The first one is decoded.
     pub animated: bool,
-    /// Whether its EXIF data says that it is to be turned or mirrored.
+    /// Whether the EXIF orientation rotates or mirrors the image.
     pub turned: bool,
-    /// Whether the file has the end that its format demands: the end marker of JPEG, the last chunk of
+    /// Whether the file has the end that its format requires: the end marker of JPEG, the last chunk of
     /// PNG, the trailer of GIF. Always true for other formats.
     pub ended: bool,
 }
 
-/// What the head of a file says.
+/// The facts from the head of a file.
 struct Head {
     size: (u32, u32),
     bits: u16,
@@ -41,11 +41,11 @@ struct Head {
     orientation: Option<Orientation>,
 }
 
-/// What the bytes of a file say of its picture. Pixels are decoded only to find a second frame, and not
-/// more than `max_pixels`.
+/// Returns facts about the image in `bytes`. Pixels are decoded only to find a second frame, and only up
+/// to `max_pixels`.
 ///
 /// # Errors
-/// What the decoder says if it is no picture.
+/// The decoder's error if `bytes` is not an image.
 pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<Facts, BoxError> {
     let format = guess_format(bytes).map_err(|_| content::described(bytes))?;
     let mut limits = Limits::default();
@@ -75,7 +75,7 @@ fn head(bytes: &[u8], format: ImageFormat, limits: Limits) -> Result<Head, BoxEr
         ImageFormat::Jpeg => {
             let jpeg = jpeg::markers(bytes).ok_or_else(|| content::described(bytes))?;
             if jpeg.components == 0 {
-                return Err("the file is broken off".into());
+                return Err("the file is truncated".into());
             }
             let orientation = jpeg::orientation(bytes);
             return Ok(Head { size: jpeg.size, bits: 8, cmyk: jpeg.components == 4, orientation });
@@ -118,7 +118,7 @@ fn animated(bytes: &[u8], format: ImageFormat, limits: Limits) -> bool {
     }
 }
 
-/// The format that a file's name promises, if it promises one that is known here.
+/// Returns the format that the extension of a file name stands for, or `None` if it is unknown.
 #[must_use]
 pub fn promised_format(path: &Path) -> Option<&'static str> {
     let extension = path.extension().map(OsStr::to_ascii_lowercase)?;

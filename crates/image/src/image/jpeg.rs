@@ -1,4 +1,4 @@
-//! What the markers of a JPEG file say, and a second decoder for rare layouts.
+//! The markers of a JPEG file, and a second decoder for rare layouts.
 //!
 //! The decoder of the `image` crate is fast, but it decodes some legal layouts to wrong pixels without an
 //! error: a sequential file with one scan per component, or chroma that is sampled more finely than luma.
@@ -9,24 +9,24 @@ use crate::error::BoxError;
 use ::image::{DynamicImage, GrayImage, RgbImage, metadata::Orientation};
 use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 
-/// What the markers of a JPEG file say.
+/// The facts from the markers of a JPEG file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Jpeg {
-    /// 1 for gray, 3 for color, 4 for CMYK.
+    /// The number of components: 1 for gray, 3 for color, 4 for CMYK.
     pub(super) components: u8,
-    /// The width and height in pixels, before it is turned.
+    /// The width and height in pixels, before the EXIF orientation is applied.
     pub(super) size: (u32, u32),
-    /// Whether the end marker is there.
+    /// Whether the file has the end marker.
     pub(super) ended: bool,
     /// Whether the fast decoder is known to misread the layout.
     pub(super) rare: bool,
-    /// Whether the scans that have begun hold every coefficient in full precision.
+    /// Whether the scans contain every coefficient in full precision.
     scanned: bool,
-    /// What the components stand for.
+    /// The color space of the components.
     pub(super) transform: ColorTransform,
 }
 
-/// The marker of the end.
+/// The end marker.
 pub(super) const END: [u8; 2] = [0xff, 0xd9];
 
 /// A component of a frame.
@@ -35,7 +35,7 @@ struct Component {
     id: u8,
     /// Horizontal and vertical sampling factors.
     sampling: (u8, u8),
-    /// The coefficients that are there in full precision, a bit each.
+    /// The coefficients that are present in full precision, one bit each.
     coefficients: u64,
 }
 
@@ -48,14 +48,15 @@ pub(super) fn markers(bytes: &[u8]) -> Option<Jpeg> {
     let (mut jfif, mut adobe, mut began, mut progressive) = (false, None, false, false);
     let (mut size, mut components) = ((0, 0), vec![]);
     loop {
-        // Between segments there may be fill bytes; in a scan, pixels, of which 0xff 0x00 is one.
+        // Between segments there may be fill bytes. Within a scan there is image data, which may contain
+        // 0xff 0x00.
         at += bytes
             .get(at..)
             .and_then(|rest| rest.iter().position(|b| *b == 0xff))
             .unwrap_or(usize::MAX / 2);
         let Some(&marker) = bytes.get(at + 1) else { break };
         match marker {
-            // The picture ends only after it has begun.
+            // An end marker before the first scan does not end the image.
             0xd9 if began => {
                 ended = true;
                 break;
@@ -70,7 +71,7 @@ pub(super) fn markers(bytes: &[u8]) -> Option<Jpeg> {
                 match marker {
                     0xe0 => jfif |= body.starts_with(b"JFIF\0"),
                     0xee if body.starts_with(b"Adobe") => adobe = body.get(11).copied(),
-                    // All starts of frames; the other three of the row are tables.
+                    // The markers of frames. The other three of this range are tables.
                     0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => {
                         progressive = marker == 0xc2;
                         (size, components) = frame(body);
@@ -80,7 +81,7 @@ pub(super) fn markers(bytes: &[u8]) -> Option<Jpeg> {
                         rare |= !progressive
                             && body.first().is_some_and(|n| usize::from(*n) < components.len());
                         scan(body, &mut components);
-                        // Most files end with the end, so they need not be searched for it.
+                        // Most files end with the end marker, so that no search for it is needed.
                         if bytes.ends_with(&END) {
                             ended = true;
                             break;
@@ -102,7 +103,7 @@ pub(super) fn markers(bytes: &[u8]) -> Option<Jpeg> {
     })
 }
 
-/// The size and the components that a start of frame lists.
+/// Returns the size and the components of a start-of-frame segment.
 fn frame(body: &[u8]) -> ((u32, u32), Vec<Component>) {
     let side = |at: usize| match body.get(at..at + 2) {
         Some(&[high, low]) => u16::from_be_bytes([high, low]).into(),
@@ -115,11 +116,11 @@ fn frame(body: &[u8]) -> ((u32, u32), Vec<Component>) {
     ((side(3), side(1)), listed.take(n.into()).map(component).collect())
 }
 
-/// Notes which coefficients a scan completes.
+/// Marks the coefficients that a scan completes.
 fn scan(body: &[u8], components: &mut [Component]) {
     let n = usize::from(body.first().copied().unwrap_or(0));
     let [first, last, precision, ..] = *body.get(1 + 2 * n..).unwrap_or_default() else { return };
-    // The lower half of the byte says how many bits are left for later scans.
+    // The lower four bits are the number of bits that are left for later scans.
     if precision & 15 != 0 || first > last || last > 63 {
         return;
     }
@@ -131,8 +132,8 @@ fn scan(body: &[u8], components: &mut [Component]) {
     }
 }
 
-/// Whether samplings are not those of a camera: luma at least as fine as the rest, in powers of two, and
-/// no more than ten blocks in a unit, which is the most that the standard allows.
+/// Returns true unless the sampling factors are those that cameras use: luma at least as fine as the
+/// other components, powers of two, and at most ten blocks per unit, the limit of the standard.
 fn unusual(components: &[Component]) -> bool {
     let [first, .., _] = components else { return false };
     let finer = |c: &Component| c.sampling.0 > first.sampling.0 || c.sampling.1 > first.sampling.1;
@@ -143,7 +144,7 @@ fn unusual(components: &[Component]) -> bool {
     blocks > 10 || components.iter().any(|c| finer(c) || odd(c))
 }
 
-/// What the components stand for, by the rules of libjpeg.
+/// Returns the color space of the components by the rules of libjpeg.
 fn transform(components: &[Component], jfif: bool, adobe: Option<u8>) -> ColorTransform {
     let ids: Vec<u8> = components.iter().map(|c| c.id).collect();
     match (ids.as_slice(), adobe) {
@@ -178,7 +179,8 @@ pub(super) fn decode(bytes: &[u8], jpeg: Jpeg, max_pixels: u64) -> Result<Decode
     Ok(Decoded { image: image.ok_or("the decoder's size is wrong")?, orientation })
 }
 
-/// Inks to RGB. Adobe stores them inverted, which Pillow takes for granted, and the decoder inverts them.
+/// Converts CMYK to RGB. Adobe stores inverted values, which Pillow assumes too; the decoder has
+/// inverted them.
 fn from_cmyk(pixels: &[u8]) -> Vec<u8> {
     let pixel = |p: &[u8]| {
         let white = u32::from(255 - p[3]);
@@ -187,15 +189,15 @@ fn from_cmyk(pixels: &[u8]) -> Vec<u8> {
     pixels.chunks_exact(4).flat_map(pixel).collect()
 }
 
-/// The EXIF orientation.
+/// Returns the EXIF orientation.
 pub(super) fn orientation(bytes: &[u8]) -> Option<Orientation> {
     let mut decoder = Decoder::new(bytes);
     decoder.read_info().ok()?;
     decoder.exif_data().and_then(Orientation::from_exif_chunk)
 }
 
-/// Whether a file without an end marker holds its picture in full. `decode` is applied to the file with
-/// different endings: if the picture needs what is missing, the results differ.
+/// Returns true if a file without an end marker contains its complete image. `decode` is called for the
+/// file with different endings: if the image depends on the missing data, the results differ.
 pub(super) fn is_whole(
     bytes: &[u8],
     jpeg: Jpeg,

@@ -1,4 +1,4 @@
-//! Pixels without tensors: decode, crop, pad, resize.
+//! Images in memory: decoding, cropping, padding and resizing, without tensors.
 
 mod codes;
 mod content;
@@ -26,7 +26,8 @@ pub use {
 use crate::error::{Error, Result};
 use ndarray::{Array3, ArrayView3};
 
-/// An 8-bit image with 1 (gray) or 3 (RGB) channels, in rows from the top left: height×width×channels.
+/// An 8-bit image with 1 (gray) or 3 (RGB) channels, `[height, width, channels]`, row by row from the
+/// upper left corner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     width: u32,
@@ -48,11 +49,11 @@ impl Drop for Image {
 }
 
 impl Image {
-    /// An image from its bytes, height×width×channels.
+    /// Creates an image from its bytes, `[height, width, channels]`.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0, `channels` is neither 1 nor 3, or the number of bytes is not
-    /// their product.
+    /// [`Error::Mismatch`] if a side is 0, `channels` is neither 1 nor 3, or the number of bytes is not
+    /// the product of the three.
     pub fn new(width: u32, height: u32, channels: u8, pixels: Vec<u8>) -> Result<Self> {
         let bytes = width as usize * height as usize * usize::from(channels);
         if width == 0 || height == 0 || !matches!(channels, 1 | 3) || pixels.len() != bytes {
@@ -62,44 +63,44 @@ impl Image {
         Ok(Self { width, height, channels, pixels })
     }
 
-    /// The width in pixels.
+    /// Returns the width in pixels.
     #[must_use]
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// The height in pixels.
+    /// Returns the height in pixels.
     #[must_use]
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// 1 for gray, 3 for RGB.
+    /// Returns the number of channels: 1 for gray, 3 for RGB.
     #[must_use]
     pub fn channels(&self) -> u8 {
         self.channels
     }
 
-    /// The bytes, height×width×channels.
+    /// Returns the bytes, `[height, width, channels]`.
     #[must_use]
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// The bytes, taken out.
+    /// Converts the image into its bytes, `[height, width, channels]`.
     #[must_use]
     pub fn into_pixels(mut self) -> Vec<u8> {
         std::mem::take(&mut self.pixels)
     }
 
-    /// The pixels as an array, height×width×channels.
+    /// Returns a view of the pixels, `[height, width, channels]`.
     #[must_use]
     pub fn view(&self) -> ArrayView3<'_, u8> {
         let shape = (self.height as usize, self.width as usize, usize::from(self.channels));
         ArrayView3::from_shape(shape, &self.pixels).expect("the constructor checked the shape")
     }
 
-    /// The image of an array, height×width×channels.
+    /// Creates an image from an array, `[height, width, channels]`.
     ///
     /// # Errors
     /// As [`Image::new`].

@@ -1,12 +1,12 @@
-//! PNG files whose last chunks are missing or whose checksums are wrong, as far as the picture is whole.
+//! Repair of PNG files that lack their last chunks or have wrong checksums, if the pixels are complete.
 
 const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
-/// A chunk: its type, and its data as far as they are in the file.
+/// A chunk: its type, and the part of its data that is in the file.
 type Chunk<'a> = ([u8; 4], &'a [u8]);
 
-/// The chunks of a PNG file, and whether it is whole: the last one is there and none is cut. Returns
-/// `None` for files of other formats.
+/// Returns the chunks of a PNG file, and true if the file is complete: it has the last chunk, and no
+/// chunk is truncated. Returns `None` for files of other formats.
 pub(super) fn chunks(bytes: &[u8]) -> Option<(Vec<Chunk<'_>>, bool)> {
     let mut rest = bytes.strip_prefix(&SIGNATURE)?;
     let mut chunks = vec![];
@@ -23,8 +23,8 @@ pub(super) fn chunks(bytes: &[u8]) -> Option<(Vec<Chunk<'_>>, bool)> {
     Some((chunks, false))
 }
 
-/// The same file with an end and with right checksums of the pixels, for another try. Pillow does not
-/// check these sums either; the compressed pixels have their own.
+/// Returns the file with a last chunk and correct checksums, for a second attempt. Pillow does not check
+/// these checksums either; the compressed pixels have a checksum of their own.
 pub(super) fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
     let (chunks, _) = chunks(bytes)?;
     let mut repaired = SIGNATURE.to_vec();

@@ -1,21 +1,22 @@
-//! JPEG files at a fraction of their size.
+//! Decoding of JPEG files at a reduced size.
 //!
-//! A JPEG file holds the frequencies of blocks of 8x8 pixels. A decoder that transforms only the low ones gets a half, a
-//! quarter or an eighth of the pixels of each side, in a fraction of the time.
+//! A JPEG file stores the frequencies of blocks of 8x8 pixels. A decoder that transforms only the low
+//! ones returns a half, a quarter or an eighth of the pixels of each side, in a fraction of the time.
 
 use super::decoded::Decoded;
 use crate::error::BoxError;
 use ::image::{DynamicImage, GrayImage, RgbImage, metadata::Orientation};
 use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 
-/// The largest of 8, 4 and 2 by which the shorter side can be divided and still has `least` pixels.
+/// Returns the largest of 8, 4 and 2 that leaves at least `least` pixels on the shorter side.
 fn divisor(width: u16, height: u16, least: u32) -> Option<u16> {
     let shorter = u32::from(width.min(height));
     [8, 4, 2].into_iter().find(|divisor| shorter / u32::from(*divisor) >= least)
 }
 
-/// The picture of a JPEG file at the smallest size whose shorter side has `least` pixels. `transform` says what its
-/// components stand for. None for CMYK, and where no smaller size than the full one is enough.
+/// Decodes a JPEG file at the smallest size whose shorter side has at least `least` pixels. `transform`
+/// is the color space of its components. Returns `None` for CMYK, and if only the full size is large
+/// enough.
 pub(super) fn decode(
     bytes: &[u8],
     transform: ColorTransform,
@@ -28,7 +29,7 @@ pub(super) fn decode(
     let info = decoder.info()?;
     let whole = u64::from(info.width) * u64::from(info.height);
     if !matches!(info.pixel_format, PixelFormat::RGB24 | PixelFormat::L8) || whole > max_pixels {
-        return None; // what is wrong with it is said where it is decoded in full
+        return None; // decoding at full size reports the error
     }
     let divisor = divisor(info.width, info.height, least)?;
     let scaled = (|| {

@@ -1,4 +1,4 @@
-//! Crop, pad and resize, as Pillow does it.
+//! Cropping, padding and resizing, bit-identical to Pillow.
 
 use super::{
     Image,
@@ -8,36 +8,36 @@ use super::{
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How pixels are weighed when the size changes: Pillow's filters, which smooth when they shrink.
+/// The interpolation when the size of an image changes: Pillow's filters, which smooth when they shrink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Filter {
     /// The nearest pixel.
     Nearest,
-    /// A triangle.
+    /// Bilinear: a triangle filter.
     #[default]
     Bilinear,
-    /// A cubic.
+    /// Bicubic: Keys' cubic with a = -1/2.
     Bicubic,
     /// The mean of an area.
     Area,
 }
 
-/// What is beyond the edge of an image.
+/// The pixels outside of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PadMode {
-    /// The image mirrored, without its edge pixels: numpy's `reflect`.
+    /// The mirrored image, without its edge pixels: numpy's `reflect`.
     #[default]
     Reflection,
-    /// The edge pixels.
+    /// The nearest edge pixel.
     Border,
     /// Black.
     Zeros,
 }
 
-/// The position within `0..n` that stands for `i` beyond it; none for black.
+/// Returns the position in `0..n` whose pixel is used for `i`; `None` for black.
 fn beyond(i: i64, n: i64, mode: PadMode) -> Option<i64> {
     if (0..n).contains(&i) {
         return Some(i);
@@ -54,7 +54,7 @@ fn beyond(i: i64, n: i64, mode: PadMode) -> Option<i64> {
     }
 }
 
-/// What weighs pixels; none where the nearest is taken.
+/// Returns the kernel of a filter; `None` for the nearest pixel.
 fn kernel(filter: Filter) -> Option<Kernel> {
     match filter {
         Filter::Bilinear => Some(convolve::TRIANGLE),
@@ -64,8 +64,8 @@ fn kernel(filter: Filter) -> Option<Kernel> {
     }
 }
 
-/// Which of `from` pixels each of `to` takes. Pillow adds the step up from pixel to pixel, which decides
-/// ties.
+/// Returns the source pixel of each of `to` pixels. Like Pillow, it adds up the step from pixel to
+/// pixel, which decides ties.
 fn nearest_sources(from: u32, to: u32) -> impl Iterator<Item = usize> {
     let step = f64::from(from) / f64::from(to);
     let places = std::iter::successors(Some(step * 0.5), move |at| Some(at + step));
@@ -73,8 +73,8 @@ fn nearest_sources(from: u32, to: u32) -> impl Iterator<Item = usize> {
 }
 
 impl Image {
-    /// The part of `width`×`height` pixels from column `left` and row `top`; both may be negative, and
-    /// what is beyond the image is padded.
+    /// Returns the part of `width`×`height` pixels from column `left` and row `top`. Both may be
+    /// negative; pixels outside of the image are padded.
     ///
     /// # Errors
     /// [`Error::Config`] if a side is 0.
@@ -118,7 +118,7 @@ impl Image {
         Self::new(width, height, self.channels, pixels)
     }
 
-    /// The image at another size, bit for bit as Pillow does it.
+    /// Resizes the image, bit-identical to Pillow.
     ///
     /// # Errors
     /// [`Error::Config`] if a side is 0.
@@ -126,8 +126,8 @@ impl Image {
         self.resized_part((0, 0, self.width, self.height), (width, height), filter)
     }
 
-    /// A part, given by its first column, first row, width and height, all within the image, at another
-    /// size: the same as cut out first, without the copy.
+    /// Resizes a part, given by its first column, first row, width and height, all within the image. The
+    /// result is the same as after cropping, without the copy.
     pub(crate) fn resized_part(
         &self,
         part: (u32, u32, u32, u32),
@@ -139,7 +139,10 @@ impl Image {
             return self.crop_pad(i64::from(left), i64::from(top), w, h, PadMode::Zeros);
         }
         if width == 0 || height == 0 {
-            return Err(Error::config("resize", format!("{width}x{height} is no size")));
+            return Err(Error::config(
+                "resize",
+                format!("the size is {width}x{height}; both sides must be 1 or more"),
+            ));
         }
         let Some(kernel) = kernel(filter) else {
             return self.nearest(part, width, height);
@@ -151,9 +154,9 @@ impl Image {
         Self::new(width, height, self.channels, convolve::resize(part, width, height, kernel))
     }
 
-    /// An area, which may lie beyond the image, at another size: the same as
-    /// [`crop_pad`](Self::crop_pad) and [`resize`](Self::resize) after each other, but only the result takes
-    /// memory. The area of a narrow image that is padded to a square may be large.
+    /// Resizes an area, which may extend beyond the image. The result is the same as that of
+    /// [`crop_pad`](Self::crop_pad) followed by [`resize`](Self::resize), but the padded area is not
+    /// allocated: it may be large if a narrow image is padded to a square.
     pub(crate) fn resized_area(
         &self,
         (left, top): (i64, i64),
@@ -166,7 +169,10 @@ impl Image {
             return self.crop_pad(left, top, width, height, pad);
         }
         if [size.0, size.1, width, height].contains(&0) {
-            return Err(Error::config("resize", format!("{width}x{height} is no size")));
+            return Err(Error::config(
+                "resize",
+                format!("the size is {width}x{height}; both sides must be 1 or more"),
+            ));
         }
         let channels = usize::from(self.channels);
         let beyond = |i, n| beyond(i, n, pad);

@@ -1,27 +1,27 @@
-//! Memory of pixels that are used up, for the next ones of the same thread.
+//! Reuse of pixel buffers within a thread.
 //!
-//! A thread that loads makes and drops a few images of a few hundred kilobytes for each item. Fresh
-//! memory of that size comes from the system page by page, which costs about as much as the resizing.
+//! A loading thread allocates and frees a few images of a few hundred kilobytes per item. The system
+//! provides fresh memory of that size page by page, which takes about as long as the resizing.
 
 use std::cell::RefCell;
 
-/// How many pieces a thread keeps: the images between a file and its place in a batch.
+/// The number of buffers that a thread keeps: the images between a file and its place in a batch.
 const KEPT: usize = 4;
-/// Larger pieces are not kept, in bytes.
+/// The largest capacity of a buffer that is kept, in bytes.
 const LARGEST: usize = 8 << 20;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `n` bytes of any value.
+/// Returns `n` bytes with arbitrary values.
 pub(super) fn take(n: usize) -> Vec<u8> {
     let fitting = |spare: &RefCell<Vec<Vec<u8>>>| {
         let mut spare = spare.borrow_mut();
         let best = (0..spare.len()).filter(|&k| spare[k].capacity() >= n);
         best.min_by_key(|&k| spare[k].capacity()).map(|k| spare.swap_remove(k))
     };
-    // None is at hand while the thread ends.
+    // The buffers are not accessible while the thread ends.
     match SPARE.try_with(fitting).ok().flatten() {
         Some(mut used) => {
             used.resize(n, 0);
@@ -31,10 +31,10 @@ pub(super) fn take(n: usize) -> Vec<u8> {
     }
 }
 
-/// Keeps what is used up.
+/// Keeps a buffer for reuse.
 pub(super) fn give(used: Vec<u8>) {
     if (1..=LARGEST).contains(&used.capacity()) {
-        // Dropped where the thread ends.
+        // If the thread is ending, the buffer is freed.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() == KEPT {

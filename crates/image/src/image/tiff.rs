@@ -10,18 +10,18 @@ use tiff::{
     tags::Tag,
 };
 
-/// Palette colors, as the tag for the meaning of pixels has it.
+/// The photometric interpretation of palette colors.
 const PALETTE: u16 = 3;
-/// The number of the tag for the meaning of pixels.
+/// The number of the tag `PhotometricInterpretation`.
 const MEANING: u16 = 262;
 
-/// What the first directory of a file says.
+/// The facts from the first directory of a file.
 #[derive(Debug)]
 pub(super) struct Tiff {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) orientation: Option<Orientation>,
-    /// The bits of a sample.
+    /// The number of bits per sample.
     pub(super) bits: u8,
     color: ColorType,
     palette: Option<Vec<u16>>,
@@ -29,8 +29,8 @@ pub(super) struct Tiff {
 
 type Reader<'a> = Decoder<Cursor<Cow<'a, [u8]>>>;
 
-/// Reads the first directory. Returns `None` for files of other formats, and for those whose pixels the
-/// `image` crate reads or nobody does.
+/// Reads the first directory. Returns `None` for files of other formats, and for those that the `image`
+/// crate reads or that are not supported.
 pub(super) fn head(bytes: &[u8], max_bytes: u64) -> Option<Tiff> {
     opened(bytes, max_bytes).map(|(tiff, _)| tiff)
 }
@@ -39,7 +39,7 @@ fn opened(bytes: &[u8], max_bytes: u64) -> Option<(Tiff, Reader<'_>)> {
     let meaning = meaning(bytes)?;
     let mut whole = Cow::Borrowed(bytes);
     if meaning.value == PALETTE {
-        // The decoder knows no palettes, so it is told that the indices are shades of gray.
+        // The decoder does not support palettes. It decodes the indices as gray values instead.
         let black_is_zero = if bytes[0] == b'I' { [1, 0] } else { [0, 1] };
         whole.to_mut()[meaning.at..meaning.at + 2].copy_from_slice(&black_is_zero);
     }
@@ -68,13 +68,13 @@ fn opened(bytes: &[u8], max_bytes: u64) -> Option<(Tiff, Reader<'_>)> {
     Some((Tiff { width, height, orientation, bits, color, palette }, reader))
 }
 
-/// Where a file says what its pixels mean, and what.
+/// The position and the value of the photometric interpretation in a file.
 struct Meaning {
     at: usize,
     value: u16,
 }
 
-/// Finds the tag for the meaning of pixels in the first directory.
+/// Finds the photometric interpretation in the first directory.
 fn meaning(bytes: &[u8]) -> Option<Meaning> {
     let little = match bytes.get(..4)? {
         b"II*\0" => true,
@@ -94,7 +94,7 @@ fn meaning(bytes: &[u8]) -> Option<Meaning> {
     Some(Meaning { at, value: short(at)? })
 }
 
-/// The picture, if it is of a kind that this module reads.
+/// Decodes a file, if it is of a kind that this module reads.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Option<Result<Decoded, BoxError>> {
     let (tiff, mut reader) = opened(bytes, max_pixels.saturating_mul(16))?;
     let image =
@@ -140,13 +140,13 @@ impl Tiff {
     }
 }
 
-/// Sample `x` of a row of packed samples.
+/// Returns sample `x` of a row of packed samples.
 fn sample(row: &[u8], x: usize, bits: u8) -> u8 {
     let bit = x * usize::from(bits);
     (row[bit / 8] << (bit % 8)) >> (8 - bits)
 }
 
-/// Color `i` of a palette, whose reds come first, then its greens and its blues, of 16 bits each.
+/// Returns color `i` of a palette of 16-bit values: all reds, then all greens, then all blues.
 fn color(palette: &[u16], i: u8) -> [u8; 3] {
     let n = palette.len() / 3;
     [0, 1, 2].map(|c| {
@@ -157,7 +157,7 @@ fn color(palette: &[u16], i: u8) -> [u8; 3] {
     })
 }
 
-/// The conversion of JFIF.
+/// Converts YCbCr to RGB as JFIF defines it.
 fn from_ycbcr([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
     [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|v| v.round() as u8)

@@ -1,28 +1,28 @@
-//! Flips and quarter turns.
+//! Flips and rotations by 90°.
 
 use super::Image;
 
-/// A flip or quarter turn, in the order of Pillow's `Transpose`.
+/// A flip or a rotation by multiples of 90°, in the order of Pillow's `Transpose`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// Left becomes right.
+    /// Mirrors left to right.
     FlipLeftRight,
-    /// Top becomes bottom.
+    /// Mirrors top to bottom.
     FlipTopBottom,
-    /// A quarter turn anticlockwise.
+    /// Rotates by 90° counter-clockwise.
     Rotate90,
-    /// Upside down.
+    /// Rotates by 180°.
     Rotate180,
-    /// A quarter turn clockwise.
+    /// Rotates by 90° clockwise.
     Rotate270,
-    /// Rows become columns.
+    /// Swaps rows and columns (mirrors at the main diagonal).
     Transpose,
-    /// Rows become columns, turned upside down.
+    /// Mirrors at the other diagonal: swaps rows and columns, and rotates by 180°.
     Transverse,
 }
 
 impl Turn {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 7] = [
         Self::FlipLeftRight,
         Self::FlipTopBottom,
@@ -33,14 +33,14 @@ impl Turn {
         Self::Transverse,
     ];
 
-    /// Whether width and height are swapped.
+    /// Returns true if width and height are swapped.
     pub(crate) fn swaps(self) -> bool {
         matches!(self, Self::Rotate90 | Self::Rotate270 | Self::Transpose | Self::Transverse)
     }
 }
 
 impl Image {
-    /// The image, flipped or turned.
+    /// Applies the flip or rotation.
     #[must_use]
     pub fn turned(&self, turn: Turn) -> Self {
         let (w, h) = (self.width as usize, self.height as usize);
