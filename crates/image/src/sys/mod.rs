@@ -1,4 +1,4 @@
-//! Vector instructions. The only place of this crate with `unsafe`.
+//! Vector instructions. This is the only module of the crate with `unsafe`.
 
 #![allow(unsafe_code, reason = "this is the place for it; each use says why it is sound")]
 

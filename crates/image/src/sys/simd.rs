@@ -1,18 +1,18 @@
-//! Vector instructions where the processor has them.
+//! Vector instructions, if the processor supports them.
 
-/// Work to be compiled for vector instructions. Whatever is to use them must be inlined into `run`,
-/// which itself must be `#[inline(always)]`.
+/// Work that is compiled for vector instructions. Functions that use them must be inlined into `run`,
+/// which must be `#[inline(always)]`.
 pub(crate) trait Work {
-    /// Does it.
+    /// Runs the work.
     fn run(self);
 }
 
-/// Does `work` with the vector instructions of this processor. No operation is reordered or fused for
-/// them, so results are the same, bit for bit, on every processor.
+/// Runs `work` with the vector instructions of this processor. They do not reorder or fuse operations,
+/// so that results are bit-identical on every processor.
 pub(crate) fn vectorized(work: impl Work) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor was just asked.
+        // SAFETY: the processor supports the instructions, as just checked.
         return unsafe { avx2(work) };
     }
     work.run();

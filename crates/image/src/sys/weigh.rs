@@ -1,17 +1,17 @@
-//! Sums of weighted bytes in fixed point: what resizing spends its time on.
+//! Weighted sums of bytes in fixed point: the inner loops of resizing.
 
-/// The bits behind the point of a weight.
+/// The number of fractional bits of a weight.
 pub(crate) const WEIGHT_BITS: u32 = 22;
-/// One half.
+/// One half in fixed point.
 const HALF: i32 = 1 << (WEIGHT_BITS - 1);
-/// The bytes of a row that are summed side by side in a column.
+/// The number of bytes of a row that are summed together in a column.
 const BLOCK: usize = 32;
 
-/// For each place of the result where in the source it begins, and what the values from there on weigh.
+/// The source position and the weights of each position of the result.
 #[derive(Debug)]
 pub(crate) struct Taps {
     pub(crate) first: Vec<usize>,
-    /// As many for each place.
+    /// The number of weights per position.
     pub(crate) weights: Vec<i32>,
     pub(crate) each: usize,
 }
@@ -22,8 +22,8 @@ impl Taps {
     }
 }
 
-/// Each row of `from` at the width of `taps`: rows of pixels of `C` bytes, `row` bytes long, that begin
-/// every `stride` bytes.
+/// Resizes each row of `from` to the width of `taps`. A row has pixels of `C` bytes, is `row` bytes long
+/// and begins `stride` bytes after the previous one.
 pub(crate) fn weigh_rows<const C: usize>(
     from: &[u8],
     (row, stride): (usize, usize),
@@ -32,7 +32,7 @@ pub(crate) fn weigh_rows<const C: usize>(
 ) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor was just asked.
+        // SAFETY: the processor supports the instructions, as just checked.
         return unsafe { avx2::weigh_rows::<C>(from, (row, stride), taps, to) };
     }
     plain_rows::<C>(from, (row, stride), taps, to);
@@ -52,8 +52,8 @@ fn plain_rows<const C: usize>(
     }
 }
 
-/// Each column of `from` at the height of `taps`: rows that begin every `stride` bytes, as long as those
-/// of `to`, which are `row` bytes long.
+/// Resizes each column of `from` to the height of `taps`. A row of `from` and of `to` is `row` bytes
+/// long; the rows of `from` begin `stride` bytes after each other.
 pub(crate) fn weigh_columns(
     from: &[u8],
     (row, stride): (usize, usize),
@@ -64,7 +64,7 @@ pub(crate) fn weigh_columns(
         let from = &from[first * stride..];
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor was just asked.
+            // SAFETY: the processor supports the instructions, as just checked.
             unsafe { avx2::weigh_column(from, stride, weights, to) };
             continue;
         }
@@ -87,7 +87,7 @@ fn plain_column(from: &[u8], stride: usize, weights: &[i32], to: &mut [u8]) {
     column_end(&from[done..], stride, weights, rest);
 }
 
-/// The last bytes of a row, which fill no block.
+/// Computes the last bytes of a row, which do not fill a block.
 fn column_end(from: &[u8], stride: usize, weights: &[i32], to: &mut [u8]) {
     for (x, to) in to.iter_mut().enumerate() {
         let column = from[x..].iter().step_by(stride).zip(weights);
@@ -121,11 +121,11 @@ mod avx2 {
     };
     use std::ptr;
 
-    /// The rows that share the reading of weights.
+    /// The number of rows that are processed together, to load the weights once.
     const ROWS: usize = 4;
     const SHIFT: i32 = WEIGHT_BITS as i32;
 
-    /// [`super::weigh_rows`].
+    /// Implements [`super::weigh_rows`].
     #[target_feature(enable = "avx2")]
     pub(super) fn weigh_rows<const C: usize>(
         from: &[u8],
@@ -142,7 +142,7 @@ mod avx2 {
         }
     }
 
-    /// With `T` weights for each pixel, or with any number for 0.
+    /// Computes rows with `T` weights per pixel, or with any number of weights if `T` is 0.
     #[target_feature(enable = "avx2")]
     fn in_blocks<const C: usize, const T: usize>(
         from: &[u8],
@@ -162,7 +162,7 @@ mod avx2 {
         }
     }
 
-    /// `R` rows.
+    /// Computes `R` rows.
     #[target_feature(enable = "avx2")]
     fn side_by_side<const C: usize, const T: usize, const R: usize>(
         from: &[u8],
@@ -176,8 +176,8 @@ mod avx2 {
             rows[r] = &from[..row];
         }
         let each = if T == 0 { taps.each } else { T };
-        // A pixel is read and written as four bytes, as far as there are as many in the row. Of those
-        // written, the next pixel overwrites what is too much.
+        // A pixel is read and written as four bytes while the row has as many left. The next pixel
+        // overwrites the excess byte.
         let reach = each * C - C + 4;
         let whole = taps.first.partition_point(|first| first * C + reach <= row);
         let whole = whole.min(out.saturating_sub(3).div_ceil(C));
@@ -191,8 +191,8 @@ mod avx2 {
             for (k, w) in weights.iter().enumerate() {
                 let w = _mm_set1_epi32(*w);
                 for r in 0..R {
-                    // SAFETY: `reach` bytes are there, which end four bytes after the start of the
-                    // last pixel. Checked here, the loop would take twice the time.
+                    // SAFETY: `from` has `reach` bytes, which end four bytes after the start of the last
+                    // pixel. A bounds check in this loop would double its time.
                     let four = unsafe { pixels[r].add(k * C).cast::<i32>().read_unaligned() };
                     let four = _mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
                     sums[r] = _mm_add_epi32(sums[r], _mm_mullo_epi32(four, w));
@@ -213,12 +213,12 @@ mod avx2 {
         }
     }
 
-    /// A row of [`super::weigh_columns`].
+    /// Computes a row of [`super::weigh_columns`].
     #[target_feature(enable = "avx2")]
     pub(super) fn weigh_column(from: &[u8], stride: usize, weights: &[i32], to: &mut [u8]) {
         let (blocks, rest) = to.as_chunks_mut::<BLOCK>();
         column_end(&from[blocks.len() * BLOCK..], stride, weights, rest);
-        // Packing works within each half of a register.
+        // Pack instructions work within each half of a register.
         let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         for (block, to) in blocks.iter_mut().enumerate() {
             let mut sums = [_mm256_set1_epi32(HALF); 4];
@@ -237,7 +237,7 @@ mod avx2 {
             let [a, b, c, d] = sums;
             let halves = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
             let bytes = _mm256_permutevar8x32_epi32(halves, order);
-            // SAFETY: a block is as long as what is written, which need not be aligned.
+            // SAFETY: a block is as long as the bytes written, and the store needs no alignment.
             unsafe { _mm256_storeu_si256(ptr::from_mut(to).cast(), bytes) };
         }
     }
@@ -247,7 +247,7 @@ mod avx2 {
 mod tests {
     use super::*;
 
-    /// Numbers without a pattern.
+    /// Returns pseudo-random numbers.
     fn noise(n: usize) -> Vec<u8> {
         let mut state = 1_u32;
         let mut next = || {
@@ -257,7 +257,8 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
-    /// `to` places in `from` values, `each` at a time, with weights below 0 and sums beyond a byte.
+    /// Returns taps for `to` positions in `from` values, `each` weights at a time, including negative
+    /// weights and sums that exceed a byte.
     fn taps(from: usize, to: usize, each: usize) -> Taps {
         let first = (0..to).map(|x| x * (from - each) / to.max(1)).collect();
         let weight = |v: u8| (i32::from(v) - 90) << 12;
@@ -266,7 +267,7 @@ mod tests {
 
     fn check_rows<const C: usize>(width: usize, height: usize, to: usize, each: usize) {
         let (row, stride) = (width * C, width * C + 5);
-        // As the last part of an image: nothing is behind the last pixel.
+        // No bytes follow the last pixel, as at the end of an image.
         let from = noise(stride * (height - 1) + row);
         let taps = taps(width, to, each);
         let mut plain = vec![0; to * C * height];

@@ -1,4 +1,4 @@
-//! Flips, turns and zooms of batches.
+//! Random flips, rotations and zooms of batches.
 
 use super::{
     BatchSpec, BatchTransform, Draw, DrawnValues, Matrix, Plan,
@@ -35,7 +35,8 @@ macro_rules! affine {
     };
 }
 
-/// Mirrors images left to right: fastai's [`Flip`](https://docs.fast.ai/vision.augment.html#flip).
+/// Mirrors images left to right. Corresponds to fastai's
+/// [`Flip`](https://docs.fast.ai/vision.augment.html#flip).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flip {
     geometry: Geometry,
@@ -43,7 +44,7 @@ pub struct Flip {
 }
 
 impl Flip {
-    /// Half of the images.
+    /// Mirrors half of the images.
     #[must_use]
     pub fn new() -> Self {
         Self::of(Geometry::new())
@@ -52,8 +53,8 @@ impl Flip {
         Self { geometry, draw: None }
     }
     geometry!();
-    /// Which images are mirrored, 1 for those that are and 0 for the others. Default: all of them; `p`
-    /// says how many of those.
+    /// Sets which images are mirrored: 1 for mirrored, 0 for unchanged. Default: 1 for all. `p` still
+    /// applies.
     #[must_use]
     pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw = Some(draw.into());
@@ -69,9 +70,9 @@ affine!(Flip: |this, n, draw| {
     flips.into_iter().map(|v| if v == 0.0 { Matrix::ONE } else { Matrix::flip() }).collect()
 });
 
-/// Flips and turns images in one of the eight ways that keep their edges straight: fastai's
-/// [`Dihedral`](https://docs.fast.ai/vision.augment.html#dihedral). One of the ways leaves an image as
-/// it is, and so does chance.
+/// Flips and rotates images in one of the eight ways that keep their edges straight. One of the ways is
+/// the identity. Corresponds to fastai's
+/// [`Dihedral`](https://docs.fast.ai/vision.augment.html#dihedral).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dihedral {
     geometry: Geometry,
@@ -79,7 +80,7 @@ pub struct Dihedral {
 }
 
 impl Dihedral {
-    /// A way is drawn for half of the images.
+    /// Draws a way for half of the images.
     #[must_use]
     pub fn new() -> Self {
         Self::of(Geometry::new())
@@ -88,7 +89,7 @@ impl Dihedral {
         Self { geometry, draw: None }
     }
     geometry!();
-    /// The ways, from 0 to 7, as [`Matrix::dihedral`] has them. Default: drawn.
+    /// Sets the ways instead of drawing them, from 0 to 7, as in [`Matrix::dihedral`].
     #[must_use]
     pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw = Some(draw.into());
@@ -105,7 +106,7 @@ affine!(Dihedral: |this, n, draw| {
     ways.into_iter().map(|k| Matrix::dihedral(k as usize)).collect()
 });
 
-/// Turns images, clockwise for positive degrees: fastai's
+/// Rotates images, clockwise for positive degrees. Corresponds to fastai's
 /// [`Rotate`](https://docs.fast.ai/vision.augment.html#rotate).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rotate {
@@ -115,7 +116,7 @@ pub struct Rotate {
 }
 
 impl Rotate {
-    /// By up to `max_deg` degrees either way; fastai's default is 10.
+    /// Rotates by up to `max_deg` degrees in both directions. fastai's default is 10.
     #[must_use]
     pub fn new(max_deg: f64) -> Self {
         Self::of(Geometry::new(), max_deg)
@@ -124,14 +125,14 @@ impl Rotate {
         Self { geometry, max_deg, draw: None }
     }
     geometry!();
-    /// The degrees. Default: drawn.
+    /// Sets the degrees instead of drawing them.
     #[must_use]
     pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw = Some(draw.into());
         self
     }
     fn options(&self) -> Result<()> {
-        let why = || format!("{} is no number of degrees", self.max_deg);
+        let why = || format!("is {}; it must be finite", self.max_deg);
         if self.max_deg.is_finite() { Ok(()) } else { Err(Error::config("max_rotate", why())) }
     }
 }
@@ -142,7 +143,7 @@ affine!(Rotate: |this, n, draw| {
     degrees.into_iter().map(Matrix::rotation).collect()
 });
 
-/// Zooms into images, about a center that is drawn too: fastai's
+/// Zooms into images around a random center. Corresponds to fastai's
 /// [`Zoom`](https://docs.fast.ai/vision.augment.html#zoom).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Zoom {
@@ -155,8 +156,8 @@ pub struct Zoom {
 }
 
 impl Zoom {
-    /// By a factor between `min_zoom` and `max_zoom`, fastai's defaults are 1 and 1.1; above 1 things
-    /// become larger.
+    /// Zooms by a factor between `min_zoom` and `max_zoom`; factors above 1 enlarge. fastai's defaults
+    /// are 1 and 1.1.
     #[must_use]
     pub fn new(min_zoom: f64, max_zoom: f64) -> Self {
         Self::of(Geometry::new(), min_zoom, max_zoom)
@@ -165,19 +166,19 @@ impl Zoom {
         Self { geometry, min_zoom, max_zoom, draw: None, draw_x: None, draw_y: None }
     }
     geometry!();
-    /// The factors. Default: drawn.
+    /// Sets the factors instead of drawing them.
     #[must_use]
     pub fn draw(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw = Some(draw.into());
         self
     }
-    /// The centers, as fractions of the width. Default: drawn.
+    /// Sets the centers as fractions of the width instead of drawing them.
     #[must_use]
     pub fn draw_x(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw_x = Some(draw.into());
         self
     }
-    /// The centers, as fractions of the height. Default: drawn.
+    /// Sets the centers as fractions of the height instead of drawing them.
     #[must_use]
     pub fn draw_y(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw_y = Some(draw.into());
@@ -186,7 +187,8 @@ impl Zoom {
     fn options(&self) -> Result<()> {
         let (min, max) = (self.min_zoom, self.max_zoom);
         let fits = min > 0.0 && min <= max && max.is_finite();
-        let why = || format!("{min} to {max} is no range of zooms");
+        let why =
+            || format!("the range is {min} to {max}; it must be ascending, above 0 and finite");
         if fits { Ok(()) } else { Err(Error::config("min_zoom", why())) }
     }
 }
@@ -194,7 +196,7 @@ impl Zoom {
 affine!(Zoom: |this, n, draw| {
     let drawn = |draw: &mut dyn Draw| draw.uniform(this.min_zoom, this.max_zoom);
     let zooms = this.geometry.chance.values(n, 1.0, this.draw.as_ref(), draw, drawn)?;
-    // The centers are never left to chance: without a zoom they have no effect.
+    // Centers are always set: without a zoom they have no effect.
     let always = Chance { p: 1.0, ..this.geometry.chance };
     let mut centers = |given: &Option<DrawnValues>| {
         always.values(n, 0.5, given.as_ref(), draw, |draw| draw.uniform(0.0, 1.0))

@@ -1,15 +1,16 @@
-//! Shrinking by the mean of areas.
+//! Shrinking by area means.
 
 use super::pixels::{Pixels, Texel};
 
-/// The first position and the one after the last that make position `i` of `to`, out of `from`: they
-/// overlap where the one is no multiple of the other, as in libtorch's `adaptive_avg_pool2d`.
+/// Returns the first and the end position (exclusive) of the source pixels of position `i` of `to`, out
+/// of `from`. Ranges overlap if `from` is not a multiple of `to`, as in libtorch's
+/// `adaptive_avg_pool2d`.
 fn span(i: usize, from: usize, to: usize) -> (usize, usize) {
     (i * from / to, ((i + 1) * from).div_ceil(to))
 }
 
-/// The mean of the areas of `from` that make each pixel of an image of (width, height), as values from
-/// 0 to 1, height×width×channels.
+/// Shrinks `from` to an image of (width, height) by area means. Returns values between 0 and 1,
+/// `[height, width, channels]`.
 #[inline(always)]
 pub(super) fn shrunk<T: Texel, const C: usize>(
     from: &Pixels<'_, T>,

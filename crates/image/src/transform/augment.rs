@@ -1,4 +1,4 @@
-//! The usual augmentations.
+//! The standard augmentations.
 
 use super::{
     BatchSpec, BatchTransform, Brightness, Contrast, Dihedral, Flip, Mode, Plan,
@@ -13,7 +13,7 @@ use crate::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 use std::sync::Arc;
 
-/// The usual augmentations of a batch, composed into one resampling; see [`aug_transforms`].
+/// The standard augmentations of a batch, composed into one resampling; see [`aug_transforms`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Augment {
     mult: f64,
@@ -38,7 +38,7 @@ pub struct Augment {
     xtra_tfms: Vec<Arc<dyn BatchTransform>>,
 }
 
-/// Exports from before there was the option.
+/// The default for exports of versions without this option.
 fn yes() -> bool {
     true
 }
@@ -53,16 +53,16 @@ fn built<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Arc<dyn BatchTransfor
     Ok(Vec::<BatchSpec>::deserialize(from)?.iter().map(BatchSpec::build).collect())
 }
 
-/// Equal if they describe themselves equally.
+/// Compares the `Debug` texts, since transforms of the user have no equality.
 impl PartialEq for Augment {
     fn eq(&self, other: &Self) -> bool {
         format!("{self:?}") == format!("{other:?}")
     }
 }
 
-/// Flips, rotations, zooms, perspectives, brightness and contrast, drawn for each image: fastai's
-/// [`aug_transforms`](https://docs.fast.ai/vision.augment.html#aug_transforms). In validation only the
-/// size is changed.
+/// Returns the standard augmentations: flips, rotations, zooms, perspectives, brightness and contrast,
+/// drawn for each image. Validation only changes the size. Corresponds to fastai's
+/// [`aug_transforms`](https://docs.fast.ai/vision.augment.html#aug_transforms).
 ///
 /// ```
 /// use finetune::transform::aug_transforms;
@@ -105,60 +105,60 @@ macro_rules! setters {
 
 impl Augment {
     setters! {
-        /// Multiplies rotation, lighting and warp. Default: 1.
+        /// Sets the factor of rotation, lighting and warp. Default: 1.
         mult: f64,
-        /// Whether to flip. Default: true.
+        /// If true, images are flipped. Default: true.
         do_flip: bool,
-        /// Whether to flip and turn all eight ways. Default: false.
+        /// If true, images are flipped and rotated in all eight ways. Default: false.
         flip_vert: bool,
-        /// The most degrees of rotation; 0 for none. Default: 10.
+        /// Sets the maximum rotation in degrees; 0 for none. Default: 10.
         max_rotate: f64,
-        /// The least zoom. Default: 1.
+        /// Sets the minimum zoom. Default: 1.
         min_zoom: f64,
-        /// The most zoom. Default: 1.1.
+        /// Sets the maximum zoom. Default: 1.1.
         max_zoom: f64,
-        /// The most change of brightness and contrast; 0 for none. Default: 0.2.
+        /// Sets the maximum change of brightness and contrast; 0 for none. Default: 0.2.
         max_lighting: f64,
-        /// The most perspective; 0 for none. Default: 0.2.
+        /// Sets the maximum perspective; 0 for none. Default: 0.2.
         max_warp: f64,
-        /// The probability of each rotation, zoom and warp. Default: 0.75.
+        /// Sets the probability of each rotation, zoom and warp. Default: 0.75.
         p_affine: f64,
-        /// The probability of each change of brightness and contrast. Default: 0.75.
+        /// Sets the probability of each change of brightness and contrast. Default: 0.75.
         p_lighting: f64,
-        /// Which pixels make a value between pixels. Default: bilinear.
+        /// Sets the interpolation between pixels. Default: bilinear.
         mode: Mode,
-        /// What is beyond the edge. Default: the image mirrored.
+        /// Sets the values outside of the image. Default: the mirrored image.
         pad_mode: PadMode,
-        /// Whether the edge of a picture is at the centers of its outer pixels. Default: true.
+        /// If true, the corners of an image are the centers of its outer pixels. Default: true.
         align_corners: bool,
-        /// Whether one draw is for the whole batch. Default: false.
+        /// If true, one draw is used for the whole batch. Default: false.
         batch: bool,
-        /// The least part of the area that a random crop keeps, in which case the crop does the
-        /// resizing; 1 for no crop. Default: 1.
+        /// Sets the minimum fraction of the area that a random crop keeps; 1 for no crop. Below 1, the
+        /// crop does the resizing. Default: 1.
         min_scale: f64,
     }
 
-    /// The side of the square that comes out. Default: the size that goes in.
+    /// Sets the side of the square output in pixels. Default: the size of the input.
     #[must_use]
     pub fn size(self, side: u32) -> Self {
         self.size_hw(side, side)
     }
 
-    /// The height and width that come out. Default: those that go in.
+    /// Sets the height and width of the output in pixels. Default: the size of the input.
     #[must_use]
     pub fn size_hw(mut self, height: u32, width: u32) -> Self {
         self.size = Some((width, height));
         self
     }
 
-    /// Adds a transform to the usual ones. May be called again. Default: none.
+    /// Adds a transform to the standard ones. May be called several times. Default: none.
     #[must_use]
     pub fn xtra_tfms(mut self, tfm: impl BatchTransform + 'static) -> Self {
         self.xtra_tfms.push(Arc::new(tfm));
         self
     }
 
-    /// The transforms that these options stand for, in the order in which they run.
+    /// Returns the transforms of these options, in the order in which they run.
     #[must_use]
     pub fn transforms(&self) -> Vec<Arc<dyn BatchTransform>> {
         let mut tfms: Vec<Arc<dyn BatchTransform>> = vec![];
@@ -188,7 +188,7 @@ impl Augment {
             tfms.push(Arc::new(Zoom::of(geometry, self.min_zoom, self.max_zoom)));
         }
         if tfms.is_empty() && self.min_scale == 1.0 && self.size.is_some() {
-            // Nothing is drawn, but the size is still to be reached.
+            // The image is not changed, but it is resized.
             tfms.push(Arc::new(Flip::of(geometry(0.0))));
         }
         if self.min_scale != 1.0
@@ -216,7 +216,7 @@ impl BatchTransform for Augment {
     }
     fn check(&self) -> Result<()> {
         if self.min_scale != 1.0 && self.size.is_none() {
-            let why = "a random part has to be brought to a size: set `size` too";
+            let why = "random crops need an output size: set `size` too";
             return Err(Error::config("min_scale", why));
         }
         self.transforms().iter().try_for_each(|tfm| tfm.check())

@@ -1,4 +1,4 @@
-//! One or a few random operations on each image: TrivialAugment and RandAugment.
+//! One or a few random operations per image: TrivialAugment and RandAugment.
 
 use super::{BatchSpec, BatchTransform, Color, Draw, Matrix, Mode, Plan, Resampling};
 use crate::{
@@ -17,16 +17,18 @@ use std::sync::Arc;
 pub enum AugmentOp {
     /// Leaves the image unchanged.
     Identity,
-    /// Moves rows sideways, by the strength in pixels for each pixel below the upper left corner.
-    ShearX,
-    /// Moves columns up or down, by the strength in pixels for each pixel to the right of the upper left
+    /// Shears rows horizontally. The strength is the shift in pixels per row below the upper left
     /// corner.
+    ShearX,
+    /// Shears columns vertically. The strength is the shift in pixels per column to the right of the
+    /// upper left corner.
     ShearY,
-    /// Moves the image sideways, by the strength in pixels.
+    /// Shifts the image horizontally. The strength is in pixels.
     TranslateX,
-    /// Moves the image up or down, by the strength in pixels.
+    /// Shifts the image vertically. The strength is in pixels.
     TranslateY,
-    /// Turns the image about its center, by the strength in degrees; positive ones are counter-clockwise.
+    /// Rotates the image around its center. The strength is in degrees; positive ones are
+    /// counter-clockwise.
     Rotate,
     /// Multiplies all values by 1 plus the strength.
     Brightness,
@@ -38,7 +40,7 @@ pub enum AugmentOp {
     Sharpness,
     /// Keeps the highest bits of each value. The strength is the number of bits.
     Posterize,
-    /// Inverts values from a level on. The strength is the level, 0 to 255.
+    /// Inverts values of at least a level. The strength is the level, 0 to 255.
     Solarize,
     /// Stretches the values of each channel to the whole range.
     AutoContrast,
@@ -65,7 +67,7 @@ impl AugmentOp {
         Self::Equalize,
     ];
 
-    /// Whether the strength may also be negative, with probability one half.
+    /// Returns true if the strength is negated with probability 0.5.
     fn is_signed(self) -> bool {
         !matches!(
             self,
@@ -73,7 +75,7 @@ impl AugmentOp {
         )
     }
 
-    /// The map from the output to the input, for images of (width, height).
+    /// Returns the map from the output to the input, for images of (width, height).
     fn map(self, strength: f64, size: (u32, u32)) -> Option<Matrix> {
         Some(match self {
             Self::ShearX => Matrix::shear((strength, 0.0), size),
@@ -86,7 +88,7 @@ impl AugmentOp {
         })
     }
 
-    /// The change of colors, for images of that many channels.
+    /// Returns the color change, for images of `channels` channels.
     fn color(self, strength: f64, channels: u8) -> Option<Color> {
         let factor = 1.0 + strength;
         Some(match self {
@@ -103,21 +105,21 @@ impl AugmentOp {
     }
 }
 
-/// The strongest settings of the operations.
+/// The maximum strengths of the operations.
 #[derive(Debug, Clone, Copy)]
 struct Strongest {
     shear: f64,
-    /// Width and height, in pixels.
+    /// The maximum shift along width and height, in pixels.
     translate: (f64, f64),
     rotate: f64,
-    /// Of brightness, color, contrast and sharpness.
+    /// For brightness, color, contrast and sharpness.
     factor: f64,
-    /// The bits that posterizing removes at most.
+    /// The maximum number of bits that posterizing removes.
     bits: f64,
 }
 
 impl Strongest {
-    /// The strength of `op` at bin `bin` of `bins`.
+    /// Returns the strength of `op` at bin `bin` of `bins`.
     fn of(&self, op: AugmentOp, bin: usize, bins: usize) -> f64 {
         let part = bin as f64 / (bins - 1) as f64;
         match op {
@@ -136,7 +138,7 @@ impl Strongest {
     }
 }
 
-/// The strength with its sign.
+/// Returns the strength with its sign.
 fn signed(op: AugmentOp, strength: f64, negative: bool) -> f64 {
     if negative && op.is_signed() { -strength } else { strength }
 }
@@ -144,11 +146,11 @@ fn signed(op: AugmentOp, strength: f64, negative: bool) -> f64 {
 /// The operations of one batch, one list of (operation, strength) for each image.
 type Ops = Vec<Vec<(AugmentOp, f64)>>;
 
-/// Plans the geometry at once. Colors are remembered, and are planned with those of other transforms.
+/// Plans the geometry, and stores the color changes to be planned with those of other transforms.
 fn begin(plan: &mut Plan, resampling: Resampling, ops: &Ops) -> Result<()> {
     let (size, channels) = (plan.size_so_far(), plan.channels());
     let map = |ops: &Vec<(AugmentOp, f64)>| {
-        // The first operation is nearest to the input.
+        // The first operation is applied to the input.
         let maps = ops.iter().filter_map(|(op, strength)| op.map(*strength, size));
         maps.fold(Matrix::ONE, |all, map| all.times(&map))
     };
@@ -162,7 +164,7 @@ fn begin(plan: &mut Plan, resampling: Resampling, ops: &Ops) -> Result<()> {
     Ok(())
 }
 
-/// Plans the colors that [`begin`] remembered.
+/// Plans the color changes that [`begin`] stored.
 #[derive(Debug)]
 struct RememberedColors;
 
@@ -176,7 +178,7 @@ impl BatchTransform for RememberedColors {
     }
 }
 
-/// The first half of a transform, which draws and plans the geometry.
+/// The first half of a transform, which draws the operations and plans the geometry.
 #[derive(Debug)]
 struct First<T>(T);
 
@@ -253,7 +255,7 @@ macro_rules! auto_augment {
                 }
                 self.options()
             }
-            /// Before flips and crops, which are then part of the same resampling.
+            /// 29 is before flips and crops, which then share the same resampling.
             fn order(&self) -> i32 {
                 29
             }
@@ -317,7 +319,7 @@ impl TrivialAugment {
         Ok(())
     }
 
-    /// An operation, a bin and a sign are drawn for each image, needed or not.
+    /// Draws an operation, a bin and a sign for each image, even if the operation does not use them.
     fn drawn(&self, plan: &Plan, draw: &mut dyn Draw) -> Ops {
         const STRONGEST: Strongest = Strongest {
             shear: 0.99,
@@ -403,7 +405,7 @@ impl RandAugment {
         Ok(())
     }
 
-    /// An operation and a sign are drawn for each operation of each image.
+    /// Draws an operation and a sign for each operation of each image.
     fn drawn(&self, plan: &Plan, draw: &mut dyn Draw) -> Ops {
         let (width, height) = plan.size_so_far();
         let translate = |n: u32| 150.0 / 331.0 * f64::from(n);

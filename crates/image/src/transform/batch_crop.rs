@@ -1,4 +1,4 @@
-//! One random part of all images of a batch.
+//! One random crop for all images of a batch.
 
 use super::{
     BatchSpec, BatchTransform, Crop, Draw, Mode, Plan,
@@ -12,8 +12,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Keeps a random part of every image of a batch, the same one, and brings it to a size; in validation
-/// the largest part of the right shape about the center. fastai's
+/// Crops the same random part of every image of a batch, and resizes it. Validation keeps the largest
+/// part of the right shape at the center. Corresponds to fastai's
 /// [`RandomResizedCropGPU`](https://docs.fast.ai/vision.augment.html#randomresizedcropgpu).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RandomResizedCropGpu {
@@ -25,34 +25,34 @@ pub struct RandomResizedCropGpu {
 }
 
 impl RandomResizedCropGpu {
-    /// To a square with sides of `size` pixels.
+    /// Resizes to a square with sides of `size` pixels.
     #[must_use]
     pub fn new(size: u32) -> Self {
         Self::hw(size, size)
     }
-    /// To `height`×`width` pixels.
+    /// Resizes to `height`×`width` pixels.
     #[must_use]
     pub fn hw(height: u32, width: u32) -> Self {
         let (parts, mode) = Default::default();
         Self { width, height, parts, mode, valid_scale: 1.0 }
     }
     parts!();
-    /// Which pixels make a value between pixels. Default: bilinear.
+    /// Sets the interpolation between pixels. Default: bilinear.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
-    /// The part of each side that validation keeps. Default: 1.
+    /// Sets the fraction of each side that validation keeps. Default: 1.
     #[must_use]
     pub fn valid_scale(mut self, part: f64) -> Self {
         self.valid_scale = part;
         self
     }
 
-    /// The part of images of (width, height) that is kept. In training, a part of the area and the
-    /// logarithm of a ratio are drawn up to ten times, then the first row and the first column. Where
-    /// no part fitted it is the largest about the center.
+    /// Draws the part that is kept of images of (width, height). Training draws a fraction of the area
+    /// and the logarithm of an aspect ratio up to ten times, then the first row and the first column. If
+    /// no part was small enough, it is the largest one at the center.
     pub fn part(&self, (width, height): (u32, u32), split: Split, draw: &mut dyn Draw) -> Crop {
         if split == Split::Train
             && let Some((w, h)) = self.parts.draw((width, height), draw)
@@ -80,7 +80,7 @@ impl BatchTransform for RandomResizedCropGpu {
         sides("RandomResizedCropGpu", (self.width, self.height))?;
         self.parts.check()?;
         let fits = self.valid_scale > 0.0 && self.valid_scale <= 1.0;
-        let why = || format!("{} is no part of a side", self.valid_scale);
+        let why = || format!("is {}; it must be above 0 and at most 1", self.valid_scale);
         if fits { Ok(()) } else { Err(Error::config("valid_scale", why())) }
     }
     fn order(&self) -> i32 {

@@ -1,4 +1,4 @@
-//! Closures as transforms of batches.
+//! Closures as batch transforms.
 
 use super::{BatchTransform, Plan};
 use crate::{error::Result, sample::Split, seed::Rng};
@@ -7,11 +7,11 @@ use tch::Tensor;
 
 type Apply = Arc<dyn Fn(Tensor) -> Result<Tensor> + Send + Sync>;
 
-/// A transform of batches by a closure of the caller's own, on tensors N×C×H×W with values from 0 to 1
-/// where it comes before normalization.
+/// A batch transform by a closure of the user, on tensors `[N, C, H, W]`. Before normalization, values
+/// are between 0 and 1.
 ///
-/// It ends the one pass in which the transforms before it are carried out; those after it make another
-/// one, on the device of the batches and, if that is the CPU, on the thread that asks for them.
+/// It ends the pass in which the transforms before it are executed. The transforms after it are executed
+/// in another pass, on the device of the batches; on the CPU, on the thread that requests the batches.
 ///
 /// ```
 /// use finetune::{sample::Split, transform::BatchFn};
@@ -33,21 +33,21 @@ impl fmt::Debug for BatchFn {
 }
 
 impl BatchFn {
-    /// In training and in validation. `name` is what `summary` and errors call it.
+    /// Creates a transform for training and validation. `name` is used in `summary` and in errors.
     pub fn new(
         name: impl Into<String>,
         apply: impl Fn(Tensor) -> Result<Tensor> + Send + Sync + 'static,
     ) -> Self {
         Self { name: name.into(), apply: Arc::new(apply), only: None, order: 50 }
     }
-    /// In training or in validation alone. Default: in both.
+    /// Restricts the transform to training or validation. Default: both.
     #[must_use]
     pub fn only(mut self, split: Split) -> Self {
         self.only = Some(split);
         self
     }
-    /// Its place among the transforms; see [`BatchTransform::order`]. Default: 50, after colors and
-    /// before normalization.
+    /// Sets the position among the transforms; see [`BatchTransform::order`]. Default: 50, after colors
+    /// and before normalization.
     #[must_use]
     pub fn order(mut self, order: i32) -> Self {
         self.order = order;

@@ -1,44 +1,43 @@
-//! What is done to the colors of an image, as numbers.
+//! Color changes as numbers.
 
 /// The weights of red, green and blue in a gray value: ITU-R 601-2, as fastai rounds them.
 pub(super) const LUMA: [f64; 3] = [0.2989, 0.5870, 0.1140];
 
-/// A change of colors. Brightness, contrast and saturation are straight lines in logit space, so any
-/// number of them in a row is one.
+/// A color change. Brightness, contrast and saturation are linear in logit space, so that successive
+/// changes merge into one.
 ///
-/// The others are those of TrivialAugment and RandAugment. They work on the values themselves, from 0 to 1,
-/// and cut off what is beyond.
+/// The other variants are those of TrivialAugment and RandAugment. They work on values between 0 and 1,
+/// and clip the result to that range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Color {
-    /// Each value becomes `scale` times its logit, plus `luma` times the gray value of the logits, plus
-    /// `add`; and back from logits.
+    /// Computes `scale` times the logit of each value, plus `luma` times the gray value of the logits,
+    /// plus `add`, and converts back from logits.
     Logit {
-        /// Times the logit itself.
+        /// The factor of the logit itself.
         scale: f64,
-        /// Times the gray value of the three logits.
+        /// The factor of the gray value of the three logits.
         luma: f64,
-        /// Added last.
+        /// The summand.
         add: f64,
     },
-    /// Turns the color circle by a part of it.
+    /// Rotates the hue by a fraction of a full turn.
     Hue(f64),
-    /// Each value becomes `scale` times itself, plus `luma` times its pixel's gray value.
+    /// Computes `scale` times each value, plus `luma` times the gray value of its pixel.
     Linear {
-        /// Times the value itself.
+        /// The factor of the value itself.
         scale: f64,
-        /// Times the gray value.
+        /// The factor of the gray value.
         luma: f64,
     },
-    /// Keeps the highest bits of each value in 8 bits, 0 to 8.
+    /// Keeps the highest bits of each 8-bit value: 0 to 8 bits.
     Posterize(u8),
-    /// Inverts values from this level on, 0 to 255.
+    /// Inverts values of at least this level, 0 to 255.
     Solarize(f64),
-    /// Each value becomes `factor` times its difference from the mean gray value of the image, plus that
-    /// mean.
+    /// Multiplies the difference of each value from the mean gray value of the image by this factor.
     FromMean(f64),
-    /// Each value becomes `factor` times its difference from the smoothed image, plus that. The outermost
-    /// pixels stay as they are.
+    /// Multiplies the difference of each value from the smoothed image by this factor. The outermost
+    /// pixels do not change.
     Sharpen(f64),
     /// Stretches the values of each channel to the range from 0 to 1.
     AutoContrast,
@@ -47,26 +46,26 @@ pub enum Color {
 }
 
 impl Color {
-    /// Lighter above one half, darker below.
+    /// Returns a brightness change: above 0.5 is lighter, below is darker.
     #[must_use]
     pub fn brightness(change: f64) -> Self {
         let change = change.clamp(1e-7, 1.0 - 1e-7);
         Self::Logit { scale: 1.0, luma: 0.0, add: (change / (1.0 - change)).ln() }
     }
 
-    /// Larger differences above 1, smaller ones below.
+    /// Returns a contrast change: above 1 is more, below is less.
     #[must_use]
     pub fn contrast(change: f64) -> Self {
         Self::Logit { scale: change, luma: 0.0, add: 0.0 }
     }
 
-    /// More color above 1, less below, none at 0.
+    /// Returns a saturation change: above 1 is more, below is less, 0 is gray.
     #[must_use]
     pub fn saturation(change: f64) -> Self {
         Self::Logit { scale: change, luma: 1.0 - change, add: 0.0 }
     }
 
-    /// Whether it changes nothing.
+    /// Returns true if it changes nothing.
     pub(super) fn is_neutral(self) -> bool {
         match self {
             Self::Logit { scale, luma, add } => (scale, luma, add) == (1.0, 0.0, 0.0),
@@ -79,19 +78,20 @@ impl Color {
         }
     }
 
-    /// Whether the value of a pixel depends on other pixels of the image.
+    /// Returns true if the value of a pixel depends on other pixels of the image.
     pub(super) fn needs_image(self) -> bool {
         matches!(self, Self::FromMean(_) | Self::Sharpen(_) | Self::AutoContrast | Self::Equalize)
     }
 
-    /// This and then `next` as one change, where they are of one space.
+    /// Merges this change and then `next` into one, if both are linear in the same space.
     fn then(self, next: Self) -> Option<Self> {
         let (Self::Logit { scale, luma, add }, Self::Logit { scale: s, luma: l, add: a }) =
             (self, next)
         else {
             return None;
         };
-        // The weights do not add up to 1, so gray of a gray value is not quite that value.
+        // The weights do not add up to exactly 1, so that the gray value of a gray pixel is slightly
+        // different.
         let whole: f64 = LUMA.iter().sum();
         let gray = scale + luma * whole;
         Some(Self::Logit {
@@ -101,7 +101,7 @@ impl Color {
         })
     }
 
-    /// Adds a change at the end of others.
+    /// Appends a change to a list, merging it with the last one if possible.
     pub(super) fn append(colors: &mut Vec<Self>, next: Self) {
         match colors.last_mut() {
             Some(last) if last.then(next).is_some() => *last = last.then(next).unwrap_or(next),

@@ -1,4 +1,4 @@
-//! Parts of images at a fixed size, without a change of scale.
+//! Crops without resizing.
 
 use super::{
     Draw, ItemSpec, ItemTransform,
@@ -13,7 +13,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Cuts to a size about the center, and pads where the image is smaller: fastai's
+/// Crops the center of an image, and pads smaller images. Corresponds to fastai's
 /// [`CropPad`](https://docs.fast.ai/vision.augment.html#croppad).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CropPad {
@@ -23,24 +23,24 @@ pub struct CropPad {
 }
 
 impl CropPad {
-    /// To a square with sides of `size` pixels.
+    /// Crops to a square with sides of `size` pixels.
     #[must_use]
     pub fn new(size: u32) -> Self {
         Self::hw(size, size)
     }
-    /// To `height`×`width` pixels.
+    /// Crops to `height`×`width` pixels.
     #[must_use]
     pub fn hw(height: u32, width: u32) -> Self {
         Self { height, width, pad_mode: PadMode::Zeros }
     }
-    /// What is beyond the edge. Default: black.
+    /// Sets the padding. Default: black.
     #[must_use]
     pub fn pad_mode(mut self, mode: PadMode) -> Self {
         self.pad_mode = mode;
         self
     }
 
-    /// The image at the size.
+    /// Applies the transform to an image.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if a side is 0.
@@ -48,10 +48,11 @@ impl CropPad {
         moved_image(image, &[self.motion((image.width(), image.height()))?], Filter::default())
     }
 
-    /// [`image`](Self::image) with its target, which moves with it.
+    /// Applies the transform to an image and its target.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    /// As [`image`](Self::image), and [`Error::Mismatch`](crate::Error::Mismatch) if a mask differs in
+    /// size from its image.
     pub fn sample(&self, sample: Sample) -> Result<Sample> {
         let motion = self.motion((sample.image.width(), sample.image.height()))?;
         moved(sample, &[motion], Filter::default())
@@ -77,8 +78,8 @@ impl ItemTransform for CropPad {
     }
 }
 
-/// Cuts to a size: anywhere in training, about the center in validation. Where the image is smaller
-/// there is black. fastai's [`RandomCrop`](https://docs.fast.ai/vision.augment.html#randomcrop).
+/// Crops a random part in training and the center in validation. Smaller images are padded with black.
+/// Corresponds to fastai's [`RandomCrop`](https://docs.fast.ai/vision.augment.html#randomcrop).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RandomCrop {
     height: u32,
@@ -86,19 +87,19 @@ pub struct RandomCrop {
 }
 
 impl RandomCrop {
-    /// To a square with sides of `size` pixels.
+    /// Crops to a square with sides of `size` pixels.
     #[must_use]
     pub fn new(size: u32) -> Self {
         Self::hw(size, size)
     }
-    /// To `height`×`width` pixels.
+    /// Crops to `height`×`width` pixels.
     #[must_use]
     pub fn hw(height: u32, width: u32) -> Self {
         Self { height, width }
     }
 
-    /// The image at the size. In training two whole numbers are drawn: the first column, the first
-    /// row. On a side that is too small both are below 0, by at most what is missing.
+    /// Applies the transform to an image. In training, two integers are drawn: the first column, then
+    /// the first row. They are negative if the image is smaller than the crop.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if a side is 0.
@@ -107,11 +108,12 @@ impl RandomCrop {
         moved_image(image, &motions, Filter::default())
     }
 
-    /// [`image`](Self::image) with its target, which moves with it: a mask by the nearest pixel, points
-    /// and boxes exactly.
+    /// Applies the transform to an image and its target. Masks use the nearest pixel; points and boxes
+    /// are moved exactly.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    /// As [`image`](Self::image), and [`Error::Mismatch`](crate::Error::Mismatch) if a mask differs in
+    /// size from its image.
     pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
         let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
         moved(sample, &motions, Filter::default())

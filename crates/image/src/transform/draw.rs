@@ -1,4 +1,4 @@
-//! Where the random numbers of transforms come from.
+//! Sources of random numbers for transforms.
 
 use crate::{
     error::{Error, Result},
@@ -7,13 +7,13 @@ use crate::{
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-/// What a transform asks chance for. A generator answers it; so does a list of draws that were
-/// recorded, with which a transform does again what it, or fastai, did then.
+/// A source of random numbers for transforms: a random generator, or a list of recorded draws, for
+/// example those of a run of fastai.
 pub trait Draw {
-    /// A number from `low` to `high`, each as likely as the other.
+    /// Returns a uniformly distributed number between `low` and `high`.
     fn uniform(&mut self, low: f64, high: f64) -> f64;
 
-    /// A whole number from `low` to `high`, both included, each as likely as the other.
+    /// Returns a uniformly distributed integer between `low` and `high`, both included.
     fn integer(&mut self, low: i64, high: i64) -> i64;
 }
 
@@ -27,18 +27,18 @@ impl Draw for Rng {
     }
 }
 
-/// Whether something of probability `p` happens. What is certain asks nothing.
+/// Returns true with probability `p`. Draws no number if `p` is 1.
 pub(super) fn happens(p: f64, draw: &mut dyn Draw) -> bool {
     p == 1.0 || draw.uniform(0.0, 1.0) < p
 }
 
-/// Values in place of random ones: one for all images, or one for each.
+/// Fixed values in place of random ones: one for all images, or one per image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum DrawnValues {
-    /// The same for every image.
+    /// The same value for every image.
     All(f64),
-    /// One for each image; there may be more values than images.
+    /// One value per image. Values in excess of the images are ignored.
     Each(Vec<f64>),
 }
 
@@ -54,12 +54,12 @@ impl From<Vec<f64>> for DrawnValues {
     }
 }
 
-/// How a value comes about for each image of a batch.
+/// The random choice of a value for each image of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Chance {
-    /// The probability that an image gets its value and not the neutral one.
+    /// The probability that an image gets its value instead of the neutral one.
     pub(super) p: f64,
-    /// Whether one draw is for the whole batch.
+    /// Whether one draw is used for the whole batch.
     pub(super) batch: bool,
 }
 
@@ -70,12 +70,13 @@ impl Chance {
 
     pub(super) fn check(self) -> Result<()> {
         let fits = (0.0..=1.0).contains(&self.p);
-        if fits { Ok(()) } else { Err(Error::config("p", format!("{} is no probability", self.p))) }
+        let why = || format!("is {}; it must be between 0 and 1", self.p);
+        if fits { Ok(()) } else { Err(Error::config("p", why())) }
     }
 
-    /// A value for each of `n` images: given or drawn, and `neutral` where chance leaves an image
-    /// alone. For each image, or once for the batch, the value is drawn first and then whether it is
-    /// used; what is certain is not drawn.
+    /// Returns a value for each of `n` images: a given or drawn one, or `neutral` for images that are
+    /// not changed. For each image, or once for the batch, the value is drawn before the choice whether
+    /// to use it; a choice with probability 1 is not drawn.
     pub(super) fn values(
         self,
         n: usize,

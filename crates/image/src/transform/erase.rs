@@ -1,4 +1,4 @@
-//! Rectangles of noise in batches.
+//! Random erasing of rectangles in batches.
 
 use super::{
     BatchSpec, BatchTransform, Draw, Erased, Noise, Plan,
@@ -13,9 +13,9 @@ use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Writes noise over random rectangles, the same for all images of a batch: fastai's
-/// [`RandomErasing`](https://docs.fast.ai/vision.augment.html#randomerasing). The noise of each image
-/// is its own.
+/// Erases random rectangles with noise. The rectangles are the same for all images of a batch, the noise
+/// differs. Corresponds to fastai's
+/// [`RandomErasing`](https://docs.fast.ai/vision.augment.html#randomerasing).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RandomErasing {
     p: f64,
@@ -26,45 +26,46 @@ pub struct RandomErasing {
 }
 
 impl RandomErasing {
-    /// One rectangle of up to 30 % of the area, in half of the batches.
+    /// Erases one rectangle of up to 30 % of the area, in half of the batches.
     #[must_use]
     pub fn new() -> Self {
         Self { p: 0.5, sl: 0.0, sh: 0.3, min_aspect: 0.3, max_count: 1 }
     }
-    /// The probability that a batch is changed. Default: 0.5.
+    /// Sets the probability that a batch is changed. Default: 0.5.
     #[must_use]
     pub fn p(mut self, p: f64) -> Self {
         self.p = p;
         self
     }
-    /// The least part of the area. Default: 0.
+    /// Sets the minimum fraction of the area. Default: 0.
     #[must_use]
     pub fn sl(mut self, part: f64) -> Self {
         self.sl = part;
         self
     }
-    /// The greatest part of the area. Default: 0.3.
+    /// Sets the maximum fraction of the area. Default: 0.3.
     #[must_use]
     pub fn sh(mut self, part: f64) -> Self {
         self.sh = part;
         self
     }
-    /// The least height over width; the greatest is one over it. Default: 0.3.
+    /// Sets the minimum ratio of height to width; the maximum is its inverse. Default: 0.3.
     #[must_use]
     pub fn min_aspect(mut self, ratio: f64) -> Self {
         self.min_aspect = ratio;
         self
     }
-    /// The most rectangles; they share the area. Default: 1.
+    /// Sets the maximum number of rectangles, which share the area. Default: 1.
     #[must_use]
     pub fn max_count(mut self, n: u32) -> Self {
         self.max_count = n;
         self
     }
 
-    /// The rows and columns to erase in images of (width, height); they may go beyond. It is drawn
-    /// whether, unless it is certain; then how many; then for each the part of the area, the logarithm
-    /// of height over width, the first row, the first column.
+    /// Draws the rows and columns to erase in images of (width, height); they may extend beyond the
+    /// image. The draws are: whether to erase (not if `p` is 1), the number of rectangles, and for each
+    /// rectangle the fraction of the area, the logarithm of height / width, the first row and the first
+    /// column.
     pub fn areas(
         &self,
         (width, height): (u32, u32),
@@ -111,7 +112,11 @@ impl BatchTransform for RandomErasing {
         let parts = 0.0 <= self.sl && self.sl <= self.sh && self.sh <= 1.0;
         let aspect = self.min_aspect > 0.0 && self.min_aspect <= 1.0;
         if !(parts && aspect && self.max_count > 0) {
-            let why = "0 <= sl <= sh <= 1, 0 < min_aspect <= 1 and max_count >= 1 do not hold";
+            let why = format!(
+                "needs 0 <= sl <= sh <= 1, 0 < min_aspect <= 1 and max_count >= 1; sl is {}, sh is {}, \
+                 min_aspect is {}, max_count is {}",
+                self.sl, self.sh, self.min_aspect, self.max_count
+            );
             return Err(Error::config("RandomErasing", why));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Carries a pass out on the CPU, from bytes to normalized floats.
+//! Execution of a pass on the CPU, from bytes to normalized floats.
 
 use super::{
     Color, Plan, area,
@@ -34,36 +34,40 @@ impl<T: Texel> sys::Work for One<'_, T> {
 }
 
 impl Plan {
-    /// The images of `pixels`, N×H×W×C bytes, as the first pass wants them: N×H×W×C floats, normalized.
-    /// Each pixel is read once and written once; with `parallel`, images are shared among the threads
-    /// of the current pool. The result does not depend on it.
+    /// Executes the first pass for `pixels`, `[N, H, W, C]` bytes. Returns normalized floats `[N, H, W,
+    /// C]`. Each pixel is read and written once. If `parallel` is true, the threads of the current pool
+    /// share the images; the result is the same.
     ///
-    /// What the plan has after the first pass is for [`tensor_steps`](Self::tensor_steps).
+    /// The steps after the first pass are executed by [`tensor_steps`](Self::tensor_steps).
     ///
     /// # Errors
-    /// [`Error::Config`] if there are not as many bytes as the plan has images for.
+    /// [`Error::Config`] if the number of bytes does not match the images of the plan.
     pub fn execute(&self, pixels: &[u8], parallel: bool) -> Result<Vec<f32>> {
         self.execute_any(pixels, parallel)
     }
 
-    /// The same from floats, N×H×W×C values from 0 to 1.
+    /// Executes the first pass as [`execute`](Self::execute) does, for floats between 0 and 1, `[N, H,
+    /// W, C]`.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are not as many values as the plan has images for.
+    /// [`Error::Config`] if the number of values does not match the images of the plan.
     pub fn execute_floats(&self, pixels: &[f32], parallel: bool) -> Result<Vec<f32>> {
         self.execute_any(pixels, parallel)
     }
 
-    /// The same for image `i` alone: `pixels`, H×W×C, as the first pass wants them, into `out`.
+    /// Executes the first pass for image `i` alone: reads `pixels`, `[H, W, C]`, and writes to `out`.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no such image, or one of the slices has not its length.
+    /// [`Error::Config`] if `i` is not below the number of images, or the length of a slice is wrong.
     pub fn execute_image(&self, i: usize, pixels: &[u8], out: &mut [f32]) -> Result<()> {
         let volume = |(w, h): (u32, u32)| w as usize * h as usize * usize::from(self.channels);
         let (from, to) = (volume(self.input), volume(self.output_size()));
         if i >= self.len() || pixels.len() != from || out.len() != to {
             let (bytes, floats) = (pixels.len(), out.len());
-            let why = format!("image {i}: {bytes} bytes of {from} to {floats} floats of {to}");
+            let why = format!(
+                "image {i} of {}, {bytes} bytes instead of {from}, {floats} floats instead of {to}",
+                self.len()
+            );
             return Err(Error::config("Plan::execute_image", why));
         }
         self.one(i, Sampling::new(self).as_ref(), pixels, out)
@@ -84,7 +88,7 @@ impl Plan {
         let (w, h) = self.input;
         let each = w as usize * h as usize * usize::from(self.channels);
         if pixels.len() != each * self.len() {
-            let why = format!("{} values for {} images of {each}", pixels.len(), self.len());
+            let why = format!("{} values for {} images of {each} values", pixels.len(), self.len());
             return Err(Error::config("Plan::execute", why));
         }
         let (ow, oh) = self.output_size();
@@ -118,7 +122,8 @@ impl Plan {
         let (ow, oh) = self.output_size();
         let size = (ow as usize, oh as usize);
         let (colors, levels) = (&self.images[i].colors, self.levels());
-        // From the first color on that needs the whole image, all is done once that is there.
+        // The first color change that needs the whole image, and those after it, run once the image is
+        // complete.
         let whole = colors.iter().position(|color| color.needs_image());
         let (colors, rest) = colors.split_at(whole.unwrap_or(colors.len()));
         if rest.is_empty() {
@@ -128,7 +133,7 @@ impl Plan {
         whole::change::<C>(rest, size, &levels, out);
     }
 
-    /// Reads image `i`, and changes what needs one pixel at a time.
+    /// Reads image `i`, and applies changes of single pixels.
     #[inline(always)]
     fn read<T: Texel, const C: usize>(
         &self,
@@ -174,7 +179,7 @@ impl Plan {
         levels
     }
 
-    /// Writes noise over what is erased in image `i`, height×width×channels.
+    /// Erases rectangles of image `i`, `[height, width, channels]`.
     fn erase_in(&self, i: usize, out: &mut [f32]) -> Result<()> {
         let (size, channels) = (self.output_size(), usize::from(self.channels));
         for erased in &self.erased {

@@ -1,4 +1,4 @@
-//! Flips and quarter turns of single images.
+//! Flips and rotations by 90° of single images.
 
 use super::{
     Draw, ItemSpec, ItemTransform,
@@ -13,7 +13,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Mirrors an image left to right, in training: fastai's
+/// Mirrors an image left to right, in training. Corresponds to fastai's
 /// [`FlipItem`](https://docs.fast.ai/vision.augment.html#flipitem).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlipItem {
@@ -21,22 +21,22 @@ pub struct FlipItem {
 }
 
 impl FlipItem {
-    /// Half of the images.
+    /// Mirrors half of the images.
     #[must_use]
     pub fn new() -> Self {
         Self { p: 0.5 }
     }
-    /// The probability that an image is mirrored. Default: 0.5.
+    /// Sets the probability that an image is mirrored. Default: 0.5.
     #[must_use]
     pub fn p(mut self, p: f64) -> Self {
         self.p = p;
         self
     }
 
-    /// The image, mirrored or not. In training it is drawn whether, unless it is certain.
+    /// Applies the transform to an image. In training, a number is drawn unless the probability is 1.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if `p` is no probability.
+    /// [`Error::Config`](crate::Error::Config) if `p` is not between 0 and 1.
     pub fn image(&self, image: Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         Ok(match self.turn(split, draw)? {
             Some(turn) => image.turned(turn),
@@ -44,10 +44,11 @@ impl FlipItem {
         })
     }
 
-    /// [`image`](Self::image) with its target, which is mirrored with it.
+    /// Applies the transform to an image and its target.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    /// As [`image`](Self::image), and [`Error::Mismatch`](crate::Error::Mismatch) if a mask differs in
+    /// size from its image.
     pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
         let turn = self.turn(split, draw)?.map(Motion::Turn);
         moved(sample, turn.as_slice(), Filter::default())
@@ -78,32 +79,32 @@ impl ItemTransform for FlipItem {
     }
 }
 
-/// Flips and turns an image in one of the eight ways that keep its edges straight, in training: fastai's
-/// [`DihedralItem`](https://docs.fast.ai/vision.augment.html#dihedralitem). Some of them swap width and
-/// height, so a [`Resize`](super::Resize) belongs after it, or square images before it.
+/// Flips and rotates an image in one of the eight ways that keep its edges straight, in training. Some
+/// of them swap width and height: add a [`Resize`](super::Resize) after it, or use square images.
+/// Corresponds to fastai's [`DihedralItem`](https://docs.fast.ai/vision.augment.html#dihedralitem).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DihedralItem {
     p: f64,
 }
 
 impl DihedralItem {
-    /// Every image; one of the eight ways leaves it as it is.
+    /// Changes every image. One of the eight ways is the identity.
     #[must_use]
     pub fn new() -> Self {
         Self { p: 1.0 }
     }
-    /// The probability that a way is chosen at all. Default: 1.
+    /// Sets the probability that a way is drawn. Default: 1.
     #[must_use]
     pub fn p(mut self, p: f64) -> Self {
         self.p = p;
         self
     }
 
-    /// The image, flipped and turned. In training it is drawn whether, unless it is certain, and then
-    /// the way, from 0 to 7: 0 is as it is, the others are in the order of [`Turn::ALL`].
+    /// Applies the transform to an image. In training, a number is drawn unless the probability is 1,
+    /// and then the way, from 0 to 7: 0 is the identity, the others are in the order of [`Turn::ALL`].
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if `p` is no probability.
+    /// [`Error::Config`](crate::Error::Config) if `p` is not between 0 and 1.
     pub fn image(&self, image: Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         Ok(match self.turn(split, draw)? {
             Some(turn) => image.turned(turn),
@@ -111,10 +112,11 @@ impl DihedralItem {
         })
     }
 
-    /// [`image`](Self::image) with its target, which is flipped and turned with it.
+    /// Applies the transform to an image and its target.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    /// As [`image`](Self::image), and [`Error::Mismatch`](crate::Error::Mismatch) if a mask differs in
+    /// size from its image.
     pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
         let turn = self.turn(split, draw)?.map(Motion::Turn);
         moved(sample, turn.as_slice(), Filter::default())

@@ -1,14 +1,14 @@
-//! What all batch transforms that move pixels have in common.
+//! The common options of batch transforms that move pixels.
 
 use super::{draw::Chance, resampling::Resampling, size::sides};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 
-/// What all transforms that move pixels have in common.
+/// The common options of batch transforms that move pixels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Geometry {
     pub(super) chance: Chance,
-    /// Width and height.
+    /// The output width and height.
     pub(super) size: Option<(u32, u32)>,
     pub(super) resampling: Resampling,
 }
@@ -26,42 +26,42 @@ impl Geometry {
 
 macro_rules! geometry {
     () => {
-        /// The probability that an image is changed. Default: 0.5.
+        /// Sets the probability that an image is changed. Default: 0.5.
         #[must_use]
         pub fn p(mut self, p: f64) -> Self {
             self.geometry.chance.p = p;
             self
         }
-        /// Whether one draw is for the whole batch. Default: false.
+        /// If true, one draw is used for the whole batch. Default: false.
         #[must_use]
         pub fn batch(mut self, yes: bool) -> Self {
             self.geometry.chance.batch = yes;
             self
         }
-        /// The side of the square that comes out. Default: the size that goes in.
+        /// Sets the side of the square output in pixels. Default: the size of the input.
         #[must_use]
         pub fn size(self, side: u32) -> Self {
             self.size_hw(side, side)
         }
-        /// The height and width that come out. Default: those that go in.
+        /// Sets the height and width of the output in pixels. Default: the size of the input.
         #[must_use]
         pub fn size_hw(mut self, height: u32, width: u32) -> Self {
             self.geometry.size = Some((width, height));
             self
         }
-        /// Which pixels make a value between pixels. Default: bilinear.
+        /// Sets the interpolation between pixels. Default: bilinear.
         #[must_use]
         pub fn mode(mut self, mode: $crate::transform::Mode) -> Self {
             self.geometry.resampling.mode = mode;
             self
         }
-        /// What is beyond the edge. Default: the image mirrored.
+        /// Sets the values outside of the image. Default: the mirrored image.
         #[must_use]
         pub fn pad_mode(mut self, mode: $crate::image::PadMode) -> Self {
             self.geometry.resampling.pad_mode = mode;
             self
         }
-        /// Whether the edge of a picture is at the centers of its outer pixels. Default: true.
+        /// If true, the corners of an image are the centers of its outer pixels. Default: true.
         #[must_use]
         pub fn align_corners(mut self, yes: bool) -> Self {
             self.geometry.resampling.align_corners = yes;

@@ -1,4 +1,4 @@
-//! Closures as transforms of single images.
+//! Closures as item transforms.
 
 use super::ItemTransform;
 use crate::{
@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc};
 
 type Apply = Arc<dyn Fn(Sample, Split, &mut Rng) -> Result<Sample> + Send + Sync>;
 
-/// A transform of single images by a closure of the caller's own.
+/// An item transform by a closure of the user.
 ///
 /// ```
 /// use finetune::{image::Image, transform::ItemFn};
@@ -35,8 +35,8 @@ impl fmt::Debug for ItemFn {
 }
 
 impl ItemFn {
-    /// Carried out on the workers, in training and in validation: the closure is told which, and what
-    /// it draws should come from the generator. `name` is what `summary` and errors call it.
+    /// Creates a transform from a closure, which runs on the workers in training and validation. It gets
+    /// the split, and a random generator for its draws. `name` is used in `summary` and in errors.
     pub fn new(
         name: impl Into<String>,
         apply: impl Fn(Sample, Split, &mut Rng) -> Result<Sample> + Send + Sync + 'static,

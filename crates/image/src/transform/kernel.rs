@@ -1,8 +1,8 @@
-//! One image from its pixels to the output, block by block: places, pixels, colors, normalized values.
+//! Execution of one pass for one image, block by block: positions, pixels, colors, normalization.
 //!
 //! Every step is a plain loop over short arrays, which compilers turn into vector instructions; only
-//! the fetch of pixels goes one by one. Nothing depends on the width of those instructions, so the
-//! result is the same, bit for bit, on every processor.
+//! pixels are fetched one at a time. The operations do not depend on the width of these instructions, so
+//! that results are bit-identical on every processor.
 
 #![allow(
     clippy::needless_range_loop,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::image::PadMode;
 
-/// The last step: values times `scale` plus `shift`, for each channel.
+/// The last step: multiplies values by `scale` and adds `shift`, per channel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Levels {
     pub(super) scale: [f32; 3],
@@ -24,29 +24,29 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// Values stay as they are.
+    /// Leaves values unchanged.
     pub(super) const SAME: Self = Self { scale: [1.0; 3], shift: [0.0; 3] };
 }
 
-/// Where some pixels of a row are, and then what they are.
+/// A block of pixels of a row: first their positions in the source, then their values.
 struct Block<const C: usize> {
     px: [f32; LANES],
     py: [f32; LANES],
-    /// How much of a place is within the image, where all beyond it is black.
+    /// The fraction of each position that is inside the image, if pixels outside are black.
     cover: [f32; LANES],
-    /// The position of the pixel above and to the left, and how far the place is from it.
+    /// The index of the pixel above and to the left, and the distance of the position from it.
     at: [u32; LANES],
     fx: [f32; LANES],
     fy: [f32; LANES],
-    /// The values, one plane for each channel.
+    /// The values, one plane per channel.
     planes: [[f32; LANES]; C],
 }
 
-/// One side of an image, as places along it are brought within.
+/// One side of an image, to map positions outside of the image to the inside.
 #[derive(Clone, Copy)]
 struct Side {
     last: f32,
-    /// Where mirroring starts, and after how much it goes back.
+    /// The position at which mirroring starts, and the length after which it reverses.
     low: f32,
     span: f32,
     fold: Fold,
@@ -54,9 +54,9 @@ struct Side {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fold {
-    /// No place is beyond the edge, or the edge's own pixels are wanted there.
+    /// No position is outside of the image, or the edge pixels are used there.
     None,
-    /// Mirrored once at most.
+    /// Mirrored at most once.
     Once,
     /// Mirrored any number of times.
     Often,
@@ -82,7 +82,7 @@ impl Side {
         let twice = 2.0 * self.span;
         match self.fold {
             Fold::None => {}
-            // A single pixel has no other.
+            // A single pixel has no neighbor.
             _ if self.span <= 0.0 => places.fill(0.0),
             Fold::Once => {
                 for p in places {
@@ -100,7 +100,7 @@ impl Side {
         }
     }
 
-    /// What of each place is within the image when the rest is black.
+    /// Multiplies `cover` by the fraction of each position that is inside the image.
     #[inline(always)]
     fn cover(self, places: &[f32; LANES], mode: Mode, cover: &mut [f32; LANES]) {
         for (c, &p) in cover.iter_mut().zip(places) {
@@ -118,10 +118,11 @@ impl Side {
         }
     }
 
-    /// The pixel before a place and how far it is from it; the one before the last for the last.
+    /// Returns the pixel before a position and the distance from it. The last position belongs to the
+    /// pixel before the last one.
     #[inline(always)]
     fn split(self, p: f32, nearest: bool) -> (i32, f32) {
-        // In this order a place that is no number becomes 0.
+        // With this comparison, NaN becomes 0.
         let p = if p > 0.0 { p } else { 0.0 };
         let p = if p < self.last { p } else { self.last };
         let p = if nearest { p.round_ties_even() } else { p };
@@ -131,7 +132,7 @@ impl Side {
     }
 }
 
-/// The start of a row in double precision; along it the steps are short.
+/// The start of a row, computed in double precision, and the step to the next pixel.
 #[derive(Clone, Copy)]
 struct Line {
     step: [f32; 3],
@@ -156,7 +157,7 @@ impl<const C: usize> Block<C> {
         Self { px, py, cover, at: [0; LANES], fx, fy, planes: [zeros; C] }
     }
 
-    /// Where the pixels from column `x` on are read, in pixels of the source.
+    /// Computes the source positions of the pixels from column `x`, in pixels.
     #[inline(always)]
     fn places(&mut self, line: &Line, x: usize) {
         let (m, start) = (line.step, line.start);
@@ -187,7 +188,7 @@ impl<const C: usize> Block<C> {
         }
     }
 
-    /// The values.
+    /// Reads the values at the positions.
     #[inline(always)]
     fn fetch<T: Texel>(&mut self, from: &Pixels<'_, T>) {
         match T::bytes(from.pixels) {
@@ -198,10 +199,11 @@ impl<const C: usize> Block<C> {
         }
     }
 
-    /// RGB bytes: the pixels left and right of a place are six bytes in a row, and come in one load.
+    /// Reads RGB bytes: the pixels left and right of a position are six adjacent bytes, read with one
+    /// load.
     #[inline(always)]
     fn fetch_bytes(&mut self, bytes: &[u8], stride: usize) {
-        // Of the neighbours above and of those below: the first four bytes and the rest.
+        // For the neighbors above and below: the first four bytes and the rest.
         let mut words = [[0_u32; LANES]; 4];
         for i in 0..LANES {
             let above = eight(bytes, self.at[i] as usize);
@@ -209,7 +211,7 @@ impl<const C: usize> Block<C> {
             (words[0][i], words[1][i]) = (above as u32, (above >> 32) as u32);
             (words[2][i], words[3][i]) = (below as u32, (below >> 32) as u32);
         }
-        // Red and blue of the left pixel, and so on: the word and the bits of each.
+        // Red and blue of the left pixel, and so on: the word and the shift of each.
         let places = [[(0, 0), (0, 24)], [(0, 8), (1, 0)], [(0, 16), (1, 8)]];
         for (plane, [(w, left), (v, right)]) in self.planes.iter_mut().zip(places) {
             let byte = |word: u32, at: u32| ((word >> at) & 255) as i32 as f32;
@@ -248,7 +250,7 @@ impl<const C: usize> Block<C> {
         }
     }
 
-    /// The values of pixels that stay where they are.
+    /// Reads the values of pixels that are not moved.
     #[inline(always)]
     fn copy<T: Texel>(&mut self, pixels: &[T]) {
         for (i, pixel) in pixels.chunks_exact(C).enumerate().take(LANES) {
@@ -258,7 +260,7 @@ impl<const C: usize> Block<C> {
         }
     }
 
-    /// Colors, levels and out: as many pixels as there is room for.
+    /// Applies colors and levels, and writes as many pixels as fit.
     #[inline(always)]
     fn finish(&mut self, colors: &[Color], levels: &Levels, out: &mut [f32]) {
         for &color in colors {
@@ -276,7 +278,7 @@ impl<const C: usize> Block<C> {
     }
 }
 
-/// Eight bytes from `at` on; zeros beyond the end.
+/// Returns eight bytes from `at`, with zeros after the end.
 #[inline(always)]
 fn eight(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..at + 8).and_then(|b| b.try_into().ok()) {
@@ -291,14 +293,15 @@ fn last(bytes: &[u8], at: usize) -> u64 {
     rest.iter().take(8).rev().fold(0, |all, &b| all << 8 | u64::from(b))
 }
 
-/// How one image is read: a map from pixels of the output to pixels of the source.
+/// The reading of one image: a map from pixels of the output to pixels of the source.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
     pub(super) map: Matrix,
     pub(super) resampling: Resampling,
 }
 
-/// One image of (width, height), height×width×channels. Without a reading, pixels stay where they are.
+/// Computes one image of (width, height), `[height, width, channels]`. Without a reading, pixels are not
+/// moved.
 #[inline(always)]
 pub(super) fn image<T: Texel, const C: usize>(
     from: &Pixels<'_, T>,
@@ -349,14 +352,14 @@ pub(super) fn image<T: Texel, const C: usize>(
     }
 }
 
-/// The least and the greatest place along both sides that an output of (width, height) reads.
+/// Returns the minimum and maximum position along both sides that an output of (width, height) reads.
 fn range(map: &Matrix, (width, height): (usize, usize)) -> ((f32, f32), (f32, f32)) {
     let (right, bottom) = (width as f64 - 1.0, height as f64 - 1.0);
     let corners = [(0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom)];
     let depth = |(x, y): (f64, f64)| map.0[2][0] * x + map.0[2][1] * y + map.0[2][2];
     let all = (f32::NEG_INFINITY, f32::INFINITY);
     if corners.into_iter().any(|c| depth(c) <= 0.0) {
-        // The horizon is in the picture.
+        // The horizon of the perspective is inside the image.
         return (all, all);
     }
     let (mut x, mut y) = ((f32::INFINITY, f32::NEG_INFINITY), (f32::INFINITY, f32::NEG_INFINITY));

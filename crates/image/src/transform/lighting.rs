@@ -1,4 +1,4 @@
-//! Random colors of batches. All are for training; validation and prediction see what is there.
+//! Random color changes of batches. They apply to training only.
 
 use super::{BatchSpec, BatchTransform, Color, Draw, DrawnValues, Plan, draw::Chance};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// From `1 - max` to one over it, each factor as likely as its inverse.
+/// Draws a factor between `1 - max` and its inverse. Each factor is as likely as its inverse.
 fn factor(max: f64, draw: &mut dyn Draw) -> f64 {
     let most = (1.0 - max).ln();
     draw.uniform(most, -most).exp()
@@ -28,18 +28,18 @@ macro_rules! color {
         }
 
         impl $name {
-            #[doc = concat!("By up to `", stringify!($max), "`, from 0 to below 1.")]
+            #[doc = concat!("Draws changes up to `", stringify!($max), "`, at least 0 and below 1.")]
             #[must_use]
             pub fn new($max: f64) -> Self {
                 Self { $max, chance: Chance::new(0.75), draw: None }
             }
-            /// The probability that an image is changed. Default: 0.75.
+            /// Sets the probability that an image is changed. Default: 0.75.
             #[must_use]
             pub fn p(mut self, p: f64) -> Self {
                 self.chance.p = p;
                 self
             }
-            /// Whether one draw is for the whole batch. Default: false.
+            /// If true, one draw is used for the whole batch. Default: false.
             #[must_use]
             pub fn batch(mut self, yes: bool) -> Self {
                 self.chance.batch = yes;
@@ -58,7 +58,7 @@ macro_rules! color {
                 self.check()?;
                 if split == Split::Train {
                     if plan.channels() < $colors {
-                        let why = "images of one channel have no colors";
+                        let why = "needs images with three channels";
                         return Err(Error::config(stringify!($name), why));
                     }
                     let drawn = |draw: &mut dyn Draw| $drawn(self.$max, draw);
@@ -71,7 +71,7 @@ macro_rules! color {
             fn check(&self) -> Result<()> {
                 self.chance.check()?;
                 let fits = (0.0..1.0).contains(&self.$max);
-                let why = || format!("{} is not between 0 and 1", self.$max);
+                let why = || format!("is {}; it must be at least 0 and below 1", self.$max);
                 if fits { Ok(()) } else { Err(Error::config(stringify!($max), why())) }
             }
             fn order(&self) -> i32 {
@@ -85,40 +85,41 @@ macro_rules! color {
 }
 
 color!(
-    /// Makes images lighter or darker: fastai's
+    /// Changes the brightness of images. Corresponds to fastai's
     /// [`Brightness`](https://docs.fast.ai/vision.augment.html#brightness).
     Brightness(max_lighting),
-    /// The changes, from 0 for black to 1 for white; one half changes nothing. Default: drawn.
+    /// Sets the changes instead of drawing them: from 0 (black) to 1 (white); 0.5 changes nothing.
     neutral 0.5,
     drawn |max: f64, draw: &mut dyn Draw| draw.uniform(0.5 * (1.0 - max), 0.5 * (1.0 + max)),
     Color::brightness,
     1
 );
 color!(
-    /// Makes differences in images larger or smaller: fastai's
+    /// Changes the contrast of images. Corresponds to fastai's
     /// [`Contrast`](https://docs.fast.ai/vision.augment.html#contrast).
     Contrast(max_lighting),
-    /// The factors. Default: drawn.
+    /// Sets the factors instead of drawing them; 1 changes nothing.
     neutral 1.0,
     drawn factor,
     Color::contrast,
     1
 );
 color!(
-    /// Makes images more or less colorful: fastai's
+    /// Changes the saturation of images. Corresponds to fastai's
     /// [`Saturation`](https://docs.fast.ai/vision.augment.html#saturation).
     Saturation(max_lighting),
-    /// The factors: 0 for gray, 1 changes nothing. Default: drawn.
+    /// Sets the factors instead of drawing them: 0 is gray, 1 changes nothing.
     neutral 1.0,
     drawn factor,
     Color::saturation,
     3
 );
 color!(
-    /// Turns the colors of images around the color circle: fastai's
+    /// Changes the hue of images. Corresponds to fastai's
     /// [`Hue`](https://docs.fast.ai/vision.augment.html#hue).
     Hue(max_hue),
-    /// The turns, as parts of the circle: 0 and 1 change nothing. Default: drawn, about 1.
+    /// Sets the rotations of the hue instead of drawing them, as fractions of a full turn: 0 and 1
+    /// change nothing. Drawn values are around 1.
     neutral 0.0,
     drawn factor,
     Color::Hue,

@@ -1,16 +1,16 @@
-//! Maps of the plane.
+//! Projective maps of the plane.
 
-/// A map of the plane in homogeneous coordinates, from a place in the output of a transform to the
-/// place in its input that is shown there. A picture fills the square from -1 to 1, x to the right and
-/// y downwards.
+/// A projective map in homogeneous coordinates, from a position in the output of a transform to the
+/// position in its input that is shown there. An image spans -1 to 1 in both directions, x to the right
+/// and y downwards.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Matrix(pub [[f64; 3]; 3]);
 
 impl Matrix {
-    /// The map that leaves every place as it is.
+    /// The identity.
     pub const ONE: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
 
-    /// First `other`, then this.
+    /// Returns the composition: first `other`, then this map.
     #[must_use]
     pub fn times(&self, other: &Self) -> Self {
         let mut out = [[0.0; 3]; 3];
@@ -22,7 +22,7 @@ impl Matrix {
         Self(out)
     }
 
-    /// Where a place goes.
+    /// Maps a position.
     #[must_use]
     pub fn at(&self, x: f64, y: f64) -> (f64, f64) {
         let row = |r: &[f64; 3]| r[0] * x + r[1] * y + r[2];
@@ -30,7 +30,7 @@ impl Matrix {
         (row(&self.0[0]) / w, row(&self.0[1]) / w)
     }
 
-    /// The way back, up to a factor that places in homogeneous coordinates do not need.
+    /// Returns the inverse up to a factor, which is irrelevant for homogeneous coordinates.
     #[must_use]
     pub fn inverse(&self) -> Self {
         let m = &self.0;
@@ -42,20 +42,20 @@ impl Matrix {
         ])
     }
 
-    /// A mirror image, left to right.
+    /// Returns the horizontal flip.
     #[must_use]
     pub fn flip() -> Self {
         Self::stretch((-1.0, 0.0), (1.0, 0.0))
     }
 
-    /// A turn by some degrees, clockwise as the picture is seen.
+    /// Returns the rotation by an angle in degrees, clockwise as the image is seen.
     #[must_use]
     pub fn rotation(degrees: f64) -> Self {
         let (sin, cos) = degrees.to_radians().sin_cos();
         Self([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     }
 
-    /// An enlargement by `zoom` about a center, given as fractions of the width and the height.
+    /// Returns the enlargement by `zoom` around a center, given as fractions of the width and height.
     #[must_use]
     pub fn zoom(zoom: f64, (x, y): (f64, f64)) -> Self {
         let s = 1.0 / zoom;
@@ -63,8 +63,8 @@ impl Matrix {
         Self::stretch((s, shift(x)), (s, shift(y)))
     }
 
-    /// One of the eight flips and quarter turns, in fastai's numbering of batch transforms; 0 leaves
-    /// the picture as it is.
+    /// Returns one of the eight flips and rotations by 90°, in fastai's numbering of batch transforms; 0
+    /// is the identity.
     #[must_use]
     pub fn dihedral(k: usize) -> Self {
         let k = k % 8;
@@ -75,8 +75,8 @@ impl Matrix {
         Self([[x * straight, x * turned, 0.0], [y * turned, y * straight, 0.0], [0.0, 0.0, 1.0]])
     }
 
-    /// The perspective that moves the corners of the picture by `x` and `y`; exactly nothing where
-    /// both are 0.
+    /// Returns the perspective that moves the corners of the image by `x` and `y`; exactly the identity
+    /// if both are 0.
     #[must_use]
     pub fn perspective(x: f64, y: f64) -> Self {
         if (x, y) == (0.0, 0.0) {
@@ -85,7 +85,7 @@ impl Matrix {
         let from = [(-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0)];
         let to =
             [(-1.0 - y, -1.0 - x), (-1.0 + y, 1.0 + x), (1.0 + y, -1.0 + x), (1.0 - y, 1.0 - x)];
-        // Eight linear equations for the map that takes `to` to `from`.
+        // Solve eight linear equations for the map that takes `to` to `from`.
         let mut rows = [[0.0; 9]; 8];
         for (i, ((fx, fy), (tx, ty))) in from.into_iter().zip(to).enumerate() {
             rows[2 * i] = [tx, ty, 1.0, 0.0, 0.0, 0.0, -fx * tx, -fx * ty, fx];
@@ -95,9 +95,9 @@ impl Matrix {
         Self([[a, b, c], [d, e, f], [g, h, 1.0]])
     }
 
-    /// A shear of pictures of (width, height) about their upper left corner: rows move by `x` pixels for
-    /// each pixel below it, columns by `y` pixels for each pixel to the right of it. A positive number moves
-    /// them to the left, or up. For [`Plan::warp`](super::Plan::warp).
+    /// Returns the shear of images of (width, height) around their upper left corner, for
+    /// [`Plan::warp`](super::Plan::warp). Rows move by `x` pixels per row, columns by `y` pixels per
+    /// column. Positive numbers move them to the left, or up.
     ///
     /// ```
     /// use finetune::transform::Matrix;
@@ -112,7 +112,7 @@ impl Matrix {
         Self([[1.0, x, x], [y, 1.0, y], [0.0, 0.0, 1.0]])
     }
 
-    /// A shift of pictures of (width, height) by pixels to the right and down. For
+    /// Returns the shift of images of (width, height) by pixels to the right and down, for
     /// [`Plan::warp`](super::Plan::warp).
     #[must_use]
     pub fn translation((x, y): (f64, f64), (width, height): (u32, u32)) -> Self {
@@ -120,18 +120,19 @@ impl Matrix {
         Self::stretch(shift(x, width), shift(y, height))
     }
 
-    /// [`rotation`](Self::rotation) of pictures of (width, height), for
+    /// Returns the [`rotation`](Self::rotation) of images of (width, height), for
     /// [`Plan::warp`](super::Plan::warp).
     pub(super) fn rotation_of(degrees: f64, size: (u32, u32)) -> Self {
         Self::rotation(degrees).with_aspect(size)
     }
 
-    /// The map that scales and shifts each axis by itself, given as (scale, shift).
+    /// Returns the map that scales and shifts each axis, given as (scale, shift) for x and y.
     pub(super) fn stretch(x: (f64, f64), y: (f64, f64)) -> Self {
         Self([[x.0, 0.0, x.1], [0.0, y.0, y.1], [0.0, 0.0, 1.0]])
     }
 
-    /// The same map where pictures of (width, height) fill -1 to 1 both ways.
+    /// Returns the same map in coordinates where images of (width, height) span -1 to 1 in both
+    /// directions.
     pub(super) fn with_aspect(&self, (width, height): (u32, u32)) -> Self {
         let (w, h) = (f64::from(width), f64::from(height));
         let mut m = *self;
@@ -141,7 +142,7 @@ impl Matrix {
     }
 }
 
-/// Gaussian elimination with pivots; the last column is the right side.
+/// Solves linear equations by Gaussian elimination with pivots. The last column is the right-hand side.
 fn solve(mut rows: [[f64; 9]; 8]) -> [f64; 8] {
     for i in 0..8 {
         let pivot =

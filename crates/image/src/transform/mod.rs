@@ -1,4 +1,5 @@
-//! What changes a sample on a worker, and what is planned for a batch and carried out at once.
+//! Item transforms, which change one sample on a worker thread, and batch transforms, which are planned
+//! and executed together.
 
 mod affine;
 mod area;
@@ -70,28 +71,29 @@ use crate::{
 };
 use std::{fmt::Debug, sync::Arc};
 
-/// Changes one sample, on a worker thread.
+/// A transform of one sample, applied on a worker thread.
 ///
-/// It has no state: what is drawn comes from `rng` and ends with the call, so one transform serves
-/// every thread. Its `Debug` is its description in `summary`.
+/// It has no state: random numbers come from `rng`, so that all threads can share it. `summary` shows
+/// its `Debug` text.
 pub trait ItemTransform: Debug + Send + Sync {
-    /// The changed sample.
+    /// Returns the transformed sample.
     ///
     /// # Errors
-    /// Whatever keeps the transform from its work; the loader adds the item's name.
+    /// Any error of the transform. The loader adds the item's name.
     fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample>;
 
-    /// Whether its options can be used. Asked before any work starts. Default: they can.
+    /// Validates the options. Called before any work starts. Default: `Ok`.
     ///
     /// # Errors
-    /// [`Error::Config`] for an option that cannot be used.
+    /// [`Error::Config`] if an option is invalid.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// What a cache may keep of an image in place of it, if this is the first transform: an image from
-    /// which `apply` makes what it makes of the image itself, as nearly as whole pixels allow. It must
-    /// be the same each time. Default: the image itself.
+    /// Returns a smaller image that a cache may store in place of `image` if this is the first
+    /// transform. `apply` must return the same result for it as for `image`, up to rounding to whole
+    /// pixels. Calls with the same image must return the same result. Default: `None`, the cache stores
+    /// `image`.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
@@ -99,48 +101,51 @@ pub trait ItemTransform: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// The transform as data, for an exported model. Default: none, it is code.
+    /// Returns the transform as data, for an exported model. Default: `None`, the transform cannot be
+    /// exported.
     fn spec(&self) -> Option<ItemSpec> {
         None
     }
 }
 
-/// Plans what is to be done to a batch, without touching a pixel.
+/// A transform of a batch. It is planned first, and executed together with the other transforms.
 pub trait BatchTransform: Debug + Send + Sync {
-    /// Writes what is wanted for every image of a batch into `plan`. What is drawn comes from `rng`.
+    /// Adds the changes of every image of a batch to `plan`. Random numbers come from `rng`.
     ///
     /// # Errors
-    /// [`Error::Config`] for an option that cannot be used.
+    /// [`Error::Config`] if an option is invalid.
     fn plan(&self, plan: &mut Plan, split: Split, rng: &mut Rng) -> Result<()>;
 
-    /// Whether its options can be used. Asked before any work starts. Default: they can.
+    /// Validates the options. Called before any work starts. Default: `Ok`.
     ///
     /// # Errors
-    /// [`Error::Config`] for an option that cannot be used.
+    /// [`Error::Config`] if an option is invalid.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Its place, lowest first: 30 for geometry, 40 for colors, 50 for closures, 99 for normalization,
-    /// 100 for erasing. Equal ones keep the order in which they were added.
+    /// Returns the position among the transforms, lowest first: 30 for geometry, 40 for colors, 50 for
+    /// closures, 99 for normalization, 100 for erasing. Transforms with equal numbers keep the order in
+    /// which they were added.
     fn order(&self) -> i32;
 
-    /// The transforms that it stands for, if it is several. Each takes its own place among the others.
-    /// Default: none, it is one.
+    /// Returns the transforms of which this one is composed. Each is sorted by its own
+    /// [`order`](Self::order). Default: `None`, it is a single transform.
     fn parts(&self) -> Option<Vec<Arc<dyn BatchTransform>>> {
         None
     }
 
-    /// The transform as data, for an exported model. Default: none, it is code.
+    /// Returns the transform as data, for an exported model. Default: `None`, the transform cannot be
+    /// exported.
     fn spec(&self) -> Option<BatchSpec> {
         None
     }
 }
 
-/// Applies item transforms one after the other. `visit` sees the sample after each of them.
+/// Applies item transforms in order. `visit` is called with the sample after each of them.
 ///
 /// # Errors
-/// [`Error::Transform`] that names the transform and, by `item`, the item.
+/// [`Error::Transform`], which names the transform, and the item as `item` returns it.
 pub fn apply_item_tfms(
     tfms: &[Arc<dyn ItemTransform>],
     mut sample: Sample,
@@ -171,8 +176,8 @@ pub fn plan(
     plan_visited(tfms, Plan::new(n, size, channels), split, rng, |_, _| {})
 }
 
-/// [`plan`] from an empty plan. `visit` sees the plan after each transform; one that stands for several is visited
-/// part by part.
+/// Like [`plan`], but with an empty plan from the caller. `visit` is called with the plan after each
+/// transform, for composed transforms after each part.
 pub fn plan_visited(
     tfms: &[Arc<dyn BatchTransform>],
     mut plan: Plan,

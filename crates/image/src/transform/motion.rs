@@ -1,5 +1,4 @@
-//! How an item transform moves the pixels of one image, as data, so that its mask, its points and its
-//! boxes move with it.
+//! The geometry of item transforms as data, so that masks, points and boxes move with the image.
 
 use super::targets::around;
 use crate::{
@@ -8,27 +7,27 @@ use crate::{
     sample::{Sample, Target},
 };
 
-/// One movement of all pixels of an image.
+/// One step of the geometry of an item transform.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Motion {
-    /// A part, which may reach beyond the image, brought to a size (width, height).
+    /// Resizes a part to `size` (width, height). The part may extend beyond the image.
     Cut { left: i64, top: i64, width: u32, height: u32, pad: PadMode, size: (u32, u32) },
-    /// A flip or quarter turn.
+    /// Flips the image, or rotates it by a multiple of 90°.
     Turn(Turn),
 }
 
 impl Motion {
-    /// The whole image at a size.
+    /// Returns the step that resizes the whole image.
     pub(super) fn resize((width, height): (u32, u32), size: (u32, u32)) -> Self {
         Self::Cut { left: 0, top: 0, width, height, pad: PadMode::Zeros, size }
     }
 
-    /// A part that keeps its scale.
+    /// Returns the step that crops a part without resizing.
     pub(super) fn part((left, top): (i64, i64), (width, height): (u32, u32), pad: PadMode) -> Self {
         Self::Cut { left, top, width, height, pad, size: (width, height) }
     }
 
-    /// What it makes of an image.
+    /// Applies the step to an image.
     pub(super) fn image(&self, image: &Image, filter: Filter) -> Result<Image> {
         let Self::Cut { left, top, width, height, pad, size } = *self else {
             return Ok(match self {
@@ -44,7 +43,7 @@ impl Motion {
         image.resized_area((left, top), (width, height), pad, size, filter)
     }
 
-    /// The width and height of what it makes of an image of `size`.
+    /// Returns the width and height of the result for an image of `size`.
     pub(super) fn size(&self, (width, height): (u32, u32)) -> (u32, u32) {
         match self {
             Self::Cut { size, .. } => *size,
@@ -53,7 +52,7 @@ impl Motion {
         }
     }
 
-    /// From places in the result to places in an image of `size`, in pixels.
+    /// Returns the map from positions in the result to positions in an image of `size`, in pixels.
     fn to_source(self, (width, height): (u32, u32)) -> [[f64; 3]; 3] {
         let (w, h) = (f64::from(width), f64::from(height));
         let rows = match self {
@@ -75,7 +74,7 @@ impl Motion {
         [rows[0], rows[1], [0.0, 0.0, 1.0]]
     }
 
-    /// From places in an image of `size` to places in the result.
+    /// Returns the map from positions in an image of `size` to positions in the result.
     fn moves(self, size: (u32, u32)) -> impl Fn(f32, f32) -> (f32, f32) {
         let [[a, b, c], [d, e, f], _] = self.to_source(size);
         let scale = 1.0 / (a * e - b * d);
@@ -88,11 +87,11 @@ impl Motion {
     fn target(&self, target: Target, size: (u32, u32)) -> Result<Target> {
         Ok(match target {
             Target::Mask(mask) => {
-                // The same part of both can only be taken where both have one size.
+                // The same part can only be cropped if image and mask have the same size.
                 if (mask.width(), mask.height()) != size {
                     let (w, h) = (mask.width(), mask.height());
                     let why = format!(
-                        "a mask of {w}x{h} pixels for an image of {}x{}: both must have one size",
+                        "a mask of {w}x{h} pixels for an image of {}x{}: their sizes must be equal",
                         size.0, size.1
                     );
                     return Err(Error::mismatch("mask", why));
@@ -116,7 +115,7 @@ impl Motion {
     }
 }
 
-/// A sample after some movements: the image by `filter`, its mask by the nearest pixel, its points and
+/// Applies steps to a sample: the image with `filter`, its mask with the nearest pixel, its points and
 /// boxes exactly.
 pub(super) fn moved(mut sample: Sample, motions: &[Motion], filter: Filter) -> Result<Sample> {
     for motion in motions {
@@ -130,7 +129,7 @@ pub(super) fn moved(mut sample: Sample, motions: &[Motion], filter: Filter) -> R
     Ok(sample)
 }
 
-/// An image after some movements.
+/// Applies steps to an image.
 pub(super) fn moved_image(image: &Image, motions: &[Motion], filter: Filter) -> Result<Image> {
     match motions {
         [] => Ok(image.clone()),

@@ -1,4 +1,4 @@
-//! The scale of values that a model expects.
+//! Normalization.
 
 use super::{BatchSpec, BatchTransform, Plan};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Takes away the mean of each channel and divides by its standard deviation.
+/// Subtracts the mean of each channel and divides by its standard deviation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Normalize {
     mean: Vec<f32>,
@@ -16,32 +16,36 @@ pub struct Normalize {
 }
 
 impl Normalize {
-    /// With the mean and standard deviation of each channel, of values from 0 to 1.
+    /// Creates a normalization from the mean and standard deviation of each channel, for values between
+    /// 0 and 1.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are not as many of both, or a deviation is not above 0.
+    /// [`Error::Config`] if the lengths differ, or a deviation is not above 0.
     pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Result<Self> {
         if mean.len() != std.len() || std.iter().any(|s| s.is_nan() || *s <= 0.0) {
-            let why = format!("{mean:?} and {std:?}: deviations are above 0, one for each mean");
+            let why = format!(
+                "means {mean:?} and deviations {std:?}: each mean needs one deviation above 0"
+            );
             return Err(Error::config("Normalize", why));
         }
         Ok(Self { mean, std })
     }
 
-    /// With known statistics of three channels.
+    /// Creates a normalization from known statistics of three channels.
     #[must_use]
     pub fn rgb(mean: [f32; 3], std: [f32; 3]) -> Self {
         Self { mean: mean.into(), std: std.into() }
     }
 
-    /// With the statistics of ImageNet, which torchvision's weights expect.
+    /// Returns the normalization with the statistics of ImageNet, which torchvision's weights expect.
     #[must_use]
     pub fn imagenet() -> Self {
         Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
-    /// The same for images of `n` channels: the mean of all statistics for one channel, repeated for those
-    /// beyond what there are. Weights that are adapted to other channels expect this.
+    /// Returns the normalization for images of `n` channels, as weights that are adapted to other
+    /// channels expect it: for one channel, the mean of all statistics; further channels repeat the
+    /// statistics.
     ///
     /// ```
     /// use finetune::transform::Normalize;
@@ -61,13 +65,13 @@ impl Normalize {
         Self { mean: adapted(&self.mean), std: adapted(&self.std) }
     }
 
-    /// The mean of each channel.
+    /// Returns the mean of each channel.
     #[must_use]
     pub fn mean(&self) -> &[f32] {
         &self.mean
     }
 
-    /// The standard deviation of each channel.
+    /// Returns the standard deviation of each channel.
     #[must_use]
     pub fn std(&self) -> &[f32] {
         &self.std

@@ -1,12 +1,12 @@
-//! What a pass reads.
+//! Input pixels of a pass.
 
-/// A value of a pixel in memory.
+/// The type of a pixel value in memory.
 pub(super) trait Texel: Copy + Send + Sync {
-    /// What levels are multiplied by to be values from 0 to 1.
+    /// The factor from levels to values between 0 and 1.
     const SCALE: f32;
-    /// The value in its own scale.
+    /// Returns the value in its own scale.
     fn level(self) -> f32;
-    /// The pixels as bytes, if they are.
+    /// Returns the pixels as bytes if this type is `u8`.
     fn bytes(pixels: &[Self]) -> Option<&[u8]>;
 }
 
@@ -34,7 +34,7 @@ impl Texel for f32 {
     }
 }
 
-/// A part of an image in memory, in rows that are `stride` values apart.
+/// A part of an image in memory. Rows begin `stride` values after each other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pixels<'a, T> {
     pub(super) pixels: &'a [T],

@@ -1,39 +1,39 @@
-//! What is to be done to a batch, as data.
+//! The changes of a batch, as data.
 
 use super::{Color, Crop, Erased, Matrix, Resampling};
 use crate::error::{Error, Result};
 
-/// A step of the caller's own on whole batches, N×C×H×W.
+/// A step of the user on whole batches, `[N, C, H, W]`.
 #[cfg(feature = "torch")]
 pub(super) type TensorStep =
     std::sync::Arc<dyn Fn(tch::Tensor) -> Result<tch::Tensor> + Send + Sync>;
-/// Without tensors there are no steps on them.
+/// Builds without tensors have no such steps.
 #[cfg(not(feature = "torch"))]
 pub(super) type TensorStep = std::convert::Infallible;
 
-/// What is to be done to one image.
+/// The changes of one image.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ImagePlan {
     /// Flips, rotations and zooms, before the correction for images that are not square.
     pub affine: Matrix,
-    /// The perspective after them.
+    /// The perspective, applied after `affine`.
     pub warp: Matrix,
-    /// What is done to colors, in order.
+    /// The color changes, in order.
     pub colors: Vec<Color>,
 }
 
 impl ImagePlan {
     const NOTHING: Self = Self { affine: Matrix::ONE, warp: Matrix::ONE, colors: vec![] };
 
-    /// Whether pixels stay where they are.
+    /// Returns true if pixels are not moved.
     pub(super) fn is_still(&self) -> bool {
         self.affine == Matrix::ONE && self.warp == Matrix::ONE
     }
 }
 
-/// The order of work in one pass. What is planned later but belongs before something that is planned
-/// already begins a pass of its own.
+/// The order of steps within a pass. A step that belongs before one that is already planned starts a new
+/// pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Nothing,
@@ -46,7 +46,7 @@ pub(super) enum Phase {
     Step,
 }
 
-/// A part of all images and the size it is brought to.
+/// A crop of all images, and the size to which it is resized.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct CropStep {
     pub(super) part: Crop,
@@ -54,29 +54,29 @@ pub(super) struct CropStep {
     pub(super) mode: super::Mode,
 }
 
-/// What is to be done to a batch, as data: nothing is done until it is carried out, and then at once.
+/// The changes of a batch, as data. Transforms fill it; then it is executed at once.
 ///
-/// One pass moves pixels (flips, turns, zooms, perspectives, a crop, a size), changes colors,
-/// normalizes and erases, in this order and in one resampling. A step on tensors ends a pass; what is
-/// planned after it is another one.
+/// One pass moves pixels (flips, rotations, zooms, perspectives, a crop, a size), changes colors,
+/// normalizes and erases, in this order and in one resampling. A step on tensors ends a pass; changes
+/// that are planned after it are a new pass.
 #[derive(derive_more::Debug, Clone)]
 pub struct Plan {
     pub(super) input: (u32, u32),
     pub(super) channels: u8,
-    /// What is to be done to each image in the first pass.
+    /// The changes of each image in the first pass.
     pub images: Vec<ImagePlan>,
-    /// The place that each image had when the plan was made.
+    /// The index of each image when the plan was created.
     places: Vec<usize>,
     phase: Phase,
-    /// How pixels are resampled, where they may move.
+    /// The resampling, if pixels are moved.
     pub(super) resampling: Option<Resampling>,
-    /// The size after flips, turns, zooms and perspectives.
+    /// The size after flips, rotations, zooms and perspectives.
     pub(super) size: Option<(u32, u32)>,
     pub(super) crop: Option<CropStep>,
-    /// Mean and standard deviation of each channel.
+    /// The mean and standard deviation of each channel.
     pub(super) normalize: Option<(Vec<f32>, Vec<f32>)>,
     pub(super) erased: Vec<Erased>,
-    /// Colors of each image that are known already, but planned with those of other transforms.
+    /// Color changes of each image that are stored until the colors of other transforms are planned.
     later: Vec<Vec<Color>>,
     #[debug("{}", steps.len())]
     pub(super) steps: Vec<TensorStep>,
@@ -84,7 +84,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Nothing, for `n` images of `size` (width, height).
+    /// Creates an empty plan for `n` images of `size` (width, height).
     #[must_use]
     pub fn new(n: usize, size: (u32, u32), channels: u8) -> Self {
         Self {
@@ -104,15 +104,14 @@ impl Plan {
         }
     }
 
-    /// Forgets all images but the `kept` ones, given by position in order. What was drawn for the batch
-    /// as a whole stays.
+    /// Removes all images except the `kept` ones, given by index. Draws for the whole batch are kept.
     ///
     /// # Errors
-    /// [`Error::Config`] if a position is beyond the images. Nothing is changed then.
+    /// [`Error::Config`] if an index is not below the number of images. The plan is not changed then.
     pub fn keep(&mut self, kept: &[usize]) -> Result<()> {
         let n = self.images.len();
         if let Some(far) = kept.iter().find(|i| **i >= n) {
-            let why = format!("position {far} is beyond the {n} images of the plan");
+            let why = format!("index {far} is not below {n}, the number of images");
             return Err(Error::config("Plan::keep", why));
         }
         self.images = kept.iter().map(|&i| self.images[i].clone()).collect();
@@ -126,49 +125,50 @@ impl Plan {
         }
     }
 
-    /// The place that image `i` had before [`keep`](Self::keep): what its noise is drawn for.
+    /// Returns the index that image `i` had before [`keep`](Self::keep), from which its noise is drawn.
     pub(super) fn place(&self, i: usize) -> usize {
         self.places.get(i).copied().unwrap_or(i)
     }
 
-    /// The number of images.
+    /// Returns the number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.images.len()
     }
 
-    /// Whether there are no images.
+    /// Returns true if there are no images.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
 
-    /// The channels of the images: 1 or 3.
+    /// Returns the number of channels of the images: 1 or 3.
     #[must_use]
     pub fn channels(&self) -> u8 {
         self.channels
     }
 
-    /// The width and height of the images before the first pass.
+    /// Returns the width and height of the images before the first pass.
     #[must_use]
     pub fn input_size(&self) -> (u32, u32) {
         self.input
     }
 
-    /// The width and height of the images after the first pass.
+    /// Returns the width and height of the images after the first pass.
     #[must_use]
     pub fn output_size(&self) -> (u32, u32) {
         self.crop.map(|c| c.size).or(self.size).unwrap_or(self.input)
     }
 
-    /// The part of all images that the first pass keeps, if it is not the whole.
+    /// Returns the part of all images that the first pass crops; `None` without a crop.
     #[must_use]
     pub fn part(&self) -> Option<Crop> {
         self.crop.map(|crop| crop.part)
     }
 
-    /// Returns mean and standard deviation of each channel if the plan is a normalization and nothing else. The inner `None`
-    /// stands for a plan that does nothing; the outer one for a plan that does more.
+    /// Returns mean and standard deviation of each channel if the plan is empty except for a
+    /// normalization. The inner `None` stands for an empty plan, the outer one for a plan with other
+    /// changes.
     pub fn only_normalization(&self) -> Option<Option<(Vec<f32>, Vec<f32>)>> {
         let still = self.images.iter().all(|image| image.is_still() && image.colors.is_empty());
         let plain = still
@@ -180,29 +180,30 @@ impl Plan {
         plain.then(|| self.normalize.clone())
     }
 
-    /// The passes, in order. Mostly there is one.
+    /// Returns the passes, in order. Usually there is one.
     pub fn passes(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |plan| plan.next.as_deref())
     }
 
-    /// Whether the first pass ends with closures over tensors.
+    /// Returns true if the first pass ends with closures over tensors.
     pub(crate) fn has_steps(&self) -> bool {
         !self.steps.is_empty()
     }
 
-    /// The first pass without what comes after it.
+    /// Returns the first pass without the passes after it.
     #[must_use]
     pub fn first_pass(&self) -> Self {
         Self { next: None, ..self.clone() }
     }
 
-    /// The width and height that the last pass has come to so far.
+    /// Returns the output width and height of the last pass so far.
     #[must_use]
     pub fn size_so_far(&self) -> (u32, u32) {
         self.passes().last().map_or(self.input, Self::output_size)
     }
 
-    /// The pass that still takes something of `phase`: the last one or, if that is beyond it, a new one.
+    /// Returns the pass for a step of `phase`: the last one or, if that is already past this phase, a
+    /// new one.
     pub(super) fn pass(&mut self, phase: Phase) -> &mut Self {
         if let Some(ref mut next) = self.next {
             return next.pass(phase);
@@ -216,8 +217,8 @@ impl Plan {
         self
     }
 
-    /// Moves pixels: one map for each image, composed with those that are planned. Of several
-    /// resamplings and sizes in one pass, the first counts.
+    /// Moves pixels: one map per image, composed with those already planned. If one pass gets several
+    /// resamplings or sizes, the first one is used.
     ///
     /// # Errors
     /// [`Error::Config`] if a side of `size` (width, height) is 0.
@@ -234,7 +235,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Looks at each image from a side. Perspectives come after all maps of [`affine`](Self::affine).
+    /// Applies a perspective to each image. Perspectives come after all maps of
+    /// [`affine`](Self::affine).
     ///
     /// # Errors
     /// As [`affine`](Self::affine).
@@ -259,7 +261,7 @@ impl Plan {
         Ok(pass)
     }
 
-    /// Keeps a part of all images and brings it to `size` (width, height).
+    /// Crops a part of all images and resizes it to `size` (width, height).
     ///
     /// # Errors
     /// [`Error::Config`] if a side is 0 or the part is not within the images.
@@ -276,7 +278,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Changes colors: one change for each image.
+    /// Changes colors: one change per image.
     pub fn color(&mut self, changes: impl IntoIterator<Item = Color>) {
         let pass = self.pass(Phase::Color);
         for (image, change) in pass.images.iter_mut().zip(changes) {
@@ -284,7 +286,7 @@ impl Plan {
         }
     }
 
-    /// Remembers changes of colors for [`later_colors`](Self::later_colors), a list for each image.
+    /// Stores color changes for [`later_colors`](Self::later_colors), a list per image.
     pub(super) fn remember_colors(&mut self, changes: Vec<Vec<Color>>) {
         self.later.resize_with(self.len(), Vec::new);
         for (all, new) in self.later.iter_mut().zip(changes) {
@@ -292,7 +294,7 @@ impl Plan {
         }
     }
 
-    /// Plans what was remembered.
+    /// Plans the stored color changes.
     pub(super) fn later_colors(&mut self) {
         let later = std::mem::take(&mut self.later);
         if later.iter().all(Vec::is_empty) {
@@ -304,14 +306,14 @@ impl Plan {
         }
     }
 
-    /// Takes away the mean of each channel and divides by its standard deviation.
+    /// Subtracts the mean of each channel and divides by its standard deviation.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are not as many of both as channels.
+    /// [`Error::Config`] if the number of means or deviations differs from the number of channels.
     pub fn normalize(&mut self, mean: &[f32], std: &[f32]) -> Result<()> {
         let n = usize::from(self.channels);
         if mean.len() != n || std.len() != n {
-            let why = format!("{} statistics for images of {n} channels", mean.len());
+            let why = format!("{} means and {} deviations for {n} channels", mean.len(), std.len());
             return Err(Error::config("Normalize", why));
         }
         self.pass(Phase::Normalize).normalize = Some((mean.to_vec(), std.to_vec()));
@@ -323,8 +325,8 @@ impl Plan {
         self.pass(Phase::Erase).erased.push(erased);
     }
 
-    /// The same in fastai's own order: flips, turns and perspectives at full size in a pass of their
-    /// own, then the crop with the rest. Two resamplings are a little softer than one.
+    /// Returns the plan in fastai's order: flips, rotations and perspectives at full size in a pass of
+    /// their own, then the crop and the rest. Two resamplings are slightly softer than one.
     #[must_use]
     pub fn unfused(self) -> Self {
         let mut first = self.first_pass();

@@ -1,4 +1,4 @@
-//! Regions of images that a plan names: a crop, a rectangle of noise.
+//! Regions of images in a plan: crops and erased rectangles.
 
 use crate::{
     error::{Error, Result},
@@ -7,41 +7,41 @@ use crate::{
 use rand_distr::{Distribution as _, StandardNormal};
 use std::{borrow::Cow, ops::Range};
 
-/// A part of a picture, in pixels.
+/// A rectangle of an image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crop {
     /// The first row.
     pub top: u32,
     /// The first column.
     pub left: u32,
-    /// The rows.
+    /// The number of rows.
     pub height: u32,
-    /// The columns.
+    /// The number of columns.
     pub width: u32,
 }
 
-/// A rectangle of noise in all images of a batch. What is beyond the images is cut off.
+/// A rectangle that is erased in all images of a batch. Parts outside of the images are ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Erased {
-    /// From the first row to the one after the last.
+    /// The first row and the end row (exclusive).
     pub rows: Range<u32>,
-    /// From the first column to the one after the last.
+    /// The first column and the end column (exclusive).
     pub columns: Range<u32>,
-    /// What is written there.
+    /// The values that are written.
     pub noise: Noise,
 }
 
-/// What is written over erased pixels, after normalization.
+/// The values that replace erased pixels, after normalization.
 #[derive(derive_more::Debug, Clone, PartialEq)]
 pub enum Noise {
-    /// Normally distributed, its own for each image, from a seed.
+    /// Standard normal values from this seed, different for each image.
     Seed(u64),
-    /// These values, images×channels×rows×columns of what is within the images.
+    /// These values, `[images, channels, rows, columns]`, for the part inside the images.
     Values(#[debug("{}", _0.len())] Vec<f32>),
 }
 
 impl Erased {
-    /// The rows and columns within images of (width, height).
+    /// Returns the rows and columns inside images of (width, height).
     pub(super) fn within(&self, (width, height): (u32, u32)) -> (Range<usize>, Range<usize>) {
         let cut = |r: &Range<u32>, n: u32| {
             let end = r.end.min(n) as usize;
@@ -50,7 +50,7 @@ impl Erased {
         (cut(&self.rows, height), cut(&self.columns, width))
     }
 
-    /// `each` values for image `i`.
+    /// Returns `each` values for image `i`.
     pub(super) fn noise(&self, i: usize, each: usize) -> Result<Cow<'_, [f32]>> {
         match &self.noise {
             Noise::Seed(seed) => {
@@ -59,7 +59,7 @@ impl Erased {
             }
             Noise::Values(values) => {
                 values.get(i * each..(i + 1) * each).map(Cow::Borrowed).ok_or_else(|| {
-                    let why = format!("{} values of noise, {each} for each image", values.len());
+                    let why = format!("{} values of noise; each image needs {each}", values.len());
                     Error::config("RandomErasing", why)
                 })
             }

@@ -1,28 +1,28 @@
-//! How pixels are read between and beyond pixels.
+//! Interpolation and padding.
 
 use crate::image::PadMode;
 use serde::{Deserialize, Serialize};
 
-/// Which pixels make a value where the place is between pixels.
+/// The interpolation between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// The four about it, each the more the nearer it is.
+    /// The weighted mean of the four nearest pixels.
     #[default]
     Bilinear,
-    /// The nearest one; of two as near, the one with the even number.
+    /// The nearest pixel; ties go to the even index.
     Nearest,
 }
 
-/// How values are read at places between pixels and beyond the edge: the options of libtorch's
-/// `grid_sampler`.
+/// Options for reading values between pixels and outside of the image, as for libtorch's `grid_sampler`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resampling {
-    /// Between pixels.
+    /// The interpolation between pixels.
     pub mode: Mode,
-    /// Beyond the edge.
+    /// The values outside of the image.
     pub pad_mode: PadMode,
-    /// Whether the edge of a picture is at the centers of its outer pixels, or at their outer sides.
+    /// If true, the corners of an image are the centers of its outer pixels; otherwise, their outer
+    /// edges.
     pub align_corners: bool,
 }
 

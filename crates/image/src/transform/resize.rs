@@ -1,4 +1,4 @@
-//! Images of any shape at one size.
+//! Resizing of images of any shape.
 
 use super::{
     Draw, ItemSpec, ItemTransform,
@@ -13,20 +13,22 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How an image of another shape comes to a size.
+/// The treatment of images whose aspect ratio differs from that of the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// The largest part of the right shape: somewhere in training, the center in validation.
+    /// Crops the largest part of the right shape: at a random position in training, at the center in
+    /// validation.
     #[default]
     Crop,
-    /// Padded to the right shape: anywhere in training, evenly in validation.
+    /// Pads to the right shape: the image is at a random position in training, at the center in
+    /// validation.
     Pad,
-    /// Squeezed into the right shape.
+    /// Squeezes the image to the right shape.
     Squish,
 }
 
-/// Brings every image to one size: fastai's
+/// Resizes every image to one size. Corresponds to fastai's
 /// [`Resize`](https://docs.fast.ai/vision.augment.html#resize).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written")]
@@ -39,7 +41,7 @@ pub struct Resize {
     filter: Filter,
 }
 
-/// A [`Resize`] as it is in files. The first versions wrote `pad_mode` with every method.
+/// The serialized form of a [`Resize`]. The first versions wrote `pad_mode` for every method.
 #[derive(Deserialize)]
 struct Written {
     height: u32,
@@ -57,52 +59,52 @@ impl From<Written> for Resize {
 }
 
 impl Resize {
-    /// To a square with sides of `size` pixels.
+    /// Resizes to a square with sides of `size` pixels.
     #[must_use]
     pub fn new(size: u32) -> Self {
         Self::hw(size, size)
     }
-    /// To `height`×`width` pixels.
+    /// Resizes to `height`×`width` pixels.
     #[must_use]
     pub fn hw(height: u32, width: u32) -> Self {
         let (method, pad_mode, filter) = Default::default();
         Self { height, width, method, pad_mode, filter }
     }
-    /// What to do with images of another shape. Default: crop.
+    /// Sets the treatment of images with another aspect ratio. Default: crop.
     #[must_use]
     pub fn method(mut self, method: Method) -> Self {
         self.method = method;
         self
     }
-    /// Sets what the padding of [`Method::Pad`] shows; an error with another method. Default: the image
-    /// mirrored.
+    /// Sets the padding of [`Method::Pad`]; an error with another method. Default: the mirrored image.
     #[must_use]
     pub fn pad_mode(mut self, mode: PadMode) -> Self {
         self.pad_mode = Some(mode);
         self
     }
-    /// How pixels are weighed. Default: bilinear.
+    /// Sets the interpolation. Default: bilinear.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
     }
 
-    /// The image at the size. In training two fractions are drawn, unless it is squeezed; see
-    /// [`at`](Self::at).
+    /// Applies the transform to an image. In training, two fractions are drawn unless the method is
+    /// [`Method::Squish`]; see [`at`](Self::at).
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0, or for a [`pad_mode`](Self::pad_mode) without padding.
+    /// [`Error::Config`] if a side is 0, or if [`pad_mode`](Self::pad_mode) is set without
+    /// [`Method::Pad`].
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         let motions = self.motions((image.width(), image.height()), split, draw)?;
         moved_image(image, &motions, self.filter)
     }
 
-    /// [`image`](Self::image) with its target, which moves with it: a mask by the nearest pixel, points
-    /// and boxes exactly.
+    /// Applies the transform to an image and its target. Masks use the nearest pixel; points and boxes
+    /// are moved exactly.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`] for a mask of another size than its image.
+    /// As [`image`](Self::image), and [`Error::Mismatch`] if a mask differs in size from its image.
     pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
         let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
         moved(sample, &motions, self.filter)
@@ -118,11 +120,12 @@ impl Resize {
         Ok([self.motion(from, at)?])
     }
 
-    /// The image at the size, with the part chosen by two fractions from 0 to 1: 0 for the left or the
-    /// top, one half for the center.
+    /// Applies the transform to an image at a given position. Both fractions are between 0 and 1: 0 is
+    /// left or top, 0.5 is the center.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0, or for a [`pad_mode`](Self::pad_mode) without padding.
+    /// [`Error::Config`] if a side is 0, or if [`pad_mode`](Self::pad_mode) is set without
+    /// [`Method::Pad`].
     pub fn at(&self, image: &Image, (x, y): (f64, f64)) -> Result<Image> {
         moved_image(image, &[self.motion((image.width(), image.height()), (x, y))?], self.filter)
     }
@@ -138,7 +141,7 @@ impl Resize {
         let (rw, rh) = (w / sw, h / sh);
         let by_width = if self.method == Method::Pad { rw > rh } else { rw < rh };
         let m = if by_width { rw } else { rh };
-        // In this order and truncated, as fastai: one pixel less for some sizes.
+        // Truncated in this order, like fastai: some sizes are one pixel smaller than exact.
         let (cw, ch) = ((m * sw) as i64, (m * sh) as i64);
         let left = (x * (i64::from(from.0) - cw) as f64) as i64;
         let top = (y * (i64::from(from.1) - ch) as f64) as i64;
@@ -151,8 +154,9 @@ impl ItemTransform for Resize {
     fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
         self.sample(sample, split, rng)
     }
-    /// In validation the result; in training the whole image at such a size that the crop, or what is
-    /// padded, needs no further scaling; as it is if that would take more than four times its memory.
+    /// In validation, this is the result. In training, it is the whole image, scaled so that the crop or
+    /// padding needs no further scaling, or `None` if that needed more than four times the memory of the
+    /// image.
     fn presize(&self, image: &Image, split: Split) -> Result<Option<Image>> {
         if split == Split::Valid || self.method == Method::Squish {
             return self.at(image, (0.5, 0.5)).map(Some);
@@ -178,9 +182,9 @@ impl ItemTransform for Resize {
     }
 }
 
-/// Brings the longer side of every image to one size and keeps the shape: fastai's
-/// [`RatioResize`](https://docs.fast.ai/vision.augment.html#ratioresize). Images of other shapes come
-/// to other sizes, so this suits batches only together with a transform that makes them equal.
+/// Resizes the longer side of every image to one size and keeps the aspect ratio. The sizes of the
+/// results differ, so that batches need another transform that makes them equal. Corresponds to fastai's
+/// [`RatioResize`](https://docs.fast.ai/vision.augment.html#ratioresize).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RatioResize {
     max_sz: u32,
@@ -188,20 +192,20 @@ pub struct RatioResize {
 }
 
 impl RatioResize {
-    /// The longer side to `max_sz` pixels.
+    /// Resizes the longer side to `max_sz` pixels.
     #[must_use]
     pub fn new(max_sz: u32) -> Self {
         Self { max_sz, filter: Filter::default() }
     }
-    /// How pixels are weighed. Default: bilinear.
+    /// Sets the interpolation. Default: bilinear.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
     }
 
-    /// The image at its size. Sizes are whole, so a pixel of the other side may have to go; in
-    /// training, two fractions that are drawn say on which side, as in [`Resize`].
+    /// Applies the transform to an image. Sizes are rounded to whole pixels, which may cut one pixel off
+    /// the other side. In training, two fractions are drawn that decide on which side, as in [`Resize`].
     ///
     /// # Errors
     /// [`Error::Config`] if the size is 0.
@@ -210,11 +214,11 @@ impl RatioResize {
         moved_image(image, &motions, self.filter)
     }
 
-    /// [`image`](Self::image) with its target, which moves with it: a mask by the nearest pixel, points
-    /// and boxes exactly.
+    /// Applies the transform to an image and its target. Masks use the nearest pixel; points and boxes
+    /// are moved exactly.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`] for a mask of another size than its image.
+    /// As [`image`](Self::image), and [`Error::Mismatch`] if a mask differs in size from its image.
     pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
         let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
         moved(sample, &motions, self.filter)

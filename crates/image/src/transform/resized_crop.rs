@@ -1,4 +1,4 @@
-//! Random parts of an image, of random size and shape.
+//! Crops of random size and aspect ratio.
 
 use super::{
     Crop, Draw, ItemSpec, ItemTransform,
@@ -13,12 +13,12 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Which parts may be drawn.
+/// The range of random crops.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Parts {
-    /// The least and the greatest part of the area.
+    /// The minimum and maximum fraction of the area.
     pub(super) scale: (f64, f64),
-    /// The least and the greatest width over height.
+    /// The minimum and maximum aspect ratio (width / height).
     pub(super) ratio: (f64, f64),
 }
 
@@ -32,19 +32,24 @@ impl Parts {
     pub(super) fn check(&self) -> Result<()> {
         let (least, greatest) = self.scale;
         if !(least > 0.0 && least <= greatest && greatest <= 1.0) {
-            let why = format!("{least} to {greatest} is no range of parts of an area");
+            let why = format!(
+                "the range is {least} to {greatest}; it must be ascending, above 0 and up to 1"
+            );
             return Err(Error::config("min_scale", why));
         }
         let (least, greatest) = self.ratio;
         if !(least > 0.0 && least <= greatest && greatest.is_finite()) {
-            let why = format!("{least} to {greatest} is no range of widths over heights");
+            let why = format!(
+                "the range is {least} to {greatest}; it must be ascending, above 0 and finite"
+            );
             return Err(Error::config("ratio", why));
         }
         Ok(())
     }
 
-    /// The width and height of a part of an image of (width, height): at most ten times a part of the
-    /// area and the logarithm of a ratio are drawn. None if no part of that shape fitted.
+    /// Draws the width and height of a crop from an image of (width, height): up to ten times a fraction
+    /// of the area and the logarithm of an aspect ratio. Returns `None` if no crop was small enough for
+    /// the image.
     pub(super) fn draw(
         &self,
         (width, height): (u32, u32),
@@ -63,7 +68,7 @@ impl Parts {
         None
     }
 
-    /// The width and height of the largest part whose shape is allowed.
+    /// Returns the width and height of the largest crop with an allowed aspect ratio.
     pub(super) fn largest(&self, (width, height): (u32, u32)) -> (u32, u32) {
         let (w, h) = (f64::from(width), f64::from(height));
         let (least, greatest) = self.ratio;
@@ -77,22 +82,22 @@ impl Parts {
     }
 }
 
-/// What transforms with a field `parts` let users choose of it.
+/// Setters for transforms with a field `parts`.
 macro_rules! parts {
     () => {
-        /// The least part of the area. Default: 0.08.
+        /// Sets the minimum fraction of the area. Default: 0.08.
         #[must_use]
         pub fn min_scale(mut self, part: f64) -> Self {
             self.parts.scale.0 = part;
             self
         }
-        /// The greatest part of the area. Default: 1.
+        /// Sets the maximum fraction of the area. Default: 1.
         #[must_use]
         pub fn max_scale(mut self, part: f64) -> Self {
             self.parts.scale.1 = part;
             self
         }
-        /// The least and the greatest width over height. Default: 3/4 and 4/3.
+        /// Sets the minimum and maximum aspect ratio (width / height). Default: 3/4 and 4/3.
         #[must_use]
         pub fn ratio(mut self, least: f64, greatest: f64) -> Self {
             self.parts.ratio = (least, greatest);
@@ -102,8 +107,8 @@ macro_rules! parts {
 }
 pub(super) use parts;
 
-/// Keeps a random part of an image, of random size and shape, and brings it to a size. In validation the
-/// whole image is squeezed to a little more than the size, and its center kept. fastai's
+/// Crops a random part of random size and aspect ratio, and resizes it. In validation, the whole image
+/// is squeezed to slightly more than the size, and its center is cropped. Corresponds to fastai's
 /// [`RandomResizedCrop`](https://docs.fast.ai/vision.augment.html#randomresizedcrop).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RandomResizedCrop {
@@ -115,35 +120,35 @@ pub struct RandomResizedCrop {
 }
 
 impl RandomResizedCrop {
-    /// To a square with sides of `size` pixels.
+    /// Resizes to a square with sides of `size` pixels.
     #[must_use]
     pub fn new(size: u32) -> Self {
         Self::hw(size, size)
     }
-    /// To `height`×`width` pixels.
+    /// Resizes to `height`×`width` pixels.
     #[must_use]
     pub fn hw(height: u32, width: u32) -> Self {
         let (parts, filter) = Default::default();
         Self { height, width, parts, filter, val_xtra: 0.14 }
     }
     parts!();
-    /// How pixels are weighed. Default: bilinear.
+    /// Sets the interpolation. Default: bilinear.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
     }
-    /// What is cut off in validation, as a part of the longer side; the pixels are rounded up to a
-    /// multiple of 8. Default: 0.14.
+    /// Sets the margin that is cut off in validation, as a fraction of the longer side. It is rounded up
+    /// to a multiple of 8 pixels. Default: 0.14.
     #[must_use]
     pub fn val_xtra(mut self, part: f64) -> Self {
         self.val_xtra = part;
         self
     }
 
-    /// The part of an image of (width, height) that training keeps. Up to ten times a part of the area
-    /// and the logarithm of a ratio are drawn, then the first column and the first row. Where no part
-    /// fitted it is the largest about the center.
+    /// Draws the part of an image of (width, height) that training keeps: up to ten times a fraction of
+    /// the area and the logarithm of an aspect ratio, then the first column and the first row. If no
+    /// part was small enough, it is the largest one at the center.
     pub fn part(&self, (width, height): (u32, u32), draw: &mut dyn Draw) -> Crop {
         if let Some((w, h)) = self.parts.draw((width, height), draw) {
             let left = draw.integer(0, i64::from(width - w)) as u32;
@@ -154,20 +159,21 @@ impl RandomResizedCrop {
         Crop { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
     }
 
-    /// The image at the size; see [`part`](Self::part) for what is drawn in training.
+    /// Applies the transform to an image. See [`part`](Self::part) for the draws of training.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0 or an option cannot be used.
+    /// [`Error::Config`] if a side is 0 or an option is invalid.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         let motions = self.motions((image.width(), image.height()), split, draw)?;
         moved_image(image, &motions, self.filter)
     }
 
-    /// [`image`](Self::image) with its target, which moves with it: a mask by the nearest pixel, points
-    /// and boxes exactly.
+    /// Applies the transform to an image and its target. Masks use the nearest pixel; points and boxes
+    /// are moved exactly.
     ///
     /// # Errors
-    /// As there, and [`Error::Mismatch`](crate::Error::Mismatch) for a mask of another size than its image.
+    /// As [`image`](Self::image), and [`Error::Mismatch`](crate::Error::Mismatch) if a mask differs in
+    /// size from its image.
     pub fn sample(&self, sample: Sample, split: Split, draw: &mut dyn Draw) -> Result<Sample> {
         let motions = self.motions((sample.image.width(), sample.image.height()), split, draw)?;
         moved(sample, &motions, self.filter)
@@ -199,7 +205,8 @@ impl ItemTransform for RandomResizedCrop {
         sides("RandomResizedCrop", (self.width, self.height))?;
         self.parts.check()?;
         if !(0.0..=10.0).contains(&self.val_xtra) {
-            return Err(Error::config("val_xtra", format!("{} is no part", self.val_xtra)));
+            let why = format!("is {}; it must be between 0 and 10", self.val_xtra);
+            return Err(Error::config("val_xtra", why));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Where the pixels of one pass come from, worked out for both executors.
+//! The source positions of one pass, for both executors.
 
 use super::{Crop, Matrix, Mode, Plan, Resampling};
 use crate::image::PadMode;
@@ -7,20 +7,20 @@ use crate::image::PadMode;
 #[derive(Debug, Clone)]
 pub(super) struct Sampling<'a> {
     plan: &'a Plan,
-    /// From pixels of the output to -1 to 1, before the maps of the images.
+    /// The map from pixels of the output to -1..1, before the maps of the images.
     unit: Matrix,
     /// Whether the images have maps of their own.
     moved: bool,
     /// The part of the input that is read.
     pub(super) window: Crop,
-    /// Width and height of what comes out.
+    /// The width and height of the output.
     pub(super) size: (u32, u32),
     pub(super) resampling: Resampling,
-    /// The width and height to which the window shrinks first, by the mean of areas.
+    /// The width and height to which the window is shrunk first, by area means.
     pub(super) shrunk: Option<(u32, u32)>,
 }
 
-/// From pixels of a side of `n` to -1 to 1, as (scale, shift).
+/// Returns the map from pixels of a side of `n` to -1..1, as (scale, shift).
 fn to_unit(n: u32, align_corners: bool) -> (f64, f64) {
     let n = f64::from(n);
     match align_corners {
@@ -31,14 +31,15 @@ fn to_unit(n: u32, align_corners: bool) -> (f64, f64) {
     }
 }
 
-/// From -1 to 1 to pixels of a side of `n`.
+/// Returns the map from -1..1 to pixels of a side of `n`, as (scale, shift).
 fn to_pixels(n: u32, align_corners: bool) -> (f64, f64) {
     let n = f64::from(n);
     let scale = if align_corners { (n - 1.0) / 2.0 } else { n / 2.0 };
     (scale, (n - 1.0) / 2.0)
 }
 
-/// From pixels of a side of `n` to those of a part of `part` pixels from `start` on.
+/// Returns the map from pixels of a side of `n` to those of a part of `part` pixels from `start`, as
+/// (scale, shift).
 fn to_part(n: u32, start: u32, part: u32) -> (f64, f64) {
     let last = f64::from(part) - 1.0;
     if n == 1 {
@@ -48,7 +49,7 @@ fn to_part(n: u32, start: u32, part: u32) -> (f64, f64) {
 }
 
 impl<'a> Sampling<'a> {
-    /// What `plan` resamples; none where pixels stay where they are.
+    /// Returns the resampling of `plan`; `None` if pixels are not moved.
     pub(super) fn new(plan: &'a Plan) -> Option<Self> {
         let input = plan.input;
         let whole = Crop { top: 0, left: 0, width: input.0, height: input.1 };
@@ -67,7 +68,7 @@ impl<'a> Sampling<'a> {
         };
         let part = crop.part;
         if !moved {
-            // Nothing but a crop: what is outside of it is not seen.
+            // For a crop alone, pixels outside of it are not used.
             let resampling =
                 Resampling { mode: crop.mode, pad_mode: PadMode::Border, align_corners: true };
             let unit = unit(size, true);
@@ -84,7 +85,7 @@ impl<'a> Sampling<'a> {
         );
         let unit = full.times(&to_part);
         let mut new = Self { plan, unit, moved, window: whole, size, resampling, shrunk: None };
-        // The part of the input that the crop shows.
+        // The size of the input region that the crop shows.
         let seen = |part: u32, all: u32, between: u32| {
             (f64::from(part) * f64::from(all) / f64::from(between)).round() as u32
         };
@@ -93,7 +94,7 @@ impl<'a> Sampling<'a> {
         Some(new)
     }
 
-    /// From pixels of the output of image `i` to places in the window, -1 to 1 both ways.
+    /// Returns the map from pixels of the output of image `i` to positions in the window, from -1 to 1.
     pub(super) fn map(&self, i: usize) -> Matrix {
         self.through(i, &self.unit)
     }
@@ -106,29 +107,29 @@ impl<'a> Sampling<'a> {
         image.warp.times(&image.affine.with_aspect(self.plan.input)).times(unit)
     }
 
-    /// From pixels of the output of image `i` to pixels of the window, shrunk if it shrinks.
+    /// Returns the map from pixels of the output of image `i` to pixels of the window, after shrinking.
     pub(super) fn to_source(&self, i: usize) -> Matrix {
         let (w, h) = self.shrunk.unwrap_or((self.window.width, self.window.height));
         let align = self.resampling.align_corners;
         Matrix::stretch(to_pixels(w, align), to_pixels(h, align)).times(&self.map(i))
     }
 
-    /// fastai's guard against aliasing: where the output has less than half the pixels of both sides of
-    /// what is `seen` and nothing is zoomed by more, the window shrinks first. (fastai itself takes the
-    /// sides of the grid for its last two dimensions, which are width and 2.)
+    /// Prevents aliasing as fastai does: if the output has less than half the pixels of `seen` along
+    /// both sides and the maps do not zoom in as much, the window is shrunk first. (fastai itself uses
+    /// the last two dimensions of the grid, which are width and 2, instead of its sides.)
     fn shrink(&self, seen: (u32, u32), full: &Matrix) -> Option<(u32, u32)> {
         let ratio = |a: u32, b: u32| f64::from(a) / f64::from(b);
         let by = ratio(seen.0, self.size.0).min(ratio(seen.1, self.size.1)) / 2.0;
         if self.resampling.mode != Mode::Bilinear || by <= 1.0 || by <= self.zoom(full) {
             return None;
         }
-        // In fastai's order of operations, and whole.
+        // In fastai's order of operations, truncated to whole pixels.
         let less = |n: u32| ((f64::from(n) * (1.0 / by)) as u32).max(1);
         Some((less(self.window.width), less(self.window.height)))
     }
 
-    /// 2 over the width of all places that the maps of the batch read, x and y together, without a
-    /// crop: above 1 they zoom in.
+    /// Returns the zoom of all maps of the batch without a crop: 2 divided by the extent of the
+    /// positions that they read, x and y together. Above 1 they zoom in.
     fn zoom(&self, full: &Matrix) -> f64 {
         if !self.moved {
             return 1.0;
@@ -149,7 +150,7 @@ impl<'a> Sampling<'a> {
     }
 }
 
-/// From pixels of a picture to -1 to 1 both ways.
+/// Returns the map from pixels of an image to -1..1 in both directions.
 fn unit((width, height): (u32, u32), align_corners: bool) -> Matrix {
     Matrix::stretch(to_unit(width, align_corners), to_unit(height, align_corners))
 }

@@ -1,18 +1,18 @@
-//! Sizes that a transform may produce.
+//! Valid output sizes of transforms.
 
 use crate::error::{Error, Result};
 
-/// The most pixels of a result: as many as a file that is decoded may have.
+/// The maximum number of pixels of a result, the same as the default for decoded files.
 const MAX_PIXELS: u64 = 1 << 28;
 
-/// That both sides are pixels enough, and not too many.
+/// Returns an error if a side is 0 or the image would be too large.
 pub(super) fn sides(transform: &'static str, (width, height): (u32, u32)) -> Result<()> {
     if width == 0 || height == 0 {
-        let why = format!("{width}x{height} is no size: both sides must be 1 or more");
+        let why = format!("the size is {width}x{height}; both sides must be 1 or more");
         return Err(Error::config(transform, why));
     }
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        let why = format!("{width}x{height} is too large: up to {MAX_PIXELS} pixels can be");
+        let why = format!("the size is {width}x{height}; at most {MAX_PIXELS} pixels are allowed");
         return Err(Error::config(transform, why));
     }
     Ok(())

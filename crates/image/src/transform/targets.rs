@@ -1,4 +1,4 @@
-//! Masks, points and boxes, moved by a plan as the images are.
+//! Masks, points and boxes, moved by a plan together with the images.
 
 use super::{ImagePlan, Matrix, Mode, Plan, sampling::Sampling};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     sample::{BBox, Placement, Point},
 };
 
-/// The smallest upright box around what becomes of a box.
+/// Returns the smallest axis-aligned box around a transformed box.
 pub(super) fn around(b: BBox, to: &impl Fn(f32, f32) -> (f32, f32)) -> BBox {
     let corners = [(b.left, b.top), (b.left, b.bottom), (b.right, b.top), (b.right, b.bottom)];
     let moved = corners.map(|(x, y)| to(x, y));
@@ -17,8 +17,8 @@ pub(super) fn around(b: BBox, to: &impl Fn(f32, f32) -> (f32, f32)) -> BBox {
     BBox::new(corners, b.class)
 }
 
-/// The parts of boxes that are within a picture of `size` (width, height). Boxes of which nothing is
-/// left are gone: fastai's `clip_remove_empty`.
+/// Clips boxes to an image of `size` (width, height), and removes those that are empty afterwards.
+/// Corresponds to fastai's `clip_remove_empty`.
 ///
 /// ```
 /// use finetune::{sample::BBox, transform::clip_boxes};
@@ -42,22 +42,23 @@ pub fn clip_boxes(boxes: Vec<BBox>, (width, height): (u32, u32)) -> Vec<BBox> {
     all.filter(|b| b.right > b.left && b.bottom > b.top).collect()
 }
 
-/// From places on a side of `n` pixels to -1 to 1 at its edges, as (scale, shift).
+/// Returns the map from positions on a side of `n` pixels to -1..1 at its edges, as (scale, shift).
 fn to_edges(n: u32) -> (f64, f64) {
     (2.0 / f64::from(n), -1.0)
 }
 
-/// The way back.
+/// Returns the inverse of [`to_edges`].
 fn from_edges(n: u32) -> (f64, f64) {
     let half = f64::from(n) / 2.0;
     (half, half)
 }
 
 impl Plan {
-    /// From places in the output of this pass to places in its input, in pixels of image `i`.
+    /// Returns the map from positions in the output of this pass to positions in its input, in pixels of
+    /// image `i`.
     ///
-    /// -1 to 1 are the edges of a picture for points, as in fastai, and for pixels the centers of the
-    /// outer ones where `align_corners` is set.
+    /// For points, -1 and 1 are the edges of an image, as in fastai. For pixels, they are the centers of
+    /// the outer pixels if `align_corners` is set.
     fn pass_map(&self, image: &ImagePlan) -> Matrix {
         let between = self.size.unwrap_or(self.input);
         let out = self.output_size();
@@ -78,7 +79,8 @@ impl Plan {
         to_input.times(&map).times(&to_unit).times(&to_between)
     }
 
-    /// From places in the output of all passes to places in the first one's input, in pixels.
+    /// Returns the map from positions in the output of the last pass to positions in the input of the
+    /// first, in pixels.
     fn whole_map(&self, i: usize) -> Matrix {
         self.passes().fold(Matrix::ONE, |map, pass| match pass.images.get(i) {
             Some(image) => map.times(&pass.pass_map(image)),
@@ -87,7 +89,7 @@ impl Plan {
     }
 
     fn moves(&self, i: usize) -> impl Fn(f32, f32) -> (f32, f32) + use<> {
-        // Pass by pass: the inverse of all at once would lose digits for nothing.
+        // Each map is inverted separately: the inverse of their product would be less precise.
         let maps: Vec<Matrix> = self
             .passes()
             .filter_map(|pass| pass.images.get(i).map(|image| pass.pass_map(image).inverse()))
@@ -99,8 +101,8 @@ impl Plan {
         }
     }
 
-    /// Moves points of image `i` as its pixels are moved: from pixels of the first pass's input to
-    /// pixels of the last one's output. They may leave the picture.
+    /// Moves points of image `i` with its pixels: from pixels of the first pass's input to pixels of the
+    /// last pass's output. Points may move out of the image.
     pub fn move_points(&self, i: usize, points: &mut [Point]) {
         let to = self.moves(i);
         for point in points {
@@ -108,10 +110,10 @@ impl Plan {
         }
     }
 
-    /// Moves boxes of image `i` as its pixels are moved, in the same pixels as
-    /// [`move_points`](Self::move_points). Each becomes the smallest upright box around its corners.
-    /// Where a pass keeps a part of the images, what is outside of it is cut off, and boxes of which
-    /// nothing is left are gone; rotations and perspectives alone cut nothing, as in fastai.
+    /// Moves boxes of image `i` with its pixels, in the units of [`move_points`](Self::move_points). The
+    /// result is the smallest axis-aligned box around the moved corners. If a pass crops the images,
+    /// boxes are clipped to the output and empty ones removed. Rotations and perspectives alone do not
+    /// clip boxes, as in fastai.
     #[must_use]
     pub fn move_boxes(&self, i: usize, boxes: Vec<BBox>) -> Vec<BBox> {
         let to = self.moves(i);
@@ -123,14 +125,14 @@ impl Plan {
         }
     }
 
-    /// Where the output of image `i` lies, if its input lies at `placement`.
+    /// Returns the placement of the output of image `i`, if its input has `placement`.
     #[must_use]
     pub fn placement(&self, i: usize, placement: &Placement) -> Placement {
         placement.then(self.size_so_far(), self.whole_map(i).0)
     }
 
-    /// The plan for the masks of the images: it moves pixels as this one does, by the nearest pixel,
-    /// and does nothing else.
+    /// Returns the plan for the masks of the images: it moves pixels as this plan does, by the nearest
+    /// pixel, and makes no other changes.
     #[must_use]
     pub fn for_masks(&self) -> MaskPlan {
         let pass = |pass: &Self| {
@@ -145,7 +147,7 @@ impl Plan {
                 crop.mode = Mode::Nearest;
             }
             plan.channels = 1;
-            // From values of 0 to 1 back to codes.
+            // Scales values between 0 and 1 back to codes.
             plan.normalize = Some((vec![0.0], vec![1.0 / 255.0]));
             plan.erased.clear();
             plan.steps.clear();
@@ -156,25 +158,26 @@ impl Plan {
     }
 }
 
-/// What is to be done to the masks of a batch; see [`Plan::for_masks`].
+/// The changes of the masks of a batch; see [`Plan::for_masks`].
 #[derive(Debug, Clone)]
 pub struct MaskPlan {
-    /// Those that move pixels.
+    /// The passes that move pixels.
     pub(super) passes: Vec<Plan>,
 }
 
 impl MaskPlan {
-    /// The mask of image `i`, moved as the image is.
+    /// Moves the mask of image `i` with the image.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if it is not of one channel and of the images' size.
+    /// [`Error::Mismatch`] if the mask does not have one channel and the size of the images.
     pub fn execute(&self, i: usize, mask: &Image) -> Result<Image> {
         let Some((first, rest)) = self.passes.split_first() else { return Ok(mask.clone()) };
         let moved = |plan: &Plan, mask: &Image| {
             let (w, h) = plan.output_size();
             if (mask.width(), mask.height()) != plan.input || mask.channels() != 1 {
                 let (iw, ih) = plan.input;
-                let why = format!("{mask:?} instead of one channel of {iw}x{ih} pixels");
+                let why =
+                    format!("the mask is {mask:?}; it must have one channel of {iw}x{ih} pixels");
                 return Err(Error::mismatch("mask", why));
             }
             let mut codes = vec![0.0_f32; w as usize * h as usize];

@@ -1,4 +1,5 @@
-//! Carries passes out with libtorch's own operations, on any device, and what else transforms do with tensors.
+//! Execution of plans with libtorch's operations, on any device, and other operations of transforms on
+//! tensors.
 
 use super::{Color, MaskPlan, Mode, Normalize, Plan, color::LUMA, plan::Phase, sampling::Sampling};
 use crate::{
@@ -9,18 +10,17 @@ use std::{mem::discriminant, sync::Arc};
 use tch::{Device, Kind, Tensor};
 
 impl Plan {
-    /// Calls `step` with the whole batch, N×C×H×W on its device. It may change anything but the number
-    /// of images; if pixels are to be moved after it, it keeps their size.
+    /// Adds a call of `step` with the whole batch, `[N, C, H, W]` on its device. It must keep the number
+    /// of images, and their size if pixels are moved after it.
     pub fn step(&mut self, step: impl Fn(Tensor) -> Result<Tensor> + Send + Sync + 'static) {
         self.pass(Phase::Step).steps.push(Arc::new(step));
     }
 
-    /// The whole plan by libtorch's own sampler, on the device of `x`: N×H×W×C bytes, or N×C×H×W
-    /// floats from 0 to 1. The result is N×C×H×W.
+    /// Executes the whole plan with libtorch's sampler, on the device of `x`: `[N, H, W, C]` bytes, or
+    /// `[N, C, H, W]` floats between 0 and 1. The result is `[N, C, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Config`] if a step of the caller's own changed a size that is needed, and what libtorch
-    /// reports.
+    /// [`Error::Config`] if a step of the user changed a size that is needed, and libtorch's errors.
     pub fn execute_tensor(&self, x: &Tensor) -> Result<Tensor> {
         let x = match x.kind() {
             Kind::Uint8 => (x.f_to_kind(Kind::Float)? / 255.0).f_permute([0, 3, 1, 2])?,
@@ -29,11 +29,10 @@ impl Plan {
         self.run(x)
     }
 
-    /// What comes after the first pass: the caller's own steps and the passes after them, on a batch
-    /// N×C×H×W.
+    /// Executes the steps after the first pass, and the passes after them, on a batch `[N, C, H, W]`.
     ///
     /// # Errors
-    /// As the steps, and as [`execute_tensor`](Self::execute_tensor).
+    /// The errors of the steps, and those of [`execute_tensor`](Self::execute_tensor).
     pub fn tensor_steps(&self, x: Tensor) -> Result<Tensor> {
         let x = self.steps.iter().try_fold(x, |x, step| step(x))?;
         match &self.next {
@@ -42,17 +41,17 @@ impl Plan {
         }
     }
 
-    /// The places that the first pass reads, as `grid_sampler` takes them: N×height×width×2, x first,
-    /// -1 to 1 within what is read. None where pixels stay where they are.
+    /// Returns the positions that the first pass reads, as `grid_sampler` takes them: `[N, height,
+    /// width, 2]`, x first, from -1 to 1 within the window that is read. `None` if pixels are not moved.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// libtorch's errors.
     pub fn grid(&self, device: Device) -> Result<Option<Tensor>> {
         Sampling::new(self).map(|sampling| grid(&sampling, self.len(), device)).transpose()
     }
 
-    /// The size, width and height, to which what the first pass reads is shrunk by the mean of areas
-    /// before it is sampled. None where it is not.
+    /// Returns the width and height to which the first pass shrinks its input by area means before
+    /// sampling. `None` if it does not shrink.
     #[must_use]
     pub fn shrunk_size(&self) -> Option<(u32, u32)> {
         Sampling::new(self).and_then(|sampling| sampling.shrunk)
@@ -108,8 +107,8 @@ impl Plan {
         Ok(x.f_grid_sampler(&grid, mode, pad, sampling.resampling.align_corners)?)
     }
 
-    /// Changes colors in the order of each image. In one place of that order images may have changes of
-    /// several kinds, each of which is carried out on its images at once.
+    /// Changes colors in the order of each image. At one position of that order, images may have changes
+    /// of several kinds; each kind is applied to all of its images at once.
     fn colored(&self, mut x: Tensor) -> Result<Tensor> {
         let most = self.images.iter().map(|i| i.colors.len()).max().unwrap_or(0);
         for k in 0..most {
@@ -145,7 +144,7 @@ impl Plan {
             return Ok(x);
         }
         let (_, c, h, w) = x.size4()?;
-        // The caller may still hold what came in.
+        // The caller may still use the input.
         let x = x.copy();
         for erased in &self.erased {
             let (rows, columns) = erased.within((w as u32, h as u32));
@@ -165,11 +164,11 @@ impl Plan {
 }
 
 impl MaskPlan {
-    /// All masks, N×H×W bytes, on their device: N×H×W `i64`.
+    /// Moves all masks, `[N, H, W]` bytes, on their device. Returns `i64` `[N, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there are not as many, or they are not of the images' size, and what
-    /// libtorch reports.
+    /// [`Error::Mismatch`] if the number or size of the masks differs from that of the images, and
+    /// libtorch's errors.
     pub fn execute_tensor(&self, masks: &Tensor) -> Result<Tensor> {
         let moved = |masks: Tensor, plan: &Plan| -> Result<Tensor> {
             let bytes = masks.f_to_kind(Kind::Uint8)?.f_unsqueeze(-1)?;
@@ -181,8 +180,9 @@ impl MaskPlan {
 }
 
 impl Normalize {
-    /// With the statistics of a batch N×C×H×W, of values from 0 to 1. Deviations are those of a sample,
-    /// and a little is added so that none is 0, as fastai has it.
+    /// Creates a normalization from the statistics of a batch `[N, C, H, W]` with values between 0 and
+    /// 1. The deviation is that of a sample (divisor n - 1), plus a small number so that it is never 0,
+    /// as in fastai.
     ///
     /// # Errors
     /// [`Error::Torch`] if `x` has other dimensions.
@@ -204,10 +204,10 @@ impl Normalize {
         Self::new(Vec::try_from(mean)?, Vec::try_from(std)?)
     }
 
-    /// Returns normalized values N×C×H×W as they were before.
+    /// Reverts the normalization of values `[N, C, H, W]`.
     ///
     /// # Errors
-    /// What libtorch reports, such as that the channels do not fit.
+    /// libtorch's errors, for example if the channels do not match.
     pub fn undo(&self, x: &Tensor) -> Result<Tensor> {
         let of =
             |v: &[f32]| Tensor::f_from_slice(v)?.f_view([1, -1, 1, 1])?.f_to_device(x.device());
@@ -231,11 +231,11 @@ fn grid(sampling: &Sampling<'_>, n: usize, device: Device) -> Result<Tensor> {
     Ok(Tensor::f_stack(&[row(0) / &depth, row(1) / &depth], -1)?)
 }
 
-/// Images N×C×H×W after one change for each, all of one kind.
+/// Applies one change per image, all of one kind, to images `[N, C, H, W]`.
 fn changed(x: &Tensor, colors: &[Color]) -> Result<Tensor> {
     let device = x.device();
     let channels = x.size4()?.1;
-    // A number of each change, ready to be combined with the batch.
+    // One number per image, shaped to broadcast over the batch.
     let each = |of: fn(Color) -> f64| -> Result<Tensor> {
         let values: Vec<f32> = colors.iter().map(|c| of(*c) as f32).collect();
         Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?.f_to_device(device)?)
@@ -306,7 +306,7 @@ fn changed(x: &Tensor, colors: &[Color]) -> Result<Tensor> {
     })
 }
 
-/// Differences from the mean of each pixel and its neighbours, times `factor`.
+/// Multiplies the differences from the mean of each pixel and its neighbors by `factor`.
 fn sharpened(x: &Tensor, factor: &Tensor) -> Result<Tensor> {
     let (_, c, h, w) = x.size4()?;
     if h <= 2 || w <= 2 {
@@ -325,7 +325,7 @@ fn sharpened(x: &Tensor, factor: &Tensor) -> Result<Tensor> {
     Ok(out)
 }
 
-/// Images whose levels, 0 to 255, are those of flat histograms.
+/// Replaces the levels of images, 0 to 255, by those of flat histograms.
 fn equalized(x: &Tensor, levels: &Tensor) -> Result<Tensor> {
     const LEVELS: i64 = 256;
     let (n, c, h, w) = x.size4()?;
@@ -334,7 +334,7 @@ fn equalized(x: &Tensor, levels: &Tensor) -> Result<Tensor> {
     let levels = levels.f_to_kind(Kind::Int64)?.f_contiguous()?.f_view([rows, h * w])?;
     let ones = levels.f_ones_like()?;
     let counts = Tensor::f_zeros([rows, LEVELS], whole)?.f_scatter_add(1, &levels, &ones)?;
-    // The pixels of the highest level that occurs.
+    // The number of pixels of the highest level that occurs.
     let number = Tensor::f_arange(LEVELS, whole)?.f_view([1, LEVELS])?;
     let highest = (counts.f_gt(0)?.f_to_kind(Kind::Int64)? * number).f_argmax(1, true)?;
     let last = counts.f_gather(1, &highest, false)?;
@@ -345,14 +345,14 @@ fn equalized(x: &Tensor, levels: &Tensor) -> Result<Tensor> {
     let below = counts.f_cumsum(1, Kind::Int64)? - &counts;
     let half = some.f_divide_scalar_mode(2, "floor")?;
     let table = (below + half).f_divide_tensor_mode(&some, "floor")?.f_clamp(0, 255)?;
-    // The lowest level is black, however rounding falls.
+    // The lowest level becomes black, regardless of rounding.
     let _ = table.f_narrow(1, 0, 1)?.f_zero_()?;
     let values = table.f_gather(1, &levels, false)?.f_to_kind(Kind::Float)? * (1.0 / 255.0);
     let values = values.f_view([n, c, h, w])?;
     Ok(values.f_where_self(&step.f_gt(0)?.f_view([n, c, 1, 1])?, x)?)
 }
 
-/// Colors whose hue is turned by parts of the circle, one for each image.
+/// Rotates the hue by fractions of a full turn, one per image.
 fn turned(x: &Tensor, turn: &Tensor) -> Tensor {
     let (max, min) = (x.amax([1], true), x.amin([1], true));
     let range = &max - &min;
@@ -368,7 +368,7 @@ fn turned(x: &Tensor, turn: &Tensor) -> Tensor {
     let sixth = red.where_self(&is_max(0), &green.where_self(&is_max(1), &blue));
     let hue = (sixth / 6.0 + 1.0).fmod(1.0) + turn;
     let hue = (&hue - hue.floor()) * 6.0;
-    // Of each channel: how far around the circle it is from its full level.
+    // For each channel: the position on the color circle relative to its full level.
     let channel = |shift: f64| {
         let k = (&hue + shift).fmod(6.0);
         let away = k.minimum(&(4.0 - &k)).clamp(0.0, 1.0);

@@ -1,21 +1,21 @@
-//! Colors of rows of pixels, eight values at a time where the processor can.
+//! Color changes of rows of pixels, eight values at a time if the processor supports it.
 
 use super::{Color, color::LUMA};
 
-/// Pixels are worked on by this many at a time.
+/// The number of pixels that are processed together.
 pub(super) const LANES: usize = 32;
 
 /// The weights of a gray value.
 const W: [f32; 3] = [LUMA[0] as f32, LUMA[1] as f32, LUMA[2] as f32];
 
-/// The natural logarithm of 2, in a part with few bits and the rest.
+/// The natural logarithm of 2, split into a part with few bits and the rest.
 const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
 
-/// The natural logarithm of a normal, positive number, within 2 units in the last place: a polynomial
-/// about 1 on the mantissa, after Cephes.
+/// Computes the natural logarithm of a normal, positive number, within 2 units in the last place: a
+/// polynomial around 1 of the mantissa, after Cephes.
 #[inline(always)]
 fn ln(x: f32) -> f32 {
-    // The mantissa from sqrt(1/2) to sqrt(2), and the exponent that goes with it.
+    // The mantissa between sqrt(1/2) and sqrt(2), and its exponent.
     let bits = x.to_bits().wrapping_sub(0x3f35_04f3);
     let exponent = (bits as i32 >> 23) as f32;
     let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(0x3f35_04f3)) - 1.0;
@@ -37,10 +37,10 @@ fn ln(x: f32) -> f32 {
     m + y + exponent * LN_2[0]
 }
 
-/// The exponential, within 2 units in the last place; below -87 and above 87 it stays as it is there.
+/// Computes the exponential, within 2 units in the last place. Arguments are clamped to -87..=87.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    // Adding this rounds to a whole number, which is then in the lowest bits.
+    // Adding this constant rounds to an integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 87.0 { 87.0 } else { x };
@@ -67,7 +67,7 @@ fn sigmoid(y: f32) -> f32 {
     1.0 / (1.0 + exp(-y))
 }
 
-/// Changes some pixels, one plane of values from 0 to 1 for each channel.
+/// Changes some pixels, given as one plane of values between 0 and 1 per channel.
 #[inline(always)]
 pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C]) {
     if color.is_neutral() {
@@ -90,7 +90,7 @@ pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C
             }
         }
         (Color::Logit { scale, luma, add }, planes) => {
-            // One channel: its gray value is itself, but for the weights.
+            // With one channel, the gray value is the value itself, except for the sum of the weights.
             let scale = (scale + luma * LUMA.iter().sum::<f64>()) as f32;
             for plane in planes {
                 for v in plane {
@@ -98,7 +98,8 @@ pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C
                 }
             }
         }
-        // One channel has no hue; the others need the whole image, and are applied to it elsewhere.
+        // One channel has no hue. The other changes need the whole image and are applied to it
+        // elsewhere.
         (
             Color::Hue(_)
             | Color::FromMean(_)
@@ -117,7 +118,7 @@ pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C
             }
         }
         (Color::Linear { scale, luma }, planes) => {
-            // One channel is its own gray value.
+            // With one channel, the gray value is the value itself.
             let scale = (scale + luma) as f32;
             planes.iter_mut().flatten().for_each(|v| *v = within(*v * scale));
         }
@@ -134,20 +135,20 @@ pub(super) fn change<const C: usize>(color: Color, planes: &mut [[f32; LANES]; C
     }
 }
 
-/// The value from 0 to 1 that is nearest.
+/// Clamps a value to 0..=1.
 #[inline(always)]
 pub(super) fn within(v: f32) -> f32 {
     let v = if v > 0.0 { v } else { 0.0 };
     if v < 1.0 { v } else { 1.0 }
 }
 
-/// The nearest level of 8 bits, 0 to 255.
+/// Returns the nearest 8-bit level, 0 to 255.
 #[inline(always)]
 pub(super) fn level(v: f32) -> f32 {
     (within(v) * 255.0 + 0.5).floor()
 }
 
-/// A color whose hue is turned by a part of the circle.
+/// Rotates the hue of a color by a fraction of a full turn.
 #[inline(always)]
 fn turned([r, g, b]: [f32; 3], turn: f32) -> [f32; 3] {
     let max = if r > g { r } else { g };
@@ -181,7 +182,7 @@ fn turned([r, g, b]: [f32; 3], turn: f32) -> [f32; 3] {
         3 => [p, q, max],
         4 => [t, p, max],
         5 => [max, p, q],
-        // 6 only where rounding came up to the whole circle.
+        // 6 occurs only if rounding reaches the full circle.
         _ => [max, t, p],
     }
 }

@@ -1,4 +1,4 @@
-//! Perspectives of batches.
+//! Random perspectives of batches.
 
 use super::{
     BatchSpec, BatchTransform, Draw, DrawnValues, Matrix, Plan,
@@ -11,7 +11,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Looks at images from a side: fastai's [`Warp`](https://docs.fast.ai/vision.augment.html#warp).
+/// Applies a perspective to images, as if seen from a side. Corresponds to fastai's
+/// [`Warp`](https://docs.fast.ai/vision.augment.html#warp).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Warp {
     geometry: Geometry,
@@ -21,7 +22,7 @@ pub struct Warp {
 }
 
 impl Warp {
-    /// Moves the corners by up to `magnitude` of half a side; fastai's default is 0.2.
+    /// Moves the corners by up to `magnitude` times half a side. fastai's default is 0.2.
     #[must_use]
     pub fn new(magnitude: f64) -> Self {
         Self::of(Geometry::new(), magnitude)
@@ -30,13 +31,13 @@ impl Warp {
         Self { geometry, magnitude, draw_x: None, draw_y: None }
     }
     geometry!();
-    /// The movements from left to right, above -1 and below 1. Default: drawn.
+    /// Sets the horizontal movements instead of drawing them, above -1 and below 1.
     #[must_use]
     pub fn draw_x(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw_x = Some(draw.into());
         self
     }
-    /// The movements from top to bottom, above -1 and below 1. Default: drawn.
+    /// Sets the vertical movements instead of drawing them, above -1 and below 1.
     #[must_use]
     pub fn draw_y(mut self, draw: impl Into<DrawnValues>) -> Self {
         self.draw_y = Some(draw.into());
@@ -45,7 +46,7 @@ impl Warp {
 }
 
 fn bounded(v: f64) -> Result<()> {
-    let why = || format!("{v} would fold the picture: it must be between -1 and 1");
+    let why = || format!("{v} would fold the image; it must be above -1 and below 1");
     if v.abs() < 1.0 { Ok(()) } else { Err(Error::config("max_warp", why())) }
 }
 

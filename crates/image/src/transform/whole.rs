@@ -1,4 +1,4 @@
-//! Colors that depend on other pixels of the image, on the CPU.
+//! Color changes that depend on other pixels of the image, on the CPU.
 
 use super::{
     Color,
@@ -8,11 +8,11 @@ use super::{
     tone::{level, within},
 };
 
-/// The levels of 8 bits.
+/// The number of 8-bit levels.
 const LEVELS: usize = 256;
 
-/// Carries out `colors` one after the other on an image of (width, height), height×width×channels values
-/// from 0 to 1, and then brings it to `levels`.
+/// Applies `colors` in order to an image of (width, height), `[height, width, channels]` values between
+/// 0 and 1, and then `levels`.
 pub(super) fn change<const C: usize>(
     colors: &[Color],
     size: (usize, usize),
@@ -47,7 +47,7 @@ fn channel_mut<const C: usize>(image: &mut [f32], c: usize) -> impl Iterator<Ite
     image.iter_mut().skip(c).step_by(C)
 }
 
-/// Contrast about the mean gray value.
+/// Changes the contrast around the mean gray value.
 fn from_mean<const C: usize>(image: &mut [f32], factor: f32) {
     let gray = |pixel: &[f32]| match pixel {
         [r, g, b] => f64::from(*r) * LUMA[0] + f64::from(*g) * LUMA[1] + f64::from(*b) * LUMA[2],
@@ -58,7 +58,8 @@ fn from_mean<const C: usize>(image: &mut [f32], factor: f32) {
     image.iter_mut().for_each(|v| *v = within(*v * factor + mean * (1.0 - factor)));
 }
 
-/// Differences from the mean of a pixel and its eight neighbours, in which it counts five times.
+/// Multiplies the differences from the mean of a pixel and its eight neighbors, in which the pixel
+/// counts five times.
 fn sharpen<const C: usize>(image: &mut [f32], (width, height): (usize, usize), factor: f32) {
     if width <= 2 || height <= 2 {
         return;
@@ -75,7 +76,7 @@ fn sharpen<const C: usize>(image: &mut [f32], (width, height): (usize, usize), f
     }
 }
 
-/// Stretches a channel so that its least value is 0 and its greatest one 1.
+/// Stretches a channel so that its minimum is 0 and its maximum is 1.
 fn stretch<'a>(channel: impl Iterator<Item = &'a mut f32>) {
     let all: Vec<&mut f32> = channel.collect();
     let low = all.iter().fold(f32::INFINITY, |m, v| m.min(**v));
@@ -98,7 +99,7 @@ fn equalize<const C: usize>(image: &mut [f32], c: usize) {
     }
 }
 
-/// The value of each level; none where there is too little to spread.
+/// Returns the value of each level; `None` if the histogram is too narrow to be flattened.
 fn flat(counts: &[u64; LEVELS]) -> Option<[f32; LEVELS]> {
     let last = counts.iter().rev().find(|n| **n > 0)?;
     let step = (counts.iter().sum::<u64>() - last) / 255;
@@ -110,7 +111,7 @@ fn flat(counts: &[u64; LEVELS]) -> Option<[f32; LEVELS]> {
         *value = (below / step).min(255) as f32 * (1.0 / 255.0);
         below += count;
     }
-    // The lowest level is black, however rounding falls.
+    // The lowest level becomes black, regardless of rounding.
     table[0] = 0.0;
     Some(table)
 }
