@@ -34,9 +34,9 @@ impl<T: Texel> sys::Work for One<'_, T> {
 }
 
 impl Plan {
-    /// Executes the first pass for `pixels`, `[N, H, W, C]` bytes. Returns normalized floats `[N, H, W,
-    /// C]`. Each pixel is read and written once. If `parallel` is true, the threads of the current pool
-    /// share the images; the result is the same.
+    /// Executes the first pass for `pixels`, `[N, H, W, C]` bytes. Returns normalized floats
+    /// `[N, H, W, C]`. Each pixel is read and written once. If `parallel` is true, the threads of the
+    /// current pool share the images; the result is the same.
     ///
     /// The steps after the first pass are executed by [`tensor_steps`](Self::tensor_steps).
     ///
@@ -46,8 +46,8 @@ impl Plan {
         self.execute_any(pixels, parallel)
     }
 
-    /// Executes the first pass as [`execute`](Self::execute) does, for floats between 0 and 1, `[N, H,
-    /// W, C]`.
+    /// Executes the first pass as [`execute`](Self::execute) does, for floats between 0 and 1,
+    /// `[N, H, W, C]`.
     ///
     /// # Errors
     /// [`Error::Config`] if the number of values does not match the images of the plan.

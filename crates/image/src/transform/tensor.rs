@@ -41,8 +41,9 @@ impl Plan {
         }
     }
 
-    /// Returns the positions that the first pass reads, as `grid_sampler` takes them: `[N, height,
-    /// width, 2]`, x first, from -1 to 1 within the window that is read. `None` if pixels are not moved.
+    /// Returns the positions that the first pass reads, as `grid_sampler` takes them:
+    /// `[N, height, width, 2]`, x first, from -1 to 1 within the window that is read. `None` if pixels
+    /// are not moved.
     ///
     /// # Errors
     /// libtorch's errors.
