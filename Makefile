@@ -1,75 +1,75 @@
 # Everything goes through `scripts/libtorch`, which finds libtorch, or installs it, and then runs a command.
 WITH := bash scripts/libtorch
 
-# What `make versus` compares, and on which photos; scripts/versus says what can be set.
+# The tasks of `make versus`, and their photos. scripts/versus describes the settings.
 TASKS := items loader
 IMAGES := data/pets/images
 
-# How long `make fuzz` takes for each of its targets.
+# Seconds per target of `make fuzz`.
 FUZZ_SECONDS := 600
 
-# Optional features that need nothing to be installed. Linting and documenting with them costs no second compile, since
-# a feature only adds code.
+# Optional features without further requirements. Linting and documenting with all of them needs no second
+# compilation, since a feature only adds code.
 OPTIONAL := dashboard,onnx,terminal
 
-# The packages that do without libtorch. Beside `finetune`, cargo links them with libtorch too: `make test` builds all
-# packages at once, since the runtime of ONNX files takes minutes to build, and `make lint` checks these alone.
+# The packages without libtorch. `make test` builds all packages at once, since the runtime of ONNX files
+# takes minutes to build; cargo then links these packages with libtorch too. `make lint` checks them alone.
 ALONE := finetune-predict finetune-server
 
-# The same packages and features each time, for which cargo compiles once.
+# All test commands use the same packages and features, so that cargo compiles once.
 TESTS := cargo test --workspace --features finetune/onnx
 
-# How often `make kill-ranks` kills a process and `make kill` a training, and the seed of the moments of the latter.
+# The number of kills of `make kill-ranks` and `make kill`, and the seed of the latter.
 TRIALS := 100
 SEED := 1
 
 .PHONY: predict-figures kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz sanitize libtorch
 
-## The walk-through on the carried photos; its pictures land in target/pets/. ARGS="--help" lists its options.
+## Runs the walk-through on the bundled photos and writes its figures to target/pets/. ARGS="--help" lists its options.
 pets:
 	$(WITH) cargo run --release --example pets -- $(ARGS)
 
-## A folder of photos, one sub-folder per class, to a model: make folder ARGS="PHOTOS"; ARGS="--help" lists the options.
+## Trains on a folder of photos, one sub-folder per class: make folder ARGS="PHOTOS"; ARGS="--help" lists the options.
 folder:
 	$(WITH) cargo run --release --example folder -- $(ARGS)
 
-## Every test; ONNX files in a runtime too, and the comparison with fastai's values with libtorch's kernels for older processors.
+## Runs all tests, including ONNX files in a runtime, and the comparison with fastai's values with libtorch's kernels for older processors.
 test:
 	$(WITH) sh -c 'LD_LIBRARY_PATH=$$LIBTORCH/lib $(TESTS)'
 	ATEN_CPU_CAPABILITY=default $(WITH) $(TESTS) --test golden
 	ATEN_CPU_CAPABILITY=avx2 $(WITH) $(TESTS) --test golden
 
-## The comparison with fastai's values alone, one line per topic; FINETUNE_GOLDEN_DIR=DIR for other values.
+## Runs only the comparison with fastai's values, one line per topic. FINETUNE_GOLDEN_DIR=DIR reads other values.
 golden:
 	$(WITH) cargo test --test golden
 
-## The comparison with the real timm, torchvision and fastai, and of ONNX files in ONNX Runtime and tract; scripts/interop says
-## what can be set. NAMES="convnext_tiny vit_small_patch14_dinov2" compares just these networks, one line each; ONNX="resnet18
-## head:vit_tiny_patch16_224 unet:resnet34" just the ONNX files of these, and ONNX=all those of all networks.
+## Compares with the real timm, torchvision and fastai, and ONNX files in ONNX Runtime and tract; scripts/interop describes the
+## settings. NAMES="convnext_tiny vit_small_patch14_dinov2" compares only these networks, one line each; ONNX="resnet18
+## head:vit_tiny_patch16_224 unet:resnet34" only the ONNX files of these, and ONNX=all those of all networks.
 interop:
 	$(WITH) env NAMES="$(NAMES)" ONNX="$(ONNX)" bash scripts/interop
 
-## Decoding beside Pillow's, on files of every layout that are written for it.
+## Compares decoding with Pillow, on generated files of every layout.
 decode:
 	$(WITH) bash scripts/decode
 
-## Damages files of weights for FUZZ_SECONDS per reader; needs cargo-fuzz.
+## Fuzzes the readers of files for FUZZ_SECONDS each; needs cargo-fuzz.
 fuzz:
 	$(WITH) bash scripts/fuzz $(FUZZ_SECONDS)
 
-## Kills a training TRIALS times at random moments and compares its end with that of an undisturbed one; SEED for others.
+## Kills a training TRIALS times at random moments and compares the final weights with those of an undisturbed run. SEED selects the moments.
 kill:
 	$(WITH) cargo test --release --test kill -- --trials $(TRIALS) --seed $(SEED)
 
-## Trains, predicts, searches learning rates and makes loaders for a long time, and prints the memory as it goes.
+## Repeats training, prediction, learning rate searches and loader creation for a long time, and prints the memory as it goes.
 soak:
 	$(WITH) cargo bench --bench soak
 
-## The tests of the native layer under the address sanitizer; MODULES="sys:: …" for others.
+## Runs the tests of the native layer under the address sanitizer. MODULES="sys:: …" selects other modules.
 sanitize:
 	$(WITH) bash scripts/sanitize $(MODULES)
 
-## Format, and clippy without warnings, with all that is optional and without anything.
+## Checks the format, and runs clippy without warnings, with all optional features and with none.
 lint:
 	cargo fmt --all --check
 	$(WITH) cargo clippy --workspace $(ALONE:%=--exclude %) --all-targets --features $(OPTIONAL) -- -D warnings
@@ -78,32 +78,32 @@ lint:
 	cargo clippy $(ALONE:%=--package %) --all-targets -- -D warnings
 	! cargo tree $(ALONE:%=--package %) --edges normal | grep torch
 
-## The API reference without warnings, in target/doc/.
+## Builds the API reference without warnings, in target/doc/.
 doc:
 	$(WITH) env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features $(OPTIONAL)
 
-## The cells of the notebook, without a kernel; scripts/notebook-check runs them with one.
+## Runs the cells of the notebook without a kernel; scripts/notebook-check runs them with one.
 notebook:
 	$(WITH) cargo build
 	$(WITH) python3 scripts/notebook-check --compiled docs/notebooks/pets.ipynb
 
-## Speed and memory beside fastai's, on the same photos, in turn.
+## Compares speed and memory with fastai, alternating on the same photos.
 versus:
 	$(WITH) python3 scripts/versus "$(IMAGES)" $(TASKS)
 
-## Kills a process of a training TRIALS times; the weights at the end must be those of a run without a kill.
+## Kills a process of a distributed training TRIALS times; the final weights must be those of a run without a kill.
 kill-ranks:
 	$(WITH) python3 scripts/kill-ranks $(TRIALS)
 
-## Seconds from the start of a process to the label of a photo, beside fastai's.
+## Measures the seconds from the start of a process to the label of a photo, and compares them with fastai.
 label:
 	$(WITH) python3 scripts/label "$(IMAGES)"
 
-## Size, time to the first label, memory and agreement of the predictor without libtorch, as one line of JSON.
+## Prints size, time to the first label, memory and agreement of the predictor without libtorch, as one line of JSON.
 predict-figures:
 	$(WITH) python3 scripts/predict-figures "$(IMAGES)"
 
-## Error rates beside fastai's from the same weights. ARGS="--help" lists the data sets, weights, sizes and seeds.
+## Compares error rates with fastai, from the same weights. ARGS="--help" lists the data sets, weights, sizes and seeds.
 accuracy:
 	$(WITH) python3 scripts/accuracy $(ARGS)
 

@@ -36,7 +36,7 @@ struct Args {
     /// The folder of photos
     #[arg(long)]
     images: PathBuf,
-    /// Where the label of a photo is
+    /// Where the label of a photo comes from
     #[arg(long, value_enum)]
     labels: Labels,
     /// The architecture
@@ -48,7 +48,7 @@ struct Args {
     /// The checkpoint of fastai with the initial weights
     #[arg(long, conflicts_with = "weights")]
     scratch: Option<PathBuf>,
-    /// Side of the pictures that the network sees
+    /// The side of the images that the network sees
     #[arg(long)]
     size: u32,
     #[arg(long)]
@@ -61,27 +61,28 @@ struct Args {
     /// The learning rate of the head [default: that of `fine_tune`]
     #[arg(long, conflicts_with = "scratch")]
     base_lr: Option<f64>,
-    /// How many times smaller that of the first layers is [default: that of `fine_tune`]
+    /// The factor by which the learning rate of the first layers is smaller [default: that of
+    /// `fine_tune`]
     #[arg(long, conflicts_with = "scratch")]
     lr_mult: Option<f64>,
-    /// The epochs of a U-Net
+    /// The number of epochs of a U-Net
     #[arg(long, default_value_t = 6)]
     epochs: usize,
     /// Whether the encoder of a U-Net is frozen at first
     #[arg(long)]
     frozen_first: bool,
-    /// What `cargo bench` adds
+    /// A flag that `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Labels {
-    /// In the file's name: `Breed_name_12.jpg`
+    /// In the file name: `Breed_name_12.jpg`
     Name,
     /// The folder of the file
     Folder,
-    /// A file in `masks/` for each one in `images/`
+    /// A file in `masks/` for each file in `images/`
     Masks,
 }
 
@@ -162,7 +163,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Trains with the initial weights of a checkpoint of fastai.
+/// Trains from the initial weights in a checkpoint of fastai.
 fn loaded(learn: Learner, file: &Path) -> Result<Learner> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut learn = learn.model_dir(file.parent().unwrap_or(Path::new("")));

@@ -1,8 +1,8 @@
 //! The speed of the presize cache: `cargo bench --bench cache -- DIR [WORKERS]`.
 //!
-//! For no cache, one in memory and one in a file, one JSON line with the images a second of the first
-//! epoch and the best of three later ones. The photos are those of DIR, at 460 pixels as in `peer`,
-//! without batch transforms.
+//! Prints one JSON line each for no cache, a cache in memory and a cache in a file, with the images per
+//! second of the first epoch and the best of three later ones. The photos are those of DIR, at 460
+//! pixels as in `peer`, without batch transforms.
 #![allow(clippy::print_stdout, reason = "its figures are its output")]
 
 use finetune::{
@@ -27,7 +27,7 @@ fn measure(photos: &Path, workers: usize, cache: Option<Cache>) -> Result<(f64, 
         None => block,
     };
     let dls = block.dataloaders(photos)?;
-    // Every epoch has the same order, so that the first one leaves no item out that a later one has.
+    // Every epoch has the same order, so that the first one reads all items that a later one reads.
     let epoch = || {
         let start = Instant::now();
         let mut n = 0;

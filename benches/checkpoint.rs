@@ -1,5 +1,6 @@
-//! The cost of a checkpoint: ResNet-50 with Adam, one training step and one checkpoint after the other, and the share of
-//! training time at the default interval. `cargo bench --bench checkpoint -- [BATCH] [SIZE] [cuda]`.
+//! The cost of a checkpoint: ResNet-50 with Adam, alternating training steps and checkpoints, and the
+//! share of training time at the default interval.
+//! `cargo bench --bench checkpoint -- [BATCH] [SIZE] [cuda]`.
 
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 

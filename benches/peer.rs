@@ -38,39 +38,39 @@ use tch::{Cuda, Device, Kind, Tensor};
 #[command(args_override_self = true)]
 struct Args {
     task: Task,
-    /// The folder of photos, named as the Oxford-IIIT Pet photos are
+    /// The folder of photos, named like the Oxford-IIIT Pet photos
     #[arg(long)]
     images: PathBuf,
-    /// The threads that load; 0 loads on the main thread
+    /// The number of loading threads; 0 loads on the main thread
     #[arg(long, default_value_t = 2)]
     workers: usize,
     #[arg(long, default_value_t = 64)]
     bs: usize,
-    /// The side of the item transforms' pictures
+    /// The side of the images after the item transforms
     #[arg(long, default_value_t = 460)]
     presize: u32,
-    /// The side of the batch transforms' pictures
+    /// The side of the images after the batch transforms
     #[arg(long, default_value_t = 224)]
     size: u32,
     #[arg(long, default_value = "resnet34")]
     arch: String,
     #[arg(long, value_enum, default_value_t = Phase::Unfrozen)]
     phase: Phase,
-    /// The timed epochs of items and loader; one more is run first, untimed
+    /// The number of timed epochs of items and loader, after one untimed epoch
     #[arg(long, default_value_t = 2)]
     epochs: u64,
     /// Train and infer: stop after this many batches (0: a full epoch)
     #[arg(long, default_value_t = 0)]
     batches: usize,
-    /// libtorch's threads
+    /// The number of libtorch's threads
     #[arg(long)]
     threads: Option<i32>,
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
-    /// Train: the processes that share each batch
+    /// Train: the number of processes that share each batch
     #[arg(long, default_value_t = 1)]
     processes: usize,
-    /// What `cargo bench` adds
+    /// A flag that `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -207,7 +207,7 @@ fn dataloaders(args: &Args, batch_tfms: bool) -> Result<DataLoaders> {
     block.dataloaders(&args.images)
 }
 
-/// Pictures and masks as `scripts/shapes` writes them.
+/// Returns the images and masks that `scripts/shapes` wrote.
 fn mask_dataloaders(args: &Args) -> Result<DataLoaders> {
     shapes::block(&args.images)?
         .item_tfms(Resize::new(args.presize))
@@ -231,7 +231,7 @@ fn learner(args: &Args) -> Result<Learner> {
     })
 }
 
-/// Images through the training loop and the time they took, the first batch left out.
+/// Returns the number of images through the training loop and the time, without the first batch.
 #[derive(Debug, Default)]
 struct Count {
     batches: usize,
@@ -270,7 +270,7 @@ impl Callback for Count {
     }
 }
 
-/// Returns the operations of the network for one image, and the rate of products of matrices here.
+/// Returns the operations of the network for one image, and the measured rate of matrix products.
 fn work(learn: &Learner, args: &Args) -> Value {
     let kind = match args.precision {
         Precision::Fp32 => Kind::Float,
@@ -285,9 +285,9 @@ fn work(learn: &Learner, args: &Args) -> Value {
     })
 }
 
-/// The multiplications and additions of convolutions and linear layers, in billions: forward, and in training those for
-/// the gradients of inputs and of weights that learn. Known for networks in which all convolutions of a child have
-/// outputs of the child's size.
+/// Returns the multiplications and additions of convolutions and linear layers, in billions: of the
+/// forward pass, and in training also for the gradients of inputs and of trained weights. Defined for
+/// networks in which all convolutions of a child have outputs of the child's size.
 fn gflop_per_image(learn: &Learner, args: &Args) -> Option<f64> {
     if !["resnet18", "resnet34"].contains(&args.arch.as_str()) || learn.model().is_unet() {
         return None;
@@ -312,13 +312,14 @@ fn gflop_per_image(learn: &Learner, args: &Args) -> Option<f64> {
     Some(2.0 * products as f64 / 1e9)
 }
 
-/// The billions of multiplications and additions per second in the best of a few products of two matrices.
+/// Returns the billions of multiplications and additions per second in the best of a few products of two
+/// matrices.
 fn matmul_gflops(kind: Kind, device: Device) -> f64 {
     let n = if device == Device::Cpu { 2048 } else { 8192 };
     let x = Tensor::randn([n, n], (Kind::Float, device)).to_kind(kind);
     let once = || {
         let start = Instant::now();
-        // Waits for a GPU.
+        // Wait for a GPU to finish.
         let _ = x.matmul(&x).double_value(&[0, 0]);
         start.elapsed().as_secs_f64()
     };
@@ -326,12 +327,12 @@ fn matmul_gflops(kind: Kind, device: Device) -> f64 {
     (2.0 * (n as f64).powi(3) / fastest / 1e9).round()
 }
 
-/// Images per second, to two digits.
+/// Rounds images per second to two digits.
 fn rate(images: usize, seconds: f64) -> f64 {
     (images as f64 / seconds * 100.0).round() / 100.0
 }
 
-/// Prints the answer; `more` holds the figures of this task alone.
+/// Prints the result. `more` holds the figures of this task alone.
 fn report(args: &Args, images: Option<usize>, seconds: f64, more: Value) {
     let name = args.task.to_possible_value().map(|v| v.get_name().to_owned());
     let phase = (args.task == Task::Train).then_some(format!("{:?}", args.phase).to_lowercase());
@@ -347,14 +348,14 @@ fn report(args: &Args, images: Option<usize>, seconds: f64, more: Value) {
     only_on_rank_0(|| println!("{answer}"));
 }
 
-/// Returns the peak memory of this process, as Linux counts it.
+/// Returns the peak memory of this process, as Linux reports it.
 fn peak_rss_mb() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
 }
 
-/// The seconds since the system started this process: the loading of libtorch counts.
+/// Returns the seconds since the system started this process, including the loading of libtorch.
 fn since_process_start() -> f64 {
     let read = || {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;

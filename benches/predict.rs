@@ -1,6 +1,7 @@
-//! One trained ResNet-18 in two files, and its labels by libtorch: what `scripts/predict-figures` compares the predictor
-//! without libtorch with. `cargo bench --bench predict -- PHOTOS OUT ODD` trains on the folder PHOTOS, writes
-//! OUT/pets.safetensors and OUT/pets.onnx, and prints label and path of each photo in PHOTOS and ODD, separated by a tab.
+//! One trained ResNet-18 in two files, and its labels by libtorch, for `scripts/predict-figures`, which
+//! compares them with the predictor without libtorch. `cargo bench --bench predict -- PHOTOS OUT ODD`
+//! trains on the folder PHOTOS, writes OUT/pets.safetensors and OUT/pets.onnx, and prints label and path
+//! of each photo in PHOTOS and ODD, separated by a tab.
 
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
@@ -24,7 +25,7 @@ fn main() -> Result<()> {
         .bs(16)
         .device(Device::Cpu)
         .dataloaders(photos)?;
-    // Weights from scratch: this needs no network, and labels only have to differ from photo to photo.
+    // Weights from scratch: this needs no download, and labels only have to differ from photo to photo.
     let mut learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();
     learn.fit_one_cycle(2, 3e-3)?;
     let bundle = out.join("pets.safetensors");

@@ -1,9 +1,9 @@
 //! The cost of large lists of items: `cargo bench --bench scale`.
 //!
-//! For 1 k, 10 k, 100 k and 1 M listed files, one JSON line: the time of building the loaders and of
-//! the order of an epoch, in nanoseconds an item, and the memory that an item takes. The files do
-//! not exist, which shows that none is opened. Ends with an error if a million items take more than three
-//! times as long an item as ten thousand do.
+//! Prints one JSON line each for 1 k, 10 k, 100 k and 1 M listed files: the time to build the loaders
+//! and to order an epoch, in nanoseconds per item, and the memory per item. The files do not exist,
+//! which shows that none is opened. Ends with an error if a million items take more than three times as
+//! long per item as ten thousand.
 
 #![allow(clippy::print_stdout, reason = "its figures are its output")]
 

@@ -1,7 +1,7 @@
-//! Memory over a long time: `make soak`. Four things that a program may do for days are done again and again; the resident
-//! memory is printed as it goes, and must stay within 2 % after the first fifth.
+//! Memory over a long time: `make soak`. Repeats four tasks that programs may run for days, and prints
+//! the resident memory as it goes. It must stay within 2 % after the first fifth.
 //!
-//! `cargo bench --bench soak -- [SHARE]` does only a share of it, from 0 to 1.
+//! `cargo bench --bench soak -- [SHARE]` runs only a fraction of it, between 0 and 1.
 
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
@@ -18,7 +18,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Resident memory in MiB, as Linux reports it.
+/// Returns the resident memory in MiB, as Linux reports it.
 fn resident() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -64,7 +64,7 @@ fn pets() -> Result<DataLoaders> {
         .dataloaders(photos())
 }
 
-/// A linear model of rows of numbers.
+/// Returns a learner of a linear model on rows of numbers.
 fn rows() -> Result<Learner> {
     let task = Task::Category { vocab: ["a".to_owned(), "b".to_owned()].into() };
     let x = Tensor::rand([64, 16], (Kind::Float, Device::Cpu));

@@ -1,5 +1,5 @@
-//! Images a second through a batch's plan: 460 to 224 pixels with everything that `aug_transforms`
-//! does, on one thread and on two. `cargo bench --bench transform`.
+//! Images per second through a batch's plan: 460 to 224 pixels with all transforms of `aug_transforms`,
+//! on one thread and on two. `cargo bench --bench transform`.
 
 use divan::{Bencher, counter::ItemsCount};
 use finetune::{
@@ -16,7 +16,7 @@ fn main() {
     divan::main();
 }
 
-/// Smooth pictures with some noise.
+/// Returns smooth images with some noise.
 fn pixels() -> Vec<u8> {
     let side = SIDE as usize;
     let value = |i: usize| {

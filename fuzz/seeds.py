@@ -1,4 +1,4 @@
-"""Writes the inputs that fuzzing begins with into corpus/: python3 seeds.py, from this folder."""
+"""Writes the initial inputs of the fuzzers into corpus/. Run it in this folder: python3 seeds.py"""
 
 import json
 import shutil

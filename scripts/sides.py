@@ -1,5 +1,5 @@
-"""The two sides of a comparison with fastai: a Python that has it, and this crate's programs. Run by itself it
-prints what that Python needs."""
+"""The two sides of a comparison with fastai: a Python that has it, and this crate's programs. When run as a
+program, it prints the packages that this Python needs."""
 import json, os, subprocess, sys
 from pathlib import Path
 
@@ -8,7 +8,7 @@ PACKAGES = ["torch==2.11.0", "torchvision==0.26.0", "fastai==2.8.12"]
 
 
 def python():
-    "A Python with fastai: the one that VERSUS_PYTHON names, else one in `.venv`, installed if need be."
+    "Returns a Python with fastai: the one that VERSUS_PYTHON names, otherwise one in `.venv`, installed if needed."
     given = os.environ.get("VERSUS_PYTHON")
     if given:
         return given
@@ -16,7 +16,7 @@ def python():
     if not venv.exists():
         part = ROOT / ".venv.part"
         subprocess.run(["rm", "-rf", part], check=True)
-        print("installing fastai into .venv (some 5 GB)", file=sys.stderr)
+        print("installing fastai into .venv (about 5 GB)", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", part], check=True)
         pip = [part / "bin" / "python", "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, *PACKAGES], check=True)
@@ -25,7 +25,7 @@ def python():
 
 
 def programs(*flags):
-    "This crate's programs that cargo builds with these flags, each under the name of its target."
+    "Builds this crate's programs with these flags. Returns their paths by the names of the targets."
     build = ["cargo", "build", "--quiet", *flags, "--message-format", "json"]
     built = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     artifacts = [json.loads(line) for line in built.stdout.splitlines() if line.startswith("{")]
@@ -33,12 +33,12 @@ def programs(*flags):
 
 
 def bench(name):
-    "One of this crate's benches."
+    "Builds one of this crate's benches and returns its path."
     return programs("--profile", "bench", "--bench", name)[name]
 
 
 def answer(command):
-    "The JSON on the last line that a command prints."
+    "Runs a command and returns the JSON on the last line of its output."
     done = subprocess.run(command, capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:

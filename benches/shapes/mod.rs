@@ -1,4 +1,4 @@
-//! The data of segmentation that `scripts/shapes` writes.
+//! The segmentation data that `scripts/shapes` writes.
 
 use finetune::{
     Result,
@@ -10,8 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Returns the pictures of a folder with their masks. The number of the photo decides the split, so that both sides of a
-/// comparison have the same one.
+/// Returns the images of a folder with their masks. The number of the photo decides the split, so that
+/// both sides of a comparison use the same split.
 pub(crate) fn block(folder: &Path) -> Result<DataBlock<MaskBlock>> {
     let at = folder.to_owned();
     let codes = fs::read_to_string(at.join("codes.txt")).map_err(Error::io(&at))?;

@@ -1,5 +1,5 @@
-//! Whatever a cache file says, its images are used or decoded again. Its digest is made right here, except for every fourth
-//! input, which is the whole file.
+//! A cache file with any content is used, or its images are decoded again. Its digest is corrected here,
+//! except for every fourth input, which is the whole file.
 #![no_main]
 
 use finetune::{

@@ -1,5 +1,5 @@
-//! Whatever a checkpoint says, it is resumed or refused. Its checksum is made right here, except for every fourth input,
-//! which is the whole file.
+//! Resuming from a checkpoint with any content succeeds or returns an error. Its checksum is corrected
+//! here, except for every fourth input, which is the whole file.
 #![no_main]
 
 use finetune::{

@@ -1,4 +1,5 @@
-//! Whatever an exported model says of itself, it is built or refused. Its checksum is made right here.
+//! Building an exported model with any description succeeds or returns an error. Its checksum is
+//! corrected here.
 #![no_main]
 
 use finetune::{

@@ -1,4 +1,4 @@
-//! Whatever a photo holds, the loader decodes it or refuses it.
+//! Loading a photo with any content succeeds or returns an error.
 #![no_main]
 
 use finetune::{

@@ -1,6 +1,6 @@
-//! Whatever a `.pth` file says, it is read or refused.
+//! Reading a `.pth` file with any content succeeds or returns an error.
 //!
-//! The zip's checksums would stop most mutations, so that every second input is the pickle alone, which
+//! The checksums of the zip would stop most mutations, so every second input is only the pickle, which
 //! is put into a zip here.
 #![no_main]
 
@@ -18,7 +18,7 @@ mod sys;
 use format::{Value, read_pth_bytes};
 use libfuzzer_sys::fuzz_target;
 
-/// Goes through all that was read.
+/// Visits all values that were read.
 fn walk(value: &Value) -> usize {
     match value {
         Value::List(all) => all.iter().map(walk).sum(),
@@ -28,7 +28,7 @@ fn walk(value: &Value) -> usize {
     }
 }
 
-/// A zip of stored entries with right checksums.
+/// Returns a zip of stored entries with correct checksums.
 fn zipped(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut out, mut directory) = (vec![], vec![]);
     for (name, data) in entries {

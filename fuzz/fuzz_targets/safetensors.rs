@@ -1,4 +1,4 @@
-//! Whatever a safetensors file says, it is read or refused.
+//! Reading a safetensors file with any content succeeds or returns an error.
 #![no_main]
 
 #[allow(dead_code, unused_imports, reason = "the readers write nothing")]

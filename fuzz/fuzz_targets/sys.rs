@@ -1,4 +1,4 @@
-//! What the readers need of the crate's native layer.
+//! The part of the crate's native layer that the readers need.
 
 #[path = "../../src/sys/map.rs"]
 mod map;

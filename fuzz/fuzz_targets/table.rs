@@ -1,4 +1,4 @@
-//! Whatever a table of items says, its rows are read or refused.
+//! Reading a table of items with any content succeeds or returns an error.
 #![no_main]
 
 use finetune::data::Csv;

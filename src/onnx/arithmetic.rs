@@ -1,4 +1,4 @@
-//! Operations on single elements, and sums and means of them.
+//! Elementwise operations, sums and means.
 
 use super::{call::Call, record::Dim, unsupported::unsupported};
 use crate::error::Result;
@@ -113,7 +113,7 @@ fn converted(call: &mut Call<'_, '_>) -> Result<Option<String>> {
     .map(Some)
 }
 
-/// The operator for an operation that takes one tensor and nothing else.
+/// Returns the operator for an operation with a single tensor as its argument.
 fn plain(name: &str) -> Option<&'static str> {
     Some(match name {
         "relu" => "Relu",

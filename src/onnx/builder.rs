@@ -31,7 +31,7 @@ impl Value {
         if dim < 0 { dim + self.rank() } else { dim }
     }
 
-    /// The size of a dimension, which may be negative.
+    /// Returns the size of a dimension, which may be negative.
     pub(super) fn side(&self, dim: i64) -> Result<i64> {
         let dim = self.shape.get(self.axis(dim) as usize).copied();
         dim.and_then(Dim::fixed).ok_or_else(|| {
@@ -81,12 +81,12 @@ pub(super) struct Builder {
     scope: String,
     /// Names in use, with the number of times that each was requested.
     used: BTreeMap<String, usize>,
-    /// Numbers and lists of numbers that are in the file, by their text.
+    /// The numbers and lists of numbers in the file, by their text.
     shared: BTreeMap<String, String>,
 }
 
 impl Builder {
-    /// An empty file. `reserved` are the names of its input and outputs.
+    /// Creates an empty file. `reserved` are the names of its input and outputs.
     pub(super) fn new(input: &str, reserved: &[&str]) -> Self {
         Self {
             nodes: vec![],
@@ -203,7 +203,7 @@ impl Builder {
         self.node("Slice", &[x, &start, &end, &axis, &step], &[])
     }
 
-    /// A list of sizes, for operators that take one as a tensor.
+    /// Adds a list of sizes, for operators that take it as a tensor.
     pub(super) fn sizes(&mut self, shape: &[Dim]) -> String {
         if let Some(fixed) = shape.iter().map(|dim| dim.fixed()).collect::<Option<Vec<_>>>() {
             return self.integers(&fixed);

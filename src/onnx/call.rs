@@ -19,7 +19,7 @@ pub(super) enum Held {
     List(Vec<Value>),
 }
 
-/// Where a tensor of the file comes from.
+/// The origin of a tensor of the file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     /// A parameter or buffer of this name.
@@ -92,18 +92,18 @@ impl<'c, 'a> Call<'c, 'a> {
         self.op.args.get(i).unwrap_or(&Argument::None)
     }
 
-    /// The results of the operation.
+    /// Returns the results of the operation.
     pub(super) fn results(&self) -> &[Out] {
         &self.op.out
     }
 
-    /// A tensor.
+    /// Returns a tensor argument.
     pub(super) fn tensor(&mut self, i: usize) -> Result<Value> {
         let arg = self.arg(i).clone();
         self.value_of(&arg, i)
     }
 
-    /// A tensor that may be absent.
+    /// Returns a tensor argument that may be absent.
     pub(super) fn maybe_tensor(&mut self, i: usize) -> Result<Option<Value>> {
         match self.arg(i) {
             Argument::None => Ok(None),
@@ -111,7 +111,7 @@ impl<'c, 'a> Call<'c, 'a> {
         }
     }
 
-    /// A list of tensors.
+    /// Returns an argument that is a list of tensors.
     pub(super) fn tensors(&mut self, i: usize) -> Result<Vec<Value>> {
         match self.arg(i).clone() {
             Argument::List(items) => items.iter().map(|arg| self.value_of(arg, i)).collect(),
@@ -123,7 +123,7 @@ impl<'c, 'a> Call<'c, 'a> {
         }
     }
 
-    /// A tensor within a list.
+    /// Returns a tensor in a list argument.
     pub(super) fn nested_tensor(&mut self, arg: &Argument) -> Result<Value> {
         self.value_of(arg, 0)
     }
@@ -150,7 +150,7 @@ impl<'c, 'a> Call<'c, 'a> {
         Value { name: self.file().number(n), shape: vec![], kind: "Float".into() }
     }
 
-    /// A weight and its name, for operations that store it in another order.
+    /// Returns a weight and its name, for operations that store it in another order.
     pub(super) fn weight(&self, i: usize) -> Option<(String, Tensor)> {
         match self.arg(i) {
             Argument::Param(name) => {
@@ -182,7 +182,7 @@ impl<'c, 'a> Call<'c, 'a> {
         }
     }
 
-    /// A number, or `default` where it is absent.
+    /// Returns a number argument, or `default` if it is absent.
     pub(super) fn float_or(&self, i: usize, default: f64) -> Result<f64> {
         match self.arg(i) {
             Argument::None => Ok(default),
@@ -201,7 +201,7 @@ impl<'c, 'a> Call<'c, 'a> {
         }
     }
 
-    /// A list of integers; one integer is a list of one.
+    /// Returns a list of integers; a single integer is a list of one.
     pub(super) fn ints(&self, i: usize) -> Result<Vec<i64>> {
         let wrong = || self.wrong(i, "integers that do not depend on the number of images");
         match self.arg(i) {
@@ -217,7 +217,7 @@ impl<'c, 'a> Call<'c, 'a> {
         }
     }
 
-    /// Whether an argument is absent.
+    /// Returns true if an argument is absent.
     pub(super) fn absent(&self, i: usize) -> bool {
         *self.arg(i) == Argument::None
     }

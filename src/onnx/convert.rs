@@ -1,4 +1,4 @@
-//! Converts libtorch's operations to those of ONNX, one after the other.
+//! Converts libtorch's operations to those of ONNX, in order.
 
 use super::{
     arithmetic,
@@ -86,8 +86,8 @@ impl<'a> Converter<'a> {
         Err(unsupported("there is no ONNX operation for it in this crate"))
     }
 
-    /// The place of an operation for error messages: the module of its weights, or the one that contains the last weights before
-    /// it.
+    /// Returns the location of an operation for error messages: the module of its weights, or the module
+    /// that contains the last weights before it.
     fn place_of(&self, op: &Op) -> String {
         match scope(&op.args).unwrap_or(&self.around) {
             "" => "the outermost module".into(),
@@ -112,7 +112,7 @@ impl<'a> Converter<'a> {
     }
 }
 
-/// The module of the first parameter among the arguments.
+/// Returns the module of the first parameter among the arguments.
 fn scope(args: &[Argument]) -> Option<&str> {
     args.iter().find_map(|arg| match arg {
         Argument::Param(name) => Some(name.rsplit_once('.').map_or("", |(scope, _)| scope)),

@@ -62,7 +62,7 @@ pub(super) fn fold(
     Ok(())
 }
 
-/// A name like `name` that no weight has.
+/// Returns `name`, changed if needed so that no weight has it.
 fn free(weights: &BTreeMap<String, Tensor>, mut name: String) -> String {
     while weights.contains_key(&name) {
         name.push_str("_folded");
@@ -70,7 +70,7 @@ fn free(weights: &BTreeMap<String, Tensor>, mut name: String) -> String {
     name
 }
 
-/// How often results and weights are used.
+/// The numbers of uses of results and weights.
 #[derive(Default)]
 struct Uses {
     values: BTreeMap<u64, usize>,
@@ -102,7 +102,7 @@ struct Norm<'a> {
 }
 
 impl<'a> Norm<'a> {
-    /// The normalization and its input, if `op` is a batch normalization in evaluation mode.
+    /// Returns the normalization and its input, if `op` is a batch normalization in evaluation mode.
     fn of(op: &Op, weights: &'a BTreeMap<String, Tensor>) -> Option<(Self, u64)> {
         let param = |arg: &Argument| match arg {
             Argument::Param(name) => weights.get(name).map(Some),

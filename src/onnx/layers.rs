@@ -82,7 +82,7 @@ fn convolution(
     Ok(call.file().node(operator, &inputs, &attributes))
 }
 
-/// A parameter of a normalization, or `n` times `value` if it has none.
+/// Returns a parameter of a normalization, or `n` times `value` if it is absent.
 fn param_or(call: &mut Call<'_, '_>, i: usize, n: i64, value: f64) -> Result<Value> {
     match call.maybe_tensor(i)? {
         Some(param) => Ok(param),
@@ -98,7 +98,7 @@ fn batch_norm(call: &mut Call<'_, '_>) -> Result<String> {
     let channels = x.side(1)?;
     let (weight, bias) = (param_or(call, 1, channels, 1.0)?, param_or(call, 2, channels, 0.0)?);
     if call.bool(5)? {
-        // Networks that standardize the weights of their convolutions normalize a batch of one.
+        // Networks that standardize the weights of their convolutions normalize them as a batch of one.
         if x.shape[0] != Dim::Fixed(1) || x.rank() < 3 {
             return Err(unsupported("it uses the statistics of the batch"));
         }

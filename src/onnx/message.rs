@@ -9,10 +9,10 @@ pub(crate) struct ModelProto {
     /// The version of the file format.
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
-    /// What wrote the file.
+    /// The program that wrote the file.
     #[prost(string, tag = "2")]
     pub producer_name: String,
-    /// The version of what wrote the file.
+    /// The version of that program.
     #[prost(string, tag = "3")]
     pub producer_version: String,
     /// The network.
@@ -51,7 +51,7 @@ pub(crate) struct StringStringEntryProto {
 /// A network.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct GraphProto {
-    /// Operations, each after those whose results it takes.
+    /// The operations, each after those whose results it uses.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
     /// The name.
@@ -106,12 +106,12 @@ pub(crate) struct AttributeProto {
     /// Integers.
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
-    /// Which of the values counts.
+    /// The type of the value.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
 }
 
-/// What an attribute holds.
+/// The type of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub(crate) enum AttributeType {

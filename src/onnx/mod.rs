@@ -40,13 +40,13 @@ pub(crate) const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 /// The name of the input.
 const INPUT: &str = "image";
-/// The name of the output without and with an activation.
+/// The names of the output without and with an activation.
 const OUTPUTS: [&str; 2] = ["outputs", "probabilities"];
 
 /// Options of a file.
 #[derive(Debug)]
 pub(crate) struct Writing<'a> {
-    /// The input: that of the network, or bytes.
+    /// The input: floats as the network takes them, or bytes.
     pub(crate) input: NetworkInput,
     /// Mean and standard deviation of each channel for the normalization of bytes.
     pub(crate) normalize: Option<(&'a [f32], &'a [f32])>,
@@ -187,7 +187,7 @@ fn prepare(file: &mut Builder, how: &Writing<'_>, channels: Dim) -> Result<Strin
         let why = format!("{} statistics for images of {n} channels", mean.len());
         return Err(Error::mismatch("Normalize", why));
     }
-    // As one multiplication and one addition, like the preparation outside the file.
+    // As one multiplication and one addition, like the preparation of images outside of the file.
     let of = |values: Vec<f32>| -> Result<Tensor> {
         Ok(Tensor::f_from_slice(&values)?.f_view([1, n as i64, 1, 1])?)
     };
@@ -240,7 +240,8 @@ mod tests {
         let names: Vec<&str> = graph.node.iter().map(|n| n.name.as_str()).collect();
         assert_eq!(names[0], "/conv1/Conv");
         assert!(names.contains(&"/layer4/1/conv2/Conv"), "{names:?}");
-        // Those of the body became part of its convolutions, those of the head stand before linear layers.
+        // The normalizations of the body are folded into its convolutions; those of the head precede
+        // linear layers.
         let norms = graph.node.iter().filter(|n| n.op_type == "BatchNormalization");
         assert_eq!(norms.count(), 2);
         let weight = graph.initializer.iter().find(|t| t.name == "layer1.0.conv1.weight").unwrap();
@@ -263,7 +264,7 @@ mod tests {
             let fixed: Vec<_> = sides.into_iter().map(DimensionValue::DimValue).collect();
             assert_eq!(dims[1..], fixed[..]);
         }
-        // Every value is made before it is used, and once.
+        // Every value is defined once, and before it is used.
         let mut known: std::collections::BTreeSet<&str> =
             graph.initializer.iter().map(|t| t.name.as_str()).chain(["image"]).collect();
         for node in &graph.node {

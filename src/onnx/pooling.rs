@@ -1,4 +1,4 @@
-//! The largest values and the means of regions.
+//! Maximum and average pooling.
 
 use super::{
     builder::{Attribute, Value},
@@ -45,7 +45,7 @@ fn pair(mut n: Vec<i64>) -> Vec<i64> {
     n
 }
 
-/// Kernel, stride and padding, which both kinds have in the same places.
+/// Returns kernel, stride and padding, which have the same positions for maximum and average pooling.
 fn window(call: &mut Call<'_, '_>) -> Result<Vec<(&'static str, Attribute)>> {
     let kernel = pair(call.ints(1)?);
     let strides = match call.ints(2)? {
@@ -57,7 +57,7 @@ fn window(call: &mut Call<'_, '_>) -> Result<Vec<(&'static str, Attribute)>> {
     Ok(vec![("kernel_shape", kernel.into()), ("strides", strides.into()), ("pads", pads.into())])
 }
 
-/// Height and width before and after.
+/// Returns height and width of the input and the output.
 fn sizes(x: &Value, out: &[Dim]) -> Result<[(i64, i64); 2]> {
     let side = |d: usize| match out.get(d).and_then(|dim| dim.fixed()) {
         Some(to) => Ok((x.side(d as i64)?, to)),
@@ -73,7 +73,7 @@ fn sizes(x: &Value, out: &[Dim]) -> Result<[(i64, i64); 2]> {
     }
 }
 
-/// The kernel that makes equal regions, if they are equal.
+/// Returns the kernel that divides the input into equal regions, if there is one.
 fn equal_regions(sizes: [(i64, i64); 2]) -> Option<Vec<(&'static str, Attribute)>> {
     let even = sizes.iter().all(|(from, to)| from % to == 0);
     let kernel: Vec<i64> = sizes.iter().map(|(from, to)| from / to).collect();
@@ -92,7 +92,7 @@ fn adaptive_mean(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<String> {
     if let Some(regions) = equal_regions(sizes) {
         return Ok(call.file().node("AveragePool", &[&x.name], &regions));
     }
-    // Regions that overlap: a matrix for the rows, and one for the columns.
+    // For overlapping regions, multiply by a matrix for the rows and one for the columns.
     let [rows, columns] = sizes;
     let rows = call.place(&format!("means_{}_{}", rows.0, rows.1), &means(rows)?)?;
     let name = format!("means_{}_{}.transposed", columns.0, columns.1);
@@ -101,7 +101,7 @@ fn adaptive_mean(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<String> {
     Ok(call.file().node("MatMul", &[&y, &columns.name], &[]))
 }
 
-/// What each of `to` means is made of, `[to, from]`, as libtorch divides `from` values.
+/// Returns the weights `[to, from]` of `to` means, as libtorch divides `from` values.
 fn means((from, to): (i64, i64)) -> Result<Tensor> {
     let mut all = vec![0.0_f32; (from * to) as usize];
     for (i, row) in all.chunks_mut(from as usize).enumerate() {
@@ -111,7 +111,7 @@ fn means((from, to): (i64, i64)) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&all)?.f_view([to, from])?)
 }
 
-/// The first value of region `i` and the one after its last.
+/// Returns the first value of region `i` and the one after its last.
 fn region(i: i64, from: i64, to: i64) -> (i64, i64) {
     (i * from / to, ((i + 1) * from + to - 1) / to)
 }
@@ -125,7 +125,7 @@ fn adaptive_max(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<String> {
     if let Some(regions) = equal_regions(sizes) {
         return Ok(call.file().node("MaxPool", &[&x.name], &regions));
     }
-    // Regions that overlap, one after the other: first of the rows, then of the columns.
+    // Overlapping regions: means along the rows, then along the columns.
     let mut y = x.name;
     for (axis, (from, to)) in [(2, sizes[0]), (3, sizes[1])] {
         let mut parts = vec![];

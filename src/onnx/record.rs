@@ -1,4 +1,4 @@
-//! What a network does to a batch of any size, from recordings of two batches.
+//! The operations of a network for a batch of any size, from recordings of two batches.
 
 use super::unsupported::unsupported;
 use crate::{
@@ -11,12 +11,12 @@ use tch::Tensor;
 /// The sizes of the two batches that are recorded.
 pub(super) const BATCHES: [i64; 2] = [2, 3];
 
-/// A side of a tensor.
+/// The size of a dimension of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dim {
-    /// The same for every batch.
+    /// The same size for every batch.
     Fixed(i64),
-    /// This multiple of the number of images.
+    /// The number of images times this factor.
     Batch(i64),
 }
 
@@ -35,7 +35,7 @@ impl Dim {
         }
     }
 
-    /// The size, if it does not depend on the batch.
+    /// Returns the size, if it does not depend on the batch.
     pub(super) fn fixed(self) -> Option<i64> {
         match self {
             Self::Fixed(n) => Some(n),
@@ -44,11 +44,11 @@ impl Dim {
     }
 }
 
-/// A result of an operation.
+/// The result of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Out {
     pub(super) id: u64,
-    /// None for what is not a tensor, such as a list.
+    /// `None` if the result is not a tensor, for example a list.
     pub(super) shape: Option<Vec<Dim>>,
     /// libtorch's name for the type of the elements.
     pub(super) kind: String,
@@ -72,7 +72,8 @@ impl Out {
 pub(super) struct Op {
     /// libtorch's name without the namespace, such as `relu`.
     pub(super) name: String,
-    /// Numbers that depend on the number of images are [`Argument::None`]: sizes of results are known.
+    /// Numbers that depend on the number of images are [`Argument::None`]: the sizes of results are
+    /// known.
     pub(super) args: Vec<Argument>,
     pub(super) out: Vec<Out>,
 }
@@ -83,12 +84,12 @@ pub(super) struct Recording {
     pub(super) ops: Vec<Op>,
     pub(super) input: Out,
     pub(super) output: Out,
-    /// For [`Argument::Constant`].
+    /// The tensors of [`Argument::Constant`].
     pub(super) constants: Vec<Tensor>,
 }
 
 impl Recording {
-    /// From recordings of batches of the two sizes.
+    /// Builds the network from recordings of batches of the two sizes.
     pub(super) fn new(small: TracedGraph, large: &TracedGraph) -> Result<Self> {
         if small.nodes.len() != large.nodes.len() || small.outputs != large.outputs {
             return Err(differs());
@@ -144,7 +145,7 @@ fn argument(small: &Argument, large: &Argument) -> Result<Argument> {
     }
 }
 
-/// Whether the tensors of two lists are the same.
+/// Returns true if two lists have the same tensors.
 fn equal(small: &[Tensor], large: &[Tensor]) -> Result<bool> {
     for (a, b) in small.iter().zip(large) {
         if a.kind() != b.kind() || a.size() != b.size() || !a.f_equal(b)? {
@@ -241,7 +242,7 @@ fn in_place(ops: &mut [Op], output: u64) -> Result<()> {
     Ok(())
 }
 
-/// Which values share memory. A value that is not in it has memory of its own.
+/// The values that share memory. A value that is not in it has its own memory.
 #[derive(Debug, Default)]
 struct Memory {
     /// The path of each value from the whole tensor to its part: values overlap if one path starts with the other.
@@ -263,7 +264,7 @@ impl Memory {
         self.paths.insert(view, path);
     }
 
-    /// The values that share memory with `value`, and `value` itself.
+    /// Returns the values that share memory with `value`, including `value`.
     fn overlapping(&self, value: u64) -> Vec<u64> {
         let path = self.path(value);
         let overlaps = |other: &[u64]| path.starts_with(other) || other.starts_with(&path);

@@ -1,4 +1,4 @@
-//! Tensors cut, joined and arranged.
+//! Slicing, joining and reshaping of tensors.
 
 use super::{builder::Value, call::Call, record::Dim, unsupported::unsupported};
 use crate::{error::Result, sys::Argument};
@@ -6,7 +6,7 @@ use crate::{error::Result, sys::Argument};
 /// Converts the operation and returns the name of its result. `None` if the operation belongs to another file.
 pub(super) fn convert(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<Option<String>> {
     match call.name() {
-        // What a network in evaluation leaves as it is.
+        // Operations that do nothing in evaluation mode.
         "identity" | "alias" | "clone" | "contiguous" | "detach" | "dropout"
         | "feature_dropout" | "alpha_dropout" | "lift_fresh" | "expand_as_self" => {
             call.tensor(0).map(|x| x.name)
@@ -118,7 +118,7 @@ pub(super) fn convert(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<Option<Str
     .map(Some)
 }
 
-/// A change of type or device that changes nothing here.
+/// Converts a change of type or device that has no effect in the file.
 fn unchanged(call: &mut Call<'_, '_>) -> Result<String> {
     let x = call.tensor(0)?;
     let kind = call.results().first().map_or("", |out| &*out.kind);
@@ -154,7 +154,7 @@ fn slice(call: &mut Call<'_, '_>) -> Result<String> {
         return Ok(x.name);
     }
     let axis = x.axis(dim);
-    // Sizes are known, so negative positions and those beyond the end need not be left to a runtime.
+    // Sizes are known, so negative and out-of-range positions are resolved here, not by the runtime.
     let (start, end) = match x.shape.get(axis as usize).and_then(|d| d.fixed()) {
         Some(n) => {
             let within = |i: i64| if i < 0 { (i + n).max(0) } else { i.min(n) };
@@ -216,7 +216,7 @@ fn repeat_interleave(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<String> {
     call.file().reshape(&all, out)
 }
 
-/// One tensor of positions, for any one dimension.
+/// Converts an indexing by one tensor of positions, along any one dimension.
 fn index(call: &mut Call<'_, '_>) -> Result<String> {
     let Argument::List(places) = call.arg(1).clone() else {
         return Err(call.wrong(1, "a list of positions"));
@@ -231,7 +231,7 @@ fn index(call: &mut Call<'_, '_>) -> Result<String> {
     Ok(call.file().node("Gather", &[&x.name, &index.name], &attributes))
 }
 
-/// `pads` are before and after, the last dimension first.
+/// Converts a padding. `pads` are the pads before and after each dimension, the last dimension first.
 fn pad(call: &mut Call<'_, '_>, pads: &[i64], mode: &'static str, value: f64) -> Result<String> {
     let x = call.tensor(0)?;
     let n = x.shape.len();
@@ -257,7 +257,7 @@ fn filled(call: &mut Call<'_, '_>, out: &[Dim], value: f64) -> Result<String> {
     Ok(call.file().node("Expand", &[&value, &sizes], &[]))
 }
 
-/// The parts of a tensor along one dimension.
+/// Splits a tensor along one dimension.
 pub(super) fn parts(call: &mut Call<'_, '_>) -> Result<Vec<Value>> {
     let x = call.tensor(0)?;
     let place = if call.name() == "unbind" { 1 } else { 2 };

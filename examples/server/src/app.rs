@@ -38,7 +38,7 @@ struct Shared {
     task: Task,
     batches: Batches,
     metrics: Arc<Metrics>,
-    /// One for each upload at a time, which bounds the memory.
+    /// One permit per concurrent upload, which bounds the memory.
     slots: Semaphore,
     max_bytes: usize,
     timeout: Duration,
@@ -70,7 +70,7 @@ impl App {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the thread of predictions.
+    /// Ends the prediction thread.
     pub(crate) fn join(&self) {
         self.0.batches.join();
     }
@@ -214,7 +214,7 @@ async fn predict(State(app): State<App>, request: Request) -> Response {
     }
 }
 
-/// Returns the error of a request whose headers are enough to refuse it.
+/// Returns an error if the headers alone are a reason to reject the request.
 fn refused(request: &Request<Body>, max_bytes: usize) -> Option<Response> {
     let header =
         |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());

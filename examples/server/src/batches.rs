@@ -1,4 +1,4 @@
-//! Requests that arrive together are predicted together.
+//! Batches of concurrent requests.
 
 use crate::metrics::Metrics;
 use finetune_predict::{Error, ImageSource, Prediction, Predictor, Result};
@@ -26,14 +26,14 @@ pub(crate) struct Batches {
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How images are put together.
+/// The limits of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Together {
-    /// The most images in a batch.
+    /// The maximum number of images in a batch.
     pub(crate) most: usize,
     /// The time that the first image waits for others.
     pub(crate) wait: Duration,
-    /// The most images in the queue.
+    /// The maximum number of images in the queue.
     pub(crate) queue: usize,
 }
 
@@ -55,13 +55,13 @@ impl Batches {
         }
     }
 
-    /// Whether the thread works.
+    /// Returns true if the thread runs.
     pub(crate) fn alive(&self) -> bool {
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         worker.as_ref().is_some_and(|worker| !worker.is_finished())
     }
 
-    /// Ends the thread after what is in the queue.
+    /// Ends the thread once the queue is empty.
     pub(crate) fn join(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -81,7 +81,7 @@ fn work(predictor: &Predictor, jobs: &Receiver<Job>, how: Together, metrics: &Me
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
-        // Nobody waits for the answer of a request that has ended by its time limit.
+        // A request that ended by its time limit no longer waits for its answer.
         batch.retain(|job| !job.answer.is_closed());
         if batch.is_empty() {
             continue;

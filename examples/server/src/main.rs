@@ -35,31 +35,31 @@ use tokio::{
 struct Options {
     /// The file that `Learner::export_onnx` wrote.
     model: PathBuf,
-    /// The address and port; port 0 takes a free one, which is printed.
+    /// The address and port. Port 0 selects a free port, which is printed.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The largest upload in bytes.
+    /// The maximum size of an upload in bytes.
     #[arg(long, default_value_t = 20_000_000)]
     max_bytes: usize,
-    /// The largest image in pixels.
+    /// The maximum size of an image in pixels.
     #[arg(long, default_value_t = 50_000_000)]
     max_pixels: u64,
-    /// The most uploads at a time; further ones are answered with status 503.
+    /// The maximum number of concurrent uploads; further ones are answered with status 503.
     #[arg(long, default_value_t = 32)]
     max_requests: usize,
-    /// The most connections at a time; further ones wait.
+    /// The maximum number of connections; further ones wait.
     #[arg(long, default_value_t = 256)]
     max_connections: usize,
-    /// The most images that are predicted together.
+    /// The maximum number of images that are predicted together.
     #[arg(long, default_value_t = 8)]
     batch: usize,
-    /// The milliseconds that a request waits for others to be predicted together.
+    /// The milliseconds that a request waits for others, to be predicted together with them.
     #[arg(long, default_value_t = 2)]
     batch_wait: u64,
-    /// The seconds from the start of an upload to its answer.
+    /// The time limit from the start of an upload to its answer, in seconds.
     #[arg(long, default_value_t = 10.0)]
     timeout: f64,
-    /// The seconds of a stop during which new requests are still answered, while `/ready` is 503.
+    /// The seconds during a stop in which new requests are still answered, while `/ready` returns 503.
     #[arg(long, default_value_t = 1.0)]
     drain: f64,
     /// The seconds after that for requests that have begun.
@@ -67,7 +67,7 @@ struct Options {
     grace: f64,
 }
 
-/// Returns a number of seconds as a duration.
+/// Converts a number of seconds to a duration.
 fn seconds(option: &'static str, value: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| Error::config(option, format!("is {value}; it must be 0 or more seconds")))

@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 /// The labels of a metric, by name.
 type Labels = Vec<(&'static str, String)>;
 
-/// What the server counts and measures.
+/// The counters and histograms of the server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -20,7 +20,7 @@ pub(crate) struct Metrics {
     in_progress: Gauge,
 }
 
-/// Counts a prediction as in progress until it is dropped, as it also is when the client leaves.
+/// Counts a prediction as in progress until it is dropped, which also happens if the client leaves.
 #[derive(Debug)]
 pub(crate) struct InProgress<'a>(&'a Gauge);
 

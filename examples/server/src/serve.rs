@@ -17,18 +17,18 @@ use tokio::{
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The most connections at a time.
+    /// The maximum number of connections.
     pub(crate) connections: usize,
-    /// The time for the headers of a request.
+    /// The time limit for the headers of a request.
     pub(crate) headers: Duration,
-    /// The time of a stop during which new requests are still answered.
+    /// The time during a stop in which new requests are still answered.
     pub(crate) drain: Duration,
     /// The time after that for requests that have begun.
     pub(crate) grace: Duration,
 }
 
-/// Answers requests until `stop`, and then those that have begun. Returns the number of connections that had
-/// not finished in time.
+/// Answers requests until `stop` completes, and then the requests that have begun. Returns the number of
+/// connections that had not finished in time.
 ///
 /// A stop has three steps:
 /// 1. `/ready` returns 503 and every response closes its connection, so that load balancers and clients leave.
@@ -50,7 +50,7 @@ pub(crate) async fn serve(
         let service = TowerToHyperService::new(router.clone());
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
-            // An error here is a client that has left, or sent something else than HTTP.
+            // An error here means that the client has left, or sent something other than HTTP.
             let _ = connection.await;
             drop(slot);
         });
@@ -91,7 +91,7 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, _)) => return (stream, slot),
             Err(e) => {
-                // Such as too many open files: wait for connections to end.
+                // For example, too many open files: wait for connections to end.
                 report(&e);
                 sleep(Duration::from_millis(50)).await;
             }

@@ -60,7 +60,7 @@ impl Server {
         answer(self.connect(), &upload(path, body)).unwrap()
     }
 
-    /// The value of a metric without labels.
+    /// Returns the value of a metric without labels.
     fn metric(&self, name: &str) -> f64 {
         let metrics = self.get("/metrics").body;
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -98,7 +98,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// The code of an error.
+    /// Returns the code of an error response.
     fn code(&self) -> String {
         assert!(self.headers.contains("content-type: application/json"), "{self:?}");
         self.json()["error"]["code"].as_str().unwrap().to_owned()
@@ -194,10 +194,10 @@ fn bad_uploads_are_errors_of_the_client() {
     // 725 pixels within 3000 bytes.
     assert!(refused(post(&pnm(&plain([0; 3], 29, 25))), 400, "invalid_image").contains("pixels"));
     refused(post(&[7; 3001]), 413, "too_large");
-    // The length is enough for an answer, before the body.
+    // The declared length is enough to reject the upload before its body is read.
     let head = b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-length: 99999999999\r\n\r\n";
     refused(answer(server.connect(), head).unwrap(), 413, "too_large");
-    // A length that is not announced.
+    // An upload without a declared length.
     let head = "POST /predict HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = [b"bb9\r\n".as_slice(), &[7; 3001], b"\r\n0\r\n\r\n"].concat();
     refused(
@@ -212,18 +212,18 @@ fn bad_uploads_are_errors_of_the_client() {
     refused(server.post("/predict?topk=1", &red()), 400, "invalid_query");
     refused(server.get("/predict"), 405, "method_not_allowed");
     refused(server.get("/nothing"), 404, "not_found");
-    // An upload that stops half way.
+    // An upload that stops halfway.
     let whole = upload("/predict", &red());
     let start = Instant::now();
     refused(answer(server.connect(), &whole[..whole.len() - 9]).unwrap(), 408, "timeout");
     assert!(start.elapsed() < Duration::from_secs(10));
-    // Headers that stop half way: the connection ends.
+    // Headers that stop halfway: the server closes the connection.
     let mut stream = server.connect();
     stream.write_all(b"POST /predict HTTP/1.1\r\nhost:").unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut rest = vec![];
     stream.read_to_end(&mut rest).unwrap();
-    // After all of them, the server works.
+    // After all of these, the server still works.
     assert_eq!(post(&red()).status, 200);
     assert_eq!(server.get("/health").status, 200);
 }
@@ -234,7 +234,7 @@ fn uploads_beyond_the_limit_are_told_to_come_back() {
     let whole = upload("/predict", &red());
     let mut slow = server.connect();
     slow.write_all(&whole[..whole.len() - 1]).unwrap();
-    // The other one comes after it.
+    // The other request is answered after it.
     while server.metric("finetune_predictions_in_progress") == 0.0 {
         thread::sleep(Duration::from_millis(5));
     }
@@ -265,7 +265,7 @@ fn a_stop_loses_no_request() {
         let clients: Vec<_> = (0..6)
             .map(|_| {
                 scope.spawn(|| {
-                    // As load balancers do, a client leaves once the server is not ready.
+                    // Like load balancers, clients leave once the server is not ready.
                     while server.get("/ready").status == 200 {
                         let said = server.post("/predict", &red());
                         assert_eq!((said.status, &said.json()["label"]), (200, &"red".into()));
@@ -283,7 +283,7 @@ fn a_stop_loses_no_request() {
         }
         server.stop();
         clients.into_iter().for_each(|client| client.join().unwrap());
-        // While it drains, it still answers, and closes connections.
+        // While draining, the server still answers, and closes connections.
         let late = answer(server.connect(), &upload("/predict", &red())).unwrap();
         assert_eq!(late.status, 200);
         // The listener closes.

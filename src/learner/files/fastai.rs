@@ -56,7 +56,8 @@ fn text(s: impl Into<String>) -> Value {
     Value::Str(s.into())
 }
 
-/// Returns fastai's name of a variable. Body and head are numbered, a network of the user is not.
+/// Returns fastai's name of a variable. Body and head are numbered; networks of the user keep their
+/// names.
 fn namer(t: &Training) -> fn(&str) -> String {
     if t.model.is_unet() {
         return fastai_unet_name;

@@ -19,10 +19,10 @@ use std::{
 };
 use tch::Kind;
 
-/// How many validation items are compared by default.
+/// The default number of validation items that are compared.
 const VERIFIED: usize = 64;
 
-/// Options of [`Learner::export_onnx`]. A path alone stands for the defaults.
+/// Options of [`Learner::export_onnx`]. A path converts to the default options.
 #[derive(Debug, Clone)]
 pub struct OnnxOptions {
     path: PathBuf,
@@ -52,8 +52,8 @@ impl From<String> for OnnxOptions {
 }
 
 impl OnnxOptions {
-    /// A file at `path` that takes prepared floats and returns logits, with 32-bit weights. It is verified on 64 items in
-    /// builds with the feature `onnx`.
+    /// Creates the options for a file at `path` that takes prepared floats and returns logits, with
+    /// 32-bit weights. It is verified on 64 items in builds with the feature `onnx`.
     #[must_use]
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
@@ -86,8 +86,9 @@ impl OnnxOptions {
         self.half = yes;
         self
     }
-    /// Sets the number of validation items whose labels are compared with the model's, spread evenly over the validation set. 0 writes the file without verification; `usize::MAX` takes all items. Default: 64, or 0 in builds
-    /// without the cargo feature `onnx`.
+    /// Sets the number of validation items whose labels are compared with the model's, spread evenly
+    /// over the validation set. 0 writes the file without verification; `usize::MAX` takes all items.
+    /// Default: 64, or 0 in builds without the cargo feature `onnx`.
     ///
     /// Verification runs the file with [tract](https://github.com/sonos/tract). Without the feature, every number except
     /// 0 is an error.
@@ -131,13 +132,14 @@ impl fmt::Display for OnnxReport {
 }
 
 impl Learner {
-    /// Writes the model as an ONNX file, by recording what it does to a batch, and verifies it. Any number of images of
-    /// the size of the validation images go in.
+    /// Writes the model as an ONNX file, by recording its operations on a batch, and verifies it. The
+    /// file takes any number of images of the size of the validation images.
     ///
-    /// The file is run by [tract](https://github.com/sonos/tract) on a sample of the validation items, whose images are
-    /// prepared as the metadata of the file says. Its labels must be those of the model; otherwise nothing is written.
-    /// The report has the largest difference of the outputs. This needs the cargo feature `onnx`. Without it, the file is
-    /// written unverified, which the report says, and asking for [`OnnxOptions::verify`] is an error.
+    /// The file is run by [tract](https://github.com/sonos/tract) on a sample of the validation items,
+    /// whose images are prepared as the metadata of the file describes. Its labels must be those of the
+    /// model; otherwise no file is written. The report has the largest difference of the outputs.
+    /// Verification needs the cargo feature `onnx`. Without it, the file is not verified, which the
+    /// report states, and setting [`OnnxOptions::verify`] is an error.
     ///
     /// Batch normalizations are folded into the convolutions before them. Weights keep their names, and operations are
     /// named after them, such as `/layer1/0/conv1/Conv`. The metadata holds `labels` (JSON), `opset`, and under
@@ -157,9 +159,9 @@ impl Learner {
     /// ```
     ///
     /// # Errors
-    /// - [`Error::Unsupported`] if a transform or the loss is code that a file cannot hold, if the network does
-    ///   something for which there is no ONNX operation in this crate, which is named with its module, or if
-    ///   [`OnnxOptions::verify`] is set and the crate was built without the feature `onnx`.
+    /// - [`Error::Unsupported`] if a transform or the loss is code that a file cannot hold, if this
+    ///   crate has no ONNX operation for an operation of the network (the error names it and its module),
+    ///   or if [`OnnxOptions::verify`] is set and the crate was built without the feature `onnx`.
     /// - [`Error::Export`] naming the items if the labels of more than [`OnnxOptions::tolerance`] of them differ.
     /// - [`Error::NonFiniteWeights`] if a weight is NaN or infinite.
     /// - [`Error::Config`] if the tolerance is not between 0 and 1.
@@ -220,10 +222,10 @@ impl Learner {
     }
 }
 
-/// The most items that an error names.
+/// The maximum number of items that an error names.
 const NAMED: usize = 10;
 
-/// Fails if too many labels differ.
+/// Returns an error if too many labels differ.
 fn accept(path: &Path, verified: &OnnxVerification, tolerance: f64) -> Result<()> {
     let (differing, items) = (verified.differing.len(), verified.items);
     if differing == 0 || differing as f64 <= tolerance * items as f64 {
@@ -243,7 +245,8 @@ fn accept(path: &Path, verified: &OnnxVerification, tolerance: f64) -> Result<()
     Err(Error::export(path, why))
 }
 
-/// The validation items, or if there are none, the training items with the transforms of validation.
+/// Returns the validation items, or if there are none, the training items with the transforms of
+/// validation.
 fn prepared_as_validation(t: &Training) -> DataLoader {
     match t.dls.valid().is_empty() {
         false => t.dls.valid().clone(),
@@ -251,7 +254,7 @@ fn prepared_as_validation(t: &Training) -> DataLoader {
     }
 }
 
-/// The description that the file carries.
+/// Returns the description of the model for the metadata of the file.
 fn card(t: &Training, activation: bool) -> Result<ModelCard> {
     let opaque = |what: &dyn std::fmt::Debug| {
         Error::unsupported("export_onnx", format!("{what:?} is code, which a file cannot hold"))
@@ -289,8 +292,8 @@ fn card(t: &Training, activation: bool) -> Result<ModelCard> {
     Ok(ModelCard::new(task, decode, items, batches, NetworkInput::Prepared, output))
 }
 
-/// Mean and standard deviation of each channel, if images are normalized and nothing else is done to a validation
-/// batch.
+/// Returns mean and standard deviation of each channel, if normalization is the only transform of a
+/// validation batch.
 fn normalization(
     t: &Training,
     loader: &DataLoader,

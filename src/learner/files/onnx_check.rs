@@ -68,7 +68,7 @@ pub(super) fn verified(
     })
 }
 
-/// Predicts items with the file alone: its network, and the preparation that it describes.
+/// Predicts items with the file alone: with its network, and the preparation that it describes.
 struct Reader<'a> {
     loader: &'a DataLoader,
     network: Network,
@@ -80,7 +80,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(loader: &'a DataLoader, what: &Exported<'_>, batch: &Batch) -> Result<Self> {
-        // Read it back, as another program does.
+        // Read the file back, as another program does.
         let card = ModelCard::from_json(&what.card.to_json()?)?;
         let sides: Vec<usize> = batch.x.size().iter().skip(1).map(|n| *n as usize).collect();
         let (network, sides) = match (card.input, &sides[..]) {
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         Ok(Self { loader, network, input: card.input, sides, preparation: card.preparation()? })
     }
 
-    /// The outputs for the items of a batch, of the given size.
+    /// Returns the outputs for the items of a batch, of the given size.
     fn outputs(&self, batch: &Batch, size: &[i64]) -> Result<Tensor> {
         let n = batch.items.len();
         let rows = if self.loader.has_images() {
@@ -109,7 +109,8 @@ impl<'a> Reader<'a> {
         Ok(Tensor::f_from_slice(&rows.concat())?.f_view(size)?)
     }
 
-    /// The outputs for an item whose image is read from its file, if it has one, otherwise from the data set.
+    /// Returns the outputs for an item. Its image is read from its file, if it has one, otherwise from
+    /// the data set.
     fn output(&self, item: usize) -> Result<Vec<f32>> {
         let data = self.loader.dataset();
         let name = caught(|| Ok(data.name(item)))?;
@@ -207,12 +208,12 @@ impl Compared {
     }
 }
 
-/// The largest difference of equal numbers, as a fraction of the largest output.
+/// Returns the tolerated difference of equal numbers, as a fraction of the largest output.
 fn allowed(half: bool) -> f64 {
     if half { 1e-2 } else { 1e-3 }
 }
 
-/// The largest difference; infinite if one is NaN.
+/// Returns the largest difference; infinite if one is NaN.
 fn largest(expected: &[f32], found: &[f32]) -> f64 {
     let difference = |(a, b): (&f32, &f32)| match f64::from(a - b).abs() {
         x if x.is_nan() => f64::INFINITY,

@@ -1,4 +1,4 @@
-//! Stands in for the comparison of an ONNX file with the model in builds without a runtime.
+//! Replaces the comparison of an ONNX file with the model in builds without a runtime.
 
 use super::onnx_report::OnnxVerification;
 use crate::{

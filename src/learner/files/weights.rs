@@ -47,7 +47,7 @@ pub(in crate::learner) fn save(
     Ok(weights)
 }
 
-/// The transforms as JSON, including normalization. Closures are left out.
+/// Returns the transforms as JSON, including normalization. Closures are left out.
 pub(in crate::learner) struct Transforms {
     pub(in crate::learner) item: Value,
     pub(in crate::learner) batch: Value,
