@@ -1,9 +1,9 @@
 //! Compares with values computed by fastai 2.8.12, one trial per topic.
 //!
 //! The values come from the folder that `FINETUNE_GOLDEN_DIR` names, otherwise from `tests/golden/fastai`. A topic
-//! without files fails; it is skipped, by name, only if `FINETUNE_GOLDEN_DIR` is set. `make golden` runs this
-//! alone; each topic prints its cases, its largest error beside the tolerance of that comparison, and
-//! where this crate differs on purpose.
+//! without files fails; it is skipped, by name, only if `FINETUNE_GOLDEN_DIR` is set. `make golden` runs
+//! only this test; each topic prints its cases, its largest error with the tolerance of that comparison,
+//! and the intended differences.
 
 #![allow(
     clippy::unwrap_used,
@@ -66,7 +66,7 @@ mod unet;
 use frame::{Golden, Report};
 use libtest_mimic::{Arguments, Trial};
 
-/// A topic, what compares it, and the number of comparisons with the carried values.
+/// A topic, its check, and the number of comparisons with the values in the repository.
 type Topic = (&'static str, fn(&Golden, &mut Report), usize);
 
 const TOPICS: &[Topic] = &[
@@ -94,7 +94,7 @@ const TOPICS: &[Topic] = &[
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // libtorch has one random generator for a process, and some topics replay its draws.
+    // libtorch has one random generator per process, and some topics replay its draws.
     arguments.test_threads = Some(1);
     let trials = TOPICS.iter().map(|&(topic, check, comparisons)| {
         let golden = Golden::open(topic);

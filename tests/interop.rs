@@ -1,9 +1,9 @@
 //! Compares with the real torchvision and fastai, one trial per model.
 //!
-//! `scripts/interop` writes the folder that `FINETUNE_INTEROP_DIR` names, by
-//! `tests/interop/models.py`: random weights, an input and the outputs of every architecture, and what
-//! fastai says of its names and groups. Without the folder each trial is skipped by name. The trials of
-//! one family each also write TorchScript files there, which the Python half then runs.
+//! `scripts/interop` writes the folder that `FINETUNE_INTEROP_DIR` names, with
+//! `tests/interop/models.py`: random weights, an input and the outputs of every architecture, and
+//! fastai's names and groups. Without the folder, each trial is skipped by name. The trials of one small
+//! model per family also write TorchScript files there, which the Python half then runs.
 
 #![allow(clippy::print_stdout, reason = "a test that says how close it is")]
 
@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One of each family, small ones: these are exported.
+/// One small model per family, which is exported.
 const EXPORTED: &[&str] = &[
     "resnet18",
     "resnext50_32x4d",
@@ -54,7 +54,7 @@ fn main() {
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
-/// What the Python half wrote for one model.
+/// The values that the Python half wrote for one model.
 struct Given {
     state: Vec<(String, Tensor)>,
     others: BTreeMap<String, Tensor>,
@@ -80,7 +80,8 @@ impl Given {
     }
 }
 
-/// `ours` must be within 1e-4, of the largest number where that is below 1.
+/// Returns an error unless the difference is at most 1e-4, relative to the largest number if that is
+/// below 1.
 fn close(what: &str, ours: &Tensor, theirs: &Tensor) -> Result<(), Failed> {
     if ours.size() != theirs.size() {
         return Err(format!("{what}: {:?} instead of {:?}", ours.size(), theirs.size()).into());
@@ -107,7 +108,7 @@ fn compare(arch: &Arch, folder: &Path) -> Result<(), Failed> {
     let given = Given::read(folder, name)?;
     let _guard = tch::no_grad_guard();
     let mut whole = ArchSpec::classifier(arch, 3, 1000).build(Device::Cpu, Seed(0))?;
-    whole.load_state_dict(&given.state)?; // fails on any name or shape that differs
+    whole.load_state_dict(&given.state)?; // fails if a name or shape differs
     let logits = whole.forward(&given.others["x"], false)?;
     close(&format!("{name}: logits"), &logits, &given.others["logits"])?;
     whole.channels_last();
@@ -139,7 +140,7 @@ fn compare(arch: &Arch, folder: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Gives the body torchvision's weights. The head stays.
+/// Loads torchvision's weights into the body. The head does not change.
 fn load_body(model: &mut Model, given: &Given) -> Result<(), Failed> {
     let own = model.state_dict();
     let theirs: BTreeMap<_, _> = given.state.iter().map(|(n, t)| (n.as_str(), t)).collect();
@@ -150,7 +151,7 @@ fn load_body(model: &mut Model, given: &Given) -> Result<(), Failed> {
     Ok(model.load_state_dict(&state)?)
 }
 
-/// fastai's names, and its parameters by group.
+/// Compares fastai's names, and its parameters by group.
 fn names_and_groups(model: &Model, given: &Given) -> Result<(), Failed> {
     let body = |n: &&String| !n.starts_with("head.");
     let state = model.state_dict();
@@ -166,15 +167,15 @@ fn names_and_groups(model: &Model, given: &Given) -> Result<(), Failed> {
     equal("groups", &ours, &theirs)
 }
 
-/// What torchvision publishes, and which of it fastai picks.
+/// Compares the weights that torchvision publishes, and fastai's choice among them.
 fn weights(arch: &Arch, theirs: &[(String, String)], newest: bool) -> Result<(), Failed> {
     let mut ours: Vec<(String, String)> =
         arch.published().iter().map(|w| (w.name.to_owned(), w.url())).collect();
     let chosen = arch.weights().ok_or("no weights")?.name.to_owned();
     ours.sort();
     equal("published weights", &ours.as_slice(), &theirs)?;
-    // fastai asks for the newest where it knows the architecture, and for `pretrained` elsewhere,
-    // which torchvision reads as its first.
+    // fastai requests the newest weights for architectures it knows, and `pretrained` for others, which
+    // torchvision interprets as its first weights.
     let pick = if newest { theirs.last() } else { theirs.first() };
     equal("chosen weights", &Some(&chosen), &pick.map(|w| &w.0))
 }

@@ -1,4 +1,4 @@
-//! Runs that go on in the other library: the real fastai's checkpoints read here, and ours there.
+//! Runs that continue in the other library: fastai's checkpoints loaded here, and ours in fastai.
 //!
 //! Needs a Python with fastai: `FINETUNE_PYTHON=python3 cargo test --test interop_fastai -- --ignored`.
 
@@ -53,7 +53,7 @@ impl Shared {
         found.unwrap_or_else(|| panic!("no {name}")).1.shallow_clone()
     }
 
-    /// The same network and batches as in Python, with other weights.
+    /// Returns a learner with the network and batches of the Python half, but other weights.
     fn learner(&self) -> Result<Learner> {
         let vocab: Vec<String> = ["a", "b", "c"].map(ToOwned::to_owned).into();
         let task = || Task::Category { vocab: vocab.clone().into() };
@@ -90,7 +90,7 @@ fn a_run_started_in_one_goes_on_in_the_other() -> Result<()> {
     let shared = Shared { folder: folder.path().to_owned(), data };
     let lrs = || 1e-4..=1e-3;
 
-    // fastai's file with its optimizer: the same predictions, and the fit goes on.
+    // fastai's file with its optimizer: the predictions are equal, and the fit continues.
     let mut learn = shared.learner()?;
     learn.load("theirs.pth")?;
     let (before, after) = (shared.tensor("preds_before"), shared.tensor("preds_after"));
@@ -101,7 +101,7 @@ fn a_run_started_in_one_goes_on_in_the_other() -> Result<()> {
     let losses: Vec<f64> = learn.recorder().raw_losses.clone();
     close("fit continued from fastai's file", &preds(&mut learn)?, &after, 1e-5);
     assert!(losses.iter().all(|l| l.is_finite()));
-    // The moments matter: without them the fit goes elsewhere.
+    // The moments matter: without them the fit takes another course.
     let mut cold = shared.learner()?;
     cold.load("theirs_weights.pth")?;
     close("weights alone", &preds(&mut cold)?, &before, 1e-5);
@@ -111,7 +111,7 @@ fn a_run_started_in_one_goes_on_in_the_other() -> Result<()> {
     println!("with the optimizer's state {:.2e}, without {:.2e}", apart(&warm), apart(&cold));
     assert!(apart(&warm) * 5.0 < apart(&cold));
 
-    // A run that starts here.
+    // A run that starts in this crate.
     let mut learn = shared.learner()?;
     learn.load("new.pth")?;
     learn.fit_one_cycle(1, lrs())?;
@@ -128,7 +128,7 @@ fn a_run_started_in_one_goes_on_in_the_other() -> Result<()> {
     Ok(())
 }
 
-/// A U-Net with attention, whose weights, moments and running vectors go both ways.
+/// Exchanges a U-Net with attention in both directions: weights, moments and running vectors.
 #[test]
 #[ignore = "needs a Python with fastai, named by FINETUNE_PYTHON"]
 fn a_unet_goes_both_ways() -> Result<()> {

@@ -1,8 +1,8 @@
 //! Compares networks with the real timm and torchvision, one line per name.
 //!
-//! `scripts/interop-networks` runs it: `FINETUNE_INTEROP_PYTHON` names the Python that runs
-//! `tests/interop/networks.py`, `FINETUNE_INTEROP_NAMES` the networks, else those of `NAMES`. Without the
-//! first it does nothing.
+//! `scripts/interop` runs it: `FINETUNE_INTEROP_PYTHON` names the Python that runs
+//! `tests/interop/networks.py`, `FINETUNE_INTEROP_NAMES` the networks, otherwise those of `NAMES`.
+//! Without the Python nothing is compared.
 
 #![allow(clippy::print_stdout, reason = "a test that says how close it is")]
 
@@ -25,17 +25,17 @@ use std::{
     process::ExitCode,
 };
 
-/// Names of all families, for a run that names none.
+/// Names from all families, for a run without `FINETUNE_INTEROP_NAMES`.
 const NAMES: &str = include_str!("interop/networks.txt");
 
-/// The largest allowed difference of logits, as a part of the largest logit.
+/// The largest allowed difference of logits, as a fraction of the largest logit.
 const LIMIT: f64 = 1e-4;
 
-/// The largest allowed difference of outputs in training mode and of gradients, whose batch statistics
-/// of four images magnify rounding.
+/// The largest allowed difference of outputs in training mode and of gradients. The batch statistics of
+/// four images amplify rounding.
 const TRAINING_LIMIT: f64 = 1e-3;
 
-/// Of the draws of stochastic depth.
+/// The seed of the draws of stochastic depth.
 const SEED: i64 = 5;
 
 fn main() -> ExitCode {
@@ -105,7 +105,7 @@ impl Found {
 impl Peer {
     fn compare(&mut self, name: &str) -> Result<Found> {
         let arch = by_name(name)?;
-        // Plain names that torchvision has are torchvision's.
+        // Plain names that torchvision has are those of torchvision.
         let shipped = all().iter().any(|a| a.name() == name.trim_start_matches("torchvision/"));
         let torchvision = arch.weights().is_some_and(|w| w.repo.is_none()) || shipped;
         let source = if torchvision { "torchvision" } else { "timm" };
@@ -119,7 +119,7 @@ impl Peer {
     }
 }
 
-/// The largest difference as a part of the largest number of `theirs`.
+/// Returns the largest difference as a fraction of the largest number of `theirs`.
 fn difference(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
     if ours.size() != theirs.size() {
         return Err(other(format!("{:?} instead of {:?}", ours.size(), theirs.size())));
@@ -165,7 +165,7 @@ fn checked(arch: &Arch, shipped: bool, answer: &Value, folder: &Path) -> Result<
         found.logits = found.logits.max(difference(&out, &values[&format!("logits{i}")])?);
     }
     if shipped {
-        return Ok(found); // their dropout cannot be switched off
+        return Ok(found); // their dropout cannot be disabled
     }
     grouped(arch, answer)?;
     if let Some(theirs) = values.get("dropped") {
@@ -188,7 +188,7 @@ fn grouped(arch: &Arch, answer: &Value) -> Result<()> {
     // timm counts each layer of a dense block, and each normalization of a VGG.
     let coarser = ["densenet", "vgg"].iter().any(|family| arch.name().contains(family));
     for p in model.params() {
-        // timm lets the frequencies of positions learn at the rate of the head.
+        // timm trains the frequencies of positions with the rate of the head.
         let coarser = coarser || p.name == "rope.freqs";
         let layer = if coarser { theirs[&p.name][0].clone() } else { json!(last - p.group) };
         let ours = json!([layer, f64::from(u8::from(p.kind == ParamKind::Weight))]);
@@ -201,7 +201,7 @@ fn grouped(arch: &Arch, answer: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Outputs in training mode, and the gradients of some parameters.
+/// Compares outputs in training mode, and the gradients of some parameters.
 fn train(model: &Model, values: &BTreeMap<String, Tensor>, found: &mut Found) -> Result<()> {
     let x = &values["x_train"];
     let Some(direction) = values.get("direction") else {

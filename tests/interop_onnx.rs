@@ -30,10 +30,10 @@ use tract_onnx::prelude::{
     DatumExt as _, Framework as _, InferenceModelExt as _, IntoRunnable as _, Tensor as Array, tvec,
 };
 
-/// Names of all families, for a run that names none.
+/// Names from all families, for a run without `FINETUNE_INTEROP_ONNX`.
 const NAMES: &str = include_str!("interop/onnx.txt");
 
-/// The largest allowed difference of outputs, as a part of the largest output.
+/// The largest allowed difference of outputs, as a fraction of the largest output.
 const LIMIT: f64 = 1e-4;
 
 fn main() -> ExitCode {
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The names that `text` stands for.
+/// Returns the networks for a list of names.
 fn wanted(text: &str) -> Vec<String> {
     let mut names = vec![];
     for word in text.split_whitespace() {
@@ -102,7 +102,7 @@ fn wanted(text: &str) -> Vec<String> {
     names
 }
 
-/// The largest differences, as a part of the largest output.
+/// The largest differences, as fractions of the largest output.
 struct Found {
     runtime: f64,
     tract: f64,
@@ -135,7 +135,7 @@ fn compare(peer: &mut Peer, name: &str) -> Result<Found> {
     Ok(found)
 }
 
-/// What tract makes of an input.
+/// Runs a file with tract.
 fn tract(file: &[u8], x: &Tensor, like: &Tensor) -> Result<Tensor> {
     let shape: Vec<usize> = x.size().iter().map(|n| *n as usize).collect();
     let input = Vec::<f32>::try_from(&x.contiguous().view([-1]))?;
@@ -152,7 +152,8 @@ fn tract(file: &[u8], x: &Tensor, like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&out)?.f_view(&like.size()[..])?)
 }
 
-/// A network, and the height and width of its images: small ones, where it takes any.
+/// Builds a network and returns the height and width of its images, which are small if the network
+/// accepts any size.
 fn build(name: &str) -> Result<(Model, [i64; 2])> {
     let (kind, plain) = name.split_once(':').unwrap_or(("", name));
     let mut arch = by_name(plain)?;
@@ -163,7 +164,7 @@ fn build(name: &str) -> Result<(Model, [i64; 2])> {
         }
         Some(size) => size,
         None if kind == "unet" => [64, 96],
-        // Small images shrink to less than the kernels of some.
+        // Smaller images would shrink below the kernel size of some networks.
         None => [128, 96],
     };
     if arch.image_size_of_build().is_some() {
@@ -180,7 +181,7 @@ fn build(name: &str) -> Result<(Model, [i64; 2])> {
     Ok((spec.build(Device::Cpu, Seed(1))?, size))
 }
 
-/// What sides must be multiples of.
+/// Returns the number of which image sides must be multiples.
 fn step(name: &str) -> i64 {
     let patch = name
         .split("patch")
@@ -192,7 +193,8 @@ fn step(name: &str) -> i64 {
     }
 }
 
-/// Weights that make every parameter matter, and running statistics of a random batch, moved a little.
+/// Sets weights so that every parameter matters, and running statistics from a random batch with small
+/// changes.
 fn randomize(model: &Model, size: [i64; 2]) -> Result<()> {
     const TOKENS: &[&str] = &[
         "pos_embed",
@@ -231,7 +233,8 @@ fn randomize(model: &Model, size: [i64; 2]) -> Result<()> {
     if means.is_empty() {
         return Ok(());
     }
-    // A running value becomes `(1 - m) old + m batch`. Two olds give the batch's, whatever `m` is.
+    // A running value becomes `(1 - m) old + m batch`. Two different old values give the batch's value
+    // for any `m`.
     let x = Tensor::randn([4, 3, size[0], size[1]], tch::kind::FLOAT_CPU);
     let mut after = vec![];
     for old in [0.0, 1.0] {
@@ -257,7 +260,7 @@ fn randomize(model: &Model, size: [i64; 2]) -> Result<()> {
     Ok(())
 }
 
-/// The largest difference as a part of the largest number of `theirs`.
+/// Returns the largest difference as a fraction of the largest number of `theirs`.
 fn difference(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
     if ours.size() != theirs.size() {
         return Err(other(format!("{:?} instead of {:?}", ours.size(), theirs.size())));

@@ -1,5 +1,6 @@
-//! Trains a small network by the recipe of transformers, beside timm's own implementations, step by step:
-//! layer-wise learning-rate decay, stochastic depth, a warm-up with a cosine, and an average of the weights.
+//! Compares the recipe of transformers with timm's implementations, step by step, on a small network:
+//! layer-wise learning rate decay, stochastic depth, warmup with a cosine, and an average of the
+//! weights.
 //!
 //! `scripts/interop` runs it: `FINETUNE_INTEROP_PYTHON` names the Python that runs
 //! `tests/interop/recipes.py`. Without it, nothing is compared.
@@ -24,11 +25,11 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// The largest allowed difference of weights, as a part of the largest weight of a tensor: Adam divides by
-/// the root of squared gradients, which magnifies rounding where gradients are small.
+/// The largest allowed difference of weights, as a fraction of the largest weight of a tensor: Adam
+/// divides by the root of squared gradients, which amplifies rounding where gradients are small.
 const LIMIT: f64 = 1e-4;
 
-/// As in the Python half.
+/// The same value as in the Python half.
 const STEPS: usize = 9;
 const SEED: i64 = 1000;
 
@@ -59,7 +60,7 @@ fn compare(python: &Path) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(other)?;
     let file = folder.path().join("recipes.safetensors");
     let mut command = Command::new(python);
-    // The Python has its own libtorch.
+    // Python uses its own libtorch.
     let command = command.arg("tests/interop/recipes.py").arg(&file).env_remove("LD_LIBRARY_PATH");
     if !command.status().map_err(other)?.success() {
         return Err(other("the Python side failed"));
@@ -85,7 +86,7 @@ fn compare(python: &Path) -> Result<bool> {
     Ok(ok && all.differences.len() == STEPS)
 }
 
-/// Trains for so many steps. Returns what the fit ends with: the average.
+/// Trains for `steps` steps, and returns the averaged weights at the end of the fit.
 fn train(
     values: &Values,
     first: &Path,
@@ -108,7 +109,7 @@ fn train(
     Ok(end.into_iter().map(|(name, t)| (name, t.copy())).collect())
 }
 
-/// The largest difference of tensors from those of Python behind a prefix.
+/// Returns the largest difference of tensors from those of Python with a prefix.
 fn largest(ours: &[(String, Tensor)], values: &Values, prefix: &str) -> Result<f64> {
     let mut found: f64 = 0.0;
     for (name, t) in ours {
@@ -121,7 +122,7 @@ fn largest(ours: &[(String, Tensor)], values: &Values, prefix: &str) -> Result<f
     Ok(found)
 }
 
-/// Draws what Python draws, and ends after some steps.
+/// Uses Python's draws, and ends after some steps.
 #[derive(Debug)]
 struct Draws(usize);
 

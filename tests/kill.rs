@@ -1,10 +1,10 @@
-//! A run that is killed with SIGKILL again and again ends as one that was not: `make kill TRIALS=1000`.
+//! Runs that are killed repeatedly with SIGKILL end like an undisturbed run: `make kill TRIALS=1000`.
 //!
-//! This program is both sides. As the parent it starts itself as a child, kills the child at a random moment, or at a
-//! chosen event of a chosen phase, and starts it again until the run is complete. Then it compares weights, optimizer
-//! state, history, CSV log, event files and predictions with those of a run that was not disturbed, bit for bit. The
-//! child reports each phase as it enters it. Before a system call of the writer that was chosen it waits for the kill,
-//! so that the moments between those calls are reached too.
+//! This program is parent and child. The parent starts a child, kills it at a random moment or at a
+//! chosen event of a chosen phase, and restarts it until the run is complete. Then it compares weights,
+//! optimizer state, history, CSV log, event files and predictions bit for bit with those of an
+//! undisturbed run. The child reports each phase when it enters it. Before a chosen system call of the
+//! file writer it waits for the kill, so that the moments between those calls are tested too.
 //!
 //! Without arguments a short form runs; `cargo test --test kill -- --trials 1000 --seed 1` runs more.
 
@@ -42,7 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The phases in which a run can be killed, and about how many events of each there are in one start.
+/// The phases in which a run can be killed, and the approximate number of events of each per start.
 const PHASES: [(&str, usize); 5] =
     [("loading", 15), ("step", 15), ("validation", 6), ("checkpoint", 40), ("export", 9)];
 const CHILD: &str = "FINETUNE_KILL_CHILD";
@@ -89,7 +89,7 @@ impl Reporter {
         Self(Arc::new(Mutex::new(Reported { counts: BTreeMap::new(), aim })))
     }
 
-    /// Reports a phase. Where `wait` is set, an event that was chosen waits for the kill.
+    /// Reports a phase. If `wait` is set and the event was chosen, waits for the kill.
     fn at(&self, phase: &'static str, wait: bool) {
         let mut reported = self.0.lock().unwrap();
         let count = reported.counts.entry(phase).or_default();
@@ -120,7 +120,7 @@ impl Callback for Reporter {
     }
 }
 
-/// The run, from its start or from where it was killed, and what it ends with.
+/// Starts or resumes the run, and returns its results.
 fn child(folder: &Path) -> Result<()> {
     let reporter = Reporter::new();
     let watcher = reporter.clone();
@@ -194,7 +194,7 @@ fn digest_tensors(all: &[(String, Tensor)]) -> String {
     digest(&bytes)
 }
 
-/// The CSV log without the last column, which is the time.
+/// Returns the CSV log without the last column, the time.
 fn log(path: &Path) -> Vec<u8> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.ends_with('\n'), "a row of the log is not whole");
@@ -202,7 +202,7 @@ fn log(path: &Path) -> Vec<u8> {
     lines.collect::<Vec<_>>().join("\n").into_bytes()
 }
 
-/// The events of all files in order, without their times.
+/// Returns the events of all files in order, without their times.
 fn events(folder: &Path) -> Vec<u8> {
     let mut files: Vec<PathBuf> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -221,17 +221,17 @@ fn events(folder: &Path) -> Vec<u8> {
     all
 }
 
-/// How a start of the child ended.
+/// The end of a child process.
 enum Ended {
     /// Killed in this phase.
     Killed(String),
-    /// By itself, with these results.
+    /// Completed, with these results.
     Complete(Vec<String>),
-    /// By itself, with an error.
+    /// Failed, with an error.
     Failed(String),
 }
 
-/// When to kill.
+/// The moment of a kill.
 enum Plan {
     Never,
     After(Duration),
@@ -273,7 +273,7 @@ fn start(folder: &Path, workers: u32, plan: &Plan, rng: &mut ChaCha8Rng) -> Ende
                 if !take(line, &mut phase) {
                     continue;
                 }
-                // Inside the phase, not at its start.
+                // Kill inside the phase, not at its start.
                 thread::sleep(Duration::from_micros(rng.random_range(0..4_000)));
                 killed = true;
             }

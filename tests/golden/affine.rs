@@ -29,7 +29,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
     matrices(golden, report);
 }
 
-/// Compares a plan and what both executors make of it.
+/// Compares a plan, and the results of both executors.
 fn one(golden: &Golden, report: &mut Report, case: &Value) {
     let key = case["key"].as_str().unwrap();
     let what = |of: &str| format!("{key} {} {of}", case["kind"].as_str().unwrap());
@@ -52,8 +52,8 @@ fn one(golden: &Golden, report: &mut Report, case: &Value) {
     }
     let grid = golden.tensor(&format!("{key}.grid"));
     if let Some(ours) = plan.grid(Device::Cpu).unwrap() {
-        // Near the horizon of a perspective, the single precision of fastai's own coefficients moves
-        // places by some of their distance squared.
+        // Near the horizon of a perspective, the single precision of fastai's coefficients moves
+        // positions in proportion to their squared distance.
         let warped = plan.images.iter().any(|i| i.warp != Matrix::ONE);
         let near = grid.abs().le(if warped { 2.0 } else { f64::INFINITY });
         report.exact(what("grid shape"), &ours.size(), &grid.size());
@@ -72,7 +72,7 @@ fn one(golden: &Golden, report: &mut Report, case: &Value) {
     compare(golden, report, &what("pixels"), &plan, &x, &x, &expected);
 }
 
-/// What fastai resamples with, and how.
+/// fastai's inputs of the resampling.
 pub(crate) struct Expected<'a> {
     pub(crate) key: &'a str,
     pub(crate) grid: Tensor,
@@ -81,8 +81,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) align: bool,
 }
 
-/// Both executors against fastai, or against libtorch's sampler with the shrinking done right where
-/// fastai measures it along the wrong sides. `seen` is the part of `x` that is sampled.
+/// Compares both executors with fastai, or with libtorch's sampler with correct shrinking where fastai
+/// measures it along the wrong sides. `seen` is the part of `x` that is sampled.
 pub(crate) fn compare(
     golden: &Golden,
     report: &mut Report,
@@ -111,7 +111,7 @@ pub(crate) fn compare(
                  measures along others and has {their_shrunk:?}"
             ),
         );
-        // The rule itself, from the sizes and the grid that fastai used.
+        // Check the rule with the sizes and the grid that fastai used.
         let size = grid.size();
         let (h, w) = (seen.size()[2] as f64, seen.size()[3] as f64);
         let by = (h / size[1] as f64).min(w / size[2] as f64) / 2.0;
@@ -133,13 +133,13 @@ pub(crate) fn compare(
     if *nearest {
         for (name, ours) in [("kernel", kernel), ("tensor", tensor)] {
             report.exact(format!("{what} {name} shape"), &ours.size(), &theirs.size());
-            // A place half-way between two pixels may go either way.
+            // A position halfway between two pixels may round either way.
             let far = (&ours - &theirs).abs().gt(1e-6).to_kind(Kind::Float).mean(Kind::Float);
             let part = far.double_value(&[]);
             report.holds(format!("{what} {name}: {part} of the pixels differ"), part <= 0.005);
         }
     } else {
-        // Not so far from the picture that fastai's own rounding moves places by too much to compare.
+        // Only positions close enough to the image that fastai's rounding does not move them too far.
         let warped = plan.images.iter().any(|i| i.warp != Matrix::ONE);
         let far = grid.abs().amax([-1], false).gt(2.0).unsqueeze(1);
         let n = if warped { far.to_kind(Kind::Int64).sum(Kind::Int64).int64_value(&[]) } else { 0 };
@@ -161,7 +161,7 @@ pub(crate) fn compare(
     }
 }
 
-/// What the kernel makes of a batch N×C×H×W, with all passes that follow.
+/// Executes a plan with the kernel for a batch `[N, C, H, W]`, with all passes.
 pub(crate) fn by_kernel(plan: &Plan, x: &Tensor) -> Tensor {
     let floats = Vec::<f32>::try_from(&x.permute([0, 2, 3, 1]).contiguous().view([-1])).unwrap();
     let (w, h) = plan.output_size();
@@ -170,7 +170,7 @@ pub(crate) fn by_kernel(plan: &Plan, x: &Tensor) -> Tensor {
     plan.tensor_steps(out.permute([0, 3, 1, 2])).unwrap()
 }
 
-/// The plan of transforms for a batch N×C×H×W.
+/// Plans transforms for a batch `[N, C, H, W]`.
 pub(crate) fn plan(tfms: &[Arc<dyn BatchTransform>], x: &Tensor, split: Split) -> Plan {
     let (n, c, h, w) = x.size4().unwrap();
     let mut rng = Seed(0).rng(Stream::Batch { pass: 0, index: 0 });
@@ -181,7 +181,7 @@ fn input(golden: &Golden, case: &Value) -> Tensor {
     golden.tensor(case["input"].as_str().unwrap())
 }
 
-/// The transforms of a case, with fastai's draws given.
+/// Returns the transforms of a case with fastai's draws.
 pub(crate) fn transforms(
     golden: &Golden,
     case: &Value,
@@ -236,7 +236,7 @@ pub(crate) fn transforms(
     order.into_iter().map(one).collect()
 }
 
-/// A resize alone, as any of the transforms does it in validation.
+/// Compares a resize alone, as all transforms do it in validation.
 fn resize(golden: &Golden, report: &mut Report, case: &Value) {
     let key = case["key"].as_str().unwrap();
     let x = input(golden, case);
@@ -251,7 +251,7 @@ fn resize(golden: &Golden, report: &mut Report, case: &Value) {
     compare(golden, report, &what, &plan, &x, &x, &expected);
 }
 
-/// fastai's deterministic flips and turns, by given draws.
+/// Compares fastai's deterministic flips and rotations, with given draws.
 fn deterministic(golden: &Golden, report: &mut Report) {
     let x = golden.tensor("input.square");
     for (name, ways) in [("DeterministicFlip", 2), ("DeterministicDihedral", 8)] {
@@ -271,7 +271,7 @@ fn deterministic(golden: &Golden, report: &mut Report) {
     }
 }
 
-/// Single matrices.
+/// Compares single matrices.
 fn matrices(golden: &Golden, report: &mut Report) {
     let draws = &golden.json["helper_draws"];
     let of = |name: &str| numbers(&draws[name]);

@@ -1,4 +1,4 @@
-//! What changes a batch or a step: mixing, accumulation, clipping.
+//! Callbacks that change a batch or a step: mixing, accumulation, clipping.
 
 use crate::{
     callbacks::{F32, linear},
@@ -41,7 +41,7 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
     }
 }
 
-/// What a training batch and its loss became.
+/// A training batch and its loss, after the callbacks.
 #[derive(Debug, Clone, Default)]
 struct Mixed {
     x: Option<Kept>,
@@ -57,7 +57,7 @@ fn kept(t: &Tensor) -> Kept {
     (t.size(), flat(t))
 }
 
-/// Notes what the model and the loss see in training.
+/// Records the inputs of the model and the loss in training.
 #[derive(Debug, Clone, Default)]
 struct Capture(Arc<Mutex<Vec<Mixed>>>);
 
@@ -87,7 +87,7 @@ impl Callback for Capture {
     }
 }
 
-/// The callback of a case, with fastai's draws instead of its own.
+/// Returns the callback of a case, with fastai's draws instead of its own.
 fn mixer(g: &Golden, case: &Value, learn: Learner) -> Learner {
     let key = case["key"].as_str().unwrap();
     let mut draws = vec![];
@@ -165,7 +165,7 @@ fn mix(g: &Golden, r: &mut Report, case: &Value) {
     r.close(format!("{key}: valid"), &[valid], &[number(&case["valid_loss"])], F32);
 }
 
-/// Notes weights, steps and left gradients of every training batch.
+/// Records weights, steps and remaining gradients of every training batch.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Steps(pub(crate) Arc<Mutex<Taken>>);
 
@@ -234,7 +234,7 @@ fn accumulate(g: &Golden, r: &mut Report, case: &Value) {
     let stepped: Vec<bool> = serde_json::from_value(case["stepped"].clone()).unwrap();
     r.exact(format!("{key}: steps"), &taken.stepped, &stepped);
     if items < bs {
-        // A batch larger than what is to be gathered is a plain step.
+        // A batch with more items than the accumulation needs takes a normal step.
         let plain = Steps::default();
         on_accum(g, bs).callback(plain.clone()).fit(epochs, number(&case["lr"])).unwrap();
         let plain = plain.0.lock().unwrap();
@@ -263,7 +263,7 @@ fn accumulate(g: &Golden, r: &mut Report, case: &Value) {
     }
 }
 
-/// The l2 norm of all gradients at an order.
+/// Records the l2 norm of all gradients, at the given callback order.
 #[derive(Debug, Clone)]
 struct Norms(i32, Arc<Mutex<Vec<f64>>>);
 
@@ -294,7 +294,7 @@ fn clip(g: &Golden, r: &mut Report, case: &Value) {
     r.close(format!("{key}: weights"), &steps.0.lock().unwrap().params, &params, F32);
 }
 
-/// A scaler with fastai's arguments.
+/// Returns a scaler with fastai's arguments.
 fn scaler_of(kwargs: &Value) -> GradScaler {
     let mut scaler = GradScaler::new();
     for (option, value) in kwargs.as_object().unwrap() {
@@ -310,7 +310,7 @@ fn scaler_of(kwargs: &Value) -> GradScaler {
     scaler
 }
 
-/// The scaler alone, driven through overflow, back-off and growth.
+/// Runs the scaler alone through overflow, backoff and growth.
 fn scaler(g: &Golden, r: &mut Report, case: &Value) {
     let name = case["name"].as_str().unwrap();
     let grads = g.tensor(&format!("scaler.{name}.grads"));
@@ -365,7 +365,7 @@ impl Callback for Infinite {
     }
 }
 
-/// The scale after each step, and the cancelled ones, as the notes for a checkpoint tell.
+/// Records the scale after each step, from the notes for a checkpoint, and the cancelled steps.
 #[derive(Debug, Clone, Default)]
 struct Scales(Arc<Mutex<(Vec<f64>, Vec<usize>)>>);
 

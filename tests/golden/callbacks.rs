@@ -1,4 +1,5 @@
-//! The events of fits that are cancelled everywhere, and the callbacks that change a batch or a step.
+//! The events of fits that are cancelled at every point, and the callbacks that change a batch or a
+//! step.
 
 use crate::{
     batch_callbacks,
@@ -32,7 +33,8 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
     trackers::check(g, r);
 }
 
-/// One linear layer with the formula's weights, on the given rows, with plain gradient descent.
+/// Returns a learner of one linear layer with the formula's weights, on the given rows, with plain
+/// gradient descent.
 pub(crate) fn linear(train: (&Tensor, &Tensor), valid: (&Tensor, &Tensor), bs: usize) -> Learner {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = nn::seq_t().add(nn::linear(vs.root() / "0", 3, 1, nn::LinearConfig::default()));
@@ -49,10 +51,10 @@ fn on_events(g: &Golden) -> Learner {
     linear((&x, &y), (&head(&x), &head(&y)), 4)
 }
 
-/// An event with the epoch, the batch and whether it is training.
+/// An event with the epoch, the batch and whether it is in training.
 type Seen = (String, usize, usize, bool);
 
-/// Every event as one method. It fails where the closure does.
+/// Calls the closure for every event, and fails where the closure does.
 pub(crate) struct Every<F> {
     order: i32,
     f: F,
@@ -106,7 +108,7 @@ impl<F: FnMut(&str, &mut Training) -> Step + Send> Callback for Every<F> {
     }
 }
 
-/// Notes every event.
+/// Records every event.
 fn log(order: i32, to: &Arc<Mutex<Vec<Seen>>>) -> impl Callback + 'static {
     let to = to.clone();
     Every::new(order, move |event, t| {
@@ -128,7 +130,8 @@ fn scope(exception: &str) -> Scope {
     }
 }
 
-/// Where the text of a scenario says that it is cancelled: epoch, then batch and part.
+/// Returns the position of the cancellation in the name of a scenario: epoch, then batch and training or
+/// not.
 fn place(name: &str) -> (Option<usize>, Option<(usize, bool)>) {
     let place = regex::Regex::new(r"epoch (\d+)(?: (train|valid) batch (\d+))?").unwrap();
     if name.contains("wrong place") {
@@ -139,7 +142,7 @@ fn place(name: &str) -> (Option<usize>, Option<(usize, bool)>) {
     (Some(found[1].parse().unwrap()), batch)
 }
 
-/// Cancels once, at the event and the place of the scenario.
+/// Cancels once, at the event and the position of the scenario.
 fn canceller(scenario: &Value) -> Option<impl Callback + 'static> {
     let scope = scope(scenario["exception"].as_str()?);
     let at = scenario["at"].as_str().unwrap().to_owned();
@@ -155,11 +158,11 @@ fn canceller(scenario: &Value) -> Option<impl Callback + 'static> {
     }))
 }
 
-/// The losses that were computed, by epoch and part: what a recorder has to record.
+/// Records the computed losses by epoch and split, which the recorder must also have.
 #[derive(Debug, Clone, Default)]
 struct Computed(Arc<Mutex<Vec<Loss>>>);
 
-/// A loss: its epoch, whether it is of training, its value and its items.
+/// A loss: its epoch, whether it is from training, its value and its number of items.
 type Loss = (usize, bool, f64, usize);
 
 impl Callback for Computed {
@@ -174,7 +177,7 @@ impl Callback for Computed {
 }
 
 impl Computed {
-    /// The smoothed training loss at the end of `epoch` and the mean validation loss.
+    /// Returns the smoothed training loss at the end of `epoch` and the mean validation loss.
     fn row(&self, epoch: usize) -> [f64; 2] {
         let all = self.0.lock().unwrap();
         let (mut value, mut count) = (0.0, 0);
@@ -222,7 +225,7 @@ fn events(g: &Golden, r: &mut Report, scenario: &Value) {
     r.exact(format!("{name}: is an error"), &done.is_err(), &escaped);
     event_lists(r, name, scenario, &first.lock().unwrap(), &last.lock().unwrap(), escaped);
 
-    // fastai counts the step of a batch without gradients, which moves nothing.
+    // fastai counts the step of a batch without gradients, which changes nothing.
     let without =
         scenario["exception"] == "CancelBackwardException" && scenario["at"] == "before_backward";
     let theirs = scenario["optimizer_steps"].as_u64().unwrap() as usize - usize::from(without);
@@ -240,7 +243,7 @@ fn event_lists(
     last: &[Seen],
     escaped: bool,
 ) {
-    // fastai's first event is that a callback joins a learner; ours has none of the kind.
+    // fastai's first event is that a callback joins a learner; this crate has no such event.
     let joined = |e: &&Value| e[0] != "after_create";
     let theirs: Vec<&Value> =
         scenario["events"].as_array().unwrap().iter().filter(joined).collect();
@@ -252,7 +255,7 @@ fn event_lists(
     let late = &scenario["event_names_seen_by_order_1000_callback"];
     let mut want_late = if late.is_null() { want.clone() } else { names(late) };
     if escaped {
-        // Here `after_fit` comes on every ending, and to everybody.
+        // Here, every fit ends with `after_fit` for all callbacks.
         for list in [&mut want, &mut want_late] {
             if list.last().is_none_or(|e| e != "after_fit") {
                 list.push("after_fit".to_owned());
@@ -319,7 +322,7 @@ fn texts(v: &Value) -> Vec<String> {
     all.filter(|e| e != "after_create").collect()
 }
 
-/// Validation and prediction, a short epoch, a loss that is no number.
+/// Compares validation and prediction, a short epoch, and a NaN loss.
 fn small(g: &Golden, r: &mut Report) {
     let names = |seen: &Arc<Mutex<Vec<Seen>>>| -> Vec<String> {
         seen.lock().unwrap().iter().map(|s| s.0.clone()).collect()
@@ -376,7 +379,7 @@ impl Callback for Nan {
     }
 }
 
-/// Frozen batch normalizations with and without their running statistics.
+/// Compares frozen batch normalizations with and without their running statistics.
 fn bn_freeze(g: &Golden, r: &mut Report) {
     let (x, y) = (g.tensor("bn_freeze.x"), g.tensor("bn_freeze.y"));
     let head = |t: &Tensor| t.narrow(0, 0, 4);

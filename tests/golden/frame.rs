@@ -1,4 +1,4 @@
-//! Reads golden files and keeps count of what was compared.
+//! Reads golden files and counts comparisons.
 
 use serde_json::Value;
 use std::{
@@ -10,12 +10,12 @@ use std::{
 };
 use tch::{Kind, Tensor};
 
-/// Whether the values are those that the project carries.
+/// Returns true if the values are those in the repository.
 pub(crate) fn is_carried() -> bool {
     env::var_os("FINETUNE_GOLDEN_DIR").is_none()
 }
 
-/// The folder of the golden files.
+/// Returns the folder of the golden files.
 pub(crate) fn folder() -> PathBuf {
     env::var_os("FINETUNE_GOLDEN_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fastai"),
@@ -30,7 +30,7 @@ pub(crate) struct Golden {
 }
 
 impl Golden {
-    /// The files of `topic`, or none if there is no `<topic>.json`.
+    /// Reads the files of `topic`. `None` if there is no `<topic>.json`.
     pub(crate) fn open(topic: &str) -> Option<Self> {
         let json = fs::read(folder().join(format!("{topic}.json"))).ok()?;
         let json = serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{topic}.json: {e}"));
@@ -50,68 +50,68 @@ impl Golden {
         self.tensors.contains_key(name)
     }
 
-    /// The tensor `name`, which must be there.
+    /// Returns the tensor `name`, which must exist.
     pub(crate) fn tensor(&self, name: &str) -> Tensor {
         self.tensors.get(name).unwrap_or_else(|| panic!("no tensor `{name}`")).shallow_clone()
     }
 
-    /// The tensors whose names begin with `prefix`, without it.
+    /// Returns the tensors whose names begin with `prefix`, without the prefix.
     pub(crate) fn tensors(&self, prefix: &str) -> BTreeMap<String, Tensor> {
         let below = self.tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?, v)));
         below.map(|(k, v)| (k.to_owned(), v.shallow_clone())).collect()
     }
 
-    /// The list under a key of the file.
+    /// Returns the list under a key of the file.
     pub(crate) fn cases(&self, key: &str) -> &[Value] {
         self.json[key].as_array().unwrap_or_else(|| panic!("no list `{key}`"))
     }
 }
 
-/// A number of a golden file, where `NaN` and the infinities are strings.
+/// Returns a number of a golden file, where `NaN` and the infinities are strings.
 pub(crate) fn number(v: &Value) -> f64 {
     match v {
         Value::String(s) if s == "NaN" => f64::NAN,
         Value::String(s) if s == "Infinity" => f64::INFINITY,
         Value::String(s) if s == "-Infinity" => f64::NEG_INFINITY,
-        v => v.as_f64().unwrap_or_else(|| panic!("{v} is no number")),
+        v => v.as_f64().unwrap_or_else(|| panic!("{v} is not a number")),
     }
 }
 
-/// The numbers of a list.
+/// Returns the numbers of a list.
 pub(crate) fn numbers(v: &Value) -> Vec<f64> {
-    v.as_array().unwrap_or_else(|| panic!("{v} is no list")).iter().map(number).collect()
+    v.as_array().unwrap_or_else(|| panic!("{v} is not a list")).iter().map(number).collect()
 }
 
-/// How far two numbers may be apart: `atol + rtol * |theirs|`.
+/// The allowed difference of two numbers: `atol + rtol * |theirs|`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tol {
     pub(crate) rtol: f64,
     pub(crate) atol: f64,
 }
 
-/// What was compared in one topic, and how it went.
+/// The comparisons of one topic and their results.
 #[derive(Default)]
 pub(crate) struct Report {
     cases: usize,
     comparisons: usize,
-    /// The comparison nearest to, or furthest beyond, its tolerance: error and tolerance.
+    /// The error and tolerance of the comparison closest to its tolerance, or furthest beyond it.
     worst: Option<(f64, f64)>,
     failures: Vec<String>,
     differences: Vec<String>,
 }
 
 impl Report {
-    /// Counts one case.
+    /// Counts a case.
     pub(crate) fn case(&mut self) {
         self.cases += 1;
     }
 
-    /// Fails with `why`.
+    /// Records a failure.
     pub(crate) fn fail(&mut self, why: impl Display) {
         self.failures.push(why.to_string());
     }
 
-    /// Must hold.
+    /// Fails unless `yes`.
     pub(crate) fn holds(&mut self, what: impl Display, yes: bool) {
         self.comparisons += 1;
         if !yes {
@@ -119,7 +119,7 @@ impl Report {
         }
     }
 
-    /// Must be equal.
+    /// Fails unless both are equal.
     pub(crate) fn exact<T: PartialEq + Debug + ?Sized>(
         &mut self,
         what: impl Display,
@@ -132,7 +132,7 @@ impl Report {
         }
     }
 
-    /// Must be within the tolerance, number by number. NaN equals NaN.
+    /// Fails unless all numbers are within the tolerance. NaN equals NaN.
     pub(crate) fn close(&mut self, what: impl Display, ours: &[f64], theirs: &[f64], tol: Tol) {
         self.comparisons += 1;
         if ours.len() != theirs.len() {
@@ -159,7 +159,7 @@ impl Report {
         }
     }
 
-    /// Must have the same shape and be within the tolerance.
+    /// Fails unless shapes are equal and all numbers are within the tolerance.
     pub(crate) fn tensor(&mut self, what: impl Display, ours: &Tensor, theirs: &Tensor, tol: Tol) {
         if ours.size() != theirs.size() {
             self.fail(format!("{what}: {:?} instead of {:?}", ours.size(), theirs.size()));
@@ -168,19 +168,19 @@ impl Report {
         self.close(what, &flat(ours), &flat(theirs), tol);
     }
 
-    /// Notes a case where this crate differs on purpose. The caller has compared with what is right instead.
+    /// Records an intended difference. The caller has compared with the correct result instead.
     pub(crate) fn differs(&mut self, case: impl Display, why: impl Display) {
         self.differences.push(format!("{case}: {why}"));
     }
 }
 
-/// The numbers of a tensor, in row-major order.
+/// Returns the numbers of a tensor, in row-major order.
 pub(crate) fn flat(t: &Tensor) -> Vec<f64> {
     let t = t.detach().to_kind(Kind::Double).contiguous().view([-1]);
     Vec::try_from(&t).expect("a flat tensor of doubles")
 }
 
-/// The integers of a tensor, in row-major order.
+/// Returns the integers of a tensor, in row-major order.
 pub(crate) fn ints(t: &Tensor) -> Vec<i64> {
     let t = t.detach().to_kind(Kind::Int64).contiguous().view([-1]);
     Vec::try_from(&t).expect("a flat tensor of integers")
@@ -199,7 +199,7 @@ pub(crate) fn run(
     if report.cases == 0 || report.comparisons == 0 {
         report.fail("nothing was compared");
     }
-    // A comparison that is skipped would pass unseen.
+    // Otherwise, skipped comparisons would not be noticed.
     if is_carried() && report.comparisons != expected {
         let n = report.comparisons;
         report

@@ -1,4 +1,4 @@
-//! What `ClassificationInterpretation` says of the same predictions.
+//! `ClassificationInterpretation` of the same predictions as in fastai.
 use crate::frame::{Golden, Report, Tol, flat, ints};
 use finetune::{
     interpret::{ClassificationInterpretation, ItemLoss},
@@ -20,10 +20,11 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
 }
 
 fn text(v: &Value) -> &str {
-    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+    v.as_str().unwrap_or_else(|| panic!("{v} is not a string"))
 }
 
-/// Predictions from the stored logits: softmax, the largest, and the cross-entropy of each item.
+/// Computes predictions from the stored logits: softmax, the largest output, and the cross-entropy of
+/// each item.
 fn predictions(logits: &Tensor, targets: &Tensor, vocab: Vec<String>) -> Predictions {
     let preds = logits.softmax(-1, Kind::Float);
     let losses = logits.cross_entropy_loss(targets, None::<Tensor>, Reduction::None, -100, 0.0);
@@ -51,7 +52,7 @@ fn one(golden: &Golden, case: &Value, report: &mut Report) {
     let kept = predictions(&tensor("logits"), &tensor("targets"), vocab.clone());
     let interp = ClassificationInterpretation::from_predictions(kept).unwrap();
 
-    // What fastai predicted, so that what follows rests on the same ground.
+    // Compare the predictions first, since the other results depend on them.
     let kept = interp.predictions();
     let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
     let preds: Vec<_> = kept.preds.iter().map(|p| f64::from(*p)).collect();
@@ -95,8 +96,8 @@ fn confused(
         };
         let mut theirs: Vec<_> = list.as_array().unwrap().iter().map(row).collect();
         if least == 0 {
-            // Asked for pairs that occur at least 0 times, fastai also lists each category as taken
-            // for itself 0 times, since it has emptied the diagonal. That is not so, and not listed.
+            // For pairs that occur at least 0 times, fastai also lists each category as confused with
+            // itself 0 times, because it has cleared the diagonal. Ours omits these wrong entries.
             let itself = theirs.iter().filter(|(a, p, n)| a == p && *n == 0).count();
             report.exact(format!("{name} emptied diagonal"), &itself, &vocab.len());
             theirs.retain(|(a, p, _)| a != p);
@@ -125,7 +126,7 @@ fn losses(
             let values: Vec<_> = ours.iter().map(|l| f64::from(l.loss)).collect();
             let theirs = flat(&tensor(&format!("{what}.values")));
             report.close(format!("{key} {what} values"), &values, &theirs, LOSSES);
-            // Equal losses have no order in fastai: such positions are compared by their losses.
+            // fastai does not order equal losses; these positions are compared by their losses.
             let theirs = ints(&tensor(&format!("{what}.indices")));
             let once = |i: usize| all.iter().filter(|l| (**l - all[i]).abs() <= 1e-6).count() == 1;
             let same = ours.iter().zip(&theirs).all(|(a, b)| {

@@ -1,4 +1,4 @@
-//! What labellers, vocabularies and target blocks make of names and labels; which files are found.
+//! Labellers, vocabularies and target blocks for given names and labels, and the files that are found.
 use crate::frame::{Golden, Report};
 use finetune::{
     Error,
@@ -22,10 +22,10 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
 }
 
 fn text(v: &Value) -> &str {
-    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+    v.as_str().unwrap_or_else(|| panic!("{v} is not a string"))
 }
 
-/// A label as Python writes it.
+/// Returns a label as Python prints it.
 fn label(v: &Value) -> String {
     match v {
         Value::String(s) => s.clone(),
@@ -35,7 +35,7 @@ fn label(v: &Value) -> String {
 }
 
 fn list<T>(v: &Value, each: impl Fn(&Value) -> T) -> Vec<T> {
-    v.as_array().unwrap_or_else(|| panic!("{v} is no list")).iter().map(each).collect()
+    v.as_array().unwrap_or_else(|| panic!("{v} is not a list")).iter().map(each).collect()
 }
 
 fn raises(v: &Value) -> bool {
@@ -63,7 +63,7 @@ fn one_regex(pattern: &str, from_start: bool, item: &str, case: &Value, report: 
     let labeller = match RegexLabeller::new(pattern) {
         Ok(labeller) => labeller.from_start(from_start),
         Err(e) => {
-            // Without a group there is nothing to return: fastai finds it at the first label.
+            // A pattern without a group returns nothing; fastai notices this at the first label.
             report.exact(&what, "IndexError", case["raises"].as_str().unwrap_or_default());
             report.holds(format!("{what}: {e}"), matches!(e, Error::Config { .. }));
             return;
@@ -80,7 +80,7 @@ fn one_regex(pattern: &str, from_start: bool, item: &str, case: &Value, report: 
         (Err(Error::Label { why, .. }), None) => {
             report.holds(format!("{what} names pattern and text"), why.contains(pattern));
         }
-        // Python's `$` also matches before one line break at the end.
+        // Python's `$` also matches before a final line break.
         (Err(_), Some(theirs)) if pattern.ends_with('$') && item.ends_with('\n') => {
             let without = labeller.label(&item[..item.len() - 1]);
             report.exact(&what, &without.ok().as_deref(), &Some(theirs));
@@ -114,7 +114,7 @@ fn vocabularies(golden: &Golden, report: &mut Report) {
         let name = format!("category_map {}", text(&case["name"]));
         let option = |key: &str| case["kwargs"][key].as_bool();
         let col = case["col"].as_array().unwrap();
-        // What pandas holds to be missing is no label: `get_y` has nothing to return for it.
+        // Values that pandas treats as missing are not labels: `get_y` returns an error for them.
         let series = text(&case["name"]).contains("nan");
         let missing = |v: &&Value| v.is_null() || (series && v.as_str() == Some("NaN"));
         let labels: Vec<_> = col.iter().filter(|v| !missing(v)).map(label).collect();
@@ -149,8 +149,8 @@ fn categories(golden: &Golden, report: &mut Report) {
     for case in cases {
         report.case();
         let name = text(&case["name"]);
-        // The items that a vocabulary was fitted on are not in the file: the vocabulary stands for
-        // them. A given one is.
+        // The items to which a vocabulary was fitted are not in the file, so the vocabulary replaces
+        // them. A given vocabulary is in the file.
         let of_fit = find("fit_on_items").map(|c| list(&c["vocab"], label));
         let mut block = match (case["given"].as_array(), name) {
             (Some(_), _) => {
@@ -200,7 +200,7 @@ fn categories(golden: &Golden, report: &mut Report) {
     report.exact("datasets_single valid", &is_label_error(&unknown), &raises(&case["valid"]));
 }
 
-/// The one-hot row of some categories.
+/// Returns the one-hot row of some categories.
 fn one_hot(target: &Target, task: &Task) -> Vec<f64> {
     let Target::Categories(found) = target else { panic!("{target:?}") };
     (0..task.n_out()).map(|c| f64::from(u8::from(found.contains(&c)))).collect()

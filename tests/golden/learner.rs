@@ -1,4 +1,4 @@
-//! Whole fits of the tiny network and of ResNet-18: every loss, rate and weight.
+//! Complete fits of the tiny network and of ResNet-18: every loss, rate and weight.
 
 use crate::{
     frame::{Golden, Report, Tol, flat, number},
@@ -30,11 +30,11 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
     }
 }
 
-/// ResNet-18 with the formula's weights and no dropout.
+/// Returns ResNet-18 with the formula's weights and without dropout.
 fn resnet(g: &Golden) -> Learner {
     let n = g.json["n_classes"].as_i64().unwrap();
     let bs = g.json["batch_size"].as_u64().unwrap() as usize;
-    // A dropout that drops nothing, but keeps its place among the layers.
+    // Dropout with probability 0 keeps the number of the layer.
     let head = HeadOptions::new().ps(vec![1e-300]);
     let spec = ArchSpec::new(&resnet18(), 3, n as usize, head);
     let mut model = spec.build(Device::Cpu, Seed(0)).unwrap();
@@ -67,7 +67,7 @@ fn learner(g: &Golden, case: &Value) -> Learner {
     }
 }
 
-/// The numbers in the text of a case, such as those of `fit(2, .05)`, in order.
+/// Returns the numbers in the text of a case, such as `fit(2, .05)`, in order.
 fn rates(case: &Value) -> Vec<f64> {
     let text = case["desc"].as_str().unwrap();
     let number = regex::Regex::new(r"(\d*\.?\d+(?:e-?\d+)?)").unwrap();
@@ -151,7 +151,7 @@ fn compare(g: &Golden, r: &mut Report, case: &Value, learn: &mut Learner, watch:
     }
     let rows = case["epoch_rows"].as_array().unwrap();
     r.exact(format!("{key}.epochs"), &seen.rows.len(), &rows.len());
-    // One prediction that tips over moves a metric by one item.
+    // A single prediction that changes moves a metric by one item.
     let item = if is_tiny { 1e-6 } else { 1.001 / number(&g.json["n_valid"]) };
     for (i, (ours, row)) in seen.rows.iter().zip(rows).enumerate() {
         for (j, (a, b)) in ours.iter().zip(row.as_array().unwrap().iter().skip(1)).enumerate() {
@@ -174,7 +174,7 @@ fn compare(g: &Golden, r: &mut Report, case: &Value, learn: &mut Learner, watch:
     r.close(format!("{key}.valid_preds"), &ours, &theirs("valid_preds"), tol);
 }
 
-/// The first forward and backward pass, before any step.
+/// Compares the first forward and backward pass, before any step.
 fn first_batch(g: &Golden, r: &mut Report) {
     let bs = g.json["batch_size"].as_i64().unwrap();
     let (x, y) = (g.tensor("x_train").narrow(0, 0, bs), g.tensor("y_train").narrow(0, 0, bs));

@@ -46,12 +46,12 @@ fn both(report: &mut Report, what: &str, plan: &Plan, x: &Tensor, theirs: &Tenso
     report.tensor(format!("{what} tensor"), &plan.execute_tensor(x).unwrap(), theirs, tol);
 }
 
-/// The transforms of a case, with fastai's draws given.
+/// Returns the transforms of a case with fastai's draws.
 fn transforms(golden: &Golden, case: &Value) -> Vec<Arc<dyn BatchTransform>> {
     let key = case["key"].as_str().unwrap();
     let drawn = |name: &str| {
         let name = format!("{key}.draw.{name}");
-        // In validation nothing may have been drawn.
+        // Validation must not draw.
         if golden.has(&name) { flat(&golden.tensor(&name)) } else { vec![0.9; 64] }
     };
     let order: Vec<&str> = match case["params"]["order"].as_array() {
@@ -145,7 +145,7 @@ fn erase(golden: &Golden, report: &mut Report, case: &Value) {
     let theirs: Vec<Vec<f64>> = case["areas"].as_array().unwrap().iter().map(numbers).collect();
     report.exact(format!("{key} areas"), &ours, &theirs);
     report.exact(format!("{key} done"), &!areas.is_empty(), &case["did"].as_bool().unwrap());
-    // The noise that fastai wrote, as torch drew it: for each area, images×channels×rows×columns.
+    // fastai's noise as torch drew it: `[images, channels, rows, columns]` for each area.
     let draws = case["raw_draws"].as_array().unwrap();
     let noise = draws.iter().filter(|d| d["fn"] == "tensor.normal_");
     let mut plan = Plan::new(n as usize, (w as u32, h as u32), c as u8);

@@ -1,4 +1,4 @@
-//! Losses, their gradients, activations and decodings.
+//! Losses, their gradients, activations and decoding.
 use crate::frame::{Golden, Report, Tol, flat, ints, number};
 use finetune::loss::{
     Bce, BceWithLogits, CrossEntropy, Dice, Focal, L1, LabelSmoothing, Loss, Mse,
@@ -21,7 +21,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
         let y = Tensor::zeros([4, 3], FLOAT_CPU);
         let loss = BceWithLogits::new().pos_weight(vec![1.0, 2.0, 3.0]);
         let with_weight = loss.elements(&pred, &y).unwrap();
-        // Without positives the weights of positives change nothing.
+        // Without positives, the weights of positives have no effect.
         let without = BceWithLogits::new().elements(&pred, &y).unwrap();
         report.tensor("pos_weight without flatten", &with_weight, &without, CLOSE);
         report.differs(
@@ -32,7 +32,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
 }
 
 fn text(v: &Value) -> &str {
-    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+    v.as_str().unwrap_or_else(|| panic!("{v} is not a string"))
 }
 
 pub(crate) fn loss(golden: &Golden, case: &Value) -> Box<dyn Loss> {
@@ -106,7 +106,7 @@ fn one(golden: &Golden, case: &Value, report: &mut Report) {
     ours.sum(Kind::Float).backward();
     report.tensor(format!("{name} gradient"), &pred.grad(), &tensor("grad_of_sum"), CLOSE);
 
-    // What `get_preds` keeps: a number for each item, of which the plain mean is that of all.
+    // The losses that `get_preds` returns: one per item, with the mean loss as their mean.
     let pred = pred.detach();
     let each = loss.each(&pred, &y).unwrap();
     report.exact(format!("{name} each"), &each.size(), &vec![pred.size()[0]]);
@@ -130,7 +130,7 @@ fn activation(golden: &Golden, case: &Value, loss: &dyn Loss, name: &str, report
     let decoded = loss.decode(&activated).unwrap();
     let axis = case["params"].get("axis").map_or(-1, |a| number(a) as i64);
     if text(&case["loss"]).starts_with("LabelSmoothing") && axis != -1 {
-        // fastai's softmax and argmax run over the last dimension, whatever `axis` says.
+        // fastai's softmax and argmax use the last dimension, regardless of `axis`.
         let wrong = pred.softmax(-1, Kind::Float);
         report.tensor(format!("{name} theirs"), &wrong, &tensor("activation"), CLOSE);
         let right = pred.softmax(axis, Kind::Float);
@@ -145,7 +145,7 @@ fn activation(golden: &Golden, case: &Value, loss: &dyn Loss, name: &str, report
     report.close(format!("{name} decoded"), &flat(&decoded), &flat(&theirs), CLOSE);
 }
 
-/// The example of two classes.
+/// Returns the example with two classes.
 fn textbook(golden: &Golden, report: &mut Report) {
     report.case();
     let tensor = |what: &str| golden.tensor(&format!("toy.{what}"));

@@ -1,4 +1,4 @@
-//! The sweep, and what each suggestion makes of curves.
+//! The learning rate sweep, and the suggestions for given curves.
 
 use crate::{
     frame::{Golden, Report, Tol, flat, number},
@@ -53,7 +53,7 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
     }
 }
 
-/// A suggestion by fastai's name for it.
+/// Returns the suggestion with fastai's name.
 type Suggestion = (&'static str, fn(&LrCurve) -> Result<f64>);
 
 const ALL: [Suggestion; 4] = [
@@ -90,7 +90,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
         sweep = sweep.end_lr(lr);
     }
     if let Some(steps) = arg("num_it") {
-        // fastai takes 6 for fewer, which is an error here.
+        // fastai uses 6 for fewer points, which is an error here.
         sweep = sweep.steps((steps as usize).max(6));
     }
     sweep = sweep.stop_diverging(case["kwargs"]["stop_div"] != Value::Bool(false));

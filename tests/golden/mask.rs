@@ -78,7 +78,7 @@ fn decoding(golden: &Golden, report: &mut Report) {
                 report.differs(key, format!("1-bit pixels are 0 and 1: {why}"));
             }
             ("RGB" | "RGBA", Ok(Codes::Colors(ours))) => {
-                // By its own colors, each pixel gets the position of its color.
+                // With the colors of the file as the palette, each pixel gets the index of its color.
                 let mut colors: Vec<[u8; 3]> =
                     ours.pixels().chunks(3).map(|p| [p[0], p[1], p[2]]).collect();
                 let all = colors.clone();
@@ -141,7 +141,7 @@ fn item(golden: &Golden, report: &mut Report, case: &Value) {
     let (ours, mask) = (done.image, mask_of(done.target));
     if case.get("raises").is_some() {
         report.exact(&what, &(ours.width(), ours.height()), &(mask.width(), mask.height()));
-        // The corner of both comes from the same corner.
+        // Image and mask have their corners from the same corner of the original.
         report.differs(what, "flips and turns masks with their images; fastai's fails");
         return;
     }
@@ -165,7 +165,7 @@ fn item(golden: &Golden, report: &mut Report, case: &Value) {
     report.exact(format!("{what} mask"), mask.pixels(), theirs.pixels());
 }
 
-/// What both roads make of masks N×H×W.
+/// Moves masks `[N, H, W]` with both executors.
 fn masks_by(plan: &Plan, y: &Tensor) -> [Tensor; 2] {
     let masks = plan.for_masks();
     let (n, h, w) = y.size3().unwrap();
@@ -213,7 +213,7 @@ fn batch(golden: &Golden, report: &mut Report, case: &Value) {
     } else {
         same_masks(report, &what, &plan, &y, &theirs, 0.005);
     }
-    // Here fastai's transforms were called one after another, lighting before the crop.
+    // In this case, fastai called its transforms one by one, lighting before the crop.
     let other_order = case["kind"] == "aug_transforms" && !case["rrc"].is_null();
     let image = golden.tensor(&format!("{key}.image"));
     if !other_order
@@ -271,7 +271,7 @@ fn datablock(golden: &Golden, report: &mut Report) {
         let theirs = golden.tensor(&format!("db.{side}.y"));
         same_masks(report, &format!("db {side} y"), &plan, &y, &theirs, 0.005);
     }
-    // The loader itself, where nothing is drawn.
+    // The loader itself, which makes no draws here.
     let valid: Vec<usize> = numbers(&db["valid_idx"]).iter().map(|&i| i as usize).collect();
     let block = |mask: MaskBlock| {
         let (images, masks) = (Arc::new(images.clone()), Arc::new(masks.clone()));
@@ -314,7 +314,7 @@ fn loss(golden: &Golden, report: &mut Report, case: &Value) {
     let loss = losses::loss(golden, case);
     let pred = tensor("input").set_requires_grad(true);
     let y = tensor("target");
-    // fastai's default of Dice is the sum.
+    // fastai's Dice uses the sum by default.
     let default = if case["loss"] == "DiceLoss" { "sum" } else { "mean" };
     let ours = match params.get("reduction").map_or(default, text) {
         "mean" => loss.mean(&pred, &y),

@@ -20,10 +20,10 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
 }
 
 fn text(v: &Value) -> &str {
-    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+    v.as_str().unwrap_or_else(|| panic!("{v} is not a string"))
 }
 
-/// The metric that a name and arguments of fastai's stand for.
+/// Creates the metric for fastai's name and arguments.
 pub(crate) fn named(name: &str, params: &Value) -> Box<dyn Metric> {
     let given = |key: &str| params.get(key).and_then(Value::as_f64);
     let flag = |key: &str| params.get(key).and_then(Value::as_bool);
@@ -109,7 +109,7 @@ pub(crate) fn named(name: &str, params: &Value) -> Box<dyn Metric> {
     }
 }
 
-/// The batches of a kind of data: predictions and targets.
+/// Returns the batches of a kind of data: predictions and targets.
 pub(crate) fn batches(golden: &Golden, data: &str) -> Vec<(Tensor, Tensor)> {
     let name = |i: usize, what: &str| format!("{data}.batch{i}.{what}");
     (0..)
@@ -118,9 +118,9 @@ pub(crate) fn batches(golden: &Golden, data: &str) -> Vec<(Tensor, Tensor)> {
         .collect()
 }
 
-/// The value over all batches, or why there is none.
+/// Returns the value over all batches, or the error.
 fn value(metric: &mut dyn Metric, batches: &[(Tensor, Tensor)]) -> Result<Option<f64>, String> {
-    // What came before a reset must not count.
+    // Updates before a reset must not count.
     if let Some((pred, y)) = batches.first() {
         let _ = metric.update(pred, y);
     }
@@ -191,7 +191,7 @@ fn mean_of(batches: &[(Tensor, Tensor)], f: impl Fn(&Tensor, &Tensor) -> Tensor)
     each.iter().sum::<f64>() / each.len() as f64
 }
 
-/// The correlation of decisions and targets, from Pearson's formula.
+/// Returns the correlation of decisions and targets, from Pearson's formula.
 fn phi(batches: &[(Tensor, Tensor)]) -> f64 {
     let decided = |p: &Tensor| p.sigmoid().ge(0.5).to_kind(Kind::Double);
     let a = mean_of(batches, |p, _| decided(p));
@@ -215,7 +215,7 @@ fn on_one_batch(golden: &Golden, report: &mut Report) {
     }
 }
 
-/// Without batches there is no value.
+/// Checks that there is no value without batches.
 fn on_nothing(golden: &Golden, report: &mut Report) {
     for (name, theirs) in golden.json["empty"].as_object().unwrap() {
         report.case();

@@ -17,7 +17,7 @@ use tch::{
     nn::{self, ModuleT as _, VarStore},
 };
 
-/// Keeps a layer of dropout, and its number, but never drops.
+/// Sets dropout to probability 0, which keeps the layer and its number.
 const NEVER: f64 = 1e-300;
 
 pub(crate) fn check(g: &Golden, r: &mut Report) {
@@ -57,7 +57,7 @@ fn no_counters_and_no_mode(r: &mut Report) {
 }
 
 fn text(v: &Value) -> &str {
-    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+    v.as_str().unwrap_or_else(|| panic!("{v} is not a string"))
 }
 
 fn shape(v: &Value) -> Vec<i64> {
@@ -87,7 +87,7 @@ fn architecture(g: &Golden, r: &mut Report, name: &str, a: &Value) {
     trained(g, r, name, a, &mut m);
 }
 
-/// Names, shapes, groups and flags.
+/// Compares names, shapes, groups and flags.
 fn structure(r: &mut Report, name: &str, a: &Value, m: &mut Model) {
     let last = m.groups() - 1;
     let flags = |m: &mut Model, train_bn| -> Vec<bool> {
@@ -150,7 +150,7 @@ fn structure(r: &mut Report, name: &str, a: &Value, m: &mut Model) {
     r.exact(format!("{name}.nf"), &serde_json::json!(arch.features().unwrap()), &a["nf"]);
 }
 
-/// PyTorch's class of a child of a residual network.
+/// Returns PyTorch's class of a child of a residual network.
 fn class(child: &str) -> &str {
     match child {
         "conv1" => "Conv2d",
@@ -162,7 +162,7 @@ fn class(child: &str) -> &str {
     }
 }
 
-/// fastai's names of parameters and buffers, module by module.
+/// Compares fastai's names of parameters and buffers, module by module.
 fn state_dict_order(m: &Model) -> Vec<String> {
     let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
     let mut order: Vec<String> = vec![];
@@ -183,7 +183,7 @@ fn spot_checks(r: &mut Report, name: &str, a: &Value, m: &Model, salt: u32) {
         let (_, own) = state.iter().find(|(n, _)| fastai_name(n) == *key).unwrap();
         let values = flat(own);
         let what = format!("{name}.{key}");
-        // The numbers are of 32 bits; reading their decimals may miss the last of 64.
+        // The numbers have 32 bits; parsing their decimals as 64 bits may be off in the last place.
         let tol = Tol { rtol: 1e-15, atol: 0.0 };
         r.close(&what, &values[..4], &numbers(&check["first4"]), tol);
         let last = values[values.len() - 1];
@@ -195,7 +195,7 @@ fn spot_checks(r: &mut Report, name: &str, a: &Value, m: &Model, salt: u32) {
     }
 }
 
-/// Mean, spread and size of a tensor's numbers.
+/// Returns mean, standard deviation and size of a tensor's numbers.
 struct Stats {
     mean: f64,
     std: f64,
@@ -268,7 +268,8 @@ fn trained(g: &Golden, r: &mut Report, name: &str, a: &Value, m: &mut Model) {
         let (abs, norm) = (get(grad.abs().sum(None)), get(grad.norm()));
         let what = format!("{name}.grad.{}", p.name);
         r.close(&what, &[abs, norm], &row[1..3], tol);
-        // Sum and first element may cancel: they are held to the size of what they are made of.
+        // Sum and first element may cancel, so their tolerance is relative to the absolute sum and the
+        // norm.
         let (sum, first) = (get(grad.sum(None)), get(grad.flatten(0, -1).get(0)));
         r.close(&what, &[sum], &row[..1], Tol { rtol: 0.0, atol: tol.rtol * row[1] + 1e-6 });
         r.close(&what, &[first], &row[3..], Tol { rtol: 0.0, atol: tol.rtol * row[2] + 1e-6 });
@@ -299,7 +300,7 @@ fn trained(g: &Golden, r: &mut Report, name: &str, a: &Value, m: &mut Model) {
     r.tensor(format!("{name}.eval_after"), &after, &at("eval_after_train.logits"), tol);
 }
 
-/// The layers of a golden list.
+/// Returns the layers of a golden list.
 fn theirs(layers: &Value) -> Vec<HeadLayer> {
     let layers = layers.as_array().unwrap();
     let last = layers.len() - 1;
@@ -312,7 +313,7 @@ fn theirs(layers: &Value) -> Vec<HeadLayer> {
             "BatchNorm1d" => {
                 assert_eq!((float("eps"), &l["affine"]), (1e-5, &Value::Bool(true)));
                 let momentum = float("momentum");
-                // Only the one at the end is PyTorch's own and not fastai's.
+                // Only the last one is PyTorch's own instead of fastai's.
                 let bias = if i == last && momentum != 0.1 { 0.0 } else { 1e-3 };
                 HeadLayer::BatchNorm { features: int("num_features"), bias, momentum }
             }
@@ -330,7 +331,7 @@ fn theirs(layers: &Value) -> Vec<HeadLayer> {
     layers.iter().enumerate().map(of).collect()
 }
 
-/// `create_head`'s arguments; with probabilities that never drop if `never`.
+/// Converts `create_head`'s arguments. If `never` is true, dropout has probability 0.
 fn options(kwargs: &Value, never: bool) -> HeadOptions {
     let p = |v: f64| if never && v != 0.0 { NEVER } else { v };
     let mut o = HeadOptions::new();
@@ -358,7 +359,7 @@ fn options(kwargs: &Value, never: bool) -> HeadOptions {
     o
 }
 
-/// New heads from a seed of libtorch's generator.
+/// Compares new heads from a seed of libtorch's generator.
 fn head_init(g: &Golden, r: &mut Report) {
     for case in g.cases("head_init") {
         r.case();
@@ -378,8 +379,9 @@ fn head_init(g: &Golden, r: &mut Report) {
                 r.fail(format!("{key} has no {name}"));
                 continue;
             };
-            // libtorch's normal draws use other logarithms and cosines on each kind of processor: their last bits
-            // differ, relative to the spread. One draw more or less would move all of them by far more.
+            // libtorch's normal draws use different logarithms and cosines on each kind of processor:
+            // their last bits differ, relative to the standard deviation. One draw more or less would
+            // change all of them by far more.
             let spread = stats(&tensor).std;
             let spread = if spread.is_finite() { spread } else { 0.0 };
             let tol = Tol { rtol: 1e-6, atol: 1e-7 + 2e-5 * spread };
@@ -388,7 +390,7 @@ fn head_init(g: &Golden, r: &mut Report) {
     }
 }
 
-/// The spread of new weights. They are other draws than fastai's, from the same distribution.
+/// Compares the distribution of new weights. The draws differ from fastai's, the distribution does not.
 fn init_stats(g: &Golden, r: &mut Report) {
     r.case();
     let seed = g.json["seed"].as_u64().unwrap();
@@ -473,7 +475,7 @@ fn head_variants(g: &Golden, r: &mut Report) {
     }
 }
 
-/// First layers for other numbers of channels than 3.
+/// Compares first layers for other numbers of channels than 3.
 fn channels(g: &Golden, r: &mut Report) {
     let spec = ArchSpec::classifier(&resnet18(), 3, 1000);
     let mut base = spec.build(Device::Cpu, Seed(0)).unwrap();

@@ -13,7 +13,7 @@ use tch::{
 };
 
 const EXACTLY: Tol = Tol { rtol: 2e-6, atol: 2e-7 };
-/// Where norms are in it.
+/// For optimizers that compute norms.
 const NORMS: Tol = Tol { rtol: 1e-5, atol: 2e-7 };
 
 pub(crate) fn check(golden: &Golden, report: &mut Report) {
@@ -23,7 +23,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
         let ours = run(golden, case, None);
         let tol = if ["Lamb", "Larc"].contains(&opt) { NORMS } else { EXACTLY };
         if opt == "RMSProp" && case["params"].get("eps").is_some() {
-            // fastai takes no notice of `eps` and divides by 1e-8: so do we where told to.
+            // fastai ignores `eps` and divides by 1e-8. With that value, the results are equal.
             let as_fastai = run(golden, case, Some(1e-8));
             compare(golden, case, &as_fastai, tol, report);
             let name = format!("{} {opt}{}", text(&case["key"]), case["params"]);
@@ -41,10 +41,11 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
 }
 
 fn text(v: &Value) -> &str {
-    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+    v.as_str().unwrap_or_else(|| panic!("{v} is not a string"))
 }
 
-/// The parameters as fastai's names, `p0_1`; what has no decay there is a bias here.
+/// Returns the parameters under fastai's names, `p0_1`. Parameters without decay in fastai are biases
+/// here.
 fn params(golden: &Golden) -> Vec<Param> {
     let no_decay: Vec<&str> = golden.cases("do_wd_false").iter().map(text).collect();
     let mut all = vec![];
@@ -60,7 +61,7 @@ fn params(golden: &Golden) -> Vec<Param> {
     all
 }
 
-/// The optimizer that a name and arguments of fastai's stand for.
+/// Creates the optimizer for fastai's name and arguments.
 fn optimizer(name: &str, args: &Value, all: &[Param], eps: Option<f64>) -> Result<Optimizer> {
     let given = |key: &str| args.get(key).and_then(Value::as_f64);
     let flag = |key: &str| args.get(key).and_then(Value::as_bool);
@@ -112,17 +113,17 @@ fn optimizer(name: &str, args: &Value, all: &[Param], eps: Option<f64>) -> Resul
     }
 }
 
-/// What a run leaves.
+/// The results of a run.
 struct Run {
-    /// After every step, by parameter.
+    /// The parameters after every step.
     path: BTreeMap<String, Vec<Tensor>>,
     state: BTreeMap<String, Tensor>,
-    /// The gradient of `p1_0` in step 1, as the step left it.
+    /// The gradient of `p1_0` after step 1.
     grad: Tensor,
 }
 
-/// Goes through the steps as the golden file's protocol says; half-way the state goes through `state`
-/// and `load_state` into a new optimizer, which must not change anything.
+/// Runs the steps of the golden file's protocol. Halfway, `state` and `load_state` move the state into a
+/// new optimizer, which must not change the result.
 fn run(golden: &Golden, case: &Value, eps: Option<f64>) -> Run {
     let all = params(golden);
     let make = || optimizer(text(&case["opt"]), &case["params"], &all, eps).unwrap();
@@ -181,7 +182,7 @@ fn compare(golden: &Golden, case: &Value, ours: &Run, tol: Tol, report: &mut Rep
     report.tensor(name("gradient after a step"), &ours.grad, &grad, tol);
     let mut counted = 0;
     for (state, theirs) in golden.tensors(&format!("{key}.state.")) {
-        // Larc's rate of the last step: its parameters show it, and it is no state.
+        // Larc's rate of the last step is not part of the state; the parameters show it.
         if !state.ends_with(".local_lr") {
             counted += 1;
             report.tensor(name(&state), &ours.state[&state], &theirs, tol);
@@ -192,7 +193,7 @@ fn compare(golden: &Golden, case: &Value, ours: &Run, tol: Tol, report: &mut Rep
         report.tensor(name(&p), &ours.state[&format!("{p}.slow")], &theirs, tol);
     }
     for (state, theirs) in case["scalar_state_after"].as_object().unwrap() {
-        // `do_wd` is the parameter's kind here.
+        // `do_wd` corresponds to the kind of a parameter here.
         if state.ends_with(".step") {
             counted += 1;
             let steps = flat(&ours.state[state]);
@@ -203,7 +204,7 @@ fn compare(golden: &Golden, case: &Value, ours: &Run, tol: Tol, report: &mut Rep
     report.exact(name("number of states"), &extra, &counted);
 }
 
-/// RMSProp with its `eps`, written down in doubles.
+/// RMSProp with its `eps`, in double precision.
 fn rms_prop_in_doubles(golden: &Golden, case: &Value, ours: &Run, name: &str, report: &mut Report) {
     let arg = |key: &str, default: f64| case["params"].get(key).map_or(default, number);
     let decoupled = case["params"].get("decouple_wd").is_none_or(|v| v == true);
@@ -238,7 +239,7 @@ fn hypers(case: &Value, report: &mut Report) {
     initial(&name, &opt, &case["initial_hypers"][0], heeded, report);
 }
 
-/// The hyper-parameters to begin with, where fastai's rule has them.
+/// Compares the initial hyperparameters with those of fastai's rule.
 fn initial(name: &str, opt: &Optimizer, theirs: &Value, but_eps: bool, report: &mut Report) {
     let h = opt.hypers()[0];
     for (key, ours) in [("mom", h.mom), ("sqr_mom", h.sqr_mom), ("eps", h.eps), ("wd", h.wd)] {
@@ -248,7 +249,7 @@ fn initial(name: &str, opt: &Optimizer, theirs: &Value, but_eps: bool, report: &
     }
 }
 
-/// `set_hyper`: what a number, a range or a list is for each group.
+/// Compares `set_hyper` for a number, a range and a list.
 fn learning_rates(golden: &Golden, report: &mut Report) {
     for case in golden.cases("set_hyper") {
         report.case();
@@ -273,7 +274,8 @@ fn learning_rates(golden: &Golden, report: &mut Report) {
     }
 }
 
-/// `freeze_to`: which parameters learn. What fastai is told to train always is a normalization here.
+/// Compares the trained parameters after `freeze_to`. Parameters with fastai's `force_train` are
+/// normalizations here.
 fn freezing(golden: &Golden, report: &mut Report) {
     for case in golden.cases("freeze_to") {
         report.case();
@@ -283,13 +285,13 @@ fn freezing(golden: &Golden, report: &mut Report) {
             let path = (vars.root() / format!("g{group}")).set_group(group);
             let norm = group == 0 && case["force_train_p0_1"] == true;
             tensors.push(path.var("weight", &[1, 1], Init::Const(0.0)));
-            // One dimension and the name `weight` is a normalization.
+            // A parameter with one dimension and the name `weight` is a normalization.
             let path = &path / "last";
             tensors.push(path.var(if norm { "weight" } else { "bias" }, &[1], Init::Const(0.0)));
         }
         let mut model = Model::from_module(vars, tch::nn::func(Tensor::shallow_clone)).unwrap();
         let n = number(&case["n"]);
-        // From the end, as `len - n`; beyond the end everything is frozen.
+        // Counted from the end, as `len - n`; beyond the end everything is frozen.
         let first = if n < 0.0 { 3.0 + n } else { n } as usize;
         report.exact(format!("freeze_to({n})"), &(first as f64), &number(&case["frozen_idx"]));
         model.freeze_to(first, true);
@@ -302,7 +304,7 @@ fn freezing(golden: &Golden, report: &mut Report) {
     }
 }
 
-/// `clear_state` forgets moments and counts, and keeps what is said of a parameter.
+/// Compares `clear_state`, which resets moments and counts, and keeps the kinds of parameters.
 fn clearing(golden: &Golden, report: &mut Report) {
     report.case();
     let tensor = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
@@ -315,7 +317,7 @@ fn clearing(golden: &Golden, report: &mut Report) {
     };
     step(&mut opt);
     let stated = |opt: &Optimizer| -> Vec<String> {
-        // `do_wd` and `force_train` are the parameter's kind here.
+        // `do_wd` and `force_train` correspond to the kind of a parameter here.
         let of = |(n, _): &(String, Tensor)| n.trim_start_matches("p.").to_owned();
         let kind = ["do_wd", "force_train"].map(ToOwned::to_owned);
         let mut all: Vec<String> = opt.state().iter().map(of).chain(kind).collect();
@@ -329,7 +331,7 @@ fn clearing(golden: &Golden, report: &mut Report) {
     report.exact("clear_state before", &stated(&opt), &theirs("before"));
     opt.clear_state();
     report.exact("clear_state after", &stated(&opt), &theirs("after"));
-    // The parameter is still one without decay: a step is its learning rate long.
+    // The parameter still has no decay: the length of a step is the learning rate.
     opt.set(Hyper::Wd, &[100.0]).unwrap();
     let before = p.tensor.detach().copy();
     step(&mut opt);

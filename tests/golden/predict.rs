@@ -1,4 +1,4 @@
-//! Predictions of real files by a data block: on any loader, augmented, for every kind of target.
+//! Predictions of real files with a data block: on any loader, augmented, for every kind of target.
 
 use crate::{
     frame::{Golden, Report, Tol, flat, ints, number, numbers},
@@ -43,7 +43,7 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
 struct Set<'a> {
     g: &'a Golden,
     _folder: tempfile::TempDir,
-    /// Training and validation items, then those to test with.
+    /// Training and validation items, followed by test items.
     files: Vec<PathBuf>,
     n_items: usize,
     valid: Vec<usize>,
@@ -51,7 +51,7 @@ struct Set<'a> {
     salt: u32,
 }
 
-/// The numbers in a text, in order.
+/// Returns the numbers in a text, in order.
 fn inside(text: &str) -> Vec<f64> {
     let number = regex::Regex::new(r"\d*\.?\d+").unwrap();
     number.find_iter(text).map(|m| m.as_str().parse().unwrap()).collect()
@@ -113,7 +113,7 @@ impl<'a> Set<'a> {
         Learner::new(dls, model, CrossEntropy::new()).unwrap().metric(accuracy()).quiet()
     }
 
-    /// With the augmentation of the topic.
+    /// Creates a learner with the augmentation of the topic.
     fn augmented(&self) -> Learner {
         let says = inside(self.g.json["batch_tfms"].as_str().unwrap());
         let augment = aug_transforms().size(says[0] as u32).min_scale(says[1]);
@@ -315,7 +315,7 @@ impl<'a> Set<'a> {
         r.exact("tta on the training items", said.items.as_slice(), train.items());
     }
 
-    /// The items with targets of another kind, normalized and not augmented.
+    /// Returns the items with targets of another kind, normalized and not augmented.
     fn plain<Y: TargetBlock>(&self, block: DataBlock<Y>) -> DataLoaders {
         block
             .splitter(IndexSplitter::new(self.valid.clone()))
@@ -452,7 +452,7 @@ impl<'a> Set<'a> {
     }
 }
 
-/// Crops at the center in training too.
+/// Crops at the center, also in training.
 #[derive(Debug)]
 struct Centered(Resize);
 
@@ -478,17 +478,17 @@ fn matrix(t: &Tensor) -> ndarray::Array2<f32> {
 fn classes_of(targets: &[Target]) -> Vec<i64> {
     let class = |t: &Target| match t {
         Target::Category(c) => *c as i64,
-        other => panic!("{other:?} is no category"),
+        other => panic!("{other:?} is not a category"),
     };
     targets.iter().map(class).collect()
 }
 
 fn hot(target: &Target, n: i64) -> Vec<i64> {
-    let Target::Categories(set) = target else { panic!("{target:?} is no set") };
+    let Target::Categories(set) = target else { panic!("{target:?} is not a set") };
     (0..n).map(|c| i64::from(set.contains(&(c as usize)))).collect()
 }
 
-/// How many items make how many batches.
+/// Compares the number and sizes of batches.
 fn batching(g: &Golden, r: &mut Report) {
     for case in g.cases("batching") {
         r.case();
@@ -513,7 +513,7 @@ fn batching(g: &Golden, r: &mut Report) {
     }
 }
 
-/// Our orders come from the seed and the pass.
+/// Checks that our orders depend on the seed and the pass.
 fn orders(r: &mut Report) {
     r.case();
     let x = Tensor::arange(23, (Kind::Float, Device::Cpu)).view([-1, 1]);

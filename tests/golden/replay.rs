@@ -1,18 +1,18 @@
-//! Draws that fastai made, made again.
+//! Replays draws that fastai made.
 
 use crate::frame::{Golden, number};
 use finetune::transform::Draw;
 use serde_json::Value;
 use std::collections::VecDeque;
 
-/// Python's draws of a case, in order. What is asked must be what fastai asked.
+/// Python's draws of a case, in order. The requests must be those of fastai.
 pub(crate) struct Replay {
     draws: VecDeque<(String, Vec<f64>, f64)>,
     wrong: Vec<String>,
 }
 
 impl Replay {
-    /// The draws that carry their value inline; those of tensors are for the caller.
+    /// Returns the draws with inline values. Draws of tensors are replayed by the caller.
     pub(crate) fn new(draws: &Value) -> Self {
         let all = draws.as_array().map_or(&[] as &[Value], Vec::as_slice);
         let inline = all.iter().filter(|d| !d["value"].is_null());
@@ -38,7 +38,7 @@ impl Replay {
         value
     }
 
-    /// What was asked otherwise than fastai asked it, or not at all.
+    /// Returns the requests that differ from fastai's, and the draws that were not requested.
     pub(crate) fn wrong(self) -> Vec<String> {
         let left =
             self.draws.into_iter().map(|(name, args, _)| format!("{name}{args:?} not drawn"));
@@ -56,7 +56,7 @@ impl Draw for Replay {
     }
 }
 
-/// A size of a golden file, a number or (height, width), as (height, width).
+/// Converts a size of a golden file, a number or (height, width), to (height, width).
 pub(crate) fn size(v: &Value) -> (u32, u32) {
     match v.as_array() {
         Some(hw) => (hw[0].as_u64().unwrap() as u32, hw[1].as_u64().unwrap() as u32),
@@ -64,7 +64,7 @@ pub(crate) fn size(v: &Value) -> (u32, u32) {
     }
 }
 
-/// A tensor of bytes, height×width or height×width×channels, as an image.
+/// Converts a tensor of bytes, `[height, width]` or `[height, width, channels]`, to an image.
 pub(crate) fn image(golden: &Golden, name: &str) -> finetune::image::Image {
     let t = golden.tensor(name);
     let shape = t.size();

@@ -42,7 +42,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
 
 fn transformed(case: &Value, from: Image, draw: &mut Replay) -> Result<Image> {
     let params = &case["params"];
-    // Called bare, fastai's transforms do what they do in training.
+    // Called directly, fastai's transforms behave as in training.
     let split = if case["split_idx"] == 1 { Split::Valid } else { Split::Train };
     let p = |or: f64| params["p"].as_f64().unwrap_or(or);
     match case["kind"].as_str().unwrap() {
@@ -62,7 +62,7 @@ fn transformed(case: &Value, from: Image, draw: &mut Replay) -> Result<Image> {
                 Some(other) => panic!("resample {other}"),
             };
             let resize = Resize::hw(h, w).method(method).filter(filter);
-            // fastai takes the option with any method; only padding uses it.
+            // fastai accepts the option with any method; only padding uses it.
             let resize = match method {
                 Method::Pad => resize.pad_mode(pad_mode(params, PadMode::Reflection)),
                 Method::Crop | Method::Squish => resize,

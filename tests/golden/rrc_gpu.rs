@@ -1,4 +1,4 @@
-//! The crop of whole batches, `aug_transforms` and the whole pipeline, with the draws that fastai made.
+//! The crop of whole batches, `aug_transforms` and complete pipelines, with the draws that fastai made.
 
 use crate::{
     affine::{Expected, by_kernel, compare},
@@ -77,7 +77,7 @@ fn crop(golden: &Golden, report: &mut Report, case: &Value) {
     if let Some(ours) = plan.grid(Device::Cpu).unwrap() {
         report.tensor(format!("{key} grid"), &ours, &grid, GRID);
     }
-    // What fastai samples is the part alone.
+    // fastai samples from the part alone.
     let seen = x.narrow(2, i64::from(part.top), i64::from(part.height)).narrow(
         3,
         i64::from(part.left),
@@ -88,7 +88,7 @@ fn crop(golden: &Golden, report: &mut Report, case: &Value) {
     compare(golden, report, key, &plan, &x, &seen, &expected);
 }
 
-/// What `aug_transforms` stands for, against fastai's composed transforms taken apart.
+/// Compares the transforms of `aug_transforms` with fastai's composed transforms, function by function.
 fn options(report: &mut Report, name: &str, variant: &Value) {
     let ours: Vec<Value> = augment(&variant["kwargs"], Some(&variant["as_returned"]))
         .transforms()
@@ -129,7 +129,7 @@ pub(crate) fn augment(kwargs: &Value, returned: Option<&Value>) -> Augment {
     augment
 }
 
-/// Adds an extra transform with the options that fastai shows for it.
+/// Adds an extra transform with the options that fastai prints for it.
 fn xtra(augment: Augment, name: &str, returned: &Value) -> Augment {
     let all = returned.as_array().unwrap();
     let function = |name: &str| {
@@ -167,13 +167,13 @@ fn pad_mode(v: &Value) -> PadMode {
     }
 }
 
-/// fastai's transforms, each function of a composed one by itself, as our specifications.
+/// Converts fastai's transforms to our specs, with each function of a composed one as its own spec.
 fn expected(returned: &Value) -> Vec<Value> {
     let mut all: Vec<(i64, BatchSpec)> = vec![];
     for t in returned.as_array().unwrap() {
         let order = t["order"].as_i64().unwrap();
         let coordinates = t["coord_fs"].as_array().into_iter().flatten();
-        // The warp is listed apart, but stands second, after the flip.
+        // The warp is in a separate list, but runs second, after the flip.
         let functions: Vec<&Value> = t["aff_fs"].as_array().into_iter().flatten().collect();
         let (flips, others): (Vec<_>, Vec<_>) =
             functions.into_iter().partition(|f| f["fn"] == "flip_mat" || f["fn"] == "dihedral_mat");
@@ -207,7 +207,7 @@ fn expected(returned: &Value) -> Vec<Value> {
     all.into_iter().map(|(_, spec)| serde_json::to_value(spec).unwrap()).collect()
 }
 
-/// One function of a composed transform, with the options of the whole.
+/// Returns the spec of one function of a composed transform, with the options of the whole.
 fn geometry(t: &Value, f: &Value) -> BatchSpec {
     macro_rules! with {
         ($tfm:expr) => {{
@@ -243,13 +243,13 @@ fn color(f: &Value) -> BatchSpec {
     spec.unwrap()
 }
 
-/// A whole pipeline from bytes, in fastai's order.
+/// Compares a complete pipeline from bytes, in fastai's order.
 fn pipeline(golden: &Golden, report: &mut Report, case: &Value) {
     let key = case["key"].as_str().unwrap();
     let bytes = golden.tensor("pipe.input_u8").permute([0, 2, 3, 1]).contiguous();
     let (n, h, w, c) = bytes.size4().unwrap();
     let split = split(case);
-    // The transforms that the options stand for, with what fastai drew in place of their own draws.
+    // The transforms of the options, with fastai's draws instead of their own.
     let drawn = |name: &str| json!(flat(&golden.tensor(&format!("{key}.draw.{name}"))));
     let given: &[(&str, &[(&str, &str)])] = &[
         ("flip", &[("draw", "flip")]),
@@ -318,7 +318,7 @@ fn pipeline(golden: &Golden, report: &mut Report, case: &Value) {
     report.tensor(format!("{key} kernel"), &kernel, &theirs, NORMALIZED);
     let tensor = plan.execute_tensor(&bytes).unwrap();
     report.tensor(format!("{key} tensor"), &tensor, &theirs, NORMALIZED);
-    // Every pass by the kernel.
+    // All passes by the kernel.
     let x = golden.tensor("pipe.input_u8").to_kind(tch::Kind::Float) / 255.0;
     let all = plan.passes().fold(x, |x, pass| {
         let alone = pass.first_pass();
@@ -326,7 +326,7 @@ fn pipeline(golden: &Golden, report: &mut Report, case: &Value) {
     });
     report.tensor(format!("{key} passes"), &all, &theirs, NORMALIZED);
     if case["rrc"].is_null() {
-        // One resampling anyway.
+        // fastai also resamples once here.
         let floats = golden.tensor("pipe.input_u8").to_kind(tch::Kind::Float) / 255.0;
         report.tensor(format!("{key} fused"), &by_kernel(&fused, &floats), &theirs, NORMALIZED);
     } else if split == Split::Valid {

@@ -37,7 +37,7 @@ fn anneal(case: &Value) -> Anneal {
     }
 }
 
-/// A way in words, such as `cos .3->.6`.
+/// Parses an annealing such as `cos .3->.6`.
 fn way(text: &Value) -> (Anneal, f64, f64) {
     let text = text.as_str().unwrap();
     let (name, ends) = text.split_once(' ').unwrap();
@@ -84,7 +84,7 @@ fn combined(g: &Golden, r: &mut Report) {
         let ours: Vec<f64> = at.iter().map(|p| schedule.at(*p)).collect();
         let scale = flat(&g.tensor(key)).into_iter().fold(0.0, |m: f64, v| m.max(v.abs()));
         let theirs = flat(&g.tensor(key));
-        // A last part of no length is no number at the end in fastai; here it is the end itself.
+        // The end of an empty last part is NaN in fastai; here it is its end value.
         let numbers = theirs.iter().take_while(|v| !v.is_nan()).count();
         if numbers < theirs.len() {
             r.differs(key, "the end of an empty last part is its end value, not NaN");
@@ -98,7 +98,7 @@ fn combined(g: &Golden, r: &mut Report) {
     }
 }
 
-/// Hyper-parameters at every step of whole fits.
+/// Compares hyperparameters at every step of complete fits.
 fn fits(g: &Golden, r: &mut Report) {
     for case in g.cases("fits") {
         r.case();
@@ -149,7 +149,7 @@ fn fits(g: &Golden, r: &mut Report) {
     }
 }
 
-/// A hyper-parameter by fastai's name for it.
+/// Returns a hyperparameter by fastai's name.
 type Named = (&'static str, fn(&Hypers) -> f64);
 
 const HYPERS: [Named; 5] = [
@@ -160,12 +160,12 @@ const HYPERS: [Named; 5] = [
     ("sqr_mom", |h| h.sqr_mom),
 ];
 
-/// The training batches of an epoch.
+/// Returns the number of training batches of an epoch.
 fn n_iter(g: &Golden) -> i64 {
     g.cases("fits").iter().find_map(|c| c["n_iter"].as_i64()).unwrap()
 }
 
-/// The tiny network on noise: only the hyper-parameters matter here.
+/// Creates the tiny network on noise: only the hyperparameters matter here.
 fn fit_learner(case: &Value, n_iter: i64) -> Learner {
     let noise = |n: i64| Tensor::arange(n * 3 * 8 * 8, (Kind::Float, Device::Cpu)).sin();
     let x = |n: i64| noise(n).view([n, 3, 8, 8]);
@@ -189,7 +189,7 @@ fn fit_learner(case: &Value, n_iter: i64) -> Learner {
     learn.defaults(defaults)
 }
 
-/// A rate of a golden file: a number, a list, or a slice.
+/// Converts a rate of a golden file: a number, a list, or a slice.
 fn rate(v: &Value) -> Lr {
     if let Some(slice) = v.get("slice") {
         return match (&slice[0], &slice[1]) {

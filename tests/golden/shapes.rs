@@ -50,7 +50,7 @@ pub(crate) fn check_boxes(golden: &Golden, report: &mut Report) {
     boxes_block(golden, report);
 }
 
-/// Rows of coordinates in pixels as a target.
+/// Converts rows of coordinates in pixels to a target.
 fn target(what: What, rows: &[f64]) -> Target {
     let rows: Vec<f32> = rows.iter().map(|&v| v as f32).collect();
     match what {
@@ -72,7 +72,7 @@ fn coordinates(target: &Target) -> Vec<f64> {
     all.into_iter().map(f64::from).collect()
 }
 
-/// Pixels of a picture of (width, height) as -1 to 1.
+/// Converts pixels of an image of (width, height) to -1..1.
 fn scaled(pixels: &[f64], (w, h): (u32, u32)) -> Vec<f64> {
     let sides = [f64::from(w), f64::from(h)];
     pixels.iter().enumerate().map(|(i, v)| v * 2.0 / sides[i % 2] - 1.0).collect()
@@ -94,7 +94,7 @@ fn both(golden: &Golden, report: &mut Report, what: What) {
     }
 }
 
-/// The steps of a case: the names of the transforms with their arguments.
+/// Returns the steps of a case: the names of the transforms with their arguments.
 fn steps(case: &Value) -> Vec<(&str, Value)> {
     let params = &case["params"];
     let kinds: Vec<&str> = text(&case["kind"]).split('+').filter(|k| *k != "PointScaler").collect();
@@ -122,7 +122,7 @@ fn item(golden: &Golden, report: &mut Report, what: What, case: &Value) {
     }
     let after = (sample.image.width(), sample.image.height());
     let ours = scaled(&coordinates(&sample.target), after);
-    // Back to where they came from, whatever was done.
+    // The placement maps the result back to the original points.
     let placement = sample.placement().unwrap();
     if what == What::Points {
         let back: Vec<f64> = coordinates(&sample.target)
@@ -137,12 +137,12 @@ fn item(golden: &Golden, report: &mut Report, what: What, case: &Value) {
         kind,
         "Resize+Resize" | "Resize+CropPad" | "FlipItem+Resize" | "DihedralItem+Resize"
     ) || (kind == "RandomResizedCrop" && split(case) == Split::Valid);
-    // It draws again for the target, so that this gets another part than the image.
+    // fastai draws again for the target, which then gets another part than the image.
     let redrawn = kind == "RatioResize";
     let unsorted = what == What::Boxes && kind == "FlipItem";
     if case.get("raises").is_some() || !scaled_first || wrong_size || unsorted || redrawn {
-        // What is right, by the part of the image that is shown: the corners of the picture lie at
-        // the corners of that part.
+        // The correct result follows from the placement: the corners of the image are at the corners of
+        // the part that is shown.
         let right = |v: &[f64]| {
             let (x, y) = placement.from_original(v[0], v[1]);
             [x, y]
@@ -204,7 +204,7 @@ fn batch(golden: &Golden, report: &mut Report, what: What, case: &Value) {
         ours.extend(scaled(&coordinates(&moved), to));
     }
     if let Some(part) = plan.part() {
-        // Where the part's corners are is where the picture's corners come from.
+        // The corners of the image come from the corners of the part.
         let corner =
             |x: f64, y: f64| [x * f64::from(part.width) / 2.0, y * f64::from(part.height) / 2.0];
         let mut right: Vec<f64> = vec![];
@@ -241,7 +241,7 @@ fn batch(golden: &Golden, report: &mut Report, what: What, case: &Value) {
     report.close(&name, &ours, &theirs, if warped(&plan) { WARPED } else { BATCH });
 }
 
-/// The pictures of the data block, and its validation positions.
+/// Returns the images of the data block, and its validation indices.
 fn pictures(golden: &Golden) -> (Vec<Image>, Vec<usize>) {
     let db = &golden.json["datablock"];
     let n = db["n"].as_u64().unwrap();
@@ -276,7 +276,7 @@ where
     block.dataloaders_from((0..n).collect()).unwrap()
 }
 
-/// The samples of one side after `Resize`, with fastai's draws, and the plan of their batch.
+/// Returns the samples of one split after `Resize`, with fastai's draws, and the plan of their batch.
 fn drawn_side(
     golden: &Golden,
     report: &mut Report,
@@ -345,7 +345,7 @@ fn points_block(golden: &Golden, report: &mut Report) {
     let batch = dls.valid().one_batch().unwrap();
     let y = batch.y.unwrap();
     report.tensor("db valid loader", &y, &golden.tensor("db.valid.y"), BATCH);
-    // In pixels of the file, where fastai's decoding ends with those of the network's input.
+    // In pixels of the file; fastai's decoding returns pixels of the network's input.
     for (i, (&item, placement)) in batch.items.iter().zip(&batch.placements).enumerate() {
         let placement = placement.as_ref().unwrap();
         let own = pixels(&flat(&y.get(i as i64)), placement.size());
@@ -379,7 +379,7 @@ fn clipping(golden: &Golden, report: &mut Report) {
             })
             .collect();
         let ours = clip_boxes(boxes, size);
-        // fastai keeps boxes whose corners are exchanged both ways; here they are an error of their label.
+        // fastai keeps boxes with both corners exchanged; here they are label errors.
         let (mut theirs, mut names) = (vec![], vec![]);
         for (b, &l) in of("out_boxes").chunks(4).zip(&of("out_labels")) {
             if b[2] > b[0] && b[3] > b[1] {
@@ -460,7 +460,7 @@ fn boxes_block(golden: &Golden, report: &mut Report) {
             let moved = plan.move_boxes(j, clip_boxes(boxes, size));
             let n = moved.len();
             let ours = scaled(&coordinates(&Target::Boxes(moved)), plan.size_so_far());
-            // Padding is moved by fastai, and stays zero here.
+            // fastai moves the padding; here it stays zero.
             let own = flat(&theirs.get(j as i64).narrow(0, 0, n as i64));
             report.close(format!("db {side} boxes {j}"), &ours, &own, WARPED);
         }
@@ -492,7 +492,7 @@ fn boxes_block(golden: &Golden, report: &mut Report) {
     }
 }
 
-/// Other vocabularies, paddings and transforms, on the validation side, where nothing is drawn.
+/// Compares other vocabularies, paddings and transforms, in validation, which makes no draws.
 fn variant_of(
     golden: &Golden,
     report: &mut Report,

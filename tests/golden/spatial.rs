@@ -1,4 +1,4 @@
-//! What masks, points and boxes have in common: transforms of samples, and plans with recorded draws.
+//! Helpers for masks, points and boxes: transforms of samples, and plans with recorded draws.
 
 use crate::{
     affine,
@@ -20,14 +20,14 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 pub(crate) fn text(v: &Value) -> &str {
-    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+    v.as_str().unwrap_or_else(|| panic!("{v} is not a string"))
 }
 
 pub(crate) fn split(case: &Value) -> Split {
     if case["split_idx"] == 1 { Split::Valid } else { Split::Train }
 }
 
-/// One item transform of a case, on a sample.
+/// Applies one item transform of a case to a sample.
 pub(crate) fn transformed(
     kind: &str,
     params: &Value,
@@ -53,7 +53,7 @@ pub(crate) fn transformed(
                 Some(other) => panic!("method {other}"),
             };
             let resize = Resize::hw(h, w).method(method);
-            // fastai takes the option with any method; only padding uses it.
+            // fastai accepts the option with any method; only padding uses it.
             let resize = match method {
                 Method::Pad => resize.pad_mode(pad_mode(PadMode::Reflection)),
                 Method::Crop | Method::Squish => resize,
@@ -85,7 +85,7 @@ pub(crate) fn transformed(
     }
 }
 
-/// The part that fastai's crop of a batch kept.
+/// Returns the part that fastai's crop of a batch kept.
 pub(crate) fn part(case: &Value) -> Option<Crop> {
     let of = |name: &str| numbers(&case["rrc"][name]);
     if case["rrc"].is_null() {
@@ -96,7 +96,7 @@ pub(crate) fn part(case: &Value) -> Option<Crop> {
     Some(Crop { top, left, height: part[0] as u32, width: part[1] as u32 })
 }
 
-/// The plan of a case for a batch like `x`, with fastai's draws.
+/// Plans a case for a batch like `x`, with fastai's draws.
 pub(crate) fn plan(golden: &Golden, case: &Value, x: &Tensor) -> Plan {
     let (n, c, h, w) = x.size4().unwrap();
     let (key, params, split) = (text(&case["key"]), &case["params"], split(case));
@@ -113,7 +113,7 @@ pub(crate) fn plan(golden: &Golden, case: &Value, x: &Tensor) -> Plan {
     plan
 }
 
-/// Plans what `aug_transforms` with the given arguments stands for, with the draws recorded for `key`.
+/// Plans `aug_transforms` with the given arguments, and the draws recorded for `key`.
 pub(crate) fn augmented(
     golden: &Golden,
     key: &str,
@@ -154,14 +154,14 @@ pub(crate) fn augmented(
     }
 }
 
-/// Adds the normalization that the goldens' data blocks have.
+/// Adds the normalization of the golden data blocks.
 pub(crate) fn normalized(plan: &mut Plan) {
     use finetune::transform::BatchTransform as _;
     let mut rng = Seed(0).rng(Stream::Init);
     Normalize::imagenet().plan(plan, Split::Valid, &mut rng).unwrap();
 }
 
-/// N×H×W×C bytes, N×C×H×W floats of 0 to 1.
+/// Converts `[N, H, W, C]` bytes to `[N, C, H, W]` floats between 0 and 1.
 pub(crate) fn floats(bytes: &Tensor) -> Tensor {
     bytes.to_kind(tch::Kind::Float) / 255.0
 }

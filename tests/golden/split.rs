@@ -1,4 +1,4 @@
-//! Which items every splitter puts where, in which order.
+//! The items of each split in order, for every splitter.
 use crate::frame::{Golden, Report, flat, ints};
 use finetune::{
     Error, Result,
@@ -25,14 +25,14 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
 }
 
 fn count(v: &Value) -> usize {
-    v.as_u64().unwrap_or_else(|| panic!("{v} is no count")) as usize
+    v.as_u64().unwrap_or_else(|| panic!("{v} is not a count")) as usize
 }
 
 fn counts(v: &Value) -> Vec<usize> {
-    v.as_array().unwrap_or_else(|| panic!("{v} is no list")).iter().map(count).collect()
+    v.as_array().unwrap_or_else(|| panic!("{v} is not a list")).iter().map(count).collect()
 }
 
-/// A cell or a name: texts as they are, other values as Python writes them.
+/// Returns a cell or a name: strings as they are, other values as Python prints them.
 fn text(v: &Value) -> String {
     match v {
         Value::String(s) => s.clone(),
@@ -41,12 +41,12 @@ fn text(v: &Value) -> String {
     }
 }
 
-/// One text or a list of them.
+/// Returns one string or a list of strings.
 fn texts(v: &Value) -> Vec<String> {
     v.as_array().map_or_else(|| vec![text(v)], |list| list.iter().map(text).collect())
 }
 
-/// Both lists of a case as the file has them.
+/// Returns both lists of a case from the file.
 fn lists(case: &Value) -> Splits {
     Splits { train: counts(&case["train"]), valid: counts(&case["valid"]) }
 }
@@ -165,7 +165,7 @@ fn by_item(golden: &Golden, report: &mut Report) {
     same(report, "mask", ours, &lists(case));
 
     let case = &golden.json["func"];
-    // The rule is given in words; it is the same in every file.
+    // The file describes the rule in words; it is the same in every file.
     report.exact("func's rule", &*text(&case["rule"]), "item % 3 == 0 -> valid");
     let ours =
         FuncSplitter::new(|item: &usize| item.is_multiple_of(3)).split(&counts(&case["items"]));
@@ -202,6 +202,6 @@ fn column(golden: &Golden, report: &mut Report) {
         same(report, format!("col{i}"), splitter.split(&rows), &lists(case));
     }
     report.case();
-    // Here the compiler refuses items that are not rows of a table.
+    // Here, the compiler rejects items that are not rows of a table.
     report.holds("fastai refuses a list", golden.json["col_not_df"]["raises"].is_string());
 }

@@ -1,4 +1,4 @@
-//! The small network and the formula weights that several topics share.
+//! The small network and the formula for weights that several topics share.
 
 use crate::frame::Golden;
 use finetune::{
@@ -12,7 +12,7 @@ use finetune::{
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor, nn};
 
-/// The weight at flat index `i` of the `k`-th tensor: a number in [-1, 1).
+/// Returns the weight at flat index `i` of the `k`-th tensor: a number in [-1, 1).
 fn hash(i: u32, k: u32, salt: u32) -> f64 {
     let mut h = i
         .wrapping_mul(2_654_435_761)
@@ -26,7 +26,7 @@ fn hash(i: u32, k: u32, salt: u32) -> f64 {
     2.0 * (f64::from(h) / 4_294_967_296.0) - 1.0
 }
 
-/// The formula's value of one tensor; `k` is its place among fastai's sorted names.
+/// Returns the formula's values of one tensor; `k` is its index among fastai's sorted names.
 pub(crate) fn formula(name: &str, shape: &[i64], k: usize, salt: u32) -> Tensor {
     let n: i64 = shape.iter().product();
     if name.ends_with("num_batches_tracked") {
@@ -44,11 +44,12 @@ pub(crate) fn formula(name: &str, shape: &[i64], k: usize, salt: u32) -> Tensor 
     Tensor::from_slice(&values).view(shape)
 }
 
-/// Gives a model the formula's weights. `fastai` maps our names to fastai's, which decide the order.
+/// Sets a model's weights by the formula. `fastai` maps our names to fastai's, which determine the
+/// order.
 pub(crate) fn fill(model: &mut Model, fastai: impl Fn(&str) -> String, salt: u32) {
     let state = model.state_dict();
     let mut names: Vec<String> = state.iter().map(|(n, _)| fastai(n)).collect();
-    // The counters of batch normalizations have places among fastai's names.
+    // The counters of batch normalizations are among fastai's names.
     let counters: Vec<String> = names
         .iter()
         .filter_map(|n| Some(format!("{}.num_batches_tracked", n.strip_suffix(".running_mean")?)))
@@ -67,7 +68,7 @@ pub(crate) fn fill(model: &mut Model, fastai: impl Fn(&str) -> String, salt: u32
     model.load_state_dict(&filled).unwrap();
 }
 
-/// conv-bn-relu, conv-bn-relu, pool-linear: three groups, with formula weights.
+/// Builds conv-bn-relu, conv-bn-relu, pool-linear: three groups, with formula weights.
 pub(crate) fn tiny(n_out: i64, salt: u32) -> Model {
     let vs = nn::VarStore::new(Device::Cpu);
     let root = vs.root();
@@ -91,7 +92,7 @@ pub(crate) fn tiny(n_out: i64, salt: u32) -> Model {
     model
 }
 
-/// Loaders of whole tensors: in order, nothing dropped.
+/// Creates loaders of tensors in order, without dropping the last batch.
 pub(crate) fn loaders(
     train: (&Tensor, &Tensor),
     valid: (&Tensor, &Tensor),
@@ -103,12 +104,12 @@ pub(crate) fn loaders(
     DataLoaders::from_arrays(rows(train), rows(valid), options).unwrap()
 }
 
-/// The task of `n` nameless classes.
+/// Returns the task of `n` classes with numbers as names.
 pub(crate) fn classes(n: i64) -> Task {
     Task::Category { vocab: (0..n).map(|i| i.to_string()).collect() }
 }
 
-/// A learner for the tiny network on the tensors of a topic.
+/// Creates a learner for the tiny network on the tensors of a topic.
 pub(crate) fn tiny_learner(g: &Golden, loss: impl Loss + 'static) -> Result<Learner> {
     let n = g.json["n_classes"].as_i64().unwrap();
     let bs = g.json["batch_size"].as_u64().unwrap() as usize;
@@ -119,7 +120,7 @@ pub(crate) fn tiny_learner(g: &Golden, loss: impl Loss + 'static) -> Result<Lear
     Ok(Learner::new(dls, tiny(n, salt), loss)?.quiet())
 }
 
-/// A learner for a model on tensors, with cross-entropy.
+/// Creates a learner for a model on tensors, with cross-entropy.
 pub(crate) fn cross_entropy_on(
     train: (&Tensor, &Tensor),
     valid: (&Tensor, &Tensor),
@@ -131,12 +132,12 @@ pub(crate) fn cross_entropy_on(
     Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet()
 }
 
-/// [`tiny_learner`] with cross-entropy.
+/// Calls [`tiny_learner`] with cross-entropy.
 pub(crate) fn cross_entropy(g: &Golden) -> Learner {
     tiny_learner(g, CrossEntropy::new()).unwrap()
 }
 
-/// What was seen at every step.
+/// The values recorded at every step.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) lr: Vec<f64>,
@@ -155,12 +156,12 @@ pub(crate) struct Seen {
     pub(crate) names: Vec<String>,
 }
 
-/// Notes hyper-parameters, losses, gradients and weights at every step.
+/// Records hyperparameters, losses, gradients and weights at every step.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch(pub(crate) Arc<Mutex<Seen>>, bool);
 
 impl Watch {
-    /// `weights`: whether to keep all weights after each batch.
+    /// If `weights` is true, keeps all weights after each batch.
     pub(crate) fn new(weights: bool) -> Self {
         Self(Arc::default(), weights)
     }

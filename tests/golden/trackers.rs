@@ -1,4 +1,4 @@
-//! What watches a column of the table: its decisions on prescribed values.
+//! Callbacks that monitor a column of the table: their decisions for given values.
 
 use crate::{
     callbacks::{F32, linear},
@@ -42,7 +42,7 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
     r.holds("a fit that did not begin writes nothing", nothing);
 }
 
-/// A column with prescribed values, an epoch each.
+/// A metric with given values, one per epoch.
 #[derive(Debug)]
 struct Prescribed {
     name: String,
@@ -61,7 +61,7 @@ impl Metric for Prescribed {
     fn value(&self) -> Result<Option<f64>> {
         Ok(Some(self.values[self.epoch.load(Ordering::Relaxed)]))
     }
-    /// fastai's rule, which goes by the name.
+    /// fastai decides by the name.
     fn better(&self) -> Option<Better> {
         let lower = self.name.contains("loss") || self.name.contains("error");
         Some(if lower { Better::Lower } else { Better::Higher })
@@ -80,7 +80,7 @@ fn weight(t: &Training) -> f64 {
     f64::try_from(weight.get(0)).unwrap()
 }
 
-/// Notes rate and weight at the end of each epoch, before the trackers.
+/// Records rate and weight at the end of each epoch, before the trackers.
 #[derive(Debug, Default)]
 struct Ends {
     lrs: Vec<f64>,
@@ -103,10 +103,10 @@ impl Callback for Ends {
     }
 }
 
-/// A file that was written: the epoch, its name, whether with the optimizer.
+/// A written file: the epoch, its name, and whether it has the optimizer.
 type Saved = (usize, String, bool);
 
-/// Notes the files that appeared since it last looked, and takes them away.
+/// Records new files since the last call, and removes them.
 #[derive(Debug)]
 struct Files {
     folder: PathBuf,
@@ -140,7 +140,7 @@ impl Callback for Files {
     }
 }
 
-/// The trackers of a case.
+/// Returns the trackers of a case.
 #[derive(Default)]
 struct Trackers {
     save: Option<SaveBest>,
@@ -251,7 +251,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
         })
         .collect();
     let mut theirs = theirs;
-    // Ours looks once at the end of each epoch: a file written twice there is seen once.
+    // This watcher looks once at the end of each epoch, so that a file written twice is seen once.
     theirs.dedup();
     let mut ours = saved.lock().unwrap().clone();
     ours.dedup();
@@ -261,7 +261,7 @@ fn run(g: &Golden, r: &mut Report, case: &Value) {
     let want: Vec<usize> =
         serde_json::from_value(case["weights_after_fit_equal_those_of_epoch"].clone()).unwrap();
     r.exact(format!("{name}: weights of epoch"), &same, &want);
-    // What fastai prints, ours says: the better epochs are told by the files.
+    // Our messages correspond to fastai's prints; the files show the better epochs.
     let told = |word: &str| {
         let printed = case["printed"].as_array().unwrap().iter();
         printed.filter(|line| line.as_str().unwrap().contains(word)).count()

@@ -1,4 +1,4 @@
-//! U-Nets: names, outputs, gradients, two steps of Adam, and the parts they are made of.
+//! U-Nets: names, outputs, gradients, two steps of Adam, and their parts.
 
 use crate::{
     frame::{Golden, Report, Tol, flat, number},
@@ -64,7 +64,7 @@ fn norm(v: &Value) -> ConvNormKind {
     }
 }
 
-/// The formula's weights, then what it says of attention: the vectors are stored, `gamma` has its own
+/// Sets the formula's weights, and then the attention: its vectors are stored, and `gamma` has its own
 /// scale.
 fn filled(g: &Golden, key: &str, m: &mut Model) {
     fill(m, fastai_unet_name, salt(g));
@@ -108,7 +108,7 @@ fn variant(g: &Golden, r: &mut Report, case: &Value) {
     let x = g.tensor(text(&case["input"]));
     let x = x.narrow(0, 0, case["input_first_n"].as_i64().unwrap());
     if case.get("raises").is_some() {
-        // All but the last convolution, which takes what there is.
+        // All weights except those of the last convolution, which adapts to its input.
         let differ: Vec<_> = ours.symmetric_difference(&theirs).map(|(n, _)| n.clone()).collect();
         r.holds(key, differ.iter().all(|n| n.starts_with("layers.12.")) && !differ.is_empty());
         let out = tch::no_grad(|| m.forward(&x, false)).unwrap().size();
@@ -164,13 +164,14 @@ fn trained(g: &Golden, r: &mut Report, key: &str, case: &Value, m: &mut Model, x
     full_gradients(g, r, key, case, m, x);
 }
 
-/// The gradients that are stored whole.
+/// Compares the gradients that are stored completely.
 ///
-/// Gradients jump where the input of a ReLU changes its sign. Of the inputs, some are so near to 0 that
-/// the rounding of single precision decides, which depends on the vector instructions that libtorch's
-/// kernels use. fastai's values are then those of a network that differs from ours by rounding. If the
-/// gradients of `m` do not match, this network is searched in double precision: ours, or ours with one
-/// bias shifted by at most 4e-6, less than the logits of both differ in single precision.
+/// Gradients jump where the input of a ReLU changes its sign. Some inputs are so close to 0 that the
+/// rounding of single precision decides their sign, which depends on the vector instructions of
+/// libtorch's kernels. fastai's values are then those of a network that differs from ours by rounding.
+/// If the gradients of `m` do not match, that network is searched in double precision: ours, or ours
+/// with one bias shifted by at most 4e-6, which is less than the difference of the logits in single
+/// precision.
 fn full_gradients(g: &Golden, r: &mut Report, key: &str, case: &Value, m: &Model, x: &Tensor) {
     let theirs: Vec<(&str, Tensor)> = case["full_grads"]
         .as_array()
@@ -189,12 +190,12 @@ fn full_gradients(g: &Golden, r: &mut Report, key: &str, case: &Value, m: &Model
     }
 }
 
-/// The tolerance of a gradient.
+/// Returns the tolerance of a gradient.
 fn gradient_atol(theirs: &Tensor) -> f64 {
     1e-5 + 1e-3 * theirs.abs().max().double_value(&[])
 }
 
-/// Which gradients are within the tolerance.
+/// Returns which gradients are within the tolerance.
 fn near(own: &[Tensor], theirs: &[(&str, Tensor)]) -> Vec<bool> {
     let one = |(a, (_, b)): (&Tensor, &(&str, Tensor))| {
         (a - b).abs().max().double_value(&[]) <= gradient_atol(b)
@@ -202,14 +203,14 @@ fn near(own: &[Tensor], theirs: &[(&str, Tensor)]) -> Vec<bool> {
     own.iter().zip(theirs).map(one).collect()
 }
 
-/// The gradients of the parameters that `of` names.
+/// Returns the gradients of the parameters that `of` names.
 fn gradients(m: &Model, of: &[(&str, Tensor)]) -> Vec<Tensor> {
     let find = |name: &str| m.params().iter().find(|p| fastai_unet_name(&p.name) == name).unwrap();
     of.iter().map(|(name, _)| find(name).tensor.grad().copy()).collect()
 }
 
-/// The gradients in double precision of the network whose rounding decided as fastai's did; those of the
-/// network itself if there is none.
+/// Returns the double-precision gradients of the network whose rounding has the same signs as fastai's,
+/// or those of the network itself if there is none.
 fn in_double_precision(
     g: &Golden,
     key: &str,
@@ -234,7 +235,7 @@ fn in_double_precision(
         (own, matches)
     };
     let (plain, matches) = pass();
-    // The other sign changes the gradients of all layers before the ReLU and of none after it.
+    // A different sign changes the gradients of all layers before the ReLU and of none after it.
     let Some(last) = matches.iter().rposition(|yes| !yes) else { return plain };
     let place = |i: usize| {
         let named = |name: &str| m.params().iter().position(|p| fastai_unet_name(&p.name) == name);
@@ -264,7 +265,7 @@ fn codes(n: usize) -> Task {
     Task::Mask { codes: (0..n).map(|i| i.to_string()).collect(), ignored: None }
 }
 
-/// Groups, freezing and two steps of Adam.
+/// Compares groups, freezing and two steps of Adam.
 fn learner(g: &Golden, r: &mut Report) {
     r.case();
     let about = &g.json["learner"];
@@ -310,7 +311,7 @@ fn learner(g: &Golden, r: &mut Report) {
     });
 }
 
-/// `Learner.fit(1, lr)` on two batches of two.
+/// Compares `Learner.fit(1, lr)` on two batches of two.
 fn two_steps(
     r: &mut Report,
     what: &str,
@@ -331,7 +332,7 @@ fn two_steps(
     }
 }
 
-/// An encoder of convolutions with stride 2, each with a normalization and a ReLU.
+/// Returns an encoder of convolutions with stride 2, each with a normalization and a ReLU.
 fn encoder(widths: Vec<i64>) -> Arch {
     Arch::new("tiny", move |net, n_in| {
         let mut c_in = n_in;
@@ -387,7 +388,7 @@ fn tiny(g: &Golden, r: &mut Report) {
     });
 }
 
-/// Where the variables of a new decoder begin.
+/// Returns the position of the first variable of a new decoder.
 fn initial(g: &Golden, r: &mut Report) {
     let case = &g.cases("models")[0];
     r.case();
@@ -400,7 +401,8 @@ fn initial(g: &Golden, r: &mut Report) {
         let std = |t: &Tensor| t.to_kind(Kind::Double).std(false).double_value(&[]);
         let n = own.numel() as f64;
         let (ours, wanted) = (std(own), number(&theirs["std"]));
-        // A drawn standard deviation is off by about 1/√(2n); a repeated filter counts once.
+        // The standard deviation of n draws has a relative error of about 1/√(2n); a repeated filter
+        // counts once.
         let free = if theirs["icnr_4_consecutive_filters_equal"] == true { n / 4.0 } else { n };
         let off = (ours - wanted).abs() <= wanted * 8.0 / (2.0 * free).sqrt();
         r.holds(format!("init {name}: {ours} instead of {wanted}"), off);
@@ -410,7 +412,7 @@ fn initial(g: &Golden, r: &mut Report) {
     }
 }
 
-/// Gives the variables of a store the formula's weights.
+/// Sets the variables of a store to the formula's weights.
 fn fill_store(g: &Golden, key: &str, vars: &nn::VarStore) {
     let all: std::collections::BTreeMap<String, Tensor> = vars.variables().into_iter().collect();
     let mut names: Vec<String> = all.keys().cloned().collect();
@@ -458,7 +460,7 @@ fn parts(g: &Golden, r: &mut Report) {
         }
         let (ni, nf) = (case["ni"].as_i64().unwrap(), case["nf"].as_i64());
         let vars = nn::VarStore::new(Device::Cpu);
-        // Without the argument it is weight normalization.
+        // Without the argument, it uses weight normalization.
         let norm = match kwargs.get("norm_type") {
             None => ConvNormKind::Weight,
             Some(v) => norm(v),

@@ -1,4 +1,4 @@
-//! The Python side of a comparison, which answers one line of JSON for each.
+//! The Python side of a comparison, which answers each request with one line of JSON.
 
 use finetune::{Error, Result};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-/// The Python that answers.
+/// A running Python process.
 pub(crate) struct Peer {
     process: Child,
     requests: ChildStdin,
@@ -20,7 +20,7 @@ impl Peer {
     pub(crate) fn new(python: &Path, script: &str) -> std::io::Result<Self> {
         let mut process = Command::new(python)
             .arg(script)
-            // The Python has its own libtorch.
+            // Python uses its own libtorch.
             .env_remove("LD_LIBRARY_PATH")
             .env("PYTHONHASHSEED", "0")
             .stdin(Stdio::piped())
@@ -32,7 +32,7 @@ impl Peer {
         Ok(Self { process, requests, answers })
     }
 
-    /// Returns the answer to a request, which is an error if it has the key `error`.
+    /// Sends a request and returns the answer, or an error if it has the key `error`.
     pub(crate) fn ask(&mut self, request: &Value) -> Result<Value> {
         let broken = |e: std::io::Error| other(format!("the Python side ended: {e}"));
         writeln!(self.requests, "{request}").map_err(broken)?;
@@ -54,7 +54,7 @@ impl Drop for Peer {
     }
 }
 
-/// Returns the error of a comparison that cannot be made.
+/// Returns the error of a comparison that failed.
 pub(crate) fn other(why: String) -> Error {
     Error::unsupported("interop", why)
 }

@@ -149,7 +149,7 @@ fn target_above_prediction(
     let said = look("chosen", &interp.show_results(valid, &[right, wrong])?, &[]);
     let name = |t: &Target| match t {
         Target::Category(c) => interp.vocab()[*c].clone(),
-        other => panic!("{other:?} is no category"),
+        other => panic!("{other:?} is not a category"),
     };
     let lines: Vec<_> = said.iter().map(|w| (w.text.as_str(), w.color.as_str())).collect();
     let (yes, no) =
