@@ -6,7 +6,7 @@
 //! undisturbed run. The child reports each phase when it enters it. Before a chosen system call of the
 //! file writer it waits for the kill, so that the moments between those calls are tested too.
 //!
-//! Without arguments a short form runs; `cargo test --test kill -- --trials 1000 --seed 1` runs more.
+//! Without arguments a short version runs; `cargo test --test kill -- --trials 1000 --seed 1` runs more.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]

@@ -1,7 +1,7 @@
 //! Trainings that are compared bit for bit.
 //!
-//! A program of its own whose tests run one after the other: libtorch has one random generator for a process, from
-//! which other tests would draw.
+//! This program runs its tests one at a time: libtorch has one random generator per process, from which
+//! other tests would draw.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 

@@ -1,4 +1,4 @@
-//! Stochastic depth beside timm's, averages of weights across interruptions, and blocks that are computed again.
+//! Stochastic depth compared with timm, averages of weights across interruptions, and recomputed blocks.
 
 use crate::{alone, runs};
 use finetune::{
@@ -12,7 +12,7 @@ use finetune::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Numbers of a formula, as in `tests/timm/recipes.py`.
+/// Returns numbers of a formula, as in `tests/timm/recipes.py`.
 fn filled(shape: &[i64], salt: f64, scale: f64) -> Tensor {
     let n: i64 = shape.iter().product();
     let at = Tensor::arange(n, (Kind::Double, Device::Cpu));
@@ -77,12 +77,12 @@ fn an_average_goes_on_bit_for_bit_after_an_interruption() -> Result<()> {
         assert!(e.to_string().contains("killed"), "step {step}: {e}");
     }
     assert!(train(folder.path(), None)? == whole);
-    // Complete: the average is what the run ends with.
+    // The run is complete: its weights are the averages.
     assert!(train(folder.path(), None)? == whole);
     Ok(())
 }
 
-/// Output, gradients and running statistics after a training pass and its backward pass.
+/// Returns output, gradients and running statistics after a training pass and its backward pass.
 fn pass(model: &mut Model, again: bool, x: &Tensor) -> Result<BTreeMap<String, Tensor>> {
     model.grad_checkpointing(again)?;
     tch::manual_seed(3);
@@ -91,7 +91,7 @@ fn pass(model: &mut Model, again: bool, x: &Tensor) -> Result<BTreeMap<String, T
     let loss = (&out * filled(&out.size(), 0.5, 1.0)).sum(Kind::Float);
     loss.f_backward()?;
     let mut all = BTreeMap::from([("out".to_owned(), out.detach()), ("x".to_owned(), x.grad())]);
-    // The stream of random numbers is as far as without.
+    // Recomputation does not change the position in the stream of random numbers.
     all.insert("next".to_owned(), Tensor::rand([4], (Kind::Float, Device::Cpu)));
     for p in model.params() {
         let mut tensor = p.tensor.shallow_clone();
@@ -111,7 +111,7 @@ fn equal(plain: &BTreeMap<String, Tensor>, again: &BTreeMap<String, Tensor>) {
     assert!(differ.is_empty(), "{:?}", differ.iter().map(|d| d.0).collect::<Vec<_>>());
 }
 
-/// Both ways from the same weights and statistics.
+/// Compares passes with and without recomputation, from the same weights and statistics.
 fn both(spec: &ArchSpec, size: i64, freeze: usize) -> Result<()> {
     let x = filled(&[3, 3, size, size], 0.1, 1.0);
     let run = |again: bool| {
@@ -176,7 +176,7 @@ fn what_cannot_be_computed_again_is_an_error() -> Result<()> {
     let e = unet.build(Device::Cpu, Seed(0))?.grad_checkpointing(true).unwrap_err().to_string();
     assert!(e.contains("U-Net"), "{e}");
 
-    // A wrong input says what libtorch says.
+    // A wrong input has libtorch's error.
     let mut model = ArchSpec::new(&by_name("test_vit")?, 3, 2, HeadOptions::new())
         .build(Device::Cpu, Seed(0))?;
     model.grad_checkpointing(true)?;

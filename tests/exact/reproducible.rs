@@ -1,4 +1,4 @@
-//! The same seed gives the same run, bit for bit, also when it is stopped and resumed.
+//! The same seed results in the same run, bit for bit, also if it is stopped and resumed.
 
 use crate::{alone, pets::learner};
 use finetune::prelude::*;
@@ -19,7 +19,7 @@ fn two_runs_and_a_resumed_one_end_with_the_same_weights() -> Result<()> {
     second.fit_with(&whole, &mut [])?;
     assert_eq!(weights(&first), weights(&second), "the same seed, the same run");
 
-    // Stop after one epoch, begin again in another learner, end at the same place.
+    // Stop after one epoch, and resume in another learner: the results are equal.
     #[derive(Debug)]
     struct StopAfterOne;
     impl Callback for StopAfterOne {

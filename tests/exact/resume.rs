@@ -1,4 +1,4 @@
-//! A run that is stopped in the middle of an epoch goes on bit for bit, whatever the number of workers.
+//! A run that is stopped in the middle of an epoch continues bit for bit, for any number of workers.
 
 use crate::{
     alone,
@@ -30,7 +30,8 @@ fn learner(workers: usize, folder: &Path) -> Result<Learner> {
     Ok(learner.quiet().model_dir(folder))
 }
 
-/// Convolution, normalization and dropout, in two groups, always with the same first weights.
+/// Returns a learner with convolution, normalization and dropout, in two groups, always with the same
+/// initial weights.
 fn small() -> Result<Model> {
     tch::manual_seed(5);
     let vs = nn::VarStore::new(Device::Cpu);
@@ -46,7 +47,7 @@ fn small() -> Result<Model> {
     Model::from_module(vs, net)
 }
 
-/// Fails as a killed program would, before a batch of all fits.
+/// Fails before a batch, counted over all fits, like a killed program.
 #[derive(Debug)]
 struct Killed {
     step: u64,
@@ -61,7 +62,7 @@ impl Callback for Killed {
     }
 }
 
-/// Weights, moments and the record, without the seconds.
+/// Returns weights, moments and the record, without the seconds.
 fn end(learn: &mut Learner) -> (Vec<(String, Vec<u32>)>, History) {
     let bits = |t: Tensor| -> Vec<u32> {
         let flat = t.to_kind(tch::Kind::Float).reshape([-1]);
@@ -79,7 +80,7 @@ fn end(learn: &mut Learner) -> (Vec<(String, Vec<u32>)>, History) {
 fn a_run_killed_in_an_epoch_goes_on_bit_for_bit() -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    // Five batches of four items an epoch; every second one is a step.
+    // Five batches of four items per epoch, and one step every two batches.
     let how = || FineTune::new(2).base_lr(1e-3);
     let gather = || GradientAccumulation::new(8);
     let mut whole = learner(2, folder.path())?;
@@ -87,7 +88,8 @@ fn a_run_killed_in_an_epoch_goes_on_bit_for_bit() -> Result<()> {
     whole.fine_tune_with(how(), &mut [&mut gather()])?;
     let whole = end(&mut whole);
 
-    // In the frozen stage, in the first and the second epoch of the other; resumed with other workers.
+    // In the frozen stage, and in the first and second epoch of the other; resumed with another number
+    // of workers.
     for (step, workers) in [(3, 0), (7, 1), (14, 3)] {
         let name = format!("at_{step}");
         let mut checkpoint = Checkpoint::new(&*name).every(1);

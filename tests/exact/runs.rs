@@ -1,4 +1,4 @@
-//! Runs that continue after any interruption, and files that are not trusted.
+//! Runs that continue after any interruption, and files that are verified before use.
 
 use crate::alone;
 use finetune::{
@@ -23,7 +23,7 @@ use std::{
 
 const CLASSES: [&str; 3] = ["cat", "dog", "fish"];
 
-/// 40 rows of numbers: 8 training batches of 4, and 2 batches for validation.
+/// Returns loaders of 40 rows of numbers: 8 training batches of 4, and 2 validation batches.
 fn rows(classes: &[&str], shift: i64, bs: usize) -> Result<DataLoaders> {
     let vocab: Vec<String> = classes.iter().map(|c| (*c).to_owned()).collect();
     let task = Task::Category { vocab: vocab.into() };
@@ -35,7 +35,7 @@ fn rows(classes: &[&str], shift: i64, bs: usize) -> Result<DataLoaders> {
     DataLoaders::from_arrays(part(0, 32)?, part(32, 8)?, options)
 }
 
-/// Two groups with dropout, always with the same first weights.
+/// Returns a learner with two groups and dropout, always with the same initial weights.
 fn model() -> Result<Model> {
     tch::manual_seed(5);
     let vs = nn::VarStore::new(Device::Cpu);
@@ -56,7 +56,8 @@ pub(crate) fn learner(folder: &Path) -> Result<Learner> {
     learner_of(rows(&CLASSES, 0, 4)?, folder)
 }
 
-/// Ends the fit with an error before a training batch of all fits, as a kill would, or raises a signal.
+/// Before a training batch, counted over all fits, ends the fit with an error like a kill, or raises a
+/// signal.
 #[derive(Debug)]
 pub(crate) struct At {
     step: u64,
@@ -83,7 +84,7 @@ impl Callback for At {
     }
 }
 
-/// Weights, moments and the record without the seconds.
+/// Returns weights, moments and the record without the seconds.
 pub(crate) fn end(learn: &mut Learner) -> (Vec<(String, Vec<u32>)>, History) {
     let bits = |t: Tensor| -> Vec<u32> {
         let flat = t.to_kind(Kind::Float).reshape([-1]);
@@ -101,7 +102,7 @@ fn plan() -> OneCycle {
     OneCycle::new(3).lr(1e-2)
 }
 
-/// The end of an undisturbed run.
+/// Returns the result of an undisturbed run.
 fn undisturbed(plan: impl TrainingPlan) -> (Vec<(String, Vec<u32>)>, History) {
     let folder = tempfile::tempdir().unwrap();
     let mut learn = learner(folder.path()).unwrap();
@@ -109,7 +110,7 @@ fn undisturbed(plan: impl TrainingPlan) -> (Vec<(String, Vec<u32>)>, History) {
     end(&mut learn)
 }
 
-/// The checkpoints in a folder, oldest first.
+/// Returns the checkpoints in a folder, oldest first.
 fn checkpoints(folder: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     let mut all: Vec<PathBuf> =
@@ -118,7 +119,7 @@ fn checkpoints(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// A run that was killed before step 13, with checkpoints after steps 10 and 12.
+/// Runs until a kill before step 13, with checkpoints after steps 10 and 12.
 fn killed(folder: &Path) {
     let run = Checkpoint::new("run").every(2);
     let error = learner(folder).unwrap().fit_or_resume_with(run, plan(), &mut [&mut At::kill(13)]);
@@ -141,7 +142,7 @@ fn a_run_starts_continues_and_returns_at_once() -> Result<()> {
     learn.fit_or_resume(run(), plan())?;
     assert!(end(&mut learn) == whole);
 
-    // Complete: no batch is trained, and the learner is at the end.
+    // The run is complete: no batch is trained, and the learner has the final state.
     let mut again = learner(folder.path())?;
     again.fit_or_resume_with("run", plan(), &mut [&mut NoBatch])?;
     assert!(end(&mut again) == whole);
@@ -173,7 +174,7 @@ fn everything_that_has_state_continues() -> Result<()> {
                 Checkpoint::new("run").every(3),
                 FineTune::new(4).base_lr(3e-2),
                 &mut [
-                    // Three batches make a step.
+                    // Three batches per step.
                     &mut GradientAccumulation::new(12),
                     &mut SaveBest::new().monitor("valid_loss"),
                     &mut EarlyStopping::new(2).monitor("valid_accuracy"),
@@ -199,11 +200,12 @@ fn everything_that_has_state_continues() -> Result<()> {
     };
     let folder = tempfile::tempdir().unwrap();
     let whole = outcome(folder.path(), &[])?;
-    // One row per epoch of both stages, the names of the columns, and what was there.
+    // One row per epoch of both stages, the column names, and the earlier content.
     assert_eq!(whole.1.len(), 1 + 1 + 1 + whole.0.1.rows.len());
     assert_eq!(whole.2.len(), 2, "one file of events for each stage");
     let other = tempfile::tempdir().unwrap();
-    // Before the first checkpoint, within the accumulation, in the second stage before and after its first one.
+    // Before the first checkpoint, within the accumulation, and in the second stage before and after its
+    // first checkpoint.
     let disturbed = outcome(other.path(), &[1, 5, 8, 10, 13, 16, 19])?;
     assert_eq!(disturbed.0.1, whole.0.1, "the record");
     assert!(disturbed.0.0 == whole.0.0, "weights and moments");
@@ -227,7 +229,7 @@ fn a_signal_ends_the_run_with_a_checkpoint() -> Result<()> {
         assert!(["SIGTERM", "SIGINT"].contains(name));
         assert!(checkpoint.as_ref().unwrap().exists(), "{error}");
     }
-    // The batch in which the signal came is done: this one would be before it.
+    // The batch during which the signal arrived is complete: this kill would come before it.
     let mut learn = learner(folder.path())?;
     learn.fit_or_resume_with("run", plan(), &mut [&mut At::kill(11)])?;
     assert!(end(&mut learn) == whole);
@@ -250,7 +252,7 @@ fn two_runs_of_one_name_do_not_mix() -> Result<()> {
     let mut second = Second(folder.path().to_owned(), String::new());
     learner(folder.path())?.fit_or_resume_with("run", plan(), &mut [&mut second])?;
     assert!(second.1.contains(&format!("process {}", std::process::id())), "{}", second.1);
-    // A lock of a process that ended is no lock.
+    // The lock of a process that ended has no effect.
     fs::write(folder.path().join("third.lock"), "{\"pid\": 1}").unwrap();
     learner(folder.path())?.fit_or_resume("third", Flat::new(1))
 }
@@ -299,19 +301,19 @@ fn another_program_is_refused_with_what_differs() -> Result<()> {
     let seeded = rows(&CLASSES, 0, 4)?.with(LoaderOptions::new().seed(7))?;
     contains(refused(with(seeded)?, plan()), &["seed: was 42, is 7"]);
 
-    // `resume` compares too, and callbacks that change the training are among what it compares.
+    // `resume` compares too, including callbacks that change the training.
     let accumulation = &mut GradientAccumulation::new(8);
     let error = learner(folder)?.resume("run", &mut [accumulation]).unwrap_err().to_string();
     contains(error, &["callbacks: was none", "GradientAccumulation of 8"]);
     let error = with(rows(&classes, 0, 4)?)?.resume("run", &mut []).unwrap_err().to_string();
     contains(error, &["vocabulary"]);
 
-    // What is allowed by name is done.
+    // Differences that are allowed by name are accepted.
     let longer = OneCycle::new(5).lr(1e-2);
     let mut learn = learner(folder)?;
     learn.fit_or_resume(run().allow(Difference::Epochs), longer.clone())?;
     assert_eq!(learn.recorder().rows.len(), 5);
-    // A complete run can be made longer too; the number of workers never matters.
+    // A complete run can be extended too; the number of workers never matters.
     let mut learn = with(rows(&CLASSES, 0, 4)?.with(LoaderOptions::new().num_workers(2))?)?;
     learn.fit_or_resume(run().allow(Difference::Epochs), OneCycle::new(6).lr(1e-2))?;
     assert_eq!(learn.recorder().rows.len(), 6);
@@ -381,7 +383,7 @@ fn no_damage_leads_to_a_wrong_resume() -> Result<()> {
     for length in (0..bytes.len()).step_by(512) {
         refused(&bytes[..length], format!("cut to {length} bytes"));
     }
-    // A thousand places, in every part of the file.
+    // A thousand positions, throughout the file.
     let step = bytes.len() / 1000;
     for i in 0..1000 {
         let mut flipped = bytes.clone();
@@ -397,7 +399,7 @@ fn no_damage_leads_to_a_wrong_resume() -> Result<()> {
 fn checkpoints_under_a_wrong_name_are_no_others() -> Result<()> {
     let _alone = alone();
     let whole = undisturbed(plan());
-    // Two generations exchanged: the newer one is used whatever its name.
+    // With exchanged names, the newer checkpoint is used.
     let folder = tempfile::tempdir().unwrap();
     killed(folder.path());
     let [old, new] = <[PathBuf; 2]>::try_from(checkpoints(folder.path())).unwrap();
@@ -407,7 +409,7 @@ fn checkpoints_under_a_wrong_name_are_no_others() -> Result<()> {
     let mut learn = learner(folder.path())?;
     learn.fit_or_resume_with("run", plan(), &mut [&mut At::kill(11)])?;
     assert!(end(&mut learn).0 == whole.0);
-    // One of another run.
+    // A checkpoint of another run.
     let name = |run: &str| folder.path().join(format!("{run}.00000001.checkpoint.safetensors"));
     fs::write(name("other"), &b).unwrap();
     let error = learner(folder.path())?.fit_or_resume("other", plan()).unwrap_err().to_string();
@@ -435,7 +437,7 @@ fn training_outlives_a_disk_that_fails() -> Result<()> {
     for (op, error) in each.chain(errors.map(|error| (FileOp::Write, error))) {
         let folder = tempfile::tempdir().unwrap();
         let count = AtomicUsize::new(0);
-        // The third call of the kind fails, and what follows works.
+        // The third call of the kind fails, and later calls succeed.
         let watch = disk::watch(folder.path(), move |call| {
             let ours = call.op == op && call.path.to_string_lossy().contains(".checkpoint.");
             match ours && count.fetch_add(1, Ordering::SeqCst) == 2 {
@@ -484,7 +486,7 @@ fn a_disk_that_stays_full_ends_the_fit_only_if_asked() -> Result<()> {
     learn.fit_or_resume(Checkpoint::new("run").every(1), plan())?;
     let (weights, history) = end(&mut learn);
     assert!(weights == whole.0);
-    // The first failure, and that of the complete run: not one for each batch.
+    // The messages of the first failure and of the complete run, not one per batch.
     let messages: Vec<&String> =
         history.messages.iter().filter(|m| m.contains("could not be written")).collect();
     assert_eq!(messages.len(), 2, "{messages:?}");
@@ -510,11 +512,11 @@ fn checkpoints_are_written_by_time_and_options_are_checked() -> Result<()> {
         learner(folder.path())?.fit_or_resume(run, plan())?;
         Ok(count.load(Ordering::SeqCst))
     };
-    // One for each of three epochs, and the complete run.
+    // One per epoch for three epochs, and one for the complete run.
     assert_eq!(written(Checkpoint::new("default"))?, 4);
-    // Batches 3 and 6 of each epoch of 8, and its last one.
+    // After batches 3 and 6 of each epoch of 8, and after its last one.
     assert_eq!(written(Checkpoint::new("batches").every(3))?, 3 * 3 + 1);
-    // A time that has always passed.
+    // An interval that has always passed.
     assert_eq!(written(Checkpoint::new("time").interval(Duration::from_nanos(1)))?, 3 * 8 + 1);
     for run in [
         Checkpoint::new("a").every(0),

@@ -28,7 +28,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
             compare(golden, case, &as_fastai, tol, report);
             let name = format!("{} {opt}{}", text(&case["key"]), case["params"]);
             rms_prop_in_doubles(golden, case, &ours, &name, report);
-            report.differs(name, "`eps` is heeded; with 1e-8 the steps are fastai's");
+            report.differs(name, "`eps` has an effect; with 1e-8 the steps are fastai's");
         } else {
             compare(golden, case, &ours, tol, report);
         }

@@ -1,4 +1,5 @@
-//! TrivialAugment and RandAugment: each operation against torchvision's, and both roads against each other.
+//! TrivialAugment and RandAugment: each operation compared with torchvision, and both executors compared
+//! with each other.
 
 use finetune::{
     Error,
@@ -26,7 +27,7 @@ fn planned(tfms: &[Arc<dyn BatchTransform>], n: usize, channels: u8, index: u64)
     transform::plan(tfms, n, SIZE, channels, Split::Train, &mut rng).unwrap()
 }
 
-/// The batch by the kernel, N×H×W×C.
+/// Executes a plan with the kernel. Returns `[N, H, W, C]`.
 fn kernel(plan: &Plan, pixels: &[u8]) -> Tensor {
     let ((w, h), c) = (plan.output_size(), plan.channels());
     let shape = [plan.len() as i64, i64::from(h), i64::from(w), i64::from(c)];
@@ -34,7 +35,7 @@ fn kernel(plan: &Plan, pixels: &[u8]) -> Tensor {
     Tensor::from_slice(&plan.execute(pixels, true).unwrap()).view(shape)
 }
 
-/// The same by libtorch's operations.
+/// Executes a plan with libtorch's operations. Returns `[N, H, W, C]`.
 fn tensor(plan: &Plan, pixels: &[u8]) -> Tensor {
     let ((w, h), c) = (plan.input_size(), plan.channels());
     let shape = [plan.len() as i64, i64::from(h), i64::from(w), i64::from(c)];
@@ -74,7 +75,7 @@ fn operations_are_those_of_torchvision() {
                     let apart = known.iter().zip(&values).map(|(a, b)| (a - b).abs());
                     Some(apart.fold(0.0, f32::max))
                 };
-                // The sign is drawn.
+                // The sign is random.
                 let signs = [name.clone(), format!("-{name}")];
                 let apart: Vec<f32> = signs.iter().filter_map(near).collect();
                 let best = (0..apart.len()).min_by(|a, b| apart[*a].total_cmp(&apart[*b])).unwrap();
@@ -104,7 +105,7 @@ fn both_roads_agree() {
         let each = picture.len() / 3 * usize::from(channels);
         let all = picture[..each].repeat(n);
         let (a, b) = (kernel(&plan, &all), tensor(&plan, &all));
-        // A value on the border between two levels may fall to either side.
+        // A value between two levels may round either way.
         let apart = (&a - &b).abs();
         let beyond = apart.gt(2e-4).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         assert!(beyond < 2e-3, "{beyond} of all values, {}", far(&a, &b));
@@ -145,8 +146,8 @@ fn trivial_augment_draws_one_operation_in_the_wide_ranges() {
     let plan = planned(&[Arc::new(TrivialAugment::new())], 2000, 3, 0);
     let moved = |image: &transform::ImagePlan| image.warp != transform::Matrix::ONE;
     assert!(plan.images.iter().all(|i| usize::from(moved(i)) + i.colors.len() <= 1));
-    // 5 of 14 operations move pixels, each by more than nothing in 30 of 31 strengths; a shift by less
-    // than a pixel is none.
+    // 5 of 14 operations move pixels, in 30 of 31 strengths; shifts by less than a pixel do not move
+    // them.
     let share = plan.images.iter().filter(|i| moved(i)).count() as f64 / 2000.0;
     assert!((0.31..0.38).contains(&share), "{share}");
     // Validation is not augmented.
@@ -156,7 +157,7 @@ fn trivial_augment_draws_one_operation_in_the_wide_ranges() {
     assert!(plan.images.iter().all(|i| !moved(i) && i.colors.is_empty()));
 }
 
-/// A single bright pixel, a point on it and a mask of it end in the same place.
+/// A single bright pixel, a point on it and its mask move to the same position.
 #[test]
 fn targets_move_with_the_image() {
     let ops = [
@@ -176,7 +177,7 @@ fn targets_move_with_the_image() {
     let out = kernel(&plan, &one.repeat(plan.len()));
     let mask = Image::new(SIZE.0, SIZE.1, 1, one).unwrap();
     for i in 0..plan.len() {
-        // The center of what is bright.
+        // The center of the bright pixels.
         let center = |values: &[f64]| {
             let sum: f64 = values.iter().sum();
             let x: f64 = values.iter().enumerate().map(|(k, v)| v * ((k % w) as f64 + 0.5)).sum();

@@ -1,5 +1,5 @@
-//! Files that are broken in every way that a generator can think of: an error or a skip each time, no
-//! panic, no hang, no memory beyond a limit.
+//! Generated damaged files: each is an error or is skipped, without a panic, a hang, or memory beyond a
+//! limit.
 
 use finetune::{
     Error,
@@ -18,18 +18,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Pictures with more pixels are refused; so nothing may take much more memory than this times 16.
+/// Larger images are rejected, so that reading takes at most 16 bytes of memory per pixel of this limit.
 const MAX_PIXELS: u64 = 1 << 20;
 
-/// No picture of so few pixels may take longer, on a busy machine and without optimization.
+/// The time limit for such small images, on a busy machine and without optimization.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// What must become of a file.
+/// The required result of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Must {
     Fail,
     Decode,
-    /// Damage that a decoder may or may not notice.
+    /// Damage that a decoder may or may not detect.
     End,
 }
 
@@ -39,7 +39,7 @@ struct Case {
     must: Must,
 }
 
-/// Numbers from a linear congruential generator: the same on every machine.
+/// Numbers from a linear congruential generator, the same on every machine.
 struct Random(u64);
 
 impl Random {
@@ -76,7 +76,7 @@ fn encoded(format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Files whose headers promise pictures of absurd sizes.
+/// Returns files whose headers announce huge images.
 fn huge() -> Vec<(&'static str, Vec<u8>)> {
     let with = |format, at: usize, new: &[u8]| {
         let mut bytes = encoded(format);
@@ -131,7 +131,7 @@ fn cases() -> Vec<Case> {
         add("whole".into(), extension, whole.clone(), Must::Decode);
         for i in 0..24 {
             let keep = whole.len() * i / 24;
-            // Of other formats the last bytes may be padding or of no use.
+            // In other formats, the last bytes may be padding or unused.
             let must = if format == ImageFormat::Jpeg || i < 12 { Must::Fail } else { Must::End };
             add(format!("cut-{keep}"), extension, whole[..keep].to_vec(), must);
         }
@@ -143,7 +143,7 @@ fn cases() -> Vec<Case> {
             }
             add("flipped".into(), extension, flipped, Must::End);
         }
-        // The first bytes of a format and nothing sensible after them.
+        // The first bytes of a format, followed by random bytes.
         for keep in [4, 12, 30] {
             let mut bytes = whole[..keep].to_vec();
             bytes.extend(random.bytes(500));
@@ -163,7 +163,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// The most memory that this process has had, in bytes, where that can be told.
+/// Returns the peak memory of this process in bytes, if the system reports it.
 fn peak() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
@@ -213,7 +213,7 @@ fn the_decoder_ends_with_a_picture_or_an_error() {
     });
 }
 
-/// Writes every case to a file; every other file is good.
+/// Writes every case to a file; every other file is valid.
 fn folder() -> (tempfile::TempDir, Vec<PathBuf>, Vec<Case>) {
     let dir = tempfile::tempdir().unwrap();
     let (mut files, cases) = (vec![], cases());

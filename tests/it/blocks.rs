@@ -1,4 +1,4 @@
-//! Every target block on the whole way: labels to batches, the default loss on them, and back.
+//! Every target block from labels to batches, their default loss, and back.
 
 use finetune::{
     Error,
@@ -14,7 +14,7 @@ use finetune::{
 use std::{collections::BTreeMap, fs};
 use tch::{Device, Kind, Tensor};
 
-/// Items 0 to 5 as gray squares, the last two for validation.
+/// Returns items 0 to 5 as gray squares, the last two for validation.
 fn block<Y: TargetBlock>(target: Y) -> DataBlock<Y, usize> {
     DataBlock::rows(ImageBlock::rgb(), target)
         .get_x(|i: &usize| Image::new(3, 2, 1, vec![*i as u8; 6]))
@@ -28,7 +28,7 @@ fn items() -> Vec<usize> {
     (0..6).collect()
 }
 
-/// The targets of the first training batch, and its default loss on outputs of zeros.
+/// Returns the targets of the first training batch, and its default loss for outputs of 0.
 fn targets_and_loss(dls: &DataLoaders) -> (Tensor, f64) {
     let batch = dls.train().one_batch().unwrap();
     assert_eq!(batch.x.size(), [4, 3, 2, 3], "gray pictures become three channels");
@@ -46,7 +46,7 @@ fn one_category() {
     assert_eq!((y.kind(), Vec::<i64>::try_from(&y).unwrap()), (Kind::Int64, vec![1, 0, 2, 0]));
     assert!((loss - 3f64.ln()).abs() < 1e-6, "cross-entropy of three equal chances: {loss}");
 
-    // Given and unsorted; a label that is not among them.
+    // A given, unsorted vocabulary; a label that is not in it.
     let given = CategoryBlock::new().vocab(["c", "b", "a"]).sort(Sort::Given);
     let dls = block(given.clone()).get_y(name).dataloaders_from(items()).unwrap();
     assert_eq!(dls.task().vocab(), ["c", "b", "a"]);
@@ -56,7 +56,7 @@ fn one_category() {
     assert_eq!(item, "item 3");
     assert!(why.contains("`tiger`") && why.contains("vocab"), "{why}");
 
-    // What only validation has is unknown, unless there is a place for it.
+    // A label that occurs only in validation is an error, unless there is a category for unknown labels.
     let late = |i: &usize| Ok(["a", "b", "a", "b", "c", "a"][*i].to_owned());
     let e = block(CategoryBlock::new()).get_y(late).dataloaders_from(items()).unwrap_err();
     assert!(e.to_string().starts_with("no label for item 4: `c` is not among"), "{e}");
@@ -90,7 +90,7 @@ fn several_categories() {
     assert_eq!(y, expected);
     assert!((loss - 2f64.ln()).abs() < 1e-6, "binary cross-entropy of even chances: {loss}");
 
-    // The same, encoded already.
+    // The same labels, one-hot encoded.
     let flags = move |i: &usize| {
         let found = names(i)?;
         Ok(["sea", "sun"].iter().map(|n| found.iter().any(|f| f == n)).collect::<Vec<_>>())
@@ -198,7 +198,7 @@ fn what_is_missing_is_named() {
     let all = whole.splitter(IndexSplitter::new(0..6));
     let e = all.dataloaders_from(items()).unwrap_err();
     assert!(matches!(e, Error::EmptySplit { split: "training", .. }), "{e}");
-    // An error of the caller's own gets the item's name.
+    // An error of user code gets the item's name.
     let own = block(CategoryBlock::new())
         .get_y(|i| if *i == 2 { Err(Error::other("no idea")) } else { Ok(i.to_string()) });
     let e = own.dataloaders_from(items()).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! What the presize cache promises: the same batches, no decoding again, a limit, and a file that is
-//! always whole.
+//! The guarantees of the presize cache: the same batches, no repeated decoding, a limit, and a file that
+//! is always complete.
 
 use finetune::{
     Result,
@@ -19,7 +19,7 @@ use std::{
 use tch::{Device, Kind};
 use tempfile::TempDir;
 
-/// A folder of its own with 16 photos.
+/// Returns a temporary folder with 16 photos.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let photos = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/pets/images");
@@ -49,7 +49,7 @@ fn block() -> DataBlock<CategoryBlock> {
         .device(Device::Cpu)
 }
 
-/// Photos whose shorter side is 150 to 256, at 96.
+/// Returns loaders of photos whose shorter side is 150 to 256 pixels, resized to 96.
 fn loaders(folder: &TempDir, cache: Option<Cache>) -> DataLoaders {
     let block = block().item_tfms(Resize::new(96));
     let block = match cache {
@@ -72,7 +72,7 @@ fn file(folder: &TempDir) -> PathBuf {
 
 const PLENTY: u64 = 64 << 20;
 
-/// Puts another text in place of a file so that size and time stay.
+/// Replaces a file with other text of the same size and time.
 fn spoil(path: &Path) {
     let about = fs::metadata(path).unwrap();
     fs::write(path, vec![b'x'; about.len() as usize]).unwrap();
@@ -97,7 +97,7 @@ fn validation_is_the_same_bit_for_bit_and_training_nearly() {
             assert_eq!(ours, theirs);
             let far: f32 = x.iter().zip(y).map(|(a, b)| (a - b).abs()).sum();
             let far = far / x.len() as f32;
-            // A shift of half a pixel and two interpolations instead of one.
+            // The difference is a shift of half a pixel, and two interpolations instead of one.
             assert!(far < 0.04, "{far} from the crop of the original");
         }
     }
@@ -155,7 +155,7 @@ fn nothing_is_decoded_again_in_this_run_or_the_next() {
     all(memory.train(), 0);
     all(memory.valid(), 0);
     spoil_all(&folder);
-    // The last, partial batch of training is dropped: items of pass 0 need not be those of pass 1.
+    // The last, partial training batch is dropped, so that the items of passes 0 and 1 may differ.
     assert_eq!(all(dls.train(), 0), expected[0]);
     assert_eq!(all(dls.valid(), 0), expected[2]);
     assert_eq!(all(memory.train(), 0), expected[0]);
@@ -181,7 +181,7 @@ fn a_cache_can_be_filled_before_the_first_epoch() {
         assert_eq!(dls.fill_cache().unwrap(), status, "nothing is added twice");
         assert_eq!(all(dls.train(), 0), expected);
     }
-    // The file is in its place, and serves the next run, in which no photo can be decoded.
+    // The file is complete, and serves the next run, in which no photo can be decoded.
     spoil_all(&folder);
     let next = loaders(&folder, Some(Cache::file(file(&folder), PLENTY)));
     assert_eq!(next.cache_status().unwrap().images, 16);
@@ -194,7 +194,7 @@ fn a_cache_can_be_filled_before_the_first_epoch() {
     let skipping = LoaderOptions::new().on_error(OnError::Skip);
     let dls = loaders(&folder, empty()).with(skipping).unwrap();
     assert_eq!((dls.fill_cache().unwrap().images, dls.skipped().len()), (0, 16));
-    // Where there is no room for all it ends.
+    // If the limit is too small for all images, filling stops.
     let folder = self::folder();
     let small = loaders(&folder, Some(Cache::memory(200_000))).fill_cache().unwrap();
     assert!(small.full && small.images > 0 && small.bytes <= 200_000, "{small:?}");
@@ -215,17 +215,17 @@ fn what_has_changed_is_loaded_anew() {
     assert_ne!(before, after);
     assert!(after.pixels().iter().all(|p| *p == 9));
     drop(dls);
-    // In the next run, the old image is no longer there.
+    // In the next run, the old image is no longer cached.
     let images = cached().cache_status().unwrap().images;
     assert_eq!(images, 1);
     spoil(&path);
     fs::remove_file(&path).unwrap();
-    // The file is gone, and what was kept of it.
+    // The photo is deleted, and its cached image is not used.
     let left = loaders(&folder, Some(Cache::file(file(&folder), PLENTY)));
     assert_eq!(left.cache_status().unwrap().images, 0);
     drop(left);
 
-    // Another transform is another image.
+    // Another transform needs another image.
     let squish = |method| {
         let block = block().item_tfms(Resize::new(64).method(method));
         let dls = block.cache(Cache::file(file(&folder), PLENTY));
@@ -268,7 +268,7 @@ fn a_file_that_is_not_whole_is_built_anew() {
         drop(dls);
         assert!(cached().cache_status().unwrap().images > 0);
     }
-    // Nothing is left beside it.
+    // No other file is left.
     let left = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 2, "the photos and the cache");
 }
@@ -297,7 +297,7 @@ fn runs_side_by_side_share_a_file_and_join_what_they_add() -> Result<()> {
     drop(valid_only);
     let both = loaders(&folder, Some(Cache::file(file(&folder), PLENTY)));
     assert_eq!(both.cache_status().unwrap().images, images + both.valid().len());
-    // The older handle still reads the file that it knows.
+    // The older handle still reads its file.
     assert_eq!(all(train.train(), 0), expected);
     Ok(())
 }
@@ -309,7 +309,7 @@ fn a_folder_that_is_not_there_is_an_error_and_a_full_disk_is_none() {
     let block = block().item_tfms(Resize::new(96)).cache(Cache::file(&nowhere, PLENTY));
     let e = block.dataloaders(folder.path().join("images")).unwrap_err().to_string();
     assert!(e.contains("nowhere"), "{e}");
-    // The folder vanishes in the meantime, so that nothing can be written.
+    // The folder is removed afterwards, so that nothing can be written.
     fs::create_dir(folder.path().join("gone")).unwrap();
     let cache = Cache::file(folder.path().join("gone/photos.cache"), PLENTY);
     let dls = loaders(&folder, Some(cache));

@@ -1,4 +1,4 @@
-//! What `check` and `verify_images` find in a folder of troubles.
+//! The findings of `check` and `verify_images` in a folder with problems.
 
 use finetune::data::{
     CategoryBlock, DataBlock, FuncSplitter, ImageBlock, get_image_files, verify_images,
@@ -13,7 +13,7 @@ fn picture(path: &Path, side: u32, shade: u8) {
     image::RgbImage::from_fn(side, side, pixel).save(path).unwrap();
 }
 
-/// Two classes of two pictures in each split, and one file of each kind of trouble.
+/// Creates two classes of two images in each split, and one file for each kind of problem.
 fn troubles() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);

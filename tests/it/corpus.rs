@@ -1,5 +1,5 @@
-//! Files of every layout that a format allows, written by the tests: JPEG with all samplings, scans and restart
-//! intervals, PNG, TIFF, BMP and GIF of every color type and depth.
+//! Image files of every layout that a format allows, written by the tests: JPEG with all samplings,
+//! scans and restart intervals, PNG, TIFF, BMP and GIF of every color type and depth.
 
 use std::f64::consts::PI;
 
@@ -10,14 +10,14 @@ const ZIGZAG: [usize; 64] = [
     52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
-/// What every coefficient is divided by.
+/// The divisor of every coefficient.
 const QUANTUM: f64 = 4.0;
 
-/// How the codes of the DC table are spread over lengths; of the AC table, all have 8 bits.
+/// The number of codes of each length in the DC table; all codes of the AC table have 8 bits.
 const DC_LENGTHS: [u8; 16] = [0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0];
 
-/// Smooth pictures survive subsampling, so what is decoded can be compared with what was encoded: luma and both
-/// chromas at a place.
+/// Returns luma or chroma of a smooth image at a position. Smooth images survive subsampling, so that
+/// the decoded image can be compared with the original.
 pub(crate) fn smooth(x: f64, y: f64, component: usize) -> f64 {
     match component {
         0 => 90.0 + 60.0 * (x / 40.0).sin() + 40.0 * (y / 30.0).cos(),
@@ -27,7 +27,7 @@ pub(crate) fn smooth(x: f64, y: f64, component: usize) -> f64 {
     }
 }
 
-/// The RGB pixels of the smooth picture.
+/// Returns the RGB pixels of the smooth image.
 pub(crate) fn smooth_rgb(width: u32, height: u32) -> Vec<u8> {
     let pixel = |x: u32, y: u32| {
         let [l, cb, cr] = [0, 1, 2].map(|c| smooth(x.into(), y.into(), c));
@@ -38,22 +38,22 @@ pub(crate) fn smooth_rgb(width: u32, height: u32) -> Vec<u8> {
     (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect()
 }
 
-/// One scan of a progressive file: components, first and last coefficient, and the bits that were and that are
-/// left to later scans.
+/// One scan of a progressive file: components, first and last coefficient, and the numbers of low bits
+/// that were missing before and after it.
 pub(crate) type Scan<'a> = (&'a [usize], usize, usize, u8, u8);
 
-/// How the blocks of a file are put into scans.
+/// The distribution of the blocks of a file over scans.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scans<'a> {
     /// One scan of all components.
     Interleaved,
-    /// One scan for each component.
+    /// One scan per component.
     Separate,
-    /// Progressive, by a script.
+    /// Progressive, with these scans.
     Progressive(&'a [Scan<'a>]),
 }
 
-/// Bits on their way into a file.
+/// Writes bits.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -85,7 +85,7 @@ impl Bits {
         (self.held, self.n) = (0, 0);
     }
 
-    /// A symbol of the DC table.
+    /// Writes a symbol of the DC table.
     fn dc(&mut self, symbol: u32) {
         let (mut code, mut next) = (0, 0);
         for (length, count) in DC_LENGTHS.iter().enumerate() {
@@ -99,13 +99,13 @@ impl Bits {
         }
     }
 
-    /// A symbol of the AC table.
+    /// Writes a symbol of the AC table.
     fn ac(&mut self, symbol: u8) {
         let place = ac_symbols().iter().position(|s| *s == symbol).unwrap();
         self.put(place as u32, 8);
     }
 
-    /// The bits of a value after its size.
+    /// Writes the bits of a value after its size.
     fn value(&mut self, v: i32, size: u32) {
         self.put((if v < 0 { v - 1 } else { v }) as u32, size);
     }
@@ -120,12 +120,12 @@ fn size_of(v: i32) -> u32 {
     32 - v.unsigned_abs().leading_zeros()
 }
 
-/// The quantized coefficients of a component, a block after the other, in the order of a file.
+/// The quantized coefficients of a component, block by block, in the order of a file.
 struct Plane {
     blocks: Vec<[i32; 64]>,
-    /// Blocks in a row, padded to whole units.
+    /// The number of blocks per row, padded to whole units.
     across: usize,
-    /// Blocks of the component alone.
+    /// The numbers of blocks of the component without padding.
     own: (usize, usize),
     sampling: (usize, usize),
 }
@@ -183,7 +183,7 @@ fn write_block(bits: &mut Bits, block: &[i32; 64], scan: &Scan<'_>, last_dc: &mu
         }
     }
     let (mut run, mut corrections) = (0u8, vec![]);
-    // Where the last coefficient is that becomes more than 0 here.
+    // The last coefficient that becomes nonzero in this scan.
     let level = |k: usize| block[k].unsigned_abs() >> left;
     let end = (first.max(1)..=last).rev().find(|&k| level(k) == 1).unwrap_or(0);
     for (k, coefficient) in block.iter().enumerate().take(last + 1).skip(first.max(1)) {
@@ -213,8 +213,8 @@ fn write_block(bits: &mut Bits, block: &[i32; 64], scan: &Scan<'_>, last_dc: &mu
     }
 }
 
-/// The smooth picture as a JPEG file: the sampling of each component, scans, and the number of units between
-/// restart markers, or 0.
+/// Writes the smooth image as a JPEG file with the sampling of each component, the scans, and the number
+/// of units between restart markers, or 0.
 pub(crate) fn jpeg(
     size: (u32, u32),
     sampling: &[(u8, u8)],
@@ -283,7 +283,8 @@ pub(crate) fn jpeg(
     file
 }
 
-/// The blocks of each unit of a scan: of several components their share of a unit, of one a single block.
+/// Returns the blocks of each unit of a scan: with several components, their share of a unit; with one,
+/// a single block.
 fn units(planes: &[Plane], components: &[usize]) -> Vec<Vec<(usize, usize)>> {
     if let [c] = *components {
         let Plane { across, own, .. } = &planes[c];
@@ -304,7 +305,8 @@ fn units(planes: &[Plane], components: &[usize]) -> Vec<Vec<(usize, usize)>> {
     (0..high).flat_map(|y| (0..wide).map(move |x| (x, y))).map(|(x, y)| unit(x, y)).collect()
 }
 
-/// The samples of a small picture of pairwise different pixels: `bits` each, `channels` a pixel.
+/// Returns the samples of a small image of pairwise different pixels, with `bits` bits per sample and
+/// `channels` samples per pixel.
 pub(crate) fn samples(width: u32, height: u32, channels: u32, bits: u32) -> Vec<u16> {
     let most = (1u32 << bits) - 1;
     let sample = |x: u32, y: u32, c: u32| (x * 37 + y * 91 + c * 53 + (x * y * 1009) % 4099) & most;
@@ -312,7 +314,8 @@ pub(crate) fn samples(width: u32, height: u32, channels: u32, bits: u32) -> Vec<
     (0..height).flat_map(move |y| (0..width).flat_map(move |x| pixel(x, y))).collect()
 }
 
-/// Rows of samples, each row in whole bytes, the upper bits first; 16 bits in the given order.
+/// Packs rows of samples, each row into whole bytes, the upper bits first. 16-bit samples have the given
+/// byte order.
 pub(crate) fn packed(samples: &[u16], row: usize, bits: u32, little: bool) -> Vec<Vec<u8>> {
     let pack = |row: &[u16]| match bits {
         16 => row
@@ -339,7 +342,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, step)
 }
 
-/// Bytes as zlib has them, without compression.
+/// Returns bytes in zlib's format, without compression.
 fn stored(bytes: &[u8]) -> Vec<u8> {
     let mut out = vec![0x78, 0x01];
     let pieces: Vec<_> = bytes.chunks(65535).collect();
@@ -363,7 +366,8 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [&(data.len() as u32).to_be_bytes(), &body[..], &crc32(&body).to_be_bytes()].concat()
 }
 
-/// A PNG file of rows, with a color type, a depth and, if wanted, a palette. The last chunk can be left out.
+/// Returns a PNG file from packed rows, with a color type, a depth and optionally a palette. The last
+/// chunk can be omitted.
 pub(crate) fn png(
     size: (u32, u32),
     color: u8,
@@ -386,8 +390,8 @@ pub(crate) fn png(
     file
 }
 
-/// An uncompressed TIFF file: what its pixels mean (0 white is 0, 1 black is 0, 2 RGB, 3 palette, 5 CMYK,
-/// 6 YCbCr), the bits and the number of samples, and the colors of a palette of 16 bits.
+/// Returns an uncompressed TIFF file, with its photometric interpretation (0 white is 0, 1 black is 0, 2
+/// RGB, 3 palette, 5 CMYK, 6 YCbCr), the bits and number of samples, and the colors of a 16-bit palette.
 pub(crate) fn tiff(
     size: (u32, u32),
     meaning: u16,
@@ -418,7 +422,7 @@ pub(crate) fn tiff(
     if !palette.is_empty() {
         entries.push((320, 3, palette.len() as u32, at_colors));
     }
-    // One more channel than colors is transparency.
+    // One more channel than colors is alpha.
     if (meaning <= 1 && channels == 2) || (meaning == 2 && channels == 4) {
         entries.push((338, 3, 1, 2));
     }
@@ -449,7 +453,8 @@ pub(crate) fn tiff(
     file
 }
 
-/// A BMP file from its bottom row, of 1, 4, 8 bits with a palette of blue, green, red and 0, or 24 or 32 bits.
+/// Returns a BMP file from the bottom row up: 1, 4 or 8 bits with a palette of blue, green, red and 0,
+/// or 24 or 32 bits.
 pub(crate) fn bmp(size: (u32, u32), bits: u16, rows: &[Vec<u8>], palette: &[u8]) -> Vec<u8> {
     let pad =
         |row: &Vec<u8>| [&row[..], &vec![0; row.len().next_multiple_of(4) - row.len()]].concat();
@@ -472,8 +477,8 @@ pub(crate) fn bmp(size: (u32, u32), bits: u16, rows: &[Vec<u8>], palette: &[u8])
     file
 }
 
-/// A GIF file: its screen, then one frame at a place with its size and indices, with a palette of 256 colors. The
-/// trailer can be left out.
+/// Returns a GIF file: the screen size, and one frame with position, size, indices and a palette of 256
+/// colors. The trailer can be omitted.
 pub(crate) fn gif(
     screen: (u16, u16),
     (left, top, width, height): (u16, u16, u16, u16),
@@ -492,7 +497,7 @@ pub(crate) fn gif(
     file.push(0x2c);
     [left, top, width, height].iter().for_each(|v| file.extend(v.to_le_bytes()));
     file.extend([0, 8]);
-    // Codes of 9 bits: the table is cleared before they would grow.
+    // Codes of 9 bits: the table is cleared before codes get longer.
     let mut codes = vec![];
     for piece in indices.chunks(250) {
         codes.push(256);

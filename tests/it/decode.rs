@@ -1,4 +1,4 @@
-//! Pictures of all kinds, written and read by Pillow 13: the pixels are those of its `convert`.
+//! Images of all kinds, written and read by Pillow 13: the pixels are those of its `convert`.
 
 use finetune::{
     Error,
@@ -10,7 +10,7 @@ fn file(name: &str) -> Vec<u8> {
     fs::read(Path::new("tests/pillow").join(name)).unwrap()
 }
 
-/// The first pixels of a file in RGB, every `step`th of a row.
+/// Returns the first pixels of a file in RGB, every `step`th of a row.
 fn pixels(name: &str, row: usize, step: usize) -> Vec<[u8; 3]> {
     let image = Decode::new().read(&file(name), name).unwrap();
     let row = &image.pixels()[row * image.width() as usize * 3..][..image.width() as usize * 3];
@@ -38,7 +38,7 @@ fn the_upper_eight_of_sixteen_bits_are_taken() {
     for name in ["rgb16.png", "rgba16.png", "la16.png"] {
         assert_eq!(gray(name), upper, "{name}");
     }
-    // Pillow cuts plain gray off at 255: 0 1 127 128 255 255 255 ... We treat all alike.
+    // Pillow clips gray values at 255: 0 1 127 128 255 255 255 ... This crate treats all modes alike.
     assert_eq!(gray("g16.png"), upper);
     assert_eq!(gray("g16.tif"), upper);
 }
@@ -105,12 +105,12 @@ fn the_first_frame_counts_and_files_say_what_they_are() {
 #[test]
 fn a_jpeg_that_is_broken_off_is_an_error_wherever_it_breaks() {
     let bytes = file("turned.jpg");
-    // Without its end marker alone the picture is whole.
+    // Without only its end marker, the image is complete.
     for keep in 0..bytes.len() - 2 {
         let e = Decode::new().read(&bytes[..keep], "photo.jpg").unwrap_err();
         assert!(matches!(&e, Error::Image { item, .. } if item == "photo.jpg"), "{keep}: {e}");
     }
-    // What follows the end does not matter.
+    // Bytes after the end have no effect.
     Decode::new().read(&[&bytes[..], b"a remark"].concat(), "").unwrap();
 }
 
@@ -122,7 +122,7 @@ fn too_many_pixels_are_refused_before_memory_is_taken() {
     assert!(e.to_string().contains("limit of 2047"), "{e}");
 }
 
-/// The mean difference of two pictures, in levels.
+/// Returns the mean difference of two images, in levels.
 fn distance(a: &Image, b: &Image) -> f64 {
     assert_eq!((a.width(), a.height()), (b.width(), b.height()));
     let all = a.pixels().iter().zip(b.pixels()).map(|(a, b)| f64::from(a.abs_diff(*b)));
@@ -141,18 +141,18 @@ fn reduced_pictures_are_close_to_those_in_full() {
             let shorter = w.min(h) / divisor;
             let reduced = Decode::new().reduce_to(shorter).read(&bytes, name).unwrap();
             assert_eq!((reduced.width(), reduced.height()), (w / divisor, h / divisor), "{name}");
-            // As they are seen after a resize to half the size that was kept.
+            // Compare after a resize to half the reduced size.
             let to = |image: &Image| {
                 image.resize(w / divisor / 2, h / divisor / 2, Filter::Bilinear).unwrap()
             };
             let distance = distance(&to(&full), &to(&reduced));
             assert!(distance < 1.0, "{name} at 1/{divisor}: {distance}");
         }
-        // One pixel more is only in the picture in full.
+        // One more pixel needs the full size.
         let more = Decode::new().reduce_to(w.min(h) / 2 + 1).read(&bytes, name).unwrap();
         assert_eq!(more, full, "{name}");
     }
-    // CMYK, small pictures and other formats are decoded in full.
+    // CMYK, small images and other formats are decoded at full size.
     for name in ["reduced_cmyk.jpg", "turned.jpg", "rgb.png"] {
         let full = Decode::new().read(&file(name), name).unwrap();
         let shorter = full.width().min(full.height());
@@ -175,7 +175,7 @@ fn reduced_decoding_refuses_what_full_decoding_refuses() {
     assert!(e.contains("half.jpg"), "{e}");
     let e = decode.max_pixels(1000).read(&bytes, "large.jpg").unwrap_err().to_string();
     assert!(e.contains("large.jpg") && e.contains("1000"), "{e}");
-    // It is part of what a file says of a model, and files without it mean decoding in full.
+    // It is part of the description of a model; files without it mean decoding at full size.
     let json = serde_json::to_string(&decode).unwrap();
     assert_eq!(serde_json::from_str::<Decode>(&json).unwrap(), decode);
     let old = r#"{"channels":3,"orient":true,"max_pixels":268435456}"#;
@@ -183,7 +183,7 @@ fn reduced_decoding_refuses_what_full_decoding_refuses() {
     assert_eq!(serde_json::to_string(&Decode::new()).unwrap(), old);
 }
 
-/// Files on which we differ from Pillow on purpose, by the begin of their names, and how.
+/// Intended differences from Pillow, by the beginning of the file name.
 const DIFFERENT: [(&str, &str); 5] = [
     ("gray16.", "the upper 8 of 16 bits are taken; Pillow cuts off at 255"),
     ("float.tif", "refused, since the range of the numbers is unknown"),
@@ -192,7 +192,7 @@ const DIFFERENT: [(&str, &str); 5] = [
     ("j_open.jpg", "read, since the picture is whole; Pillow wants something after it"),
 ];
 
-/// `make decode` writes the files and what Pillow reads from them.
+/// `make decode` writes the files and the pixels that Pillow reads from them.
 #[test]
 #[ignore = "needs files that `make decode` writes"]
 fn pillow_reads_the_same_or_refuses_the_same() {

@@ -1,4 +1,4 @@
-//! Files are there completely or not at all.
+//! Files are complete or do not exist.
 
 use finetune::{
     disk::{self, FileOp},
@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-/// The names in a folder, sorted.
+/// Returns the names in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let all = fs::read_dir(folder).unwrap();
     let mut names: Vec<String> =
@@ -30,7 +30,7 @@ fn write(path: &Path, text: &str) -> finetune::Result<()> {
 
 #[test]
 fn each_system_call_that_fails_leaves_the_old_file_or_the_new_one() {
-    // 3 MiB, so that several writes are made.
+    // 3 MiB, which takes several writes.
     let new = "new".repeat(1 << 20);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.txt");
@@ -67,11 +67,11 @@ fn each_system_call_that_fails_leaves_the_old_file_or_the_new_one() {
             drop(watch);
             assert!(failed.contains("report.txt"), "{failed}");
             let text = fs::read_to_string(&path).unwrap();
-            // Only the last call comes after the new name.
+            // Only the last call comes after the rename.
             let expected = if *op == FileOp::SyncFolder { new.as_str() } else { "old" };
             assert!(text == expected, "call {n}, {op:?}: {} bytes", text.len());
             assert_eq!(names(folder.path()), ["report.txt"], "call {n}, {op:?}");
-            // It works again.
+            // The next write succeeds.
             write(&path, "again").unwrap();
         }
     }
@@ -99,7 +99,7 @@ fn leftovers_of_killed_processes_are_removed_and_other_files_stay() {
     // A process that ended holds no lock.
     let left = folder.path().join(".model.safetensors.4000000-7.finetune-part");
     fs::write(&left, "half").unwrap();
-    // A process that runs does.
+    // A running process holds its lock.
     let held = folder.path().join(".other.csv.1-1.finetune-part");
     let file = fs::File::create(&held).unwrap();
     file.lock().unwrap();
@@ -122,7 +122,7 @@ fn files_have_the_permissions_of_any_new_file_and_links_stay_links() {
     write(&ours, "text").unwrap();
     assert_eq!(mode(&ours), mode(&plain));
 
-    // What its owner has set stays.
+    // Permissions that the owner has set are kept.
     fs::set_permissions(&ours, fs::Permissions::from_mode(0o600)).unwrap();
     write(&ours, "secret").unwrap();
     assert_eq!(mode(&ours) & 0o777, 0o600);

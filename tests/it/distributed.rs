@@ -1,5 +1,5 @@
-//! Several processes that train one model. The processes are this program itself, told by variables which case to run;
-//! they meet on the loopback address.
+//! Training by several processes. The processes run this program; environment variables select the case.
+//! They connect on the loopback address.
 
 use finetune::{
     Error, Result,
@@ -35,7 +35,7 @@ use tch::{Device, Kind, Tensor, nn};
 const CASE: &str = "FINETUNE_TEST_CASE";
 const OUT: &str = "FINETUNE_TEST_OUT";
 
-// ---- What runs in the processes -----------------------------------------------------------------------------------
+// ---- The cases that the processes run ------------------------------------------------------------------------------
 
 fn rows(n: i64, salt: f64) -> Arrays {
     let at = Tensor::arange(n * 4, (Kind::Float, Device::Cpu));
@@ -45,7 +45,7 @@ fn rows(n: i64, salt: f64) -> Arrays {
     Arrays::from_tensors(&x, &y.to_kind(Kind::Int64), task).unwrap()
 }
 
-/// [`rows`] as images of one pixel.
+/// Returns [`rows`] as images of one pixel.
 fn pixels(n: i64, salt: f64) -> Arrays {
     let at = Tensor::arange(n * 4, (Kind::Float, Device::Cpu));
     let x = (at * 12.9898 + salt).sin().view([n, 4]) * 2.0;
@@ -62,13 +62,13 @@ fn linear(path: &nn::Path<'_>, group: usize, i: i64, o: i64) -> nn::Linear {
     linear
 }
 
-/// tch's own begins with random weights.
+/// A linear layer; that of tch would start with random weights.
 fn norm(root: &nn::Path<'_>, channels: i64) -> BatchNorm {
     let config = nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), ..Default::default() };
     batch_norm1d(&(root / "norm"), channels, config)
 }
 
-/// With batch normalization and dropout, or without.
+/// Returns a network with or without batch normalization and dropout.
 fn model(with_norm: bool, hidden: i64) -> Model {
     let vs = nn::VarStore::new(Device::Cpu);
     let root = vs.root();
@@ -81,7 +81,8 @@ fn model(with_norm: bool, hidden: i64) -> Model {
     Model::from_module(vs, net).unwrap()
 }
 
-/// 64 items to train on in batches of 16, 37 to validate on, which no number of processes divides.
+/// Returns a learner with 64 training items in batches of 16, and 37 validation items, which no number
+/// of processes divides.
 fn learner(norm: bool) -> Learner {
     let options = LoaderOptions::new().bs(16).device(Device::Cpu).num_workers(0);
     let dls = DataLoaders::from_arrays(rows(70, 1.0), rows(37, 2.0), options).unwrap();
@@ -104,7 +105,7 @@ fn weights(learn: &Learner) -> Vec<f64> {
     flat(learn.model().state_dict().into_iter().map(|(_, t)| t))
 }
 
-/// Keeps the gradients of the first step.
+/// Records the gradients of the first step.
 #[derive(Debug, Default)]
 struct FirstGrads(Vec<f64>);
 
@@ -117,7 +118,7 @@ impl Callback for FirstGrads {
     }
 }
 
-/// Does something before a batch of training.
+/// Calls a closure before a training batch.
 #[derive(derive_more::Debug)]
 struct AtBatch(usize, #[debug(skip)] Box<dyn FnMut(&mut Training) -> Step + Send>);
 
@@ -144,7 +145,7 @@ fn said(done: &Result<()>) -> String {
     done.as_ref().map_or_else(ToString::to_string, |()| "ended well".to_owned())
 }
 
-/// Two epochs, and all that can be seen of them.
+/// Trains for two epochs, and returns all observable results.
 fn train(mut learn: Learner) -> Value {
     let mut grads = FirstGrads::default();
     learn.fit_with(&OneCycle::new(2).lr(0.05), &mut [&mut grads]).unwrap();
@@ -164,8 +165,8 @@ fn train(mut learn: Learner) -> Value {
     })
 }
 
-/// Seven images of different sizes to train on and seven to validate on, in batches of four: of the last
-/// batch some ranks have nothing.
+/// Returns loaders of seven training and seven validation images of different sizes, in batches of four:
+/// some ranks have no item of the last batch.
 fn images<Y: TargetBlock + 'static>(
     block: Y,
     label: impl Fn(usize) -> Y::Label + Send + Sync + 'static,
@@ -187,7 +188,7 @@ fn images<Y: TargetBlock + 'static>(
         .dataloaders_from((0..14).collect())
 }
 
-/// How far four outputs are from the first box of each image.
+/// The distance of four outputs from the first box of each image.
 #[derive(Debug)]
 struct FirstBox;
 
@@ -198,7 +199,8 @@ impl Loss for FirstBox {
     }
 }
 
-/// The mean of the channels of each image, or of each pixel, through a linear layer.
+/// Returns a model that computes the mean of the channels of each image, or of each pixel, and a linear
+/// layer.
 fn of_images(outputs: i64, each_pixel: bool) -> Model {
     let vs = nn::VarStore::new(Device::Cpu);
     let last = linear(&vs.root(), 0, 3, outputs);
@@ -212,7 +214,7 @@ fn of_images(outputs: i64, each_pixel: bool) -> Model {
     Model::from_module(vs, net).unwrap()
 }
 
-/// All that is known of each item after an evaluation, and the metrics of an epoch.
+/// Returns all values of each item after an evaluation, and the metrics of an epoch.
 fn targets(learn: Learner) -> Result<Value> {
     let mut learn = learn.quiet().distributed()?;
     let all = learn.get_preds_with(&PredictOptions::new().inputs(true).pixels(true))?;
@@ -239,7 +241,7 @@ fn run(case: &str, out: &Path) -> Result<Value> {
         "average" => train(learner(false).distributed()?),
         "boxes" => {
             let block = (BBoxBlock::new(), BBoxLblBlock::new());
-            // From one to three boxes each.
+            // One to three boxes per image.
             let dls = images(block, |i| {
                 let boxes = (0..=i % 3).map(|k| [k as f32, 2.0, 20.0 + k as f32, 24.0]);
                 let names = (0..=i % 3).map(|k| ["cat", "dog"][(i + k) % 2].to_owned());
@@ -304,7 +306,7 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             json!({ "weights": weights(&learn) })
         }
         "alike" => {
-            // One rank asks for the stop; all stop.
+            // One rank requests a stop; all stop.
             let mut learn = learner(false).distributed()?;
             let handle = learn.stop_handle();
             let mut ask = AtBatch(
@@ -319,7 +321,7 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             learn.fit_with(&Flat::new(2), &mut [&mut ask])?;
             let stopped_after = learn.recorder().losses.len();
             learn.stop_handle().reset();
-            // One rank has a NaN; all end with the same error, and can go on.
+            // One rank has a NaN loss; all ranks return the same error, and can continue.
             let before = weights(&learn);
             let mut spoil = Spoil;
             let mut lent: Vec<&mut dyn Callback> = vec![];
@@ -329,7 +331,7 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             let nan = said(&learn.fit_with(&Flat::new(1), &mut lent));
             assert_ne!(weights(&learn), before);
             let mut learn = learner(false).distributed()?;
-            // Where nothing gets better, all stop in the same epoch.
+            // If no epoch improves, all stop in the same epoch.
             let mut early = EarlyStopping::new(1);
             learn.fit_with(&Flat::new(5).lr(0.0), &mut [&mut early])?;
             let epochs = learn.recorder().rows.len();
@@ -421,7 +423,7 @@ fn run(case: &str, out: &Path) -> Result<Value> {
     })
 }
 
-/// The addresses on which this machine listens at the job's port, as Linux writes them.
+/// Returns the addresses on which this machine listens at the job's port, in Linux's notation.
 fn listening_addresses() -> Vec<String> {
     let port: u16 = env::var("MASTER_PORT").unwrap().parse().unwrap();
     let files = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -435,7 +437,7 @@ fn listening_addresses() -> Vec<String> {
     all.lines().filter_map(listens).collect()
 }
 
-/// Not a test of its own: what the processes of the tests below run.
+/// Not a test: the code that the processes of the tests below run.
 #[test]
 fn worker() {
     let (Ok(case), Ok(out)) = (env::var(CASE), env::var(OUT)) else { return };
@@ -450,7 +452,7 @@ fn worker() {
     fs::write(Path::new(&out).join(name), value.to_string()).unwrap();
 }
 
-// ---- What starts them -----------------------------------------------------------------------------------------------
+// ---- The tests that start processes ---------------------------------------------------------------------------------
 
 struct Job {
     out: tempfile::TempDir,
@@ -504,7 +506,7 @@ impl Job {
         Self { out, children }
     }
 
-    /// What each rank wrote; null for one that wrote nothing.
+    /// Returns the output of each rank; null if it wrote none.
     fn results(&mut self, n: usize) -> Vec<Value> {
         for child in &mut self.children {
             let began = Instant::now();
@@ -562,7 +564,7 @@ fn all_but_rank(result: &Value) -> Value {
     result
 }
 
-/// Every rank gets the probe of rank 0, which is that of one process.
+/// Every rank gets the probe of rank 0, which equals that of one process.
 #[test]
 fn a_probe_is_the_same_on_every_rank() {
     let (one, two) = (results("probe", 1), results("probe", 2));
@@ -584,14 +586,14 @@ fn several_processes_train_as_one_does() {
         for what in ["losses", "rows", "weights", "preds", "item_losses"] {
             close(&one[what], &all[0][what], 1e-4);
         }
-        // Complete, in order, nothing twice.
+        // Complete, in order, without duplicates.
         assert_eq!(all[0]["items"], one["items"]);
         assert_eq!(numbers(&all[0]["items"]).len(), 37);
     }
 }
 
-/// Targets of every kind are gathered whole: boxes with their classes, although the ranks pad them to
-/// different numbers, and the places of pictures in their originals, which distances in pixels need.
+/// Targets of every kind are gathered completely: boxes with their classes, although the ranks pad them
+/// to different numbers, and the placements of images, which distances in pixels need.
 #[test]
 fn every_process_sees_the_targets_of_all() {
     for case in ["boxes", "masks", "points", "several labels"] {
@@ -612,7 +614,8 @@ fn every_process_sees_the_targets_of_all() {
     }
 }
 
-/// Each rank sees other items, of which its normalizations keep other statistics until the end of an epoch.
+/// Each rank sees other items, so that its normalizations have other statistics until the end of an
+/// epoch.
 #[test]
 fn averages_of_weights_are_equal_on_every_rank() {
     let all = results("averaged", 2);

@@ -1,4 +1,4 @@
-//! Downloads from a server that does what servers do on bad days.
+//! Downloads from a server that fails in various ways.
 
 use super::server::{Server, respond, serve, serve_first};
 use finetune::{
@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes of which no two stretches are equal.
+/// Returns bytes without repetitions.
 fn bytes(n: u32) -> Vec<u8> {
     (0..n).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
 }
@@ -39,7 +39,7 @@ impl Place {
         self.dir.path().join("new/folder/file.bin")
     }
 
-    /// What is beside the file.
+    /// Returns the names of the files in the folder.
     fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path().parent().unwrap()).unwrap();
         let mut names: Vec<_> =
@@ -78,7 +78,7 @@ fn a_file_is_placed_whole_and_not_asked_for_again() {
     download.fetch_to(place.path()).unwrap();
     place.is_complete();
     assert_eq!(server.requests().len(), 1);
-    // The first digits, in either case, are enough.
+    // The first digits of a checksum, in upper or lower case, are sufficient.
     get(server.url("a")).sha256(place.sha256[..8].to_uppercase()).fetch_to(place.path()).unwrap();
     assert_eq!(server.requests().len(), 1);
 }
@@ -189,7 +189,7 @@ fn another_version_on_the_server_is_not_appended_to_the_first() {
             let headers = ["Content-Length: 800000", "ETag: \"v0\""];
             respond(stream, "200 OK", &headers, &vec![7; 300_000]);
         }
-        // Takes no notice of If-Range: the answer to the range is of version v1.
+        // This server ignores If-Range: it answers the range from version v1.
         _ => serve(stream, request, &content),
     });
     get(server.url("a")).fetch_to(place.path()).unwrap();
@@ -260,20 +260,20 @@ fn a_wrong_file_in_place_is_replaced_and_survives_a_failure() {
 #[test]
 fn lies_about_the_length() {
     let place = Place::new();
-    // More is promised than there is.
+    // Content-Length is larger than the body.
     let server = Server::start(|_, _, stream| {
         respond(stream, "200 OK", &["Content-Length: 1000"], &[1; 10]);
     });
     let text = refusal(&get(server.url("a")).retries(1), &place.path());
     assert!(text.contains("after 10 of 1000 bytes") && text.contains("2 attempts"), "{text}");
-    // Less is promised: only the checksum can tell.
+    // Content-Length is smaller than the body: only the checksum reveals it.
     let content = place.content.clone();
     let server = Server::start(move |_, _, stream| {
         respond(stream, "200 OK", &["Content-Length: 10"], &content);
     });
     let text = refusal(&get(server.url("a")).sha256(&place.sha256), &place.path());
     assert!(text.contains("SHA-256"), "{text}");
-    // No length and a stream of chunks that ends too early.
+    // No length, and a chunked body that ends too early.
     let server = Server::start(|_, _, stream| {
         respond(stream, "200 OK", &["Transfer-Encoding: chunked"], b"a\r\n0123456789\r\n5\r\n012");
     });
@@ -316,7 +316,7 @@ fn refusals_and_passing_trouble() {
     let server = Server::start(move |n, request, stream| match n {
         0 => respond(stream, "503 Service Unavailable", &["Content-Length: 0"], b""),
         1 => respond(stream, "429 Too Many Requests", &["Retry-After: 0"], b""),
-        2 => {} // hangs up without a word
+        2 => {} // closes the connection without a response
         _ => serve(stream, request, &content),
     });
     get(server.url("a")).fetch_to(place.path()).unwrap();
@@ -351,7 +351,7 @@ fn more_than_the_limit_is_refused() {
     let text = refusal(&get(server.url("a")).max_bytes(799_999), &place.path());
     assert!(text.contains("limit of 799999"), "{text}");
     assert_eq!(place.files(), [""; 0]);
-    // A stream that does not say how long it is.
+    // A body without a length.
     let content = place.content.clone();
     let server = Server::start(move |_, _, stream| respond(stream, "200 OK", &[], &content));
     let text = refusal(&get(server.url("a")).max_bytes(400_000), &place.path());
@@ -419,7 +419,7 @@ fn bad_options_and_unwritable_places_are_errors() {
     }
 }
 
-/// Runs the test `name` of this program in a process of its own.
+/// Runs the test `name` of this program in a separate process.
 fn in_a_process(name: &str, env: &[(&str, &str)]) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command

@@ -1,5 +1,5 @@
-//! How fits end: each line of the table in the docs of `Callback` is a test, and what a learner promises
-//! of its fits.
+//! The end of fits: each row of the table in the docs of `Callback` is a test, and so are the guarantees
+//! of a learner about its fits.
 
 use finetune::{
     Error, Result,
@@ -20,9 +20,9 @@ use std::{
 };
 use tch::{Device, Kind, Tensor, nn};
 
-/// Two groups, which learn in a moment to tell positive from negative rows.
+/// Returns a learner with two groups, which quickly learns to separate positive from negative rows.
 pub(crate) fn learner() -> Learner {
-    // Made of a formula: other tests draw from libtorch's one generator at the same time.
+    // Weights from a formula: other tests draw from libtorch's random generator at the same time.
     let rows = |n: i64, salt: f64| {
         let at = Tensor::arange(n * 4, (Kind::Float, Device::Cpu));
         let x = (at * 12.9898 + salt).sin().view([n, 4]) * 2.0;
@@ -46,7 +46,7 @@ pub(crate) fn learner() -> Learner {
     Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet()
 }
 
-/// Does something at one event of one epoch, and notes all events.
+/// Calls a closure at one event of one epoch, and records all events.
 struct At {
     event: &'static str,
     epoch: usize,
@@ -146,7 +146,7 @@ fn a_part_that_comes_to_its_end() {
 
 #[test]
 fn a_cancel_ends_its_part_and_no_other() {
-    // The event, the part, its last event; how often that comes, and a step, in two epochs.
+    // The event, the scope, its last event; how often that occurs in two epochs, and how many steps.
     let cases = [
         ("before_batch", Scope::Batch, "after_batch", 10, 3),
         ("before_step", Scope::Step, "after_step", 6, 6),
@@ -161,7 +161,7 @@ fn a_cancel_ends_its_part_and_no_other() {
         assert_eq!(at.seen(last), times, "{last} after {scope:?} in {event}");
         assert_eq!(at.seen("after_step"), steps, "steps after {scope:?} in {event}");
         let cancelled = at.seen(&format!("after_cancel {scope:?}"));
-        // One for each batch of the first epoch where the event is one of batches.
+        // For events of batches, one per batch of the first epoch.
         let expected = match (event, scope) {
             ("before_batch", Scope::Batch) => 5,
             ("before_step", _) => 3,
@@ -230,7 +230,7 @@ fn weights(learn: &Learner) -> Vec<Vec<f64>> {
 
 #[test]
 fn lr_find_restores_everything_also_where_it_fails_half_way() {
-    /// Fails, or panics as libtorch's wrapper does, at the fifth batch.
+    /// Fails, or panics as `tch` does, at the fifth batch.
     #[derive(Debug)]
     struct Fails {
         panics: bool,
@@ -286,7 +286,7 @@ fn what_keeps_files_and_best_values_stays_away_from_predictions() {
 
 #[test]
 fn a_nan_is_written_to_a_file_that_tells_the_batch() {
-    /// Spoils an input of the second batch.
+    /// Makes an input of the second batch NaN.
     #[derive(Debug)]
     struct Spoil;
     impl Callback for Spoil {
@@ -306,7 +306,7 @@ fn a_nan_is_written_to_a_file_that_tells_the_batch() {
     assert!(report.loss.is_nan());
     assert_eq!((report.at.batch, report.at.epoch, report.files.len()), (1, 0, 4));
     assert_eq!(report.files[0], "item 4");
-    // The weights are those before the step, so the batch can be replayed.
+    // The weights are those before the step, so that the batch can be replayed.
     let mut again = learner();
     again.training_mut().model.load_state_dict(&report.weights).unwrap();
     let each = report.losses(again.model(), &CrossEntropy::new()).unwrap();
@@ -314,7 +314,7 @@ fn a_nan_is_written_to_a_file_that_tells_the_batch() {
     assert_eq!(bad, [false, false, true, false]);
 }
 
-/// A writer that several hold.
+/// A writer with shared access.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -363,7 +363,7 @@ fn the_table_is_aligned_and_the_log_has_a_line_for_every_step() {
 
 #[test]
 fn fine_tune_trains_the_head_then_everything() {
-    /// Notes how many parameters learn in each epoch.
+    /// Records the number of trained parameters in each epoch.
     #[derive(Debug, Default)]
     struct Learns(Vec<usize>);
     impl Callback for Learns {
@@ -380,7 +380,7 @@ fn fine_tune_trains_the_head_then_everything() {
 
 #[test]
 fn fine_tune_begins_at_the_epoch_told_and_with_a_new_optimizer_if_wanted() {
-    /// Notes the epochs, and the weight decay that their steps have.
+    /// Records the epochs, and the weight decay of their steps.
     #[derive(Debug, Default)]
     struct Sees(Vec<(usize, f64)>);
     impl Callback for Sees {

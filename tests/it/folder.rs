@@ -17,7 +17,7 @@ use std::{
 #[allow(dead_code, reason = "a test calls what comes after the command line")]
 mod example;
 
-/// `each` photos of every breed in a folder of its own below `folder`.
+/// Copies `each` photos of every breed into a folder per breed in `folder`.
 fn sorted(folder: &Path, breeds: &'static [&'static str], each: usize) -> PathBuf {
     let sorted = folder.join("photos");
     for photo in first_of(breeds, each)(&photos()).unwrap() {
@@ -29,7 +29,7 @@ fn sorted(folder: &Path, breeds: &'static [&'static str], each: usize) -> PathBu
     sorted
 }
 
-/// Runs the example with a small network, from weights in `folder`.
+/// Runs the example with a small network and weights from `folder`.
 fn run(folder: &Path, photos: &Path) -> Result<()> {
     let file = folder.join("net.safetensors");
     let spec = ArchSpec::new(&squeezenet1_1(), 3, 2, HeadOptions::new());
@@ -71,7 +71,7 @@ fn a_folder_of_one_class_or_without_photos_is_an_error() {
     assert!(e.contains("absent"), "{e}");
 }
 
-/// `scripts/weights` in a checkout of its own, with a `python3` that does `pip`.
+/// Runs `scripts/weights` in a copy of the checkout, with a `python3` that runs `pip`.
 #[cfg(unix)]
 fn weights(checkout: &Path, pip: &str) -> (bool, String, String) {
     use std::{os::unix::fs::PermissionsExt as _, process::Command};
@@ -106,7 +106,7 @@ fn weights_are_installed_once_and_a_failure_of_pip_is_said() {
     let (ok, path, said) = weights(checkout.path(), pip);
     assert!(ok && said.contains("installing"), "{said}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "weights\n");
-    // It is there now: pip is not asked.
+    // The file exists now: pip is not called.
     let (ok, again, said) = weights(checkout.path(), "exit 1");
     assert!(ok && said.is_empty(), "{said}");
     assert_eq!(again, path);

@@ -1,4 +1,4 @@
-//! The pictures of the guide are what the crate draws.
+//! The figures of the guide are drawn by the crate.
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use finetune::{
     model::list,
@@ -6,14 +6,14 @@ use finetune::{
 };
 use std::{env, fs, path::Path};
 
-/// Minus the logarithm of a probability.
+/// Returns a figure of the negative logarithm of a probability.
 fn neg_log() -> Figure {
     let points = (0..=240).map(|i| f64::from(i) / 240.0 * 0.995 + 0.005).map(|p| (p, -p.ln()));
     let chart = Chart::new("-log(p)").x("probability of the target").y("loss");
     chart.x_range(0.0..=1.0).line("loss", points).figure().size(640, 400)
 }
 
-/// The softmax of two activations, of which the second is 0.
+/// Returns a figure of the softmax of two activations, of which the second is 0.
 fn softmax() -> Figure {
     let of = |x: f64| 1.0 / (1.0 + (-x).exp());
     let xs = || (0..=120).map(|i| f64::from(i) / 10.0 - 6.0);
@@ -26,7 +26,7 @@ fn softmax() -> Figure {
         .size(640, 400)
 }
 
-/// `FINETUNE_BLESS=1 cargo test --test it guide` writes them anew.
+/// `FINETUNE_BLESS=1 cargo test --test it guide` draws them again.
 #[test]
 fn pictures_are_those_that_the_crate_draws() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
@@ -41,7 +41,7 @@ fn pictures_are_those_that_the_crate_draws() {
         let data = STANDARD.encode(svg);
         definitions.push_str(&format!("[{name}]: data:image/svg+xml;base64,{data}\n"));
     }
-    // The API reference has no folder of pictures: there, these stand before those of the page.
+    // The API reference has no folder of images: there, these definitions come before those of the page.
     let file = docs.join("cross-entropy.images");
     let text = format!("{definitions}\n");
     if env::var_os("FINETUNE_BLESS").is_some() {
@@ -50,13 +50,13 @@ fn pictures_are_those_that_the_crate_draws() {
     assert!(fs::read_to_string(&file).unwrap() == text, "{} is old", file.display());
 }
 
-/// The link definitions at the end of a page: names and places.
+/// Returns the link definitions at the end of a page: names and targets.
 fn definitions(text: &str) -> Vec<(&str, &str)> {
     let lines = text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: "));
     lines.filter(|(name, _)| !name.contains(']')).collect()
 }
 
-/// The picture of the README is in the API reference, too.
+/// The figure of the README is in the API reference, too.
 #[test]
 fn the_picture_is_that_of_the_repository() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -67,8 +67,8 @@ fn the_picture_is_that_of_the_repository() {
     assert!(place.is_some_and(|(_, place)| place == data), "docs/readme.links is old");
 }
 
-/// In the repository links lead to files. In the API reference the definitions of `*.links` stand first,
-/// and lead to its pages and items.
+/// In the repository, links lead to files. In the API reference, the definitions of `*.links` come
+/// first, and lead to its pages and items.
 #[test]
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -96,7 +96,7 @@ fn links_lead_somewhere() {
     }
 }
 
-/// The figures in the table of networks are those of `list`.
+/// The numbers in the table of networks are those of `list`.
 #[test]
 fn the_table_of_networks_is_that_of_the_crate() {
     let page = include_str!("../../docs/recipes.md");

@@ -1,4 +1,4 @@
-//! Damaged and hostile files of weights: each is an error, at once, and within a limit of memory.
+//! Damaged and hostile files of weights: each is an error, quickly and within a memory limit.
 
 #![allow(
     clippy::print_stdout,
@@ -21,7 +21,7 @@ use std::{
 use tch::{Kind, Tensor};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-/// The same numbers in every run.
+/// Pseudo-random numbers, the same in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -46,7 +46,7 @@ fn file(name: &str) -> Vec<u8> {
     fs::read(path(name)).unwrap()
 }
 
-/// All that a value says, for comparing.
+/// Returns all of a value as text, to compare it.
 fn text(value: &Value) -> String {
     match value {
         Value::Tensor(t) => format!("{:?} {:?} {:?}", t.kind(), t.size(), bytes(t)),
@@ -63,7 +63,7 @@ fn bytes(t: &Tensor) -> Vec<u8> {
     all
 }
 
-/// One of many ways to damage a file.
+/// Returns the file with one of many kinds of damage.
 fn mutate(original: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     let mut b = original.to_vec();
     for _ in 0..=numbers.below(3) {
@@ -91,7 +91,7 @@ fn mutate(original: &[u8], numbers: &mut Numbers) -> Vec<u8> {
                 b.splice(at..at, (0..numbers.below(9)).map(|_| numbers.next() as u8)).for_each(drop)
             }
             _ if !b.is_empty() => {
-                // An opcode of a pickle, where the file is one.
+                // An opcode of a pickle, if the file is one.
                 let opcodes = b".(01NKMJGXUTCB)t]l}daesuqrhjcRbQ\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x93\x94\x95";
                 b[at] = opcodes[numbers.below(opcodes.len())];
             }
@@ -134,7 +134,7 @@ fn thousands_of_damaged_files_are_read_or_refused() {
     assert!(refused > 6000 && read > 100, "{refused} refused, {read} read");
 }
 
-/// Also where the pickle itself is damaged and the zip around it is whole.
+/// The pickle is damaged, and the zip around it is intact.
 #[test]
 fn thousands_of_damaged_pickles_are_read_or_refused() {
     let mut numbers = Numbers(11);
@@ -238,7 +238,8 @@ fn packed(entries: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// A pickle of one tensor: `elements` in the storage, which has `bytes` bytes, seen by these sizes.
+/// Returns a pickle of one tensor with `elements` elements in its storage of `bytes` bytes, and the
+/// given sizes and strides.
 fn one_tensor(elements: i64, sizes: &[(i64, i64)], offset: i64, bytes: usize) -> Vec<u8> {
     let int = |n: i64| [&[0x8a, 8][..], &n.to_le_bytes()].concat();
     let tuple = |ns: Vec<i64>| {
@@ -285,12 +286,12 @@ fn absurd_tensors_are_refused() {
     refused(&one_tensor(4, &[(1, 1); 65], 0, 16), "short list of integers");
 }
 
-/// Small files that say they are large, deep or endless, each with a word of the refusal.
+/// Returns small files that claim to be large, deep or endless, each with a word of its error.
 fn bombs() -> Vec<(Vec<u8>, &'static str)> {
     let pickle = |body: &[u8]| zipped(&[("a/data.pkl", [b"\x80\x02", body].concat())]);
-    // A hundred thousand lists in each other.
+    // A hundred thousand nested lists.
     let deep = [b"]".repeat(100_000), b"a".repeat(99_999), b".".to_vec()].concat();
-    // Ten of ten of ten …: 10^60 values in a few hundred bytes.
+    // Ten lists of ten lists of ten …: 10^60 values in a few hundred bytes.
     let mut laughs = b"]q\x00".to_vec();
     for level in 0..60_u8 {
         laughs.extend([b']', b'q', level + 1, b'(']);
@@ -298,11 +299,11 @@ fn bombs() -> Vec<(Vec<u8>, &'static str)> {
         laughs.push(b'e');
     }
     laughs.push(b'.');
-    // A long text, ten thousand times.
+    // A long string, ten thousand times.
     let mut texts = [&b"](X\0\0\x10\0"[..], &vec![b'x'; 1 << 20], b"q\x00"].concat();
     texts.extend(b"h\x00".repeat(10_000));
     texts.extend(b"e.");
-    // A storage of 400 megabytes of zeros, and a pickle of a hundred, packed to less than one each.
+    // A storage of 400 MB of zeros, and a pickle of 100 MB, compressed to less than 1 MB each.
     let announced = one_tensor(100 << 20, &[(100 << 20, 1)], 0, 0);
     let mut zip = zip::ZipArchive::new(Cursor::new(announced)).unwrap();
     let mut data = vec![];
@@ -325,7 +326,7 @@ fn bombs() -> Vec<(Vec<u8>, &'static str)> {
         (pickle(&deep), "deep"),
         (pickle(&laughs), "values"),
         (pickle(&texts), "values"),
-        // More objects, more steps, more announced bytes than any checkpoint has.
+        // More objects, steps or announced bytes than any checkpoint has.
         (pickle(&b"]".repeat(2_000_000)), "objects"),
         (pickle(&b"N0".repeat(3_000_000)), "steps"),
         (pickle(b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f"), "early"),
@@ -343,8 +344,8 @@ fn bombs() -> Vec<(Vec<u8>, &'static str)> {
     ]
 }
 
-/// What a process of its own says of files, one line each, within `limit` kilobytes of address space,
-/// and the most that it had.
+/// Reads files in a separate process, within `limit` kilobytes of address space. Returns a line per
+/// file, and the peak memory.
 fn read_within(limit: Option<usize>, files: &[PathBuf]) -> (Vec<String>, usize) {
     let limit = limit.map_or("unlimited".to_owned(), |n| n.to_string());
     let list: Vec<&str> = files.iter().map(|f| f.to_str().unwrap()).collect();
@@ -380,7 +381,7 @@ fn reader_of_bombs() {
     println!("PEAK={}", peak.trim().trim_end_matches(" kB"));
 }
 
-/// The limit holds for all memory that is asked for, whether or not it is written to.
+/// The limit applies to all allocated memory, even if it is not written to.
 #[test]
 #[cfg(target_os = "linux")]
 fn bombs_are_refused_within_a_limit_of_memory() {
@@ -410,7 +411,7 @@ fn broken_pickles_and_names_are_refused() {
     {
         assert!(read_pth_bytes(&pickle(broken), "hostile").is_err(), "{broken:?}");
     }
-    // Names are refused wherever they stand, and are not called.
+    // Names are rejected at any position, and are not called.
     refused(&pickle(b"cos\nsystem\nX\x04\0\0\0true\x85R."), "`os.system`");
     refused(&pickle(b"X\x02\0\0\0osX\x06\0\0\0system\x93."), "`os.system`");
     refused(&pickle(b"cbuiltins\neval\n."), "`builtins.eval`");

@@ -1,5 +1,5 @@
-//! Interpretation of several categories and of numbers, from a learner whose every output is known: it
-//! passes its input on.
+//! Interpretation of several categories and of numbers, from a learner with known outputs: its network
+//! returns its input.
 
 use finetune::{
     Result,
@@ -12,7 +12,7 @@ use finetune::{
 };
 use tch::{Device, Tensor, nn};
 
-/// A learner whose network gives back the `n` numbers that it gets.
+/// Returns a learner whose network returns its `n` input numbers.
 fn identity(n: i64, train: Arrays, valid: Arrays, loss: impl Loss + 'static) -> Result<Learner> {
     let options = LoaderOptions::new().bs(2).shuffle(false).drop_last(false).device(Device::Cpu);
     let dls = DataLoaders::from_arrays(train, valid, options)?;
@@ -39,7 +39,7 @@ fn near(ours: &[f64], wanted: &[f64]) {
 #[test]
 fn several_categories() -> Result<()> {
     let task = Task::Categories { vocab: ["cat".into(), "dog".into(), "indoors".into()].into() };
-    // What is above 0 is predicted.
+    // Outputs above 0 are predicted.
     let valid = rows(
         [[2.0, -1.0, 0.5], [-3.0, 1.0, 4.0], [1.0, 1.0, -1.0]],
         [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]],
@@ -54,15 +54,16 @@ fn several_categories() -> Result<()> {
         i.labels().iter().map(|l| (l.hits, l.missed, l.false_alarms)).collect()
     };
     assert_eq!(counts(&interp), [(1, 0, 1), (2, 0, 0), (1, 1, 1)]);
-    // The mean over the categories of -log(sigmoid) of what is true, and of its complement.
+    // The mean over the categories of -log(sigmoid): of the output if the category is true, otherwise of
+    // its negative.
     let loss = |z: [f64; 3]| z.iter().map(|z| (-z).exp().ln_1p()).sum::<f64>() / 3.0;
     let wanted = [loss([2.0, 1.0, -0.5]), loss([3.0, 1.0, 4.0]), loss([-1.0, 1.0, -1.0])];
     let losses: Vec<f64> = interp.predictions().losses.iter().map(|l| f64::from(*l)).collect();
     near(&losses, &wanted);
     let order: Vec<_> = interp.top_losses(2).iter().map(|l| l.item).collect();
-    // Items of validation follow the two of training.
+    // The validation items follow the two training items.
     assert_eq!(order, [4, 2]);
-    // Of all pairs of an image with "indoors" and one without, half are in order.
+    // Of all pairs of an image with "indoors" and one without, half are in the right order.
     assert_eq!(interp.roc("indoors")?.auc, Some(0.5));
     assert_eq!(interp.roc("dog")?.auc, Some(1.0));
     let report = interp.classification_report();
@@ -92,7 +93,8 @@ fn numbers() -> Result<()> {
     let interp = RegressionInterpretation::from_learner(&mut learn)?;
     near(&interp.mae(), &[0.5, 1.5]);
     near(&interp.rmse(), &[0.5f64.sqrt(), 5f64.sqrt()]);
-    // 1 - 2 / 14 and 1 - 20 / 443: squares of the errors by squares about the mean of the targets.
+    // 1 - 2 / 14 and 1 - 20 / 443: the squared errors divided by the squared deviations from the mean
+    // target.
     near(&interp.r2(), &[1.0 - 2.0 / 14.0, 1.0 - 20.0 / 443.0]);
     let residuals: Vec<f64> = interp.residuals().iter().copied().collect();
     near(&residuals, &[0.0, -2.0, 0.0, 0.0, 1.0, 0.0, -1.0, 4.0]);

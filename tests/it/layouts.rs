@@ -1,4 +1,5 @@
-//! Weights under the names of other implementations, and models of this crate as the start of another training.
+//! Weights with the names of other implementations, and models of this crate as the start of another
+//! training.
 
 use crate::pets::{BREEDS, first_of, photos};
 use finetune::{
@@ -15,24 +16,24 @@ use finetune::{
 };
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// The blocks of EfficientNet b0's and Lite0's stages.
+/// The numbers of blocks in the stages of EfficientNet b0 and Lite0.
 const STAGES: [usize; 7] = [1, 2, 2, 3, 3, 4, 1];
 
-/// The blocks of MobileNet v3 small's stages in timm; the last one is a convolution.
+/// The numbers of blocks in the stages of MobileNet v3 small in timm; the last one is a convolution.
 const SMALL: [usize; 6] = [1, 2, 3, 2, 3, 1];
 
 fn model(arch: &Arch, seed: u64) -> Model {
     ArchSpec::new(arch, 3, 2, HeadOptions::new()).build(Device::Cpu, Seed(seed)).unwrap()
 }
 
-/// The variables of the body, each filled with noise of its own.
+/// Fills the variables of the body with different noise and returns them.
 fn body(model: &Model) -> StateDict {
     let _guard = tch::no_grad_guard();
     let of_body = model.state_dict().into_iter().filter(|(name, _)| !name.starts_with("head."));
     of_body.map(|(name, mut t)| (name, t.uniform_(0.5, 1.5).copy())).collect()
 }
 
-/// timm's name for a variable of EfficientNet b0 or Lite0.
+/// Returns timm's name for a variable of EfficientNet b0 or Lite0.
 fn timm(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let of_two = |layer: &str, names: [&'static str; 2]| names[usize::from(layer == "1")];
@@ -48,7 +49,8 @@ fn timm(name: &str) -> String {
         ["features", stage, block, "block", part, layer, rest] => {
             let (stage, part) =
                 (stage.parse::<usize>().unwrap() - 1, part.parse::<usize>().unwrap());
-            // The parts of a block are: widen (not in stage 0), depthwise, squeeze (not in Lite0), narrow.
+            // The parts of a block are: expand (not in stage 0), depthwise, squeeze (not in Lite0),
+            // project.
             let layers: &[[&str; 2]] = match stage {
                 0 => &[["conv_dw", "bn1"], ["conv_pw", "bn2"]],
                 _ => &[["conv_pw", "bn1"], ["conv_dw", "bn2"], ["conv_pwl", "bn3"]],
@@ -60,7 +62,7 @@ fn timm(name: &str) -> String {
     }
 }
 
-/// `efficientnet_pytorch`'s name for what timm calls `name`.
+/// Returns the name in `efficientnet_pytorch` for timm's `name`.
 fn efficientnet_pytorch(name: &str) -> String {
     let name = timm(name);
     let (first, rest) = name.split_once('.').unwrap();
@@ -91,7 +93,7 @@ fn efficientnet_pytorch(name: &str) -> String {
     format!("{first}.{rest}")
 }
 
-/// timm's name for a variable of MobileNet v3 small.
+/// Returns timm's name for a variable of MobileNet v3 small.
 fn timm_mobilenet(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let of_two = |layer: &str, names: [&'static str; 2]| names[usize::from(layer == "1")];
@@ -121,7 +123,7 @@ fn timm_mobilenet(name: &str) -> String {
     }
 }
 
-/// The name in torchvision before 0.3.
+/// Returns the name in torchvision before 0.3.
 fn early(name: &str) -> String {
     let numbered = ["norm1", "norm2", "conv1", "conv2"];
     let part = |part: &str| match numbered.contains(&part) {
@@ -131,7 +133,8 @@ fn early(name: &str) -> String {
     name.split('.').map(part).collect::<Vec<_>>().join(".")
 }
 
-/// Writes `state` with names that `name` changes, loads it into another model, and compares.
+/// Writes the variables of a network with names changed by `name`, loads them into another model, and
+/// compares.
 fn check_layout(arch: &Arch, name: impl Fn(&str) -> String, more: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("net.safetensors");
@@ -170,7 +173,7 @@ fn prefixes_of_wrappers_are_taken_off() {
     }
 }
 
-/// A wave for each variable, as `tests/interop` could write it: what timm computes from these is known.
+/// Fills each variable with a wave, for which timm's outputs are known.
 #[test]
 fn lite0_computes_what_timm_computes() {
     let model = model(&efficientnet_lite0(), 1);
@@ -241,7 +244,7 @@ fn an_unknown_file_names_the_closest_network() {
     write_safetensors(&file, &state, None).unwrap();
     let e = model(&resnet18(), 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
     assert!(e.to_string().contains("No network of this crate"), "{e}");
-    // A file that is cut short.
+    // A truncated file.
     let bytes = fs::read(folder.path().join("net.pth")).unwrap();
     let file = folder.path().join("short.pth");
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
@@ -249,7 +252,7 @@ fn an_unknown_file_names_the_closest_network() {
     assert!(e.to_string().contains("short.pth"), "{e}");
 }
 
-/// A few photos of `breeds`, with 1 or 3 channels.
+/// Returns loaders of a few photos of `breeds`, with 1 or 3 channels.
 fn few(breeds: &'static [&'static str], images: ImageBlock, size: u32) -> DataLoaders {
     DataBlock::blocks(images, CategoryBlock::new())
         .get_items(first_of(breeds, 4))
@@ -289,18 +292,18 @@ fn a_model_of_this_crate_is_the_start_of_another_training() {
     let before = body_of(&first);
 
     for file in [&bundle, &saved, &checkpoint, &fastai] {
-        // Two classes instead of three, another size; the body and its normalization are the old ones.
+        // Two classes instead of three, another size: the body and its normalization are kept.
         let mut second = start(few(&BREEDS[..2], ImageBlock::rgb(), 48), file);
         assert_eq!(second.dls().task().vocab().len(), 2);
         let after = body_of(&second);
         assert!(before.iter().zip(&after).all(|(a, b)| a.0 == b.0 && a.1.equal(&b.1)), "{file:?}");
-        // fastai's form has no place for the normalization.
+        // fastai's format has no normalization.
         let expected = if file == &fastai { Normalize::imagenet() } else { own.clone() };
         let specs: Vec<_> = second.dls().batch_tfms().iter().map(|t| format!("{t:?}")).collect();
         assert_eq!(specs, [format!("{expected:?}")], "{file:?}");
         second.fine_tune(1).unwrap();
     }
-    // Gray photos: the first layer is the sum over the colors, and the normalization is of one channel.
+    // Gray photos: the first layer is the sum over the colors, and the normalization has one channel.
     let second = start(few(&BREEDS, ImageBlock::gray(), 64), &bundle);
     let after = body_of(&second);
     let (name, first_layer) = before.iter().find(|(_, t)| t.dim() == 4).unwrap();
@@ -309,7 +312,7 @@ fn a_model_of_this_crate_is_the_start_of_another_training() {
     assert!(adapted.allclose(&sum, 1e-5, 1e-6, false));
     let gray = second.dls().batch_tfms()[0].spec().unwrap();
     assert!(format!("{gray:?}").contains("mean: [0.4]"), "{gray:?}");
-    // And on from gray: one channel is spread over three.
+    // From gray to RGB: one channel is spread over three.
     let bundle = folder.path().join("gray.safetensors");
     second.export(&bundle).unwrap();
     let third = start(few(&BREEDS, ImageBlock::rgb(), 64), &bundle);
@@ -317,7 +320,7 @@ fn a_model_of_this_crate_is_the_start_of_another_training() {
     let back = spread.sum_dim_intlist(1, true, tch::Kind::Float);
     assert!(back.allclose(&sum, 1e-4, 1e-5, false));
 
-    // Another network than that of the file.
+    // A network that differs from that of the file.
     let dls = few(&BREEDS, ImageBlock::rgb(), 64);
     let e = vision_learner(dls, resnet18()).weights(bundle.as_path()).build().unwrap_err();
     assert!(e.to_string().contains("`squeezenet1_1`"), "{e}");
@@ -329,7 +332,7 @@ fn relative_positions_fit_windows_that_are_not_square() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("swin.safetensors");
     let swin = by_name("swin_tiny_patch4_window7_224").unwrap();
-    // Directions: up or down, and ten times left or right.
+    // Signs of directions: up or down, plus ten times left or right.
     let directions = |height: i64, width: i64| {
         let sign = |n: i64| (Tensor::arange(2 * n - 1, tch::kind::FLOAT_CPU) - (n - 1)).sign();
         sign(height).unsqueeze(1) + sign(width).unsqueeze(0) * 10

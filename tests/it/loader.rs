@@ -1,4 +1,5 @@
-//! The loader keeps its word: the same batches whatever the workers, errors as errors, an end in time.
+//! The guarantees of the loader: the same batches for any number of workers, errors that are reported,
+//! and an end in time.
 
 use super::pets::{BREEDS, first_of, photos};
 use finetune::{
@@ -34,7 +35,7 @@ fn pets() -> DataBlock<CategoryBlock> {
         .device(Device::Cpu)
 }
 
-/// All that a batch holds, bit for bit: the shape, the inputs, the targets, the items.
+/// The content of a batch, bit for bit: the shape, the inputs, the targets, the items.
 type Bits = (Vec<i64>, Vec<u32>, Vec<i64>, Vec<usize>);
 
 fn bits(batch: &Batch) -> Bits {
@@ -48,7 +49,7 @@ fn all(loader: &DataLoader, pass: u64) -> Vec<Bits> {
     loader.batches(pass).map(|batch| bits(&batch.unwrap())).collect()
 }
 
-/// A data set of plain squares whose item 5 fails and whose item 7 panics, if it is told to.
+/// A data set of plain squares whose item 5 can fail and whose item 7 can panic.
 struct Squares {
     n: usize,
     bad: bool,
@@ -93,7 +94,7 @@ impl Dataset for Squares {
     }
 }
 
-/// Fails if `work` takes longer than a minute.
+/// Fails if `work` takes more than a minute.
 fn in_time(work: impl FnOnce() + Send + 'static) {
     let (done, wait) = mpsc::channel();
     let worker = thread::spawn(move || {
@@ -122,7 +123,7 @@ fn batches_are_the_same_for_any_number_of_workers_and_in_every_run() {
     }
 }
 
-/// The loaders of a block with other workers.
+/// Returns the loaders of a block with another number of workers.
 trait CloneWith {
     fn clone_with(&self, workers: usize) -> DataLoaders;
 }
@@ -325,7 +326,7 @@ fn items_are_drawn_by_weight() {
     let e = dls.balanced().unwrap_err().to_string();
     assert!(e.starts_with("`balanced`"), "numbers have no classes: {e}");
 
-    // Of a class of 2 and one of 30, each is drawn about as often.
+    // Of a class with 2 items and one with 30, each is drawn about equally often.
     let label = |i: &usize| Ok(if *i < 2 { "rare" } else { "usual" }.to_owned());
     let block = DataBlock::rows(ImageBlock::rgb(), CategoryBlock::new())
         .get_x(|i: &usize| Image::new(2, 2, 3, vec![*i as u8; 12]))
@@ -336,14 +337,14 @@ fn items_are_drawn_by_weight() {
     let dls = block.dataloaders_from((0..32).collect()).unwrap().balanced().unwrap();
     let rare = (0..20).flat_map(|pass| all(dls.train(), pass)).flat_map(|b| b.3);
     let rare = rare.filter(|i| *i < 2).count();
-    // 320 of 640, with a standard deviation of 13.
+    // Half of 640, with a standard deviation of 13.
     assert!((260..380).contains(&rare), "{rare}");
 }
 
 #[test]
 fn an_item_that_is_drawn_again_is_transformed_differently() {
     let dls = pets().splitter(IndexSplitter::new([0])).dataloaders(photos()).unwrap();
-    // The photo is not square, so there is something to crop.
+    // The photo is not square, so that crops differ.
     let mut weights = vec![0.0; dls.train().len()];
     weights[3] = 1.0;
     let batch = dls.weighted(&weights).unwrap().train().one_batch().unwrap();
@@ -365,7 +366,7 @@ fn items_to_predict_come_as_in_validation_and_in_order() {
     let first = labelled.one_batch().unwrap();
     assert_eq!(first.x, batches[0].x);
     assert_eq!(Vec::<i64>::try_from(first.y.unwrap()).unwrap(), [0; 6]);
-    // Bytes and images in memory do as well as files.
+    // Bytes and images in memory are accepted like files.
     let bytes = dls.test_dl([fs::read(&files[0]).unwrap()]).unwrap().one_batch().unwrap();
     assert_eq!(bytes.x.get(0), batches[0].x.get(0));
     let e = dls.test_dl(Vec::<PathBuf>::new()).unwrap_err();

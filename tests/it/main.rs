@@ -1,7 +1,7 @@
-//! The tests that go the way of a user, one module for each subject.
+//! Tests through the public API, one module per subject.
 //!
-//! One program, so that libtorch is linked once. Tests that need a process of their own are started by the module that
-//! they belong to; those that compare whole trainings bit for bit are in `tests/exact`.
+//! They are one program, so that libtorch is linked once. Modules start separate processes for tests
+//! that need one. Tests that compare whole trainings bit for bit are in `tests/exact`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 

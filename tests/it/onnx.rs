@@ -1,4 +1,4 @@
-//! ONNX files of learners and networks: what they hold, and that they answer as the model does.
+//! ONNX files of learners and networks: their content, and that their outputs equal those of the model.
 
 use crate::pets;
 use finetune::{
@@ -14,7 +14,7 @@ use prost::Message;
 use std::{collections::BTreeMap, fs, path::Path};
 use tch::nn;
 
-/// The metadata of an ONNX file, as `onnx.proto` numbers it.
+/// The metadata of an ONNX file, with the field numbers of `onnx.proto`.
 #[derive(Clone, PartialEq, Message)]
 struct File {
     #[prost(message, optional, tag = "7")]
@@ -60,7 +60,7 @@ fn metadata(path: &Path) -> BTreeMap<String, String> {
     file.metadata.into_iter().map(|entry| (entry.key, entry.value)).collect()
 }
 
-/// Options that verify where this build can.
+/// Options that verify the file if this build can.
 fn options(path: &Path) -> OnnxOptions {
     OnnxOptions::new(path)
 }
@@ -182,7 +182,7 @@ impl finetune::data::Dataset for Exchanged {
 fn labels_that_differ_are_an_error_that_names_the_items() {
     let folder = tempfile::tempdir().unwrap();
     for i in 0..6 {
-        // The last file holds the color of the item before.
+        // The last file has the color of the item before.
         let image = Exchanged::image(if i == 5 { 4 } else { i });
         let bytes = [b"P6 8 8 255\n", image.pixels()].concat();
         fs::write(folder.path().join(format!("{i}.ppm")), bytes).unwrap();
@@ -267,7 +267,7 @@ fn several_categories_and_masks_can_be_exported() {
     assert!(report.verified.is_none_or(|v| v.largest_difference < 1e-4), "a softmax of pixels");
 }
 
-/// Writes a network, checks the names in its file, and runs it where this build can.
+/// Writes a network, checks the names in its file, and runs it if this build can.
 fn family(name: &str, spec: &ArchSpec, side: i64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.onnx");

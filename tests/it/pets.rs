@@ -1,17 +1,17 @@
-//! The carried photos, and blocks and learners of them that several tests use.
+//! The bundled photos, and blocks and learners on them for several tests.
 
 use finetune::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// The breeds of the carried photos.
+/// The breeds of the bundled photos.
 pub(crate) const BREEDS: [&str; 3] = ["Abyssinian", "Bengal", "american_bulldog"];
 
-/// The folder of the carried photos.
+/// Returns the folder of the bundled photos.
 pub(crate) fn photos() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/pets/images")
 }
 
-/// Lists the first `each` photos of every breed in `breeds`.
+/// Returns a function that lists the first `each` photos of every breed in `breeds`.
 pub(crate) fn first_of(
     breeds: &'static [&'static str],
     each: usize,
@@ -28,7 +28,7 @@ pub(crate) fn first_of(
     }
 }
 
-/// Twelve photos of each breed, augmented to 64 pixels, in batches of 8.
+/// Returns a block of twelve photos per breed, augmented to 64 pixels, in batches of 8.
 pub(crate) fn block() -> Result<DataBlock<CategoryBlock>> {
     Ok(DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
         .get_items(first_of(&BREEDS, 12))
@@ -41,7 +41,7 @@ pub(crate) fn block() -> Result<DataBlock<CategoryBlock>> {
         .device(Device::Cpu))
 }
 
-/// A learner of [`block`] with a ResNet-18 from scratch.
+/// Returns a learner of [`block`] with a ResNet-18 from scratch.
 pub(crate) fn learner() -> Result<Learner> {
     let learner = vision_learner(block()?.dataloaders(photos())?, resnet18()).pretrained(false);
     Ok(learner.metric(accuracy()).metric(error_rate()).build()?.quiet())

@@ -1,6 +1,5 @@
-//! Every picture and the report, of a small model that was trained on carried photos: they have the
-//! size that they say, ink, and the words that belong to them. `FINETUNE_SHOW_DIR=DIR` keeps them to
-//! be looked at.
+//! Every figure and the report, from a small model that was trained on bundled photos: their size, ink
+//! and words. `FINETUNE_SHOW_DIR=DIR` keeps them for inspection.
 mod html;
 pub(crate) mod look;
 
@@ -38,7 +37,7 @@ fn learner() -> Result<Learner> {
     Ok(learner.metric(accuracy()).metric(error_rate()).build()?.quiet())
 }
 
-/// The photos of an SVG, as addresses of themselves.
+/// Returns the photos of an SVG, as data URLs.
 fn pictures(svg: &str) -> Vec<String> {
     let address = |s: &str| s.split('"').find(|s| s.starts_with("data:")).unwrap().to_owned();
     svg.split("<image").skip(1).map(address).collect()
@@ -50,7 +49,7 @@ fn data() -> Result<()> {
     look("batch", &learn.dls().show_batch(9)?, &["Abyssinian", "data:image/png;base64"]);
     let unique = learn.dls().show_batch(ShowBatch::new(8).unique().columns(4))?;
     let labels = look("unique", &unique, &["data:image/png;base64"]);
-    // One photo, so one label; augmented, so eight pictures.
+    // One photo, so one label; augmented, so eight different images.
     assert_eq!(labels.len(), 8);
     assert!(labels.iter().all(|l| l == &labels[0]), "{labels:?}");
     let of = pictures(&unique.svg()?);
@@ -58,10 +57,10 @@ fn data() -> Result<()> {
     let many = learn.dls().show_batch(8)?.svg()?;
     assert!(words(&many).iter().any(|w| w.text != words(&many)[0].text), "{many}");
     let plain = learn.dls().valid().with(LoaderOptions::new().bs(4))?;
-    // Without augmentation, one photo looks the same each time.
+    // Without augmentation, a photo looks the same each time.
     let same = pictures(&plain.show_batch(ShowBatch::new(2).unique())?.svg()?);
     assert!(same.len() == 2 && same[0] == same[1]);
-    // More than a batch holds.
+    // More than one batch.
     assert_eq!(plain.show_batch(10)?.svg()?.matches("<image").count(), 10);
     let files = few(&photos())?;
     look("files", &show_images(files.iter().take(6))?, &["Abyssinian"]);
@@ -86,7 +85,7 @@ fn training_and_mistakes() -> Result<()> {
     for name in all {
         assert!(said.iter().any(|w| w.text == name), "no schedule of the {name}");
     }
-    // Each group has its own rate; the rest is the same for all.
+    // Each group has its own rate; the other hyperparameters are equal.
     assert_eq!(said.iter().filter(|w| w.text == "group 3").count(), 1, "{said:?}");
     look("metrics", &history.plot_metrics()?, &["accuracy", "error_rate", "epoch"]);
     look("policy", &plot_policy(&OneCycle::new(3).lr(1e-5..=1e-3), 3)?, &["fraction of the fit"]);
@@ -137,7 +136,7 @@ fn training_and_mistakes() -> Result<()> {
     Ok(())
 }
 
-/// The target in black above the prediction, which is green where it is right and red where not.
+/// The target in black above the prediction, which is green if it is correct, otherwise red.
 fn target_above_prediction(
     interp: &ClassificationInterpretation,
     valid: &DataLoader,
@@ -165,7 +164,7 @@ fn target_above_prediction(
     Ok(())
 }
 
-/// The 37 breeds of the whole set.
+/// The 37 breeds of the complete data set.
 const BREEDS: &str = "Abyssinian Bengal Birman Bombay British_Shorthair Egyptian_Mau Maine_Coon \
     Persian Ragdoll Russian_Blue Siamese Sphynx american_bulldog american_pit_bull_terrier \
     basset_hound beagle boxer chihuahua english_cocker_spaniel english_setter german_shorthaired \
@@ -196,7 +195,7 @@ fn thirty_seven_breeds_can_be_read() -> Result<()> {
     let shares = |least| ConfusionPlot::new().normalize(true).at_least(least);
     let few = interp.plot_confusion_matrix_with(shares(0.05))?;
     let few = look("confusion37_shares", &few, &all);
-    // Every name stands whole at both sides, beside every number that is not 0.
+    // Every name is complete on both sides, with every number that is not 0.
     for breed in interp.vocab() {
         for said in [&counts, &few] {
             assert_eq!(said.iter().filter(|w| w.text == *breed).count(), 2, "{breed}");
@@ -242,7 +241,7 @@ fn several_categories_and_numbers() -> Result<()> {
     let interp = RegressionInterpretation::from_predictions(p.clone())?;
     look("regression", &interp.plot_predictions()?, &["target", "prediction", "R²"]);
 
-    // What has no losses has no worst items, and says so.
+    // Without losses there are no worst items, which is an error.
     let unlabelled = Predictions::new(
         p.items,
         p.preds,

@@ -1,4 +1,4 @@
-//! Plans: what is drawn, and that one pass does what all its transforms together should.
+//! Plans: the draws, and that one pass has the result of all its transforms.
 
 use finetune::{
     Error,
@@ -22,7 +22,7 @@ fn plan_at(tfms: &Tfms, n: usize, size: (u32, u32), split: Split, index: u64) ->
     transform::plan(tfms, n, size, 3, split, &mut rng).unwrap()
 }
 
-/// Smooth pictures, so that a place a millionth of a pixel away is as good.
+/// Returns smooth images, so that an error of a millionth of a pixel has no effect.
 fn pixels(n: usize, (w, h): (u32, u32)) -> Vec<u8> {
     let (w, h) = (w as usize, h as usize);
     let value = |i: usize| {
@@ -48,8 +48,8 @@ fn far(a: &Tensor, b: &Tensor) -> f64 {
     (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
 }
 
-/// The composed map in double precision, from the matrices and the part alone, through libtorch's
-/// sampler.
+/// Executes the composed map in double precision, computed from the matrices and the part, with
+/// libtorch's sampler.
 fn sampled_once(
     plan: &Plan,
     pixels: &[u8],
@@ -63,7 +63,7 @@ fn sampled_once(
     let axis = |out: u32, all: u32, part: Option<(u32, u32)>| {
         let places = Tensor::arange(i64::from(out), double);
         let (places, all) = match part {
-            // The part's first pixel to its last.
+            // From the first to the last pixel of the part.
             Some((start, n)) => {
                 let step = (f64::from(n) - 1.0) / (f64::from(out) - 1.0);
                 (places * step + f64::from(start), f64::from(all))
@@ -110,7 +110,7 @@ fn one_pass_is_one_sampling_with_the_composed_map() {
             let augment =
                 aug_transforms().max_rotate(60.0).max_zoom(1.6).min_zoom(0.4).p_affine(0.9);
             let augment = augment.pad_mode(pad_mode).align_corners(align).max_lighting(0.0);
-            // At a size that is reached by the maps, then with a part of them.
+            // First at a size that the maps produce, then with a crop.
             let whole: Tfms = vec![Arc::new(augment.clone().size_hw(41, 37))];
             let crop: Tfms =
                 vec![Arc::new(augment), Arc::new(RandomResizedCropGpu::hw(33, 47).min_scale(0.4))];
@@ -191,8 +191,8 @@ fn a_plan_follows_from_its_address() {
     assert_ne!(plan(0), plan(1));
     let elsewhere = std::thread::scope(|s| s.spawn(|| plan(5)).join().unwrap());
     assert_eq!(elsewhere, plan(5));
-    // An image's own draws do not depend on those of others only where they come first: the plan of
-    // a batch is drawn as a whole, so another number of images is another plan.
+    // The plan of a batch is drawn as a whole, so that the draws of an image depend on the number of
+    // images. Validation has no draws.
     let valid = plan_at(&tfms, 9, (100, 90), Split::Valid, 0);
     assert_eq!(
         format!("{valid:?}"),
@@ -200,7 +200,7 @@ fn a_plan_follows_from_its_address() {
     );
 }
 
-/// The maps that one transform draws for many images.
+/// Returns the maps that one transform draws for many images.
 fn drawn(tfm: impl BatchTransform + 'static) -> Plan {
     plan_at(&vec![Arc::new(tfm)], 20_000, (64, 64), Split::Train, 0)
 }
@@ -217,7 +217,7 @@ fn near(what: &str, a: f64, b: f64) {
 fn geometry_is_drawn_as_documented() {
     let still = |i: &transform::ImagePlan| i.affine == Matrix::ONE;
     near("flipped", part(&drawn(Flip::new().p(0.3)), |i| i.affine == Matrix::flip()), 0.3);
-    // One way in eight changes nothing.
+    // One of eight ways is the identity.
     near("dihedral", part(&drawn(Dihedral::new()), still), 0.5 + 0.5 / 8.0);
     for k in 1..8 {
         let ways = part(&drawn(Dihedral::new().p(1.0)), |i| i.affine == Matrix::dihedral(k));
@@ -238,7 +238,7 @@ fn geometry_is_drawn_as_documented() {
     near("zoomed out", part(&zoomed, |i| zoom(i) < 1.0 - 1e-12), 0.8 / 3.0);
 
     let warped = drawn(Warp::new(0.2).p(0.5));
-    // x and y are left alone independently of each other.
+    // x and y are left unchanged independently of each other.
     near("still", part(&warped, |i| i.warp == Matrix::ONE), 0.25);
 
     let all = drawn(Rotate::new(30.0).p(1.0).batch(true));
@@ -310,7 +310,7 @@ fn a_closure_ends_a_pass_and_begins_the_next() {
     assert!(far(&kernel(&plan, &pixels), &expected) < 1e-5);
     assert!(far(&plan.execute_tensor(&batch(&pixels, n, size)).unwrap(), &expected) < 1e-5);
 
-    // Train only: validation has one pass.
+    // Only in training: validation has one pass.
     let tfms: Tfms = vec![Arc::new(BatchFn::new("noise", |x| Ok(x * 0.5)).only(Split::Train))];
     assert_eq!(
         far(
@@ -320,7 +320,7 @@ fn a_closure_ends_a_pass_and_begins_the_next() {
         0.0
     );
 
-    // A step that changes the size is refused where pixels are to be moved after it.
+    // A step that changes the size is an error if pixels are moved after it.
     let half =
         BatchFn::new("half", |x| Ok(x.avg_pool2d(2, 2, 0, false, true, None::<i64>))).order(10);
     let tfms: Tfms = vec![Arc::new(half), Arc::new(Flip::new())];

@@ -1,5 +1,5 @@
-//! Pretrained weights from a server of the test's own: fetched once, resumed, checked, kept where Python
-//! keeps them, and found there when there is no network.
+//! Pretrained weights from a local server: downloaded once, resumed, checked, stored where Python stores
+//! them, and found there without a network.
 
 #![allow(
     clippy::print_stdout,
@@ -25,7 +25,7 @@ use std::{
 };
 use tch::{Device, Tensor};
 
-/// Serves files by path. A path with `flaky` breaks off in the middle the first time.
+/// Serves files by path. The first response for a path with `flaky` ends halfway.
 fn files(files: impl Into<HashMap<String, Vec<u8>>>) -> Server {
     let files = files.into();
     let mut broken = false;
@@ -39,7 +39,7 @@ fn files(files: impl Into<HashMap<String, Vec<u8>>>) -> Server {
     })
 }
 
-/// Fetches in a process of its own, whose environment is `set`: the place, or the error.
+/// Downloads in a separate process with the environment `set`. Returns the path or the error.
 fn fetch(what: &str, home: &Path, set: &[(&str, &str)]) -> Result<PathBuf, String> {
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(["--exact", "pretrained::child", "--ignored", "--nocapture"]);
@@ -86,7 +86,7 @@ fn weights() -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// PyTorch's name for a file of these bytes.
+/// Returns PyTorch's name for a file of these bytes.
 fn named(stem: &str, bytes: &[u8]) -> String {
     let digits: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
     format!("{stem}-{}.pth", &digits[..8])
@@ -103,14 +103,14 @@ fn published_weights_are_fetched_once_and_kept_where_pytorch_keeps_them() {
     assert_eq!(place, home.path().join("torch/hub/checkpoints").join(&name));
     assert_eq!(fs::read(&place).unwrap(), weights());
     assert_eq!(read_weights(&place).unwrap().len(), 7);
-    // A second time, and where the network is switched off: nothing is asked for.
+    // The second time, or without a network, nothing is requested.
     for extra in [("X", "1"), ("FINETUNE_OFFLINE", "1")] {
         let again = fetch(&format!("published {name}"), home.path(), &[set[0], extra]);
         assert_eq!(again.unwrap(), place);
     }
     assert_eq!(server.requests().len(), 1);
 
-    // What Python has downloaded is used: here below another TORCH_HOME.
+    // A file that Python has downloaded is used, here in another TORCH_HOME.
     let torch = tempfile::tempdir().unwrap();
     let checkpoints = torch.path().join("hub/checkpoints");
     fs::create_dir_all(&checkpoints).unwrap();
@@ -119,14 +119,14 @@ fn published_weights_are_fetched_once_and_kept_where_pytorch_keeps_them() {
     let found = fetch(&format!("published {name}"), home.path(), &[set[0], home_of_torch]);
     assert_eq!(found.unwrap(), checkpoints.join(&name));
     assert_eq!(server.requests().len(), 1);
-    // But not where it is damaged: what the name promises is fetched instead.
+    // A damaged file is downloaded again: its checksum is in its name.
     fs::write(checkpoints.join(&name), b"cut short").unwrap();
     let found = fetch(&format!("published {name}"), home.path(), &[set[0], home_of_torch]);
     assert_eq!(fs::read(found.unwrap()).unwrap(), weights());
     assert_eq!(server.requests().len(), 2);
 }
 
-/// The other way round: torch finds what was fetched here, and asks nobody.
+/// torch finds a file that this crate downloaded, and requests nothing.
 #[test]
 #[ignore = "needs a Python with torch, named by FINETUNE_PYTHON"]
 fn python_uses_what_was_fetched_here() {
@@ -177,7 +177,7 @@ fn without_a_network_the_error_says_what_to_place_where() {
     assert!(e.contains("https://download.pytorch.org/models/resnet34-b627a593.pth"), "{e}");
     let place = home.path().join("torch/hub/checkpoints/resnet34-b627a593.pth");
     assert!(e.contains(place.to_str().unwrap()), "{e}");
-    // Nobody listens: the same.
+    // A server that does not listen has the same result.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -198,7 +198,7 @@ fn hub_repositories_are_read_by_name_and_revision() {
     let set = [("HF_ENDPOINT", endpoint.as_str())];
     let place = fetch("hub org/net", home.path(), &set).unwrap();
     assert_eq!(fs::read(&place).unwrap(), b"weights");
-    // The place is where Python would keep it.
+    // The file is stored where Python would store it.
     let repo = home.path().join("huggingface/hub/models--org--net");
     assert_eq!(place, repo.join("snapshots").join(commit).join("model.safetensors"));
     assert_eq!(fs::read_to_string(repo.join("refs/v2")).unwrap(), commit);
@@ -230,7 +230,7 @@ fn a_local_file_is_taken_as_it_is() {
     assert!(e.contains("pretrained"), "{e}");
 }
 
-/// A body for `n_in` channels with a head for two classes.
+/// Returns a body for `n_in` channels with a head for two classes.
 fn for_two(arch: &finetune::model::Arch, n_in: usize) -> Model {
     let spec = ArchSpec::new(arch, n_in, 2, HeadOptions::new());
     spec.build(Device::Cpu, Seed(2)).unwrap()
@@ -269,7 +269,7 @@ fn the_body_gets_the_weights_of_a_file_and_the_head_keeps_its_own() {
             }
         }
     }
-    // Weights of another network: all that is wrong is named, and nothing is loaded.
+    // Weights of another network: the error names all differences, and nothing is loaded.
     let mut other = for_two(&resnet18(), 3);
     let before = copies(&other);
     let e = other.load_pretrained_from(&WeightsFrom::file(&pth)).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The linear probe: against scikit-learn, installed as the head, and as the start of fine-tuning.
+//! The linear probe: compared with scikit-learn, installed as the head, and as the start of fine-tuning.
 
 use super::pets;
 use finetune::{
@@ -13,7 +13,7 @@ use finetune::{
 };
 use tch::{Device, Kind, Tensor, nn};
 
-/// The features of `n` items, `[n, 4]`, and the score that orders their classes.
+/// Returns the features of `n` items, `[n, 4]`, and the score that orders their classes.
 fn features(n: i64, salt: f64) -> (Tensor, Tensor) {
     let double = (Kind::Double, Device::Cpu);
     let scale = Tensor::from_slice(&[2.0, 1.0, 0.5, 10.0]);
@@ -43,13 +43,13 @@ fn several_classes(n: i64, salt: f64) -> Arrays {
     Arrays::from_tensors(&x.view([n, 4, 1, 1]), &y, Task::Categories { vocab: names(3) }).unwrap()
 }
 
-/// Loaders of 60 and 20 items.
+/// Returns loaders of 60 and 20 items.
 fn loaders(rows: impl Fn(i64, f64) -> Arrays) -> DataLoaders {
     let options = LoaderOptions::new().bs(16).device(Device::Cpu);
     DataLoaders::from_arrays(rows(60, 1.0), rows(20, 2.0), options).unwrap()
 }
 
-/// A model whose pooled features are its inputs.
+/// Returns a model whose pooled features are its inputs.
 fn learner(dls: DataLoaders, loss: impl Loss + 'static) -> Learner {
     let arch = Arch::new("identity", |net, _| {
         net.step("same", Tensor::shallow_clone);
@@ -107,7 +107,7 @@ fn weights_are_those_of_scikit_learn() {
     ];
     close(first, &probabilities, 2e-7);
     assert_eq!((probe.accuracy.hits, probe.accuracy.of), (16, 20));
-    // The same by `scipy.stats.binomtest(16, 20).proportion_ci(method="wilson")`.
+    // The same interval as `scipy.stats.binomtest(16, 20).proportion_ci(method="wilson")`.
     let (low, high) = probe.accuracy.interval();
     close([low, high], &[0.583_982_6, 0.919_342_3], 1e-6);
 }
@@ -133,7 +133,7 @@ fn several_categories_are_one_regression_each() {
         9.962_112_1e-1,
     ];
     close(first, &probabilities, 2e-7);
-    // All categories of an item must be right.
+    // All categories of an item must be correct.
     let p = &probe.predictions;
     let right = p.targets.iter().zip(&p.decoded).filter(|(a, b)| a == b).count();
     assert_eq!(probe.accuracy.hits, right);
@@ -177,7 +177,7 @@ fn an_installed_probe_predicts_saves_and_exports() -> Result<()> {
     let names: Vec<&str> = learn.model().params().iter().map(|p| &*p.name).collect();
     let head: Vec<&&str> = names.iter().filter(|n| n.starts_with("head.")).collect();
     assert_eq!(head, [&"head.2.weight", &"head.2.bias"]);
-    // The frozen body stays frozen, the head learns in the last group.
+    // The frozen body stays frozen; the head is trained in the last group.
     let params = learn.model().params();
     assert_eq!(learn.model().groups(), 3);
     let head = params.iter().filter(|p| p.name.starts_with("head."));
@@ -203,7 +203,7 @@ fn fine_tuning_starts_from_a_probe() -> Result<()> {
     assert_eq!(learn.training().stage(), 1, "no stage with a frozen body");
     let names: Vec<&str> = learn.model().params().iter().map(|p| &*p.name).collect();
     assert!(names.contains(&"head.2.bias") && !names.contains(&"head.8.weight"), "{names:?}");
-    // With such a rate the model stays what it was, up to the statistics of the normalizations.
+    // With such a small rate, only the statistics of the normalizations change.
     learn.fine_tune(FineTune::new(1).from_probe().freeze_epochs(1).base_lr(1e-6))?;
     assert_eq!(learn.training().stage(), 2);
     Ok(())

@@ -66,7 +66,7 @@ fn every_type_is_read_as_it_is() {
         }
     }
     let all = tensors("dtypes_new.pth");
-    // Types that tch has no name for become wider ones.
+    // Types that tch does not have become wider ones.
     for (dtype, kind) in [
         ("uint16", Kind::Int),
         ("uint32", Kind::Int64),
@@ -76,7 +76,7 @@ fn every_type_is_read_as_it_is() {
     ] {
         let t = get(&all, dtype);
         assert_eq!(t.kind(), kind, "{dtype}");
-        // 96 is the nearest to 100 of both 8-bit floats.
+        // 96 is the nearest value to 100 of both 8-bit floats.
         let last = if dtype.starts_with("float8") { 96. } else { 100. };
         assert_eq!(doubles(t), [0., 1., 2., last], "{dtype}");
     }
@@ -104,7 +104,7 @@ fn every_layout_is_read_as_it_is() {
         assert_eq!((scalar.dim(), doubles(scalar)), (0, vec![7.5]));
         assert_eq!(get(&all, "empty").size(), [0, 3]);
         assert_eq!(doubles(get(&all, "parameter")), [1., -1.]);
-        // What shared memory in Python shares it here.
+        // Tensors that shared memory in Python share it here.
         let _ = plain.shallow_clone().fill_(9.0);
         assert_eq!(doubles(get(&all, "shared")), [9.; 6], "{name}");
     }
@@ -162,7 +162,7 @@ fn everything_else_is_refused_by_name() {
     assert!(refusal("code.pth").contains("torch.nn.modules.container.Sequential"));
     assert!(refusal("evil.pth").contains(".system"));
     assert!(refusal("big_endian.pth").contains("big-endian"));
-    // The old format says so in its third pickle.
+    // In the old format, this is in the third pickle.
     let mut legacy = std::fs::read(file("layouts_legacy.pth")).unwrap();
     let word = b"little_endian";
     let at = legacy.windows(word.len()).position(|w| w == word).unwrap() + word.len();

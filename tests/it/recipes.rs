@@ -1,5 +1,5 @@
-//! Layer-wise learning-rate decay, warm-up with a cosine, and averages of weights, beside values of timm. `tests/timm/recipes.py`
-//! wrote them.
+//! Layer-wise learning rate decay, warmup with a cosine, and averages of weights, compared with timm's
+//! values, which `tests/timm/recipes.py` wrote.
 
 use crate::fit;
 use finetune::{
@@ -43,7 +43,7 @@ fn a_warm_up_with_a_cosine_has_timms_rates() -> Result<()> {
         assert_eq!(*hyper, Hyper::Lr);
         for (step, theirs) in numbers(&case["rates"]).into_iter().enumerate() {
             let ours = schedules[1].at(step as f64 / (epochs * batches));
-            // Schedules keep their boundaries in 32 bits, as fastai's do.
+            // Schedules store their boundaries in 32 bits, as fastai's do.
             assert!((ours - theirs).abs() < 1e-6 * number("lr"), "{case} step {step}: {ours}");
         }
     }
@@ -103,7 +103,7 @@ fn layer_decay_multiplies_other_rates() -> Result<()> {
     close(&rates(&OneCycle::new(1).lr(..=1.0).course(3, &halves)?), &[0.025, 0.05, 1.0]);
     close(&rates(&OneCycle::new(1).lr(vec![1.0, 4.0, 8.0]).course(3, &halves)?), &[0.25, 2.0, 8.0]);
 
-    // Decay takes the place of fastai's factor of 100, unless that is asked for.
+    // Layer decay replaces fastai's factor of 100, unless a range of rates is given.
     let stages = |plan: FineTune, defaults| plan.base_lr(2.0).courses(3, defaults);
     close(&rates(&stages(FineTune::new(1), &none)?[1].1), &[0.01, 0.1, 1.0]);
     close(&rates(&stages(FineTune::new(1), &halves)?[1].1), &[0.25, 0.5, 1.0]);
@@ -164,7 +164,7 @@ fn averaging(options: &Value) -> Ema {
     ema
 }
 
-/// timm's averages follow from weights that are set to numbers of a formula after each step.
+/// Sets the weights to numbers of a formula after each step, for comparison with timm's averages.
 #[derive(Debug)]
 struct Formula(i64);
 
@@ -175,7 +175,7 @@ fn filled(salt: f64) -> Tensor {
 
 impl Callback for Formula {
     fn order(&self) -> i32 {
-        -100 // before the average
+        -100 // before the averaging callback
     }
 
     fn after_step(&mut self, t: &mut Training) -> Step {
@@ -193,7 +193,7 @@ impl Callback for Formula {
     }
 }
 
-/// Ends the fit after so many steps.
+/// Ends the fit after some steps.
 #[derive(Debug)]
 struct Steps(usize);
 
@@ -234,7 +234,7 @@ fn averages_are_timms_after_each_step() -> Result<()> {
     Ok(())
 }
 
-/// Notes the first weight at events.
+/// Records the first weight at events.
 #[derive(Debug, Default)]
 struct Seen(BTreeMap<&'static str, Vec<f32>>);
 
@@ -268,7 +268,7 @@ fn the_average_is_validated_and_the_weights_go_on() -> Result<()> {
     plain.fit_with(&plan, &mut [&mut seen])?;
     let (mut averaged, mut with) = (fit::learner(), Seen::default());
     averaged.fit_with(&plan, &mut [&mut with, &mut Ema::new()])?;
-    // The training is the same, and only the validation differs.
+    // The training is the same; only the validation differs.
     for event in ["before_train", "after_train"] {
         assert_eq!(seen.0[event], with.0[event], "{event}");
     }
@@ -277,7 +277,7 @@ fn the_average_is_validated_and_the_weights_go_on() -> Result<()> {
     assert_eq!(with.0["before_validate"], with.0["after_epoch"]);
     let last = state(&averaged).values().next().unwrap().clone();
     assert!(state(&plain) != state(&averaged));
-    // What the last validation judged is what the fit ends with.
+    // The fit ends with the weights of the last validation.
     assert_eq!(averaged.validate()?[0].1, averaged.recorder().rows[2].values[1]);
     let mut without = fit::learner();
     without.fit_with(&plan, &mut [&mut Ema::new().validate(false)])?;
@@ -383,13 +383,13 @@ fn a_vision_learner_splits_its_network_into_blocks() -> Result<()> {
     learn.fit_one_cycle(1, 1e-2)?;
     let rates: Vec<f64> = learn.training().opt.hypers().iter().map(|h| h.lr).collect();
     assert!(rates.windows(2).all(|pair| (pair[0] / pair[1] - 0.5).abs() < 1e-9), "{rates:?}");
-    // Splits of one's own are kept.
+    // Splits of the user are kept.
     let learn = vision_learner(dls, arch.split(&[3])).pretrained(false).layer_decay(0.5).build()?;
     assert_eq!(learn.model().groups(), 3);
     Ok(())
 }
 
-/// A learner with a batch normalization of three channels.
+/// Returns a learner with a batch normalization of three channels.
 fn normalized() -> Learner {
     let rows = |n: i64| {
         let x = Tensor::arange(n * 3, (Kind::Float, Device::Cpu)).sin().view([n, 3]);

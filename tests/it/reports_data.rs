@@ -1,4 +1,4 @@
-//! Public bug reports about data, tried on this crate: one test for each, by its number.
+//! Public bug reports about data, reproduced with this crate: one test per report, by its number.
 
 use crate::corpus;
 use crate::corpus::{Scan, Scans, jpeg, packed, samples, smooth_rgb};
@@ -24,7 +24,7 @@ fn picture(path: &Path, shade: u8) {
     image::RgbImage::from_fn(40, 40, pixel).save(path).unwrap();
 }
 
-/// Four pictures of cats and of dogs in each of the folders.
+/// Creates four images of cats and of dogs in each of the folders.
 fn folders(names: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (k, name) in names.iter().enumerate() {
@@ -49,7 +49,7 @@ fn block() -> DataBlock<CategoryBlock> {
         .bs(4)
 }
 
-/// How far pixels are from the wanted ones at most.
+/// Returns the largest difference of pixels.
 fn farthest(found: &[u8], wanted: &[u8]) -> u8 {
     assert_eq!(found.len(), wanted.len());
     found.iter().zip(wanted).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
@@ -90,7 +90,7 @@ fn d1_jpeg_files_of_every_layout_are_decoded_right() {
             }
         }
     }
-    // More blocks in a unit than the standard allows.
+    // More blocks per unit than the standard allows.
     let illegal = jpeg((40, 48), &[(2, 2); 3], Scans::Interleaved, 0);
     let e = Decode::new().read(&illegal, "photo.jpg").unwrap_err();
     assert!(e.to_string().starts_with("photo.jpg cannot be decoded"), "{e}");
@@ -164,7 +164,7 @@ fn d2_code_of_the_caller_that_panics_is_an_error_that_names_the_item() {
         assert!(matches!(e, Error::Worker { .. }), "{e}");
         let text = e.to_string();
         assert!(text.contains("no dogs today") && text.contains("item 6"), "{text}");
-        // The next passes are not disturbed.
+        // The next passes are not affected.
         assert!(dls.valid().batches(0).all(|batch| batch.is_ok()));
         let report = panicking.check(dir.path()).unwrap();
         assert_eq!(report.undecodable.len(), 1);
@@ -233,7 +233,7 @@ fn d4_gif_screens_of_any_size_are_as_in_pillow() {
         assert_eq!((image.width(), image.height()), (4, 3), "{screen:?}");
         assert_eq!(image.pixels(), wanted, "{screen:?}");
     }
-    // What a frame leaves free has the transparent color, or the first one.
+    // Pixels outside the frame have the transparent color, or the first one.
     for (transparent, blank) in [(None, 0), (Some(200), 200)] {
         let image = read(&corpus::gif((6, 4), (1, 1, 4, 3), &indices, &palette, transparent, true));
         assert_eq!(image.pixels()[..3], color(blank));
@@ -257,18 +257,18 @@ fn d5_a_quote_that_is_not_closed_is_an_error_with_its_line() {
     let rows = "1.png,cat\n2.png,dog\n3.png,cat\n";
     let e = read(&format!("file,label\n0.png,\"cat\n{rows}")).unwrap_err().to_string();
     assert!(e.contains("labels.csv") && e.contains("line 2"), "{e}");
-    // A later quote closes it in the middle of a text.
+    // A later quote ends it in the middle of a text.
     let e = read("file,label\n0.png,\"cat\n1.png,dog\n2.png,\"cat\"\n").unwrap_err().to_string();
     assert!(e.contains("line 2") && e.contains("line 4"), "{e}");
     let e = Csv::new().read_as::<(String, String)>(&file).unwrap_err().to_string();
     assert!(e.contains("line 2"), "{e}");
-    // Quotes that are right, also over several lines, and a quote within a cell.
+    // Correct quotes, also over several lines, and a quote within a cell.
     let found =
         read("file,label\n\"a,b.png\",\"5\"\" disk\"\n1.png,\"two\nlines\"\n2.png,5\" disk\n")
             .unwrap();
     let label = |k: usize| found[k].get(&"label".into()).unwrap().to_owned();
     assert_eq!([label(0), label(1), label(2)], ["5\" disk", "two\nlines", "5\" disk"]);
-    // Relatives: names of columns.
+    // A related case: names of columns.
     let found = read("file, label\n0.png, cat\n").unwrap();
     assert_eq!(found[0].get(&"label".into()).unwrap(), " cat");
     let e = read("file,label,label\n0.png,cat,x\n").unwrap()[0].get(&"label".into()).unwrap_err();
@@ -291,7 +291,7 @@ fn d6_white_space_and_empty_parts_make_no_classes() {
     let kept = ColReader::new("tags").trim(false);
     assert_eq!(kept.clone().text()(&rows[3]).unwrap(), "cat ");
     assert_eq!(kept.labels(";")(&rows[4]).unwrap(), ["a ", " b"]);
-    // A relative: empty labels by any other way are told.
+    // A related case: empty labels from other sources are reported.
     let dir = folders(&["train", "valid"]);
     let blank = block().get_y(|path: &PathBuf| Ok(parent_label(path)?.replace("cat", " ")));
     let dls = blank.dataloaders(dir.path()).unwrap();
@@ -311,7 +311,7 @@ fn d7_what_is_not_a_wanted_image_does_not_stop_the_listing() {
     assert_eq!(get_image_files(dir.path()).unwrap().len(), 16);
     let listing = ImageFiles::new().survey(dir.path()).unwrap();
     assert_eq!(listing.loops, [at("train/up")]);
-    // A link that is named as an image is an item, which fails, or is skipped, by name.
+    // A link with the name of an image is an item; it fails, or is skipped, by name.
     symlink("/nowhere/target.png", at("train/cat/gone.png")).unwrap();
     let listing = ImageFiles::new().survey(dir.path()).unwrap();
     assert_eq!((listing.files.len(), &listing.dangling[..]), (17, &[at("train/cat/gone.png")][..]));
@@ -320,7 +320,7 @@ fn d7_what_is_not_a_wanted_image_does_not_stop_the_listing() {
     let e = dls.train().batches(0).find_map(Result::err).unwrap().to_string();
     assert!(e.contains("gone.png") && e.contains("a link to /nowhere/target.png"), "{e}");
     assert_eq!(verify_images(&listing.files), [at("train/cat/gone.png")]);
-    // A relative: a folder that is asked for and is not there.
+    // A related case: a requested folder that does not exist.
     let e = ImageFiles::new().folders(["train", "vaild"]).list(dir.path()).unwrap_err();
     assert!(e.to_string().contains("`vaild`"), "{e}");
 }
@@ -341,7 +341,7 @@ fn d8_a_byte_order_mark_and_any_line_ends_are_read() {
         let e = split(nothing).unwrap_err();
         assert!(e.to_string().contains("valid.txt"), "{e}");
     }
-    // Some that match nothing are told.
+    // Lines without a matching item are reported.
     let photos = folders(&["train", "valid"]);
     fs::write(&list, "0.png\nabsent.png\n").unwrap();
     let dls = block().splitter(FileSplitter::new(&list)).dataloaders(photos.path()).unwrap();
@@ -420,7 +420,7 @@ fn d11_folders_that_are_not_utf8_are_not_merged() {
     assert!(named(&PathBuf::from(OsStr::from_bytes(b"a/caf\xe9.png"))).is_err());
 }
 
-/// 8 bits of a sample, as Pillow scales it to black and white or takes the upper 8.
+/// Converts a sample to 8 bits as Pillow does: scaled, or the upper 8 bits of 16.
 fn level(v: u16, bits: u32) -> u8 {
     match bits {
         16 => (v >> 8) as u8,
@@ -617,7 +617,7 @@ fn d14_files_that_cannot_be_decoded_are_called_what_they_are() {
     let note = &dls.notes()[0];
     assert!(note.contains("2 .avif, 1 .heic"), "{note}");
     assert!(block().check(dir.path()).unwrap().to_string().contains("2 .avif"));
-    // Nothing but such files.
+    // Only such files.
     let e = get_image_files(tempdir_with("a.avif").path()).unwrap_err().to_string();
     assert!(e.contains("1 .avif"), "{e}");
 }
@@ -652,7 +652,7 @@ fn d16_the_advice_for_an_unknown_label_is_true() {
         let e = multi(MultiCategoryBlock::new().add_na(add_na)).unwrap_err().to_string();
         assert!(e.contains("`fox`, `emu`") && !e.contains("add_na"), "{e}");
     }
-    // Relatives: options without effect, and a name that is given twice.
+    // Related cases: options without effect, and duplicate names.
     let labels = ["cat", "dog"].map(String::from);
     let strict = CategoryBlock::new().strict(true).setup(&mut labels.iter()).unwrap_err();
     assert!(matches!(strict, Error::Config { option: "strict", .. }), "{strict}");
@@ -666,7 +666,7 @@ fn d16_the_advice_for_an_unknown_label_is_true() {
 
 #[test]
 fn d18_padding_a_narrow_image_takes_no_memory_for_the_padding() {
-    // In a process of its own, since the other tests of this one would count.
+    // In a separate process, since the memory of other tests would count.
     const ALONE: &str = "MEASURED_ALONE";
     if env::var_os(ALONE).is_none() {
         let name = "reports_data::d18_padding_a_narrow_image_takes_no_memory_for_the_padding";
@@ -687,7 +687,7 @@ fn d18_padding_a_narrow_image_takes_no_memory_for_the_padding() {
     }
 }
 
-/// The most memory that this process has had, in bytes, where that can be told.
+/// Returns the peak memory of this process in bytes, if the system reports it.
 fn peak() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
@@ -702,7 +702,7 @@ fn check_finds_what_the_reports_looked_for() {
         picture(&at(&format!("train/Cat/{i}.png")), 60 + i);
     }
     picture(&at("train/emu/0.png"), 90);
-    // A photo of training in another size and quality in validation.
+    // A training photo in another size and quality in validation.
     let photo = Image::new(64, 64, 3, smooth_rgb(64, 64)).unwrap();
     let save = |image: &Image, path: &Path| {
         let pixels = image.pixels().to_vec();

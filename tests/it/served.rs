@@ -1,5 +1,5 @@
-//! Exported models and checkpoints: what is served is what was trained, and what does not fit is
-//! refused whole.
+//! Exported models and checkpoints: predictions equal those of the trained model, and files that do not
+//! match are rejected completely.
 
 use super::pets::{BREEDS, first_of, photos};
 use finetune::{
@@ -49,7 +49,7 @@ fn a_predictor_can_be_sent_to_another_thread() {
     is_send::<Predictor>();
 }
 
-/// How many threads this process has.
+/// Returns the number of threads of this process.
 #[cfg(target_os = "linux")]
 fn threads() -> usize {
     fs::read_dir("/proc/self/task").unwrap().count()
@@ -59,7 +59,7 @@ fn threads() -> usize {
 #[ignore = "the other half of the next test, in a process of its own"]
 #[cfg(target_os = "linux")]
 fn server_of_one() {
-    tch::set_num_threads(1); // libtorch's own
+    tch::set_num_threads(1); // libtorch's threads
     let before = threads();
     let served = Predictor::load(env::var("SERVED").unwrap(), Device::Cpu).unwrap();
     let answer = served.predict(first_of(&BREEDS, 6)(&photos()).unwrap().remove(0)).unwrap();
@@ -113,7 +113,7 @@ fn what_is_served_is_what_was_trained() -> Result<()> {
     let expected: Vec<_> = some.iter().map(|p| learn.predict(p)).collect::<Result<_>>()?;
     let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
 
-    // Paths, bytes, decoded images and tensors are the same pictures.
+    // Paths, bytes, decoded images and tensors result in the same predictions.
     let batch = served.predict_batch(&some)?;
     assert_eq!(batch.len(), 18);
     for (a, b) in batch.iter().zip(&expected) {
@@ -139,7 +139,7 @@ fn what_is_served_is_what_was_trained() -> Result<()> {
     assert!(top[0].1 >= top[1].1);
     assert_eq!(batch[0].top_k(9).len(), 3);
 
-    // Whoever may read new files may read this one.
+    // The file has the permissions of any new file.
     let plain = folder.path().join("plain");
     fs::write(&plain, "").unwrap();
     let permissions = |file: &Path| fs::metadata(file).unwrap().permissions();
@@ -162,7 +162,7 @@ fn what_is_served_is_what_was_trained() -> Result<()> {
     Ok(())
 }
 
-/// Everything that a model can be asked for.
+/// Calls all methods of a model.
 fn weights(learn: &Learner) -> Vec<f64> {
     let sum = |t: &Tensor| f64::try_from(t.to_kind(Kind::Double).abs().sum(None)).unwrap();
     learn.model().state_dict().iter().map(|(_, t)| sum(t)).collect()
@@ -192,7 +192,7 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
         assert_eq!(weights(&two), before);
         assert!(two.training_mut().opt.state().is_empty(), "nor is the optimizer's state");
     }
-    // Weights alone name all that is wrong.
+    // The error of weights alone lists all differences.
     fs::remove_file(folder.path().join("small.opt.safetensors")).unwrap();
     let e = learner(&BREEDS, resnet34(), folder.path())?.load("small").unwrap_err().to_string();
     let first_and_last = ["missing: layer1.2.bn1.bias, ", ", layer4.2.conv2.weight"];
@@ -203,7 +203,7 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
     fs::remove_file(folder.path().join("deep.opt.safetensors")).unwrap();
     let e = small.load("deep").unwrap_err().to_string();
     assert!(e.contains("unexpected: layer1.2.bn1.bias"), "{e}");
-    // All three at once.
+    // Missing, unexpected and differing variables at once.
     learn.save("small")?;
     let file = folder.path().join("small.safetensors");
     let (mut state, about) = read_safetensors(&file)?;
@@ -218,7 +218,7 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
                 [2, 512] instead of [3, 512]";
     assert!(e.contains(said), "{e}");
     assert_eq!(weights(&three), before);
-    // Where only the optimizer's state does not fit, the weights stay too.
+    // If only the optimizer's state does not match, the weights do not change either.
     learn.save("small")?;
     let file = folder.path().join("small.opt.safetensors");
     let (mut state, about) = read_safetensors(&file)?;
@@ -266,7 +266,8 @@ fn a_file_of_another_version_or_with_a_strange_transform_is_refused() -> Result<
     assert!(e.contains("head.8.weight is [3, 512] instead of [4, 512]"), "{e}");
     let e = rewritten(&edit("\"n_out\":3", "\"n_out\":9000000000000"));
     assert!(e.contains("larger model"), "{e}");
-    // Described in another form of JSON, by many small layers, with pictures beyond any memory.
+    // The description in another form of JSON, with many small layers, with images larger than any
+    // memory.
     let set = |at: &'static str, to: Value| {
         move |about: &mut finetune::format::Metadata| {
             let export = about.get_mut("export").unwrap();
@@ -318,7 +319,7 @@ fn a_checkpoint_says_what_it_is_of_and_another_version_is_refused() -> Result<()
     Ok(())
 }
 
-/// A transform that is code.
+/// A transform that is code and cannot be exported.
 #[derive(Debug)]
 struct Sparkle;
 

@@ -1,4 +1,4 @@
-//! A server of the test's own on 127.0.0.1, which answers as the test wants: also wrongly.
+//! A local server on 127.0.0.1 whose responses a test defines, including wrong ones.
 
 #![allow(dead_code, reason = "no test program uses all of it")]
 
@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-/// What a client asked for.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) target: String,
@@ -22,7 +22,7 @@ impl Request {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// The first byte that is wanted, if not all are.
+    /// Returns the first requested byte; `None` without a range.
     pub(crate) fn range(&self) -> Option<usize> {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
@@ -36,7 +36,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers each request by `answer`, which is told how many came before, and then hangs up.
+    /// Answers each request with `answer`, which gets the number of earlier requests, and then closes
+    /// the connection.
     pub(crate) fn start(
         answer: impl FnMut(usize, &Request, &mut TcpStream) + Send + 'static,
     ) -> Self {
@@ -57,7 +58,7 @@ impl Server {
         Self { address, requests }
     }
 
-    /// Serves the same bytes to everybody, as a server should.
+    /// Serves the same bytes for all requests, correctly.
     pub(crate) fn of(bytes: Vec<u8>) -> Self {
         Self::start(move |_, request, stream| serve(stream, request, &bytes))
     }
@@ -71,7 +72,7 @@ impl Server {
     }
 }
 
-/// What a client asks for.
+/// Reads a request.
 pub(crate) fn read(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let target = lines.next()?.split(' ').nth(1)?.to_owned();
@@ -83,19 +84,19 @@ pub(crate) fn read(stream: &TcpStream) -> Option<Request> {
     Some(Request { target, headers })
 }
 
-/// Writes an answer; the client may have gone.
+/// Writes a response. The client may have closed the connection.
 pub(crate) fn respond(stream: &mut TcpStream, status: &str, headers: &[&str], body: &[u8]) {
     let headers: String = headers.iter().map(|h| format!("{h}\r\n")).collect();
     let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n");
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
-/// The answer of a server that does everything right.
+/// Writes the response of a correct server.
 pub(crate) fn serve(stream: &mut TcpStream, request: &Request, bytes: &[u8]) {
     serve_first(stream, request, bytes, usize::MAX);
 }
 
-/// Does everything right but hangs up after `limit` bytes.
+/// Responds correctly, but closes the connection after `limit` bytes.
 pub(crate) fn serve_first(stream: &mut TcpStream, request: &Request, bytes: &[u8], limit: usize) {
     let first = request.range().unwrap_or(0);
     let rest = bytes.get(first..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Pictures have the size that was asked for, ink where text belongs, and say what they show.
+//! Figures have the requested size, ink at the position of text, and their words.
 
 use super::pictures::look::{look, words};
 use finetune::{
@@ -6,7 +6,7 @@ use finetune::{
     show::{Cell, Chart, Figure, Grid, plot_function},
 };
 
-/// The green of what is right and the red of what is wrong.
+/// The green of correct and the red of wrong predictions.
 const RIGHT: [u8; 3] = [0x00, 0x7a, 0x5a];
 const WRONG: [u8; 3] = [0xc0, 0x3a, 0x00];
 
@@ -25,7 +25,7 @@ fn charts() {
         .figure();
     look("chart_loss", &f, &["Loss", "step", "train", "valid"]);
     assert_eq!(f.dimensions(), (800, 480));
-    // Both curves are there, each in a color of its own.
+    // Both curves exist, in different colors.
     let svg = f.svg().unwrap();
     for color in ["#0072B2", "#D55E00"] {
         assert!(svg.contains(&format!(r#"stroke="{color}""#)), "no line in {color}");
@@ -53,7 +53,7 @@ fn charts() {
     look("chart_bars", &f, &["accuracy", "perfect", "accuracy"]);
     let f = plot_function("sigmoid", |x| 1.0 / (1.0 + (-x).exp()), -6.0..=6.0);
     look("chart_function", &f, &["sigmoid"]);
-    // Of two marks at one place both are seen: the first is a ring around the second.
+    // Two marks at one position are both visible: the first is a ring around the second.
     let twice = Chart::new("Twice").line("", [(0.0, 0.0), (1.0, 1.0)]);
     let twice = twice.mark("one", (0.5, 0.5)).mark("other", (0.5, 0.5)).figure();
     let svg = twice.svg().unwrap();
@@ -61,9 +61,9 @@ fn charts() {
         let circles = svg.split("<circle ").skip(1).filter(|c| c.contains(color));
         circles.filter_map(|c| c.split(" r=\"").nth(1)?.split('"').next()).collect()
     };
-    // The last of each is that of the plot, not that of the legend.
+    // The last one of each color is in the plot, not in the legend.
     assert_eq!((of("#D55E00").pop(), of("#009E73").pop()), (Some("33"), Some("21")), "{svg}");
-    // A chart without points is its axes and its title.
+    // A chart without points has axes and a title.
     let svg = Chart::new("Nothing").x("x").y("y").figure().svg().unwrap();
     let said: Vec<_> = words(&svg).into_iter().map(|w| w.text).collect();
     assert!(["Nothing", "x", "y"].iter().all(|w| said.iter().any(|s| s == w)), "{said:?}");
@@ -135,7 +135,7 @@ fn a_long_name_is_written_smaller_before_it_is_cut() {
         words(&figure.svg().unwrap()).remove(0)
     };
     let short = written("beagle");
-    // Wider than its photo in the size of shorter names.
+    // Wider than its photo at the font size of shorter names.
     let long = "american_pit_bull_terrier_long";
     let text = written(long);
     assert!(text.text.contains(long) && text.size < short.size, "{text:?}");
@@ -150,14 +150,14 @@ fn d15_labels_in_other_scripts_are_drawn_with_an_added_font() {
         Grid::new("", vec![Cell::new(photo).line(label)]).figure().image().unwrap()
     };
     finetune::show::add_font(std::fs::read("tests/it/fonts/signs.ttf").unwrap()).unwrap();
-    // A character of private use is a box in every font; signs of the added font are shapes of their own.
+    // A private-use character is a box in every font; the glyphs of the added font all differ.
     let labels = ["\u{e000}", "고", "양", "猫", "😺"].map(drawn);
     for (i, one) in labels.iter().enumerate() {
         for other in &labels[..i] {
             assert_ne!(one.pixels(), other.pixels(), "{i}");
         }
     }
-    // Where the bundled font has every character, nothing changes.
+    // If the bundled font has every character, it is used alone.
     let svg = |label: &str| {
         let photo = Image::new(4, 4, 3, vec![200; 48]).unwrap();
         Grid::new("", vec![Cell::new(photo).line(label)]).figure().svg().unwrap()

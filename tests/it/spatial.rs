@@ -1,5 +1,5 @@
-//! Masks, points and boxes on the way of a user: blocks, loaders, learners, predictions, pictures, and
-//! what bad input says.
+//! Masks, points and boxes as users use them: blocks, loaders, learners, predictions, figures, and the
+//! errors of invalid input.
 
 use finetune::{
     Result,
@@ -20,7 +20,7 @@ use finetune::{
 use std::{fs, path::PathBuf, sync::Arc};
 use tch::{Device, Kind, Tensor};
 
-/// A picture of `side` pixels with a bright square and the mask of that square.
+/// Returns an image of `side` pixels with a bright square and the mask of that square.
 fn square(side: u32, left: u32, top: u32, wide: u32) -> (Image, Image) {
     let inside =
         |x: u32, y: u32| (left..left + wide).contains(&x) && (top..top + wide).contains(&y);
@@ -33,7 +33,7 @@ fn square(side: u32, left: u32, top: u32, wide: u32) -> (Image, Image) {
     (image, Image::new(side, side, 1, codes.collect()).unwrap())
 }
 
-/// Twelve squares at different places.
+/// Returns twelve squares at different positions.
 fn squares() -> Vec<(Image, Image)> {
     (0..12).map(|i| square(48, 4 + i * 2, 30 - i * 2, 12 + i % 4)).collect()
 }
@@ -53,7 +53,7 @@ fn mask_loaders(augment: bool, workers: usize) -> Result<finetune::data::DataLoa
     block.dataloaders_from((0..12).collect())
 }
 
-/// Where the bright pixels of a picture are, the mask says so, whatever moved them both.
+/// The mask marks the bright pixels of an image after any transform.
 #[test]
 fn a_mask_moves_with_its_image() -> Result<()> {
     let dls = mask_loaders(true, 2)?;
@@ -63,7 +63,7 @@ fn a_mask_moves_with_its_image() -> Result<()> {
         let y = batch.y.unwrap();
         assert_eq!((y.size(), y.kind()), (vec![4, 32, 32], Kind::Int64));
         assert_eq!(y, other.y.unwrap(), "the same for any number of workers");
-        // Green is 200 of 255 in the square and 60 elsewhere, which lighting does not exchange.
+        // Green is 200 of 255 in the square and 60 elsewhere; lighting keeps this order.
         let bright = batch.x.select(1, 1).gt(0.5);
         let same = bright.eq_tensor(&y.gt(0)).to_kind(Kind::Float).mean(Kind::Float);
         let same = same.double_value(&[]);
@@ -72,7 +72,7 @@ fn a_mask_moves_with_its_image() -> Result<()> {
     Ok(())
 }
 
-/// Both executors move masks alike.
+/// Both executors move masks in the same way.
 #[test]
 fn masks_are_the_same_on_workers_and_on_a_device() -> Result<()> {
     let (image, mask) = square(48, 9, 15, 20);
@@ -202,7 +202,7 @@ fn annotations_of_voc_and_yolo() -> Result<()> {
     Ok(())
 }
 
-/// Errors of annotation files name the file and what is wrong in it.
+/// Errors of annotation files name the file and the problem.
 #[test]
 fn bad_annotations_name_their_file() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
@@ -314,7 +314,7 @@ fn bad_labels_name_the_file_of_their_image() -> Result<()> {
     Ok(())
 }
 
-/// A U-Net learns the squares, and what it says comes back at the size of the original.
+/// A U-Net learns the squares, and its predictions have the size of the original.
 #[test]
 fn a_unet_finds_squares_at_their_original_size() -> Result<()> {
     let loss = Combined::new(CrossEntropy::new().axis(1), 1.0).and(Dice::new(), 1.0);
@@ -348,7 +348,7 @@ fn a_unet_finds_squares_at_their_original_size() -> Result<()> {
     let right = own.pixels().iter().zip(mask.pixels()).filter(|(a, b)| a == b).count();
     assert!(right as f64 > 0.8 * 48.0 * 48.0, "{right} of {} pixels", 48 * 48);
     assert_eq!(learn.predict(image.clone())?.mask(), Some(own));
-    // One tile that holds the whole image is the image.
+    // One tile that covers the whole image equals the image.
     let tiled = predictor.predict_tiles(image.clone(), Tiles::new(48))?;
     assert_eq!(tiled.mask(), Some(own));
     let tiled = predictor.predict_tiles(image, Tiles::new(32).overlap(16))?;
@@ -377,8 +377,8 @@ fn point_loaders() -> Result<finetune::data::DataLoaders> {
 fn points_come_back_in_pixels_of_the_original() -> Result<()> {
     let dls = point_loaders()?;
     let batch = dls.valid().one_batch()?;
-    // The distance of a prediction that is right is nothing, of one that is off by a picture's width
-    // that of the part of the original that is in the picture.
+    // The distance of a correct prediction is 0. A prediction that is off by the width of the input is
+    // off by the width of the part of the original that the input shows.
     let y = batch.y.as_ref().unwrap();
     let mut metric = point_distance();
     metric.update_batch(&y.view([-1, 2]), &batch)?;
@@ -386,7 +386,7 @@ fn points_come_back_in_pixels_of_the_original() -> Result<()> {
     metric.reset();
     let off = y.view([-1, 2]) + Tensor::from_slice(&[2.0_f32, 0.0]);
     metric.update_batch(&off, &batch)?;
-    // Of 48 columns the crop keeps 24 for each 40 rows, whole: 28.
+    // The crop keeps 24 of 48 columns for each 40 rows, in whole pixels: 28.
     assert!((metric.value()?.unwrap() - 28.0).abs() < 1e-3);
     assert!(metric.update(&y.view([-1, 2]), y).is_err());
 
@@ -404,7 +404,7 @@ fn points_come_back_in_pixels_of_the_original() -> Result<()> {
     Ok(())
 }
 
-/// The default loss leaves hidden points out.
+/// The default loss ignores hidden points.
 #[test]
 fn hidden_points_have_no_influence() {
     let loss = finetune::loss::PointMse;
@@ -441,7 +441,7 @@ fn an_own_item_transform_may_say_where_the_picture_lies() {
 #[cfg(feature = "show")]
 #[test]
 fn pictures_show_masks_points_and_boxes() -> Result<()> {
-    // The colors of both codes are in the picture of a batch, and in its legend.
+    // The colors of both codes are in the figure of a batch, and in its legend.
     let shown = mask_loaders(true, 0)?.show_batch(4)?.image()?;
     assert!(shown.width() > 200);
     let distinct: std::collections::BTreeSet<&[u8]> = shown.pixels().chunks(3).collect();
@@ -462,7 +462,7 @@ fn pictures_show_masks_points_and_boxes() -> Result<()> {
     Ok(())
 }
 
-/// What a loader makes of boxes: padded, with classes beside them.
+/// A loader pads boxes and returns their classes.
 #[test]
 fn boxes_are_padded_and_have_classes() -> Result<()> {
     let all = Arc::new(squares());

@@ -1,4 +1,4 @@
-//! The modules of each crate form floors, and the files within a module form no circles.
+//! The modules of each crate form layers, and the files within a module form no import cycles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,16 +14,17 @@ use syn::{
 struct Member {
     /// The folder of its sources.
     src: &'static str,
-    /// Its modules, from the lowest floor to the highest. A module imports only from floors below its own.
-    floors: &'static [&'static [&'static str]],
-    /// Circles by design, each by one of its files.
-    circles: &'static [(&'static str, &'static str)],
+    /// Its modules, from the lowest layer to the highest. A module imports only from layers below its
+    /// own.
+    layers: &'static [&'static [&'static str]],
+    /// Intended cycles, each identified by one of its files.
+    cycles: &'static [(&'static str, &'static str)],
 }
 
 const MEMBERS: &[Member] = &[
     Member {
         src: "src",
-        floors: &[
+        layers: &[
             &["error"],
             &["sys", "disk"],
             &["seed", "image", "download", "distributed"],
@@ -37,7 +38,7 @@ const MEMBERS: &[Member] = &[
             &["show"],
             &["prelude", "guide"],
         ],
-        circles: &[
+        cycles: &[
             ("loss/spec", "a loss describes itself as a variant that holds it"),
             (
                 "model/arch",
@@ -47,7 +48,7 @@ const MEMBERS: &[Member] = &[
     },
     Member {
         src: "crates/image/src",
-        floors: &[
+        layers: &[
             &["error"],
             &["sys"],
             &["seed", "image"],
@@ -56,19 +57,19 @@ const MEMBERS: &[Member] = &[
             &["preparation"],
             &["card"],
         ],
-        circles: &[("transform/spec", "a transform describes itself as a variant that holds it")],
+        cycles: &[("transform/spec", "a transform describes itself as a variant that holds it")],
     },
     Member {
         src: "crates/predict/src",
-        floors: &[&["failure"], &["file", "outputs"], &["network"], &["predictor"]],
-        circles: &[],
+        layers: &[&["failure"], &["file", "outputs"], &["network"], &["predictor"]],
+        cycles: &[],
     },
 ];
 
 /// A module path below the crate root.
 type Module = Vec<String>;
 
-/// What one file imports, and the names that it re-exports.
+/// The imports of one file, and the names that it re-exports.
 #[derive(Default)]
 struct Imports {
     paths: Vec<(Module, bool)>,
@@ -126,7 +127,7 @@ impl Collector<'_> {
 
 impl<'ast> Visit<'ast> for Collector<'_> {
     fn visit_item_mod(&mut self, m: &'ast syn::ItemMod) {
-        // Unit tests may look anywhere.
+        // Unit tests may import anything.
         if !m.attrs.iter().any(|a| a.path().is_ident("cfg")) || m.content.is_none() {
             visit::visit_item_mod(self, m);
         }
@@ -138,7 +139,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
 
     fn visit_path(&mut self, p: &'ast syn::Path) {
         let names: Vec<String> = p.segments.iter().map(|s| s.ident.to_string()).collect();
-        // A single `crate` or `super` is that of `pub(crate)`.
+        // A single `crate` or `super` belongs to `pub(crate)`.
         if names.len() > 1
             && matches!(names[0].as_str(), "crate" | "super")
             && let Some(absolute) = self.absolute(&names)
@@ -163,7 +164,7 @@ impl Crate {
         Self(read.collect())
     }
 
-    /// The file in which `path` is defined, through re-exports.
+    /// Returns the file in which `path` is defined, following re-exports.
     fn file_of(&self, path: &[String], depth: usize) -> Module {
         let mut module: Module = vec![];
         for (i, segment) in path.iter().enumerate() {
@@ -182,8 +183,8 @@ impl Crate {
         module
     }
 
-    /// The files that each file imports from its own top-level module. Re-exports of a module's own children do not
-    /// count.
+    /// Returns the files that each file imports from its own top-level module. Re-exports of a module's
+    /// own children do not count.
     fn edges(&self) -> BTreeMap<&Module, BTreeSet<Module>> {
         let edges = self.0.iter().map(|(from, imports)| {
             let to = imports.paths.iter().filter_map(|(path, public)| {
@@ -215,9 +216,9 @@ fn collect(folder: &Path, module: &Module, sources: &mut BTreeMap<Module, String
 }
 
 impl Member {
-    fn floor(&self, module: &str) -> usize {
-        let found = self.floors.iter().position(|f| f.contains(&module));
-        found.unwrap_or_else(|| panic!("`{module}` of {} has no floor", self.src))
+    fn layer(&self, module: &str) -> usize {
+        let found = self.layers.iter().position(|f| f.contains(&module));
+        found.unwrap_or_else(|| panic!("`{module}` of {} has no layer", self.src))
     }
 }
 
@@ -230,7 +231,7 @@ fn every_import_goes_down() {
             for (path, _) in &imports.paths {
                 let to = &path[0];
                 let known = all.0.contains_key(&vec![to.clone()]);
-                if known && *to != from[0] && member.floor(to) >= member.floor(&from[0]) {
+                if known && *to != from[0] && member.layer(to) >= member.layer(&from[0]) {
                     broken.push(format!("{}/{} imports `{to}`", member.src, from.join("/")));
                 }
             }
@@ -242,11 +243,11 @@ fn every_import_goes_down() {
 #[test]
 fn no_file_reaches_itself() {
     for member in MEMBERS {
-        no_circles(member);
+        no_cycles(member);
     }
 }
 
-fn no_circles(member: &Member) {
+fn no_cycles(member: &Member) {
     let all = Crate::read(member.src);
     let edges = all.edges();
     let reaches = |from: &Module| {
@@ -262,16 +263,16 @@ fn no_circles(member: &Member) {
     };
     let reached: BTreeMap<&Module, BTreeSet<&Module>> =
         edges.keys().map(|from| (*from, reaches(from))).collect();
-    let circle = |file: &Module| -> BTreeSet<String> {
+    let cycle = |file: &Module| -> BTreeSet<String> {
         let around = reached[file].iter().filter(|other| reached[**other].contains(file));
         around.map(|m| m.join("/")).collect()
     };
     let found: BTreeSet<BTreeSet<String>> =
-        edges.keys().map(|f| circle(f)).filter(|c| !c.is_empty()).collect();
-    let by_design = |c: &BTreeSet<String>| member.circles.iter().any(|(file, _)| c.contains(*file));
+        edges.keys().map(|f| cycle(f)).filter(|c| !c.is_empty()).collect();
+    let by_design = |c: &BTreeSet<String>| member.cycles.iter().any(|(file, _)| c.contains(*file));
     let knots: Vec<_> = found.iter().filter(|c| !by_design(c)).collect();
-    assert!(knots.is_empty(), "circles of imports: {knots:#?}");
-    for (file, why) in member.circles {
-        assert!(found.iter().any(|c| c.contains(*file)), "no circle at {file} any more: {why}");
+    assert!(knots.is_empty(), "cycles of imports: {knots:#?}");
+    for (file, why) in member.cycles {
+        assert!(found.iter().any(|c| c.contains(*file)), "no cycle at {file} any more: {why}");
     }
 }

@@ -1,5 +1,5 @@
-//! Text that people read, kept as it is: what changes here should change on purpose.
-//! `INSTA_UPDATE=always cargo test --test it texts` takes the new text.
+//! Snapshots of texts for people, so that they change only intentionally.
+//! `INSTA_UPDATE=always cargo test --test it texts` updates them.
 
 use super::pets::photos;
 use finetune::{
@@ -32,7 +32,7 @@ fn pets() -> Result<DataBlock<CategoryBlock>> {
     Ok(unsized_pets()?.item_tfms(Resize::new(48)).batch_tfms(aug_transforms().size(32)))
 }
 
-/// Without the place of this copy.
+/// Removes the path of this checkout.
 fn placeless(text: &str) -> String {
     text.replace(&format!("{}/", env!("CARGO_MANIFEST_DIR")), "")
 }
@@ -68,13 +68,13 @@ fn table_of_epochs() -> Result<()> {
     let learner = vision_learner(dls, resnet18()).pretrained(false).metric(accuracy()).build()?;
     let mut learn = learner.progress(Progress::to_writer(written.clone()));
     learn.fit_one_cycle(2, 1e-4)?;
-    // Values differ from processor to processor; columns do not.
+    // Values depend on the processor; columns do not.
     let numbers = written.text().replace(|c: char| c.is_ascii_digit(), "0");
     insta::assert_snapshot!(numbers);
     Ok(())
 }
 
-/// What a log shows within a fit, a validation and a sweep. The cache fills in the first epoch.
+/// The log of a fit, a validation and a sweep. The cache fills in the first epoch.
 #[test]
 fn lines_of_a_log() -> Result<()> {
     let (table, log) = (Written::default(), Written::default());
@@ -86,7 +86,7 @@ fn lines_of_a_log() -> Result<()> {
     learn.fit_one_cycle(2, 1e-4)?;
     learn.validate()?;
     let _curve = learn.lr_find_with(LrFinder::new().steps(6))?;
-    // Losses and times differ from processor to processor, and so does whether data is waited for.
+    // Losses and times depend on the processor, and so does waiting for data.
     let text = [
         (r"loss (\d+\.\d+|NaN)", "loss 0.0000"),
         (r"\d+\.\d+/s", "0.00/s"),
@@ -103,7 +103,7 @@ fn lines_of_a_log() -> Result<()> {
     Ok(())
 }
 
-/// `Steps::Hidden` leaves the table alone, and a quiet learner not even that.
+/// `Steps::Hidden` keeps only the table, and a quiet learner prints nothing.
 #[test]
 fn quiet() -> Result<()> {
     let (table, log) = (Written::default(), Written::default());

@@ -1,5 +1,5 @@
-//! Reports of people who train image models, each as a test that is named after the row of the report, and
-//! panics and other failures of code that users hand to a learner.
+//! Bug reports by people who train image models, each as a test with the number of the report, and
+//! panics and other failures of user code in a learner.
 
 use crate::{fit::learner, pets};
 use finetune::{
@@ -28,12 +28,12 @@ use tch::{
     nn::{self, ModuleT, Path},
 };
 
-/// A task of this many categories.
+/// Returns a task with `n` categories.
 fn classes(n: usize) -> Task {
     Task::Category { vocab: (0..n).map(|i| i.to_string()).collect() }
 }
 
-/// Rows of four numbers whose class goes around.
+/// Returns rows of four numbers with cyclic classes.
 fn rows(n: i64, task: &Task) -> Arrays {
     let at = Tensor::arange(n * 4, (Kind::Float, Device::Cpu));
     let x = (at * 12.9898).sin().view([n, 4]);
@@ -52,7 +52,7 @@ fn loaders(train: i64, valid: i64, bs: usize, task: &Task) -> DataLoaders {
     DataLoaders::from_arrays(rows(train, task), rows(valid, task), options).unwrap()
 }
 
-/// One linear layer from a formula.
+/// Returns one linear layer with weights from a formula.
 fn linear(outputs: i64) -> Model {
     model(|path| {
         let mut layer = nn::linear(path / "last", 4, outputs, Default::default());
@@ -90,7 +90,7 @@ impl Callback for Ends {
     }
 }
 
-/// The error of a fit, in which every callback has had its `after_fit`.
+/// Returns the error of a fit, and checks that every callback got its `after_fit`.
 #[track_caller]
 fn failed(learn: &mut Learner) -> String {
     let mut ends = Ends::default();
@@ -156,7 +156,7 @@ fn a_panic_in_the_loss_is_an_error_of_the_fit() {
     assert!(error.contains("no loss today") && error.contains("the loss `Bad`"), "{error}");
 }
 
-/// Panics at one call.
+/// Panics in one of its methods.
 #[derive(Debug)]
 struct BadMetric(&'static str);
 
@@ -388,7 +388,7 @@ fn t1_metrics_of_the_loss_have_values() {
     assert!((found - loss.exp()).abs() < 1e-5);
 }
 
-/// A linear layer, a batch normalization of `tch`'s or of this crate's, and another layer.
+/// Returns a linear layer, a batch normalization of `tch` or of this crate, and another layer.
 fn normalized(own: bool) -> Model {
     let layer = |path: Path<'_>, n| nn::linear(path, 4, n, Default::default());
     if own {
@@ -417,7 +417,7 @@ fn t2_batch_normalization_over_one_value_is_an_error_that_names_the_batch() {
             learn.model().check_finite().unwrap();
             learn.get_preds().unwrap();
         }
-        // With several values for each channel, one item is enough.
+        // With several values per channel, one item is enough.
         let mut fits = of(loaders(4, 6, 4, &classes(3)), normalized(own), CrossEntropy::new());
         fits.fit(1, 1e-2).unwrap();
     }
@@ -425,7 +425,7 @@ fn t2_batch_normalization_over_one_value_is_an_error_that_names_the_batch() {
 
 #[test]
 fn t2_nan_is_told_in_weights_validation_and_predictions() {
-    /// Spoils a weight at the end of the training of an epoch.
+    /// Makes a weight NaN at the end of the training part of an epoch.
     #[derive(Debug)]
     struct Spoil;
     impl Callback for Spoil {
@@ -526,7 +526,7 @@ fn t5_metrics_know_which_values_are_better() {
         [Box::new(accuracy()), Box::new(f1_score()), Box::new(roc_auc_binary(None))];
     assert!(higher.iter().all(|m| m.better() == Some(Better::Higher)));
 
-    // The loss rises from the first epoch on: the best epoch is the first.
+    // The loss rises from the first epoch: the first epoch is the best.
     let numbers = Task::Values { n: 1 };
     let learn = of(loaders(12, 6, 4, &numbers), linear(1), Mse).metric(mae());
     let mut learn = learn.opt_func(|p| Optimizer::new(p, Sgd::new())).unwrap();
@@ -537,7 +537,7 @@ fn t5_metrics_know_which_values_are_better() {
     assert!(values.iter().any(|v| *v > lowest), "{values:?}");
     assert_eq!(best.best(), lowest, "{values:?}");
 
-    // One of the user's own says it, or is asked to.
+    // A metric of the user can define which values are better; otherwise the monitor needs an option.
     let own = || Mean::new("own", |_: &Tensor, _: &Tensor| Ok(1.0));
     let mut learn = three().metric(own());
     let mut stop = EarlyStopping::new(1).monitor("own");
@@ -598,7 +598,7 @@ fn t8_a_csv_log_has_all_stages_and_makes_its_folder() {
     let mut log = CsvLogger::new(&path);
     learn.fine_tune_with(FineTune::new(2), &mut [&mut log]).unwrap();
     assert_eq!(lines(2), ["stage,epoch", "0,0", "1,0", "1,1"]);
-    // Another call begins a table of its own.
+    // Another call starts a new table.
     learn.fit_with(&Flat::new(1), &mut [&mut log]).unwrap();
     assert_eq!(lines(2), ["stage,epoch", "0,0"]);
 
@@ -618,7 +618,7 @@ fn t9_the_best_weights_of_several_fits_stay() {
     let mut best = SaveBest::new().monitor(Monitor::new("valid_loss").reset_on_fit(false));
     learn.fit_with(&Flat::new(2).lr(1e-2), &mut [&mut best]).unwrap();
     let (kept, value) = (weights(&learn), best.best());
-    // Nothing but worse epochs.
+    // Only worse epochs follow.
     learn.fit_with(&Flat::new(2).lr(5.0), &mut [&mut best]).unwrap();
     assert!(learn.recorder().last("valid_loss").unwrap() > value);
     assert_eq!(weights(&learn), kept);
@@ -680,7 +680,7 @@ fn t11_lowering_a_scheduled_rate_is_an_error_or_is_told() {
     let told = &learn.recorder().messages;
     assert!(told.iter().any(|m| m.contains("set again by another callback")), "{told:?}");
 
-    // The least rate is not raised to, and is told.
+    // A rate below the minimum is not raised to it; a message says so.
     let mut reduce = ReduceLrOnPlateau::new(1).monitor(monitor()).min_lr(1e-3);
     let mut learn = three();
     learn.fit_with(&Flat::new(3).lr(1e-6), &mut [&mut reduce]).unwrap();
@@ -757,13 +757,13 @@ fn t15_mixed_losses_are_normalized_as_others_are() {
     ];
     let number = |t: Result<Tensor>| f64::try_from(t.unwrap()).unwrap();
     for loss in losses {
-        // Mixed with nothing, or with itself, it is the loss of the validation.
+        // Mixed with weight 0, or with itself, it equals the loss of validation.
         let mean = number(loss.mean(&x, &y));
         let whole = number(loss.mixed(&x, &y, &other, &ones));
         let same = number(loss.mixed(&x, &y, &y, &(&ones * 0.3)));
         assert!((whole - mean).abs() < 1e-5 && (same - mean).abs() < 1e-5, "{loss:?}");
     }
-    // The weighted mean over both targets, by hand.
+    // The weighted mean over both targets, computed by hand.
     let weighted = CrossEntropy::new().weight(class_weights.clone());
     let logs: Vec<Vec<f64>> = Vec::try_from(x.log_softmax(-1, Kind::Double)).unwrap();
     let (mut sum, mut all) = (0.0, 0.0);
@@ -778,7 +778,7 @@ fn t15_mixed_losses_are_normalized_as_others_are() {
     let mixed = number(weighted.mixed(&x, &y, &other, &(&ones * 0.7)));
     assert!((mixed - sum / all).abs() < 1e-5, "{mixed} and {}", sum / all);
 
-    // In a fit that mixes nothing, the training loss is that of the same batch in validation.
+    // In a fit whose mixing has no effect, the training loss is that of the same batch in validation.
     let loss = CrossEntropy::new().weight(class_weights);
     let learn = of(loaders(6, 6, 6, &classes(3)), linear(3), loss);
     let mut learn = learn.callback(
@@ -798,14 +798,14 @@ fn options_without_effect_are_errors() {
     let opt = &mut learn.training_mut().opt;
     assert!(opt.set(finetune::optim::Hyper::Lr, &[1.0, 2.0]).is_err());
     assert!(opt.set_hypers(&[]).is_err());
-    // What is there stays.
+    // A plain fit has stage 0 and a rate without a schedule.
     let mut learn = learner();
     let mut seen = Seen::default();
     learn.fit_with(&Flat::new(1), &mut [&mut seen]).unwrap();
     assert_eq!((seen.0, seen.1), (vec![0], false));
 }
 
-/// Notes the stage of each fit, and whether the rate is scheduled.
+/// Records the stage of each fit, and whether the rate is scheduled.
 #[derive(Debug, Default)]
 struct Seen(Vec<usize>, bool);
 

@@ -1,4 +1,4 @@
-//! Data sets from a server to a folder, and archives that mean harm.
+//! Data sets from a server to a folder, and malicious archives.
 
 use super::server::{Server, respond, serve, serve_first};
 use finetune::{
@@ -17,7 +17,7 @@ use std::{
 };
 use tar::{EntryType, Header};
 
-/// An entry of an archive: what it is, its name, and its content or where it leads.
+/// An entry of an archive: its type, its name, and its content or link target.
 type Entry<'a> = (EntryType, &'a str, &'a str);
 
 const FILE: EntryType = EntryType::Regular;
@@ -25,7 +25,7 @@ const DIR: EntryType = EntryType::Directory;
 const SYMLINK: EntryType = EntryType::Symlink;
 const LINK: EntryType = EntryType::Link;
 
-/// A tar file with any names: also such as no honest program writes.
+/// Returns a tar file with any names, including those that normal programs do not write.
 fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(vec![]);
     for (kind, name, content) in entries {
@@ -86,7 +86,7 @@ impl Home {
         UntarData::new(url).quiet(true).data(self.data()).archive(archive).download(download)
     }
 
-    /// Puts an archive in place and unpacks it, without a server.
+    /// Creates an archive and unpacks it, without a server.
     fn unpack(&self, archive: &[u8]) -> Result<PathBuf, Error> {
         let folder = self.0.path().join("home/archive");
         fs::create_dir_all(&folder).unwrap();
@@ -94,7 +94,7 @@ impl Home {
         self.untar("http://127.0.0.1:1/set.tgz").fetch()
     }
 
-    /// Every file and folder below, with paths relative to it.
+    /// Returns every file and folder below, with relative paths.
     fn all(&self) -> Vec<String> {
         let walk = walkdir::WalkDir::new(self.0.path()).min_depth(1).sort_by_file_name();
         let name = |e: walkdir::DirEntry| {
@@ -103,7 +103,7 @@ impl Home {
         walk.into_iter().map(|e| name(e.unwrap())).collect()
     }
 
-    /// Asserts that an archive is refused for `why` and leaves nothing behind.
+    /// Asserts that an archive is rejected because of `why` and leaves nothing behind.
     fn refuses(&self, archive: &[u8], why: &str) {
         let e = self.unpack(archive).unwrap_err();
         assert!(matches!(&e, Error::Archive { .. }), "{e:?}");
@@ -129,7 +129,7 @@ fn a_data_set_is_downloaded_and_unpacked_once() {
     let url = server.url("sets/photos-2.tgz?version=1");
     for _ in 0..2 {
         let path = untar_data(home.untar(&url)).unwrap();
-        // The only folder in the archive takes the archive's name.
+        // The only folder in the archive is renamed to the archive's name.
         assert_eq!(path, home.data().join("photos-2"));
         assert_eq!(read(&path.join("images/a.jpg")), "first");
     }
@@ -139,7 +139,7 @@ fn a_data_set_is_downloaded_and_unpacked_once() {
     let time = fs::metadata(home.data().join("photos-2/images/b.jpg")).unwrap().modified().unwrap();
     let seconds = time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert_eq!(seconds, 1_600_000_000);
-    // The archive alone is enough.
+    // The archive alone is sufficient.
     fs::remove_dir_all(home.data()).unwrap();
     home.untar(&url).fetch().unwrap();
     assert_eq!(server.requests().len(), 1);
@@ -322,7 +322,7 @@ fn damaged_archives_are_errors_wherever_they_break() {
             assert!(e.to_string().contains("force(true)"), "{e}");
         }
     }
-    // A flipped bit of the packed content is found by its checksum.
+    // The checksum detects a flipped bit of the compressed content.
     let mut flipped = gz.clone();
     let at = flipped.len() - 6;
     flipped[at] ^= 1;
@@ -330,7 +330,7 @@ fn damaged_archives_are_errors_wherever_they_break() {
     Home::new().refuses(b"<html>404</html>", "neither a tar file");
 }
 
-/// Runs the test `name` of this program in a process of its own.
+/// Runs the test `name` of this program in a separate process.
 fn in_a_process(name: &str, home: &Path) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -363,7 +363,7 @@ fn with_settings() {
     assert_eq!(untar_data(url).unwrap(), home.join("sets/photos"));
     let mine = UntarData::new(url).data("mine").fetch().unwrap();
     assert_eq!(mine, home.join("mine/photos"));
-    // Settings that cannot be read are not replaced by defaults.
+    // Invalid settings are not replaced by defaults.
     fs::write(home.join("config.ini"), [b'\xff'; 4]).unwrap();
     assert!(matches!(fastai_path("data"), Err(Error::Io { .. })));
     assert!(matches!(untar_data(url), Err(Error::Io { .. })));

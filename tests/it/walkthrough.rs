@@ -1,4 +1,4 @@
-//! The whole road on a handful of real photos: data, training, interpretation, export, prediction.
+//! The whole workflow on a few real photos: data, training, interpretation, export, prediction.
 
 use super::pets::{BREEDS, block, first_of, learner, photos};
 use finetune::{learner::ExportOptions, prelude::*};

@@ -1,6 +1,6 @@
-//! What makes a page one that needs nothing else.
+//! Checks of self-contained HTML pages.
 
-/// Nothing is loaded from elsewhere, nothing is run, and links within the page lead somewhere.
+/// Checks that nothing is loaded from elsewhere, no script runs, and links within the page have targets.
 pub(crate) fn self_contained(page: &str) {
     assert!(page.starts_with("<!DOCTYPE html>\n<html lang=\"en\">"));
     assert!(!page.contains("<script") && !page.contains("@import") && !page.contains("url("));

@@ -1,26 +1,27 @@
-//! What is asked of every picture: its size, ink, words, and letters that can be read.
+//! Checks of every figure: its size, ink, words, and legible letters.
 
 use finetune::show::Figure;
 use regex::Regex;
 use std::{collections::BTreeSet, path::PathBuf};
 
-/// The smallest height of letters in a picture at its own size, in CSS pixels.
+/// The minimum height of letters in a figure at its own size, in CSS pixels.
 const LEGIBLE: f64 = 11.0;
 
 /// A line of text of an SVG.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Words {
     pub(crate) text: String,
-    /// `#RRGGBB`.
+    /// The color, `#RRGGBB`.
     pub(crate) color: String,
-    /// The font's size in pixels of the picture.
+    /// The font size in pixels of the figure.
     pub(crate) size: f64,
 }
 
-/// Elements that have no end.
+/// Elements without an end tag.
 const VOID: [&str; 6] = ["meta", "link", "img", "br", "hr", "input"];
 
-/// Every element is closed where it should be, no text holds a bare `&`, and every `id` is there once.
+/// Checks that every element is closed at the right place, no text has a bare `&`, and every `id` is
+/// unique.
 pub(crate) fn balanced(page: &str) {
     let (mut open, mut ids) = (vec![], BTreeSet::new());
     let mut rest = page;
@@ -45,7 +46,7 @@ pub(crate) fn balanced(page: &str) {
         if tag.starts_with('/') {
             assert_eq!(open.pop().as_deref(), Some(&*name), "</{name}>");
         } else {
-            // Styles are no HTML.
+            // Style sheets are not HTML.
             if name == "style" {
                 let end = rest.find("</style>").expect("a style ends");
                 rest = &rest[end..];
@@ -56,12 +57,12 @@ pub(crate) fn balanced(page: &str) {
     assert!(open.is_empty(), "not closed: {open:?}");
 }
 
-/// Where the pictures are to be kept, if anywhere.
+/// Returns the folder in which figures are kept, if any.
 pub(crate) fn kept() -> Option<PathBuf> {
     std::env::var_os("FINETUNE_SHOW_DIR").map(PathBuf::from)
 }
 
-/// All text of an SVG, in the order of drawing.
+/// Returns all text of an SVG, in drawing order.
 pub(crate) fn words(svg: &str) -> Vec<Words> {
     let outer = Regex::new(r#"<svg width="(\d+)" height="\d+" viewBox="0 0 (\d+) "#).unwrap();
     let outer = outer.captures(svg).expect("the picture has a size and a view box");
@@ -79,8 +80,8 @@ pub(crate) fn words(svg: &str) -> Vec<Words> {
     all
 }
 
-/// The PNG has the size that the figure says and enough that is not background; the SVG has the same
-/// size, says `wanted`, and no letter is too small to be read.
+/// Checks a figure: the PNG has the size of the figure and enough pixels that are not background; the
+/// SVG has the same size and contains `wanted`, and no letter is too small.
 pub(crate) fn look(name: &str, figure: &Figure, wanted: &[&str]) -> Vec<Words> {
     if let Some(folder) = kept() {
         figure.save(folder.join(name).with_extension("png")).unwrap();
