@@ -118,7 +118,7 @@ fn paths_bytes_and_images_give_the_same_answer() {
     fs::create_dir_all(&folder).unwrap();
     let (photo, model) = (folder.join("photo.jpg"), folder.join("colors.onnx"));
     let image = plain([10, 20, 200], 50, 30);
-    // The format is told by the content, not by the name.
+    // The format is detected from the content, not from the name.
     fs::write(&photo, pnm(&image)).unwrap();
     fs::write(&model, Model::colors().bytes()).unwrap();
     let colors = Predictor::load(&model).unwrap();

@@ -211,7 +211,7 @@ macro_rules! auto_augment {
                 self.resampling.pad_mode = mode;
                 self
             }
-            /// If true, the edge of a picture is at the centers of its outer pixels. Default: true, as for
+            /// If true, the corners of an image are the centers of its outer pixels. Default: true, as for
             /// the other transforms; torchvision's is false.
             #[must_use]
             pub fn align_corners(mut self, yes: bool) -> Self {
