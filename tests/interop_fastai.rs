@@ -82,7 +82,7 @@ fn close(what: &str, a: &Tensor, b: &Tensor, tolerance: f64) {
 
 #[test]
 #[ignore = "needs a Python with fastai, named by FINETUNE_PYTHON"]
-fn a_run_started_in_one_goes_on_in_the_other() -> Result<()> {
+fn a_run_started_in_one_library_continues_in_the_other() -> Result<()> {
     tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
     python("fastai_learner.py", "make", folder.path());
@@ -131,7 +131,7 @@ fn a_run_started_in_one_goes_on_in_the_other() -> Result<()> {
 /// Exchanges a U-Net with attention in both directions: weights, moments and running vectors.
 #[test]
 #[ignore = "needs a Python with fastai, named by FINETUNE_PYTHON"]
-fn a_unet_goes_both_ways() -> Result<()> {
+fn a_unet_is_exchanged_in_both_directions() -> Result<()> {
     tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
     python("fastai_unet.py", "make", folder.path());

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_go_in_probabilities_come_out_and_weights_take_half_the_room() {
+    fn bytes_probabilities_and_half_weights_are_options() {
         let spec = ArchSpec::new(&resnet18(), 3, 5, HeadOptions::new());
         let model = spec.build(Device::Cpu, Seed(1)).unwrap();
         let how = Writing {
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_exported_is_named() {
+    fn unsupported_operations_are_named() {
         let e = write(&own(|x| x.cumsum(1, Kind::Float)), &image(8), &FLOATS).unwrap_err();
         assert!(e.to_string().contains("`cumsum`"), "{e}");
         let twice = own(|x| x.view([-1]).unsqueeze(0) * x.size()[0] as f64);
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_in_place_are_those_that_return_a_tensor() {
+    fn operations_in_place_become_those_that_return_a_tensor() {
         let graph = graph(&own(|x| (x * 2.0).relu_().view([-1, 192]).sigmoid_()), &FLOATS);
         let operators: Vec<&str> = graph.node.iter().map(|n| n.op_type.as_str()).collect();
         assert_eq!(operators, ["Mul", "Relu", "Reshape", "Sigmoid"]);

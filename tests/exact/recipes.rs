@@ -50,7 +50,7 @@ fn blocks_are_skipped_as_timm_skips_them() -> Result<()> {
 }
 
 #[test]
-fn an_average_goes_on_bit_for_bit_after_an_interruption() -> Result<()> {
+fn an_average_resumes_bit_for_bit_after_an_interruption() -> Result<()> {
     let _alone = alone();
     let plan = || OneCycle::new(4).lr(1e-2);
     let train = |folder: &std::path::Path, kill: Option<u64>| {
@@ -128,7 +128,7 @@ fn both(spec: &ArchSpec, size: i64, freeze: usize) -> Result<()> {
 }
 
 #[test]
-fn blocks_that_are_computed_again_have_the_same_gradients() -> Result<()> {
+fn recomputed_blocks_have_the_same_gradients() -> Result<()> {
     let _alone = alone();
     let head = || HeadOptions::new();
     for name in ["test_vit", "test_vit3", "test_convnext2", "test_efficientnet"] {
@@ -144,7 +144,7 @@ fn blocks_that_are_computed_again_have_the_same_gradients() -> Result<()> {
 }
 
 #[test]
-fn families_are_computed_again() -> Result<()> {
+fn every_family_can_be_recomputed() -> Result<()> {
     let _alone = alone();
     for (name, size) in [
         ("swin_tiny_patch4_window7_224", 64),
@@ -163,7 +163,7 @@ fn families_are_computed_again() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_computed_again_is_an_error() -> Result<()> {
+fn networks_that_cannot_be_recomputed_are_errors() -> Result<()> {
     let _alone = alone();
     let arch = Arch::new("own", |net, n_in| {
         net.add("conv", move |p| tch::nn::conv2d(p, n_in, 4, 3, Default::default()));

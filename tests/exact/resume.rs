@@ -77,7 +77,7 @@ fn end(learn: &mut Learner) -> (Vec<(String, Vec<u32>)>, History) {
 }
 
 #[test]
-fn a_run_killed_in_an_epoch_goes_on_bit_for_bit() -> Result<()> {
+fn a_run_killed_in_an_epoch_resumes_bit_for_bit() -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     // Five batches of four items per epoch, and one step every two batches.

@@ -258,7 +258,7 @@ fn two_runs_of_one_name_do_not_mix() -> Result<()> {
 }
 
 #[test]
-fn another_program_is_refused_with_what_differs() -> Result<()> {
+fn another_program_is_rejected_with_the_differences() -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -396,7 +396,7 @@ fn no_damage_leads_to_a_wrong_resume() -> Result<()> {
 }
 
 #[test]
-fn checkpoints_under_a_wrong_name_are_no_others() -> Result<()> {
+fn checkpoints_under_a_wrong_name_are_not_confused() -> Result<()> {
     let _alone = alone();
     let whole = undisturbed(plan());
     // With exchanged names, the newer checkpoint is used.
@@ -423,7 +423,7 @@ fn checkpoints_under_a_wrong_name_are_no_others() -> Result<()> {
 }
 
 #[test]
-fn training_outlives_a_disk_that_fails() -> Result<()> {
+fn training_continues_if_the_disk_fails() -> Result<()> {
     let _alone = alone();
     let whole = undisturbed(plan());
     let errors = [
@@ -472,7 +472,7 @@ fn training_outlives_a_disk_that_fails() -> Result<()> {
 }
 
 #[test]
-fn a_disk_that_stays_full_ends_the_fit_only_if_asked() -> Result<()> {
+fn a_full_disk_ends_the_fit_only_on_request() -> Result<()> {
     let _alone = alone();
     let whole = undisturbed(plan());
     let folder = tempfile::tempdir().unwrap();

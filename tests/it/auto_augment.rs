@@ -91,7 +91,7 @@ fn operations_are_those_of_torchvision() {
 
 /// The kernel, on bytes and on floats, and libtorch's operations agree on batches with all operations.
 #[test]
-fn both_roads_agree() {
+fn both_executors_agree() {
     let (n, picture) = (64, picture());
     let augment = aug_transforms().size(20).min_scale(0.7).max_warp(0.0);
     let rand = RandAugment::new().num_ops(3).magnitude(17).mode(Mode::Bilinear);

@@ -188,7 +188,7 @@ fn decode(bytes: &[u8], name: &str) -> Result<Image, Error> {
 }
 
 #[test]
-fn the_decoder_ends_with_a_picture_or_an_error() {
+fn the_decoder_returns_an_image_or_an_error() {
     let cases = cases();
     assert!(cases.len() >= 500, "{}", cases.len());
     bounded(Duration::from_secs(300), move || {
@@ -239,7 +239,7 @@ fn loaders(files: &[PathBuf], on_error: OnError, workers: usize) -> DataLoaders 
 }
 
 #[test]
-fn the_loader_skips_what_it_cannot_load_and_reports_it() {
+fn the_loader_skips_and_reports_files_that_it_cannot_load() {
     let (_dir, files, cases) = folder();
     let bad: Vec<_> = cases
         .iter()

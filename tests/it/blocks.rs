@@ -183,7 +183,7 @@ fn a_class_that_is_given_twice_is_an_error() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_parts_are_named() {
     let none: DataBlock<_, usize> = DataBlock::rows(ImageBlock::rgb(), CategoryBlock::new());
     let option = |e: Error| match e {
         Error::Config { option, .. } => option,

@@ -104,7 +104,7 @@ fn validation_is_the_same_bit_for_bit_and_training_nearly() {
 }
 
 #[test]
-fn batches_do_not_depend_on_what_is_kept() {
+fn batches_do_not_depend_on_the_content_of_the_cache() {
     let folder = folder();
     let first = loaders(&folder, Some(Cache::memory(PLENTY)));
     let expected = [all(first.train(), 0), all(first.train(), 1)];
@@ -201,7 +201,7 @@ fn a_cache_can_be_filled_before_the_first_epoch() {
 }
 
 #[test]
-fn what_has_changed_is_loaded_anew() {
+fn changed_images_are_loaded_again() {
     let folder = folder();
     let cached = || loaders(&folder, Some(Cache::file(file(&folder), PLENTY)));
     let dls = cached();
@@ -250,7 +250,7 @@ fn the_file_is_never_larger_than_the_limit() {
 }
 
 #[test]
-fn a_file_that_is_not_whole_is_built_anew() {
+fn an_incomplete_file_is_rebuilt() {
     let folder = folder();
     let cached = || loaders(&folder, Some(Cache::file(file(&folder), PLENTY)));
     let dls = cached();
@@ -274,7 +274,7 @@ fn a_file_that_is_not_whole_is_built_anew() {
 }
 
 #[test]
-fn runs_side_by_side_share_a_file_and_join_what_they_add() -> Result<()> {
+fn concurrent_runs_share_a_file_and_merge_their_images() -> Result<()> {
     let folder = folder();
     let expected = all(loaders(&folder, Some(Cache::memory(PLENTY))).train(), 0);
     let dls: Vec<_> =

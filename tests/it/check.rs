@@ -56,7 +56,7 @@ fn names<'a>(found: impl IntoIterator<Item = &'a String>) -> Vec<String> {
 }
 
 #[test]
-fn every_trouble_is_found_by_path() {
+fn every_problem_is_reported_by_path() {
     let dir = troubles();
     let before: Vec<_> = get_image_files(dir.path()).unwrap();
     let report = block().check(dir.path()).unwrap();
@@ -93,7 +93,7 @@ fn every_trouble_is_found_by_path() {
 }
 
 #[test]
-fn the_limit_of_the_block_counts_and_a_clean_set_is_clean() {
+fn the_limit_of_the_block_is_used_and_a_valid_set_has_no_findings() {
     let dir = tempfile::tempdir().unwrap();
     for (i, folder) in ["train/cat", "train/dog", "valid/cat", "valid/dog"].iter().enumerate() {
         fs::create_dir_all(dir.path().join(folder)).unwrap();
@@ -110,7 +110,7 @@ fn the_limit_of_the_block_counts_and_a_clean_set_is_clean() {
 }
 
 #[test]
-fn verify_images_returns_what_cannot_be_opened() {
+fn verify_images_returns_files_that_cannot_be_decoded() {
     let dir = troubles();
     let mut files = get_image_files(dir.path()).unwrap();
     files.push(dir.path().join("absent.png"));

@@ -32,7 +32,7 @@ fn alpha_is_dropped_and_palettes_are_looked_up() {
 }
 
 #[test]
-fn the_upper_eight_of_sixteen_bits_are_taken() {
+fn the_upper_eight_of_sixteen_bits_are_used() {
     // The values are 0 1 127 128 255 256 257 511 32767 32768 65280 65535.
     let upper = [0, 0, 0, 0, 0, 1, 1, 1, 127, 128, 255, 255];
     for name in ["rgb16.png", "rgba16.png", "la16.png"] {
@@ -52,7 +52,7 @@ fn gray_is_weighted_as_pillow_weights_it() {
 }
 
 #[test]
-fn the_colors_of_printing_become_rgb() {
+fn cmyk_becomes_rgb() {
     let wanted = [
         [255, 255, 255],
         [0, 255, 255],
@@ -73,7 +73,7 @@ fn the_colors_of_printing_become_rgb() {
 }
 
 #[test]
-fn exif_turns_a_picture_unless_told_not_to() {
+fn the_exif_orientation_is_applied_unless_disabled() {
     let bytes = file("turned.jpg");
     let upright = Decode::new().read(&bytes, "").unwrap();
     assert_eq!((upright.width(), upright.height()), (16, 24));
@@ -84,7 +84,7 @@ fn exif_turns_a_picture_unless_told_not_to() {
 }
 
 #[test]
-fn the_first_frame_counts_and_files_say_what_they_are() {
+fn the_first_frame_is_decoded_and_facts_are_reported() {
     for name in ["moves.gif", "moves.png", "moves.webp"] {
         assert_eq!(pixels(name, 20, 40), [[0; 3]], "{name}");
         assert!(inspect(&file(name), 1 << 20).unwrap().animated, "{name}");
@@ -103,7 +103,7 @@ fn the_first_frame_counts_and_files_say_what_they_are() {
 }
 
 #[test]
-fn a_jpeg_that_is_broken_off_is_an_error_wherever_it_breaks() {
+fn a_truncated_jpeg_is_an_error_at_any_length() {
     let bytes = file("turned.jpg");
     // Without only its end marker, the image is complete.
     for keep in 0..bytes.len() - 2 {
@@ -115,7 +115,7 @@ fn a_jpeg_that_is_broken_off_is_an_error_wherever_it_breaks() {
 }
 
 #[test]
-fn too_many_pixels_are_refused_before_memory_is_taken() {
+fn too_many_pixels_are_an_error_before_memory_is_allocated() {
     let bytes = file("cmyk.jpg"); // 128x16
     Decode::new().max_pixels(128 * 16).read(&bytes, "").unwrap();
     let e = Decode::new().max_pixels(128 * 16 - 1).read(&bytes, "").unwrap_err();
@@ -130,7 +130,7 @@ fn distance(a: &Image, b: &Image) -> f64 {
 }
 
 #[test]
-fn reduced_pictures_are_close_to_those_in_full() {
+fn reduced_images_are_close_to_full_decoding() {
     let kinds =
         ["reduced.jpg", "reduced_progressive.jpg", "reduced_gray.jpg", "reduced_turned.jpg"];
     for name in kinds {
@@ -168,7 +168,7 @@ fn reduced_pictures_are_close_to_those_in_full() {
 }
 
 #[test]
-fn reduced_decoding_refuses_what_full_decoding_refuses() {
+fn reduced_decoding_rejects_the_same_files_as_full_decoding() {
     let bytes = file("reduced.jpg");
     let decode = Decode::new().reduce_to(60);
     let e = decode.read(&bytes[..bytes.len() / 2], "half.jpg").unwrap_err().to_string();
@@ -195,7 +195,7 @@ const DIFFERENT: [(&str, &str); 5] = [
 /// `make decode` writes the files and the pixels that Pillow reads from them.
 #[test]
 #[ignore = "needs files that `make decode` writes"]
-fn pillow_reads_the_same_or_refuses_the_same() {
+fn pillow_decodes_and_rejects_the_same_files() {
     let folder = std::env::var("FINETUNE_DECODE_DIR").expect("`make decode` names the folder");
     let (mut files, mut refused, mut wrong) = (0, 0, vec![]);
     let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();

@@ -78,7 +78,7 @@ fn each_system_call_that_fails_leaves_the_old_file_or_the_new_one() {
 }
 
 #[test]
-fn a_writer_that_fails_itself_leaves_the_old_file() {
+fn a_closure_that_fails_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a");
     write(&path, "old").unwrap();
@@ -139,7 +139,7 @@ fn files_have_the_permissions_of_any_new_file_and_links_stay_links() {
 
 #[cfg(feature = "show")]
 #[test]
-fn pictures_and_reports_are_written_like_every_file() {
+fn figures_and_reports_are_written_like_every_file() {
     use finetune::show::{Report, plot_function};
     let folder = tempfile::tempdir().unwrap();
     let below = |name: &str| folder.path().join("new").join(name);
@@ -157,7 +157,7 @@ fn pictures_and_reports_are_written_like_every_file() {
 }
 
 #[test]
-fn an_export_is_complete_or_not_there() {
+fn an_export_is_complete_or_does_not_exist() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pets.safetensors");
     let learn = crate::pets::learner().unwrap();

@@ -575,7 +575,7 @@ fn a_probe_is_the_same_on_every_rank() {
 }
 
 #[test]
-fn several_processes_train_as_one_does() {
+fn several_processes_train_like_one() {
     let one = results("average", 1).remove(0);
     for n in [2, 3] {
         let all = results("average", n);
@@ -663,7 +663,7 @@ fn synchronized_batch_norm_is_that_of_the_whole_batch() {
 }
 
 #[test]
-fn what_one_rank_decides_all_do() {
+fn all_ranks_follow_the_decision_of_one() {
     let all = results("alike", 2);
     assert_eq!(all[0], all[1]);
     assert_eq!(all[0]["stopped_after"], 3);
@@ -713,7 +713,7 @@ fn ranks_that_differ_are_found_at_the_start() {
 }
 
 #[test]
-fn what_keeps_ranks_from_meeting_is_said() {
+fn errors_of_a_start_name_the_cause() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port();
     let taken =
@@ -737,7 +737,7 @@ fn the_store_listens_on_the_loopback_address_alone() {
 }
 
 #[test]
-fn the_launcher_starts_a_job_and_tells_who_failed() {
+fn the_launcher_starts_a_job_and_names_the_failed_rank() {
     let run = |case: &str| {
         let out = tempfile::tempdir().unwrap();
         let mut children = [command(case, out.path()).spawn().unwrap()];

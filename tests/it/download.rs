@@ -70,7 +70,7 @@ fn refusal(download: &Download, path: &Path) -> String {
 }
 
 #[test]
-fn a_file_is_placed_whole_and_not_asked_for_again() {
+fn a_file_is_complete_and_not_requested_again() {
     let place = Place::new();
     let server = Server::of(place.content.clone());
     let download = get(server.url("a")).sha256(&place.sha256);
@@ -99,7 +99,7 @@ fn a_broken_connection_is_resumed_where_it_broke() {
 }
 
 #[test]
-fn a_later_call_resumes_what_an_earlier_one_left() {
+fn a_later_call_resumes_a_partial_file() {
     let place = Place::new();
     let content = place.content.clone();
     let server = Server::start(move |n, request, stream| match n {
@@ -116,7 +116,7 @@ fn a_later_call_resumes_what_an_earlier_one_left() {
 }
 
 #[test]
-fn a_part_of_another_address_or_of_unknown_origin_is_not_gone_on_with() {
+fn a_partial_file_of_another_address_or_of_unknown_origin_is_not_resumed() {
     let place = Place::new();
     let server = Server::of(place.content.clone());
     let part = place.path().with_file_name("file.bin.part");
@@ -134,7 +134,7 @@ fn a_part_of_another_address_or_of_unknown_origin_is_not_gone_on_with() {
 }
 
 #[test]
-fn a_damaged_part_is_found_by_its_checksum_and_fetched_anew() {
+fn a_damaged_partial_file_is_detected_and_downloaded_again() {
     let place = Place::new();
     let content = place.content.clone();
     let server = Server::start(move |n, request, stream| match n {
@@ -154,7 +154,7 @@ fn a_damaged_part_is_found_by_its_checksum_and_fetched_anew() {
 }
 
 #[test]
-fn a_server_without_ranges_begins_anew() {
+fn a_server_without_ranges_starts_from_scratch() {
     let place = Place::new();
     let content = place.content.clone();
     let server = Server::start(move |n, _, stream| {
@@ -168,7 +168,7 @@ fn a_server_without_ranges_begins_anew() {
 }
 
 #[test]
-fn a_server_that_always_breaks_off_at_the_same_place_is_given_up() {
+fn a_server_that_always_fails_at_the_same_byte_is_an_error() {
     let place = Place::new();
     let content = place.content.clone();
     let server = Server::start(move |_, _, stream| {
@@ -199,7 +199,7 @@ fn another_version_on_the_server_is_not_appended_to_the_first() {
 }
 
 #[test]
-fn a_server_that_sends_another_range_is_not_believed() {
+fn a_response_with_another_range_is_rejected() {
     let place = Place::new();
     let content = place.content.clone();
     let server = Server::start(move |n, request, stream| match (n, request.range()) {
@@ -216,7 +216,7 @@ fn a_server_that_sends_another_range_is_not_believed() {
 }
 
 #[test]
-fn a_part_that_is_longer_than_the_file_begins_anew() {
+fn a_partial_file_longer_than_the_file_starts_from_scratch() {
     let place = Place::new();
     let server = Server::of(place.content.clone());
     let part = place.path().with_file_name("file.bin.part");
@@ -231,7 +231,7 @@ fn a_part_that_is_longer_than_the_file_begins_anew() {
 }
 
 #[test]
-fn a_wrong_checksum_removes_what_came() {
+fn a_wrong_checksum_removes_the_file() {
     let place = Place::new();
     let server = Server::of(b"not the weights".to_vec());
     let text = refusal(&get(server.url("a")).sha256(&place.sha256[..8]), &place.path());
@@ -258,7 +258,7 @@ fn a_wrong_file_in_place_is_replaced_and_survives_a_failure() {
 }
 
 #[test]
-fn lies_about_the_length() {
+fn wrong_content_lengths_are_errors() {
     let place = Place::new();
     // Content-Length is larger than the body.
     let server = Server::start(|_, _, stream| {
@@ -302,7 +302,7 @@ fn chunks_and_missing_lengths_are_read_to_their_end() {
 }
 
 #[test]
-fn refusals_and_passing_trouble() {
+fn permanent_errors_fail_and_transient_errors_are_retried() {
     let place = Place::new();
     let server = Server::start(|_, _, stream| {
         respond(stream, "404 Not Found", &["Content-Length: 4"], b"gone");
@@ -345,7 +345,7 @@ fn redirects_are_followed_also_when_resuming() {
 }
 
 #[test]
-fn more_than_the_limit_is_refused() {
+fn more_bytes_than_the_limit_are_an_error() {
     let place = Place::new();
     let server = Server::of(place.content.clone());
     let text = refusal(&get(server.url("a")).max_bytes(799_999), &place.path());
@@ -361,7 +361,7 @@ fn more_than_the_limit_is_refused() {
 }
 
 #[test]
-fn a_silent_server_is_given_up() {
+fn a_silent_server_times_out() {
     let place = Place::new();
     let server = Server::start(|_, _, stream| {
         respond(stream, "200 OK", &["Content-Length: 1000"], &[1; 10]);
@@ -379,7 +379,7 @@ fn a_silent_server_is_given_up() {
 }
 
 #[test]
-fn several_who_want_the_same_file_fetch_it_once() {
+fn concurrent_downloads_of_a_file_request_it_once() {
     let place = Place::new();
     let content = place.content.clone();
     let server = Server::start(move |_, request, stream| {
@@ -403,7 +403,7 @@ fn several_who_want_the_same_file_fetch_it_once() {
 }
 
 #[test]
-fn bad_options_and_unwritable_places_are_errors() {
+fn invalid_options_and_unwritable_paths_are_errors() {
     let place = Place::new();
     let server = Server::of(place.content.clone());
     for digits in ["b627", "not hexadecimal at all", &"0".repeat(65)] {

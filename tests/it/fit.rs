@@ -128,7 +128,7 @@ fn fit(at: &mut At, epochs: usize) -> Result<()> {
 }
 
 #[test]
-fn a_part_that_comes_to_its_end() {
+fn events_of_a_fit_without_a_cancel() {
     let mut at = At::new("never", || Ok(()));
     fit(&mut at, 2).unwrap();
     let cancels = at.seen.lock().unwrap().iter().filter(|e| e.starts_with("after_cancel")).count();
@@ -145,7 +145,7 @@ fn a_part_that_comes_to_its_end() {
 }
 
 #[test]
-fn a_cancel_ends_its_part_and_no_other() {
+fn a_cancel_ends_only_its_scope() {
     // The event, the scope, its last event; how often that occurs in two epochs, and how many steps.
     let cases = [
         ("before_batch", Scope::Batch, "after_batch", 10, 3),
@@ -197,7 +197,7 @@ fn a_cancel_of_a_part_that_is_not_running_is_an_error() {
 }
 
 #[test]
-fn every_callback_has_its_after_fit_whatever_another_one_does() {
+fn every_callback_gets_after_fit_even_if_another_one_fails() {
     let mut bad = At::new("after_fit", || Err(Error::other("no disk").into()));
     let mut good = At::new("never", || Ok(()));
     let done = learner().fit_with(&Flat::new(1), &mut [&mut bad, &mut good]);
@@ -229,7 +229,7 @@ fn weights(learn: &Learner) -> Vec<Vec<f64>> {
 }
 
 #[test]
-fn lr_find_restores_everything_also_where_it_fails_half_way() {
+fn lr_find_restores_everything_even_if_it_fails() {
     /// Fails, or panics as `tch` does, at the fifth batch.
     #[derive(Debug)]
     struct Fails {
@@ -267,7 +267,7 @@ fn lr_find_restores_everything_also_where_it_fails_half_way() {
 }
 
 #[test]
-fn what_keeps_files_and_best_values_stays_away_from_predictions() {
+fn callbacks_with_files_and_best_values_are_skipped_in_predictions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.csv");
     let mut learn = learner().callback(CsvLogger::new(&path)).callback(SaveBest::new());
@@ -285,7 +285,7 @@ fn what_keeps_files_and_best_values_stays_away_from_predictions() {
 }
 
 #[test]
-fn a_nan_is_written_to_a_file_that_tells_the_batch() {
+fn a_batch_with_a_nan_loss_is_written_to_a_file() {
     /// Makes an input of the second batch NaN.
     #[derive(Debug)]
     struct Spoil;
@@ -379,7 +379,7 @@ fn fine_tune_trains_the_head_then_everything() {
 }
 
 #[test]
-fn fine_tune_begins_at_the_epoch_told_and_with_a_new_optimizer_if_wanted() {
+fn fine_tune_starts_at_a_given_epoch_and_with_a_new_optimizer_on_request() {
     /// Records the epochs, and the weight decay of their steps.
     #[derive(Debug, Default)]
     struct Sees(Vec<(usize, f64)>);

@@ -91,7 +91,7 @@ fn weights(checkout: &Path, pip: &str) -> (bool, String, String) {
 
 #[test]
 #[cfg(unix)]
-fn weights_are_installed_once_and_a_failure_of_pip_is_said() {
+fn weights_are_installed_once_and_a_failure_of_pip_is_reported() {
     let checkout = tempfile::tempdir().unwrap();
     let (ok, path, said) = weights(checkout.path(), "echo 'No matching distribution' >&2; exit 1");
     assert!(!ok && path.is_empty());

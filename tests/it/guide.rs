@@ -28,7 +28,7 @@ fn softmax() -> Figure {
 
 /// `FINETUNE_BLESS=1 cargo test --test it guide` draws them again.
 #[test]
-fn pictures_are_those_that_the_crate_draws() {
+fn figures_are_drawn_by_the_crate() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let mut definitions = String::new();
     for (name, figure) in [("neg-log", neg_log()), ("softmax", softmax())] {
@@ -58,7 +58,7 @@ fn definitions(text: &str) -> Vec<(&str, &str)> {
 
 /// The figure of the README is in the API reference, too.
 #[test]
-fn the_picture_is_that_of_the_repository() {
+fn the_figure_of_the_readme_is_in_the_reference() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let picture = STANDARD.encode(fs::read(root.join("docs/images/walk-through.jpg")).unwrap());
     let links = fs::read_to_string(root.join("docs/readme.links")).unwrap();
@@ -70,7 +70,7 @@ fn the_picture_is_that_of_the_repository() {
 /// In the repository, links lead to files. In the API reference, the definitions of `*.links` come
 /// first, and lead to its pages and items.
 #[test]
-fn links_lead_somewhere() {
+fn links_have_targets() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |file: &Path| fs::read_to_string(file).unwrap();
     let guide = read(&root.join("docs/guide.links")) + &read(&root.join("docs/guide-show.links"));
@@ -98,7 +98,7 @@ fn links_lead_somewhere() {
 
 /// The numbers in the table of networks are those of `list`.
 #[test]
-fn the_table_of_networks_is_that_of_the_crate() {
+fn the_table_of_networks_matches_the_crate() {
     let page = include_str!("../../docs/recipes.md");
     let (_, table) = page.split_once("license of the weights |\n|---|---|---|---|---|\n").unwrap();
     let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();

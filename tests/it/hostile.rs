@@ -102,7 +102,7 @@ fn mutate(original: &[u8], numbers: &mut Numbers) -> Vec<u8> {
 }
 
 #[test]
-fn thousands_of_damaged_files_are_read_or_refused() {
+fn thousands_of_damaged_files_are_read_or_rejected() {
     let files = [
         "module.pth",
         "layouts.pth",
@@ -136,7 +136,7 @@ fn thousands_of_damaged_files_are_read_or_refused() {
 
 /// The pickle is damaged, and the zip around it is intact.
 #[test]
-fn thousands_of_damaged_pickles_are_read_or_refused() {
+fn thousands_of_damaged_pickles_are_read_or_rejected() {
     let mut numbers = Numbers(11);
     for name in ["layouts.pth", "plain.pth", "dtypes_new.pth"] {
         let original = file(name);
@@ -166,7 +166,7 @@ fn thousands_of_damaged_pickles_are_read_or_refused() {
 }
 
 #[test]
-fn a_single_flipped_bit_is_noticed_or_harmless() {
+fn a_single_flipped_bit_is_detected_or_harmless() {
     let original = file("module.pth");
     let expected = text(&read_pth_bytes(&original, "original").unwrap());
     for at in 0..original.len() {
@@ -195,7 +195,7 @@ fn own_safetensors() -> Vec<u8> {
 }
 
 #[test]
-fn damaged_safetensors_are_read_or_refused() {
+fn damaged_safetensors_are_read_or_rejected() {
     let original = own_safetensors();
     let said = |(state, about): (StateDict, Metadata)| {
         let state: Vec<_> = state
@@ -267,7 +267,7 @@ fn refused(bytes: &[u8], word: &str) {
 }
 
 #[test]
-fn absurd_tensors_are_refused() {
+fn absurd_tensors_are_rejected() {
     assert!(read_pth_bytes(&one_tensor(4, &[(2, 2), (2, 1)], 0, 16), "sane").is_ok());
     refused(&one_tensor(4, &[(i64::MAX, 1)], 0, 16), "storage of 4");
     refused(&one_tensor(4, &[(i64::MAX, i64::MAX)], 0, 16), "storage of 4");
@@ -384,7 +384,7 @@ fn reader_of_bombs() {
 /// The limit applies to all allocated memory, even if it is not written to.
 #[test]
 #[cfg(target_os = "linux")]
-fn bombs_are_refused_within_a_limit_of_memory() {
+fn bombs_are_rejected_within_a_memory_limit() {
     const ALLOWED: usize = 256 << 10;
     let folder = tempfile::tempdir().unwrap();
     let (sane, needed) = read_within(None, &[path("module.pth")]);
@@ -404,7 +404,7 @@ fn bombs_are_refused_within_a_limit_of_memory() {
 }
 
 #[test]
-fn broken_pickles_and_names_are_refused() {
+fn broken_pickles_and_names_are_rejected() {
     let pickle = |body: &[u8]| zipped(&[("a/data.pkl", [b"\x80\x02", body].concat())]);
     for broken in
         [&b"."[..], b"t.", b"0.", b"(0.", b"R.", b"}Ns.", b"](Nu.", b"N(e.", b"NNb.", b"Q."]
@@ -418,7 +418,7 @@ fn broken_pickles_and_names_are_refused() {
 }
 
 #[test]
-fn the_header_of_safetensors_is_not_believed() {
+fn the_header_of_safetensors_is_verified() {
     let file = |header: &str, data: usize| {
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat()
     };
@@ -441,7 +441,7 @@ fn the_header_of_safetensors_is_not_believed() {
 }
 
 #[test]
-fn a_file_that_is_empty_is_refused() {
+fn an_empty_file_is_rejected() {
     let empty = tempfile::NamedTempFile::new().unwrap();
     let e = read_pth(empty.path()).unwrap_err().to_string();
     assert!(e.contains("not written by `torch.save`"), "{e}");

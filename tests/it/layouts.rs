@@ -165,7 +165,7 @@ fn names_of_other_implementations_are_known() {
 }
 
 #[test]
-fn prefixes_of_wrappers_are_taken_off() {
+fn prefixes_of_wrappers_are_removed() {
     for prefix in
         ["module.", "model.", "backbone.", "encoder.", "module.backbone.", "_orig_mod.model."]
     {

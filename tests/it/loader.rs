@@ -136,7 +136,7 @@ impl CloneWith for DataBlock<CategoryBlock> {
 }
 
 #[test]
-fn a_pass_is_taken_up_at_any_batch() {
+fn a_pass_can_start_at_any_batch() {
     let dls = pets().batch_tfms(aug_transforms().size(48)).dataloaders(photos()).unwrap();
     let whole = all(dls.train(), 7);
     for first in 0..=whole.len() + 1 {
@@ -176,7 +176,7 @@ fn errors_and_panics_are_errors_of_their_batch_only() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_left_out_on_demand() {
+fn files_that_cannot_be_decoded_are_skipped_on_request() {
     let mut expected: Option<Vec<_>> = None;
     for workers in [0, 2, 8] {
         let options = LoaderOptions::new().bs(3).on_error(OnError::Skip).seed(3).drop_last(false);
@@ -244,7 +244,7 @@ fn an_abandoned_pass_ends() {
 }
 
 #[test]
-fn what_is_loaded_ahead_is_bounded() {
+fn prefetching_is_bounded() {
     let squares = Squares::new(400, false);
     let loaded = squares.loaded.clone();
     let dls = squares.loaders(4, LoaderOptions::new().bs(10));
@@ -282,7 +282,7 @@ fn partial_batches_are_dropped_in_training_only() {
 }
 
 #[test]
-fn images_of_two_sizes_are_an_error_that_names_them_whatever_comes_first() {
+fn images_of_two_sizes_are_an_error_that_names_both() {
     let folder = tempfile::tempdir().unwrap();
     for (i, side) in [20, 20, 30, 20].into_iter().enumerate() {
         let png = folder.path().join(format!("{i}.png"));
@@ -354,7 +354,7 @@ fn an_item_that_is_drawn_again_is_transformed_differently() {
 }
 
 #[test]
-fn items_to_predict_come_as_in_validation_and_in_order() {
+fn items_to_predict_are_prepared_as_in_validation_and_in_order() {
     let dls = pets().dataloaders(photos()).unwrap();
     let files = first_of(&BREEDS, 8)(&photos()).unwrap();
     let test = dls.test_dl(files.clone()).unwrap();
@@ -376,7 +376,7 @@ fn items_to_predict_come_as_in_validation_and_in_order() {
 }
 
 #[test]
-fn a_table_is_a_source() {
+fn items_can_come_from_a_table() {
     let folder = tempfile::tempdir().unwrap();
     let mut text = "name,tags,age,held_out\n".to_owned();
     for (i, file) in first_of(&BREEDS, 8)(&photos()).unwrap().iter().enumerate() {

@@ -111,7 +111,7 @@ fn a_file_holds_the_vocabulary_and_the_preparation() {
 }
 
 #[test]
-fn what_no_file_can_hold_is_named() {
+fn code_that_no_file_can_hold_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pets.onnx");
     let opaque = learner(BatchFn::new("negative", |x| Ok(1.0 - x)));

@@ -132,7 +132,7 @@ fn one_pass_is_one_sampling_with_the_composed_map() {
 }
 
 #[test]
-fn nearest_takes_pixels_as_they_are() {
+fn nearest_keeps_the_values_of_pixels() {
     let size = (40, 31);
     let pixels = pixels(4, size);
     let augment = aug_transforms().mode(Mode::Nearest).max_lighting(0.0).max_rotate(45.0);
@@ -294,7 +294,7 @@ fn parts_are_drawn_as_documented() {
 }
 
 #[test]
-fn a_closure_ends_a_pass_and_begins_the_next() {
+fn a_closure_ends_a_pass_and_starts_the_next() {
     let (n, size) = (3, (20, 16));
     let pixels = pixels(n, size);
     let negative = BatchFn::new("negative", |x| Ok(1.0 - x));

@@ -93,7 +93,7 @@ fn named(stem: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn published_weights_are_fetched_once_and_kept_where_pytorch_keeps_them() {
+fn published_weights_are_downloaded_once_to_pytorchs_cache() {
     let home = tempfile::tempdir().unwrap();
     let name = named("tiny", &weights());
     let server = files([(format!("/models/{name}"), weights())]);
@@ -129,7 +129,7 @@ fn published_weights_are_fetched_once_and_kept_where_pytorch_keeps_them() {
 /// torch finds a file that this crate downloaded, and requests nothing.
 #[test]
 #[ignore = "needs a Python with torch, named by FINETUNE_PYTHON"]
-fn python_uses_what_was_fetched_here() {
+fn python_uses_files_that_were_downloaded_here() {
     let home = tempfile::tempdir().unwrap();
     let name = named("tiny", &weights());
     let server = files([(format!("/{name}"), weights())]);
@@ -149,7 +149,7 @@ fn python_uses_what_was_fetched_here() {
 }
 
 #[test]
-fn a_broken_download_is_resumed_and_a_wrong_file_is_refused() {
+fn an_interrupted_download_is_resumed_and_a_wrong_file_rejected() {
     let home = tempfile::tempdir().unwrap();
     let mut big = weights();
     big.extend(vec![7; 1 << 20]);
@@ -222,7 +222,7 @@ fn hub_repositories_are_read_by_name_and_revision() {
 }
 
 #[test]
-fn a_local_file_is_taken_as_it_is() {
+fn a_local_file_is_used_directly() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/pth/module.pth");
     assert_eq!(WeightsFrom::from(path.clone()).fetch(None).unwrap(), path);
     assert_eq!(read_weights(&path).unwrap()[0].0, "0.weight");

@@ -210,7 +210,7 @@ fn fine_tuning_starts_from_a_probe() -> Result<()> {
 }
 
 #[test]
-fn a_fit_that_ends_below_the_probe_says_so() -> Result<()> {
+fn a_fit_that_ends_below_the_probe_gives_a_message() -> Result<()> {
     let dls = loaders(one_class);
     let arch = Arch::new("conv", |net, n_in| {
         net.add("conv", move |p| nn::conv2d(p, n_in, 8, 1, Default::default()));
@@ -256,7 +256,7 @@ fn features_in_bfloat16() -> Result<()> {
 }
 
 #[test]
-fn what_has_no_probe_says_why() -> Result<()> {
+fn errors_without_a_probe_give_the_reason() -> Result<()> {
     let said = |done: Result<finetune::learner::Probe>| done.unwrap_err();
     let unsupported = |e: Error, what: &str| {
         assert!(matches!(e, Error::Unsupported { .. }), "{e}");

@@ -34,7 +34,7 @@ fn refusal(name: &str) -> String {
 }
 
 #[test]
-fn every_type_is_read_as_it_is() {
+fn every_type_is_read_exactly() {
     let expected = [
         ("float32", Kind::Float),
         ("float64", Kind::Double),
@@ -83,7 +83,7 @@ fn every_type_is_read_as_it_is() {
 }
 
 #[test]
-fn every_layout_is_read_as_it_is() {
+fn every_layout_is_read_exactly() {
     let base: Vec<f64> = (0..24).map(f64::from).collect();
     for name in ["layouts.pth", "layouts_legacy.pth", "layouts_protocol4.pth"] {
         let all = tensors(name);
@@ -158,7 +158,7 @@ fn plain_values_come_with_them() {
 }
 
 #[test]
-fn everything_else_is_refused_by_name() {
+fn everything_else_is_rejected_by_name() {
     assert!(refusal("code.pth").contains("torch.nn.modules.container.Sequential"));
     assert!(refusal("evil.pth").contains(".system"));
     assert!(refusal("big_endian.pth").contains("big-endian"));
@@ -176,7 +176,7 @@ fn everything_else_is_refused_by_name() {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn written_files_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/own.pth");
     let weights: Vec<_> = tensors("dtypes.pth")

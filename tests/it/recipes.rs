@@ -51,7 +51,7 @@ fn a_warm_up_with_a_cosine_has_timms_rates() -> Result<()> {
 }
 
 #[test]
-fn a_warm_up_that_does_not_fit_is_an_error() {
+fn a_warmup_longer_than_the_fit_is_an_error() {
     let learn = &mut fit::learner();
     for warmup in [-1.0, 2.0, f64::NAN] {
         let policy = WarmupCosine::new(2).warmup_epochs(warmup);
@@ -262,7 +262,7 @@ impl Callback for Seen {
 }
 
 #[test]
-fn the_average_is_validated_and_the_weights_go_on() -> Result<()> {
+fn the_average_is_validated_and_the_training_continues() -> Result<()> {
     let plan = Flat::new(3).lr(1e-2);
     let (mut plain, mut seen) = (fit::learner(), Seen::default());
     plain.fit_with(&plan, &mut [&mut seen])?;

@@ -695,7 +695,7 @@ fn peak() -> Option<u64> {
 }
 
 #[test]
-fn check_finds_what_the_reports_looked_for() {
+fn check_finds_the_problems_of_the_reports() {
     let dir = folders(&["train", "valid"]);
     let at = |name: &str| dir.path().join(name);
     for i in 0..2 {
@@ -738,7 +738,7 @@ fn check_finds_what_the_reports_looked_for() {
 }
 
 #[test]
-fn options_of_loaders_that_are_derived_keep_their_lists_apart() {
+fn derived_loaders_have_separate_lists() {
     let dir = folders(&["train", "valid"]);
     fs::write(dir.path().join("train/cat/1.png"), "").unwrap();
     let dls = block().on_error(OnError::Skip).num_workers(0).dataloaders(dir.path()).unwrap();

@@ -84,7 +84,7 @@ fn serving_starts_no_threads() -> Result<()> {
 }
 
 #[test]
-fn a_predictor_in_bf16_answers_as_a_learner_in_bf16() -> Result<()> {
+fn a_predictor_in_bf16_predicts_like_a_learner_in_bf16() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pets.safetensors");
     let learn = learner(&BREEDS, resnet18(), folder.path())?;
@@ -102,7 +102,7 @@ fn a_predictor_in_bf16_answers_as_a_learner_in_bf16() -> Result<()> {
 }
 
 #[test]
-fn what_is_served_is_what_was_trained() -> Result<()> {
+fn an_exported_model_predicts_like_the_trained_one() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let mut learn = learner(&BREEDS, resnet18(), folder.path())?;
     learn.fit_one_cycle(1, 1e-3)?;
@@ -169,7 +169,7 @@ fn weights(learn: &Learner) -> Vec<f64> {
 }
 
 #[test]
-fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
+fn a_checkpoint_of_another_model_is_rejected_completely() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let mut learn = learner(&BREEDS, resnet18(), folder.path())?;
     learn.fit(1, 1e-3)?;
@@ -233,7 +233,7 @@ fn a_checkpoint_of_another_model_is_refused_whole() -> Result<()> {
 }
 
 #[test]
-fn a_file_of_another_version_or_with_a_strange_transform_is_refused() -> Result<()> {
+fn a_file_of_another_version_or_with_an_unknown_transform_is_rejected() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let learn = learner(&BREEDS, resnet18(), folder.path())?;
     let file = folder.path().join("pets.safetensors");
@@ -296,7 +296,7 @@ fn a_file_of_another_version_or_with_a_strange_transform_is_refused() -> Result<
 }
 
 #[test]
-fn a_checkpoint_says_what_it_is_of_and_another_version_is_refused() -> Result<()> {
+fn a_checkpoint_describes_itself_and_another_version_is_rejected() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let dls = block(&BREEDS).batch_tfms(Normalize::imagenet()).dataloaders(photos())?;
     let learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();
@@ -330,7 +330,7 @@ impl ItemTransform for Sparkle {
 }
 
 #[test]
-fn a_transform_of_the_users_is_named_when_it_cannot_be_exported() -> Result<()> {
+fn a_user_transform_that_cannot_be_exported_is_named() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let dls = block(&BREEDS).item_tfms(Sparkle).dataloaders(photos())?;
     let learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();

@@ -71,7 +71,7 @@ fn charts() {
 }
 
 #[test]
-fn sizes_and_backgrounds_are_those_that_are_asked_for() {
+fn sizes_and_backgrounds_are_the_requested_ones() {
     let chart = || plot_function("square", |x| x * x, -1.0..=1.0);
     for size in [(320, 240), (1000, 300), (1, 1), (4096, 16)] {
         let image = chart().size(size.0, size.1).image().unwrap();

@@ -98,7 +98,7 @@ fn text_of<T>(done: Result<T>) -> String {
 }
 
 #[test]
-fn bad_masks_name_their_file() -> Result<()> {
+fn errors_of_masks_name_the_file() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (image, _) = square(8, 1, 1, 3);
@@ -139,7 +139,7 @@ fn bad_masks_name_their_file() -> Result<()> {
 }
 
 #[test]
-fn bad_points_and_boxes_name_their_item() -> Result<()> {
+fn errors_of_points_and_boxes_name_the_item() -> Result<()> {
     let (image, _) = square(8, 1, 1, 3);
     let points = |label: Vec<Point>| {
         let image = image.clone();
@@ -204,7 +204,7 @@ fn annotations_of_voc_and_yolo() -> Result<()> {
 
 /// Errors of annotation files name the file and the problem.
 #[test]
-fn bad_annotations_name_their_file() -> Result<()> {
+fn errors_of_annotations_name_the_file() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (image, _) = square(40, 1, 1, 3);
@@ -283,7 +283,7 @@ fn bad_annotations_name_their_file() -> Result<()> {
 
 /// Labels in memory belong to a file too: that of the image.
 #[test]
-fn bad_labels_name_the_file_of_their_image() -> Result<()> {
+fn errors_of_labels_name_the_file_of_the_image() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("photo.png");
     let (image, _) = square(8, 1, 1, 3);
@@ -374,7 +374,7 @@ fn point_loaders() -> Result<finetune::data::DataLoaders> {
 }
 
 #[test]
-fn points_come_back_in_pixels_of_the_original() -> Result<()> {
+fn points_are_predicted_in_pixels_of_the_original() -> Result<()> {
     let dls = point_loaders()?;
     let batch = dls.valid().one_batch()?;
     // The distance of a correct prediction is 0. A prediction that is off by the width of the input is
@@ -406,7 +406,7 @@ fn points_come_back_in_pixels_of_the_original() -> Result<()> {
 
 /// The default loss ignores hidden points.
 #[test]
-fn hidden_points_have_no_influence() {
+fn hidden_points_are_ignored() {
     let loss = finetune::loss::PointMse;
     let pred = Tensor::from_slice(&[0.5_f32, 0.0, 9.0, 9.0]).view([1, 4]).set_requires_grad(true);
     let y = Tensor::from_slice(&[0.0_f32, 0.0, f32::NAN, f32::NAN]).view([1, 2, 2]);
@@ -418,7 +418,7 @@ fn hidden_points_have_no_influence() {
 }
 
 #[test]
-fn a_model_that_does_not_suit_its_targets_says_what_does() -> Result<()> {
+fn a_model_that_does_not_match_its_targets_is_an_error() -> Result<()> {
     let masks = vision_learner(mask_loaders(false, 0)?, resnet18()).pretrained(false).build();
     assert!(text_of(masks).contains("unet_learner"));
     let points = unet_learner(point_loaders()?, resnet18()).pretrained(false).build();
@@ -427,7 +427,7 @@ fn a_model_that_does_not_suit_its_targets_says_what_does() -> Result<()> {
 }
 
 #[test]
-fn an_own_item_transform_may_say_where_the_picture_lies() {
+fn a_user_transform_can_set_the_placement() {
     let (image, _) = square(8, 1, 1, 3);
     let mut sample = Sample::new(image.clone(), Target::None);
     let whole = sample.placement().unwrap().clone();
@@ -440,7 +440,7 @@ fn an_own_item_transform_may_say_where_the_picture_lies() {
 
 #[cfg(feature = "show")]
 #[test]
-fn pictures_show_masks_points_and_boxes() -> Result<()> {
+fn figures_show_masks_points_and_boxes() -> Result<()> {
     // The colors of both codes are in the figure of a batch, and in its legend.
     let shown = mask_loaders(true, 0)?.show_batch(4)?.image()?;
     assert!(shown.width() > 200);

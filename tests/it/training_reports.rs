@@ -134,7 +134,7 @@ fn a_panic_in_the_model_is_an_error_of_the_fit() {
 }
 
 #[test]
-fn libtorch_says_what_is_wrong_in_the_model() {
+fn errors_of_the_model_have_libtorchs_message() {
     let net = model(|path| nn::linear(path / "last", 5, 3, Default::default()));
     let mut learn = of(loaders(12, 6, 4, &classes(3)), net, CrossEntropy::new());
     let error = failed(&mut learn);

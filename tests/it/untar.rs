@@ -159,7 +159,7 @@ fn several_entries_share_a_folder_and_other_forms_are_known_by_content() {
 }
 
 #[test]
-fn force_replaces_the_data_when_the_new_are_complete() {
+fn force_replaces_the_data_once_the_new_ones_are_complete() {
     let home = Home::new();
     let (old, new) = (gzip(&tar_of(PHOTOS)), gzip(&tar_of(&[(FILE, "photos/new.jpg", "third")])));
     let server = Server::start(move |n, request, stream| match n {
@@ -180,7 +180,7 @@ fn force_replaces_the_data_when_the_new_are_complete() {
 }
 
 #[test]
-fn a_broken_download_is_resumed_and_a_wrong_one_refused() {
+fn an_interrupted_download_is_resumed_and_a_wrong_one_rejected() {
     let home = Home::new();
     let archive = gzip(&tar_of(PHOTOS));
     let content = archive.clone();
@@ -197,7 +197,7 @@ fn a_broken_download_is_resumed_and_a_wrong_one_refused() {
 }
 
 #[test]
-fn several_who_want_the_same_set_unpack_it_once() {
+fn concurrent_calls_unpack_a_set_once() {
     let (home, server) = (Home::new(), Server::of(gzip(&tar_of(PHOTOS))));
     let untar = home.untar(&server.url("photos.tgz"));
     thread::scope(|scope| {
@@ -209,7 +209,7 @@ fn several_who_want_the_same_set_unpack_it_once() {
 }
 
 #[test]
-fn paths_that_lead_out_are_refused() {
+fn paths_outside_of_the_folder_are_rejected() {
     for name in ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", "..", "a/.."] {
         Home::new()
             .refuses(&gzip(&tar_of(&[(FILE, "ok", "fine"), (FILE, name, "evil")])), "leads out");
@@ -222,7 +222,7 @@ fn paths_that_lead_out_are_refused() {
 
 #[cfg(unix)]
 #[test]
-fn links_within_are_kept_and_links_that_lead_out_are_refused() {
+fn links_inside_are_kept_and_links_outside_are_rejected() {
     let home = Home::new();
     let path = home
         .unpack(&tar_of(&[
@@ -275,14 +275,14 @@ fn links_within_are_kept_and_links_that_lead_out_are_refused() {
 }
 
 #[test]
-fn devices_are_refused() {
+fn devices_are_rejected() {
     for kind in [EntryType::Char, EntryType::Block, EntryType::Fifo, EntryType::new(b'9')] {
         Home::new().refuses(&tar_of(&[(kind, "set/a", "")]), "not a file, folder or link");
     }
 }
 
 #[test]
-fn bombs_are_stopped() {
+fn bombs_are_rejected() {
     let limited = |archive: &[u8]| {
         let home = Home::new();
         let folder = home.0.path().join("home/archive");
@@ -342,7 +342,7 @@ fn in_a_process(name: &str, home: &Path) {
 }
 
 #[test]
-fn the_settings_of_fastai_are_honoured() {
+fn the_settings_of_fastai_are_respected() {
     let home = Home::new();
     let folder = home.0.path().join("fastai");
     fs::create_dir_all(folder.join("packed")).unwrap();

@@ -50,7 +50,7 @@ fn from_photos_to_a_served_model() -> Result<()> {
 }
 
 #[test]
-fn bad_input_is_an_error_that_says_so() -> Result<()> {
+fn invalid_input_is_an_error() -> Result<()> {
     let empty = tempfile::tempdir().unwrap();
     let e = block()?.dataloaders(empty.path()).unwrap_err().to_string();
     let folder = empty.path().display().to_string();

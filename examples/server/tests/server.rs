@@ -229,7 +229,7 @@ fn bad_uploads_are_errors_of_the_client() {
 }
 
 #[test]
-fn uploads_beyond_the_limit_are_told_to_come_back() {
+fn uploads_beyond_the_limit_get_status_503() {
     let server = Server::start(&["--max-requests", "1", "--timeout", "60"]);
     let whole = upload("/predict", &red());
     let mut slow = server.connect();

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_counts_after_the_picture_has_begun() {
+    fn an_end_marker_before_the_image_is_ignored() {
         let head = [0xff, 0xd8, 0xff, 0xe0, 0, 6, 0xff, 0xd9, 1, 2];
         let frame = [0xff, 0xc0, 0, 8, 8, 0, 3, 0, 2, 0];
         let scan = [0xff, 0xda, 0, 2, 7, 0xff, 0, 0xff, 0xd1, 9];

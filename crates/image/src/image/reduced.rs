@@ -53,7 +53,7 @@ mod tests {
     use super::divisor;
 
     #[test]
-    fn the_shorter_side_keeps_what_is_needed() {
+    fn the_shorter_side_keeps_the_minimum() {
         assert_eq!(divisor(4032, 3024, 460), Some(4));
         assert_eq!(divisor(3024, 4032, 1512), Some(2));
         assert_eq!(divisor(4032, 3024, 1513), None);

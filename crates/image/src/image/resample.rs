@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_area_is_what_cutting_padding_and_resizing_make() {
+    fn an_area_equals_crop_pad_and_resize() {
         let pixels = |n: usize| (0..n).map(|i| (i * i * 31 % 251) as u8).collect();
         for (w, h, channels) in [(9, 31, 3), (40, 7, 1), (1, 20, 3)] {
             let image =

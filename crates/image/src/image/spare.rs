@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_that_is_enough_is_used_again() {
+    fn the_smallest_sufficient_buffer_is_reused() {
         let (small, large) = (vec![1; 10], vec![1; 100]);
         let (at_small, at_large) = (small.as_ptr(), large.as_ptr());
         give(large);
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_few_of_moderate_size_are_kept() {
+    fn only_a_few_buffers_of_moderate_size_are_kept() {
         give(Vec::with_capacity(LARGEST + 1));
         for _ in 0..KEPT + 3 {
             give(vec![1; 10]);

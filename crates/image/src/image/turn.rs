@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_are_as_pillow_has_them() {
+    fn turns_match_pillow() {
         // 1 2 3
         // 4 5 6
         let image = Image::new(3, 2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_in_a_row_are_one_change() {
+    fn successive_changes_are_merged() {
         let rgb = [0.3, -1.2, 2.5];
         let all = [
             Color::brightness(0.7),

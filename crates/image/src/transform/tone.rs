@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logarithm_and_exponential_are_as_good_as_their_type() {
+    fn logarithm_and_exponential_are_accurate() {
         for i in 1..20_000 {
             let x = (i as f32 * 0.83).exp2() * 1e-7 + i as f32 * 1e-4;
             if !x.is_finite() {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_comes_back_from_its_logit() {
+    fn every_value_survives_logit_and_sigmoid() {
         for i in 0..=10_000 {
             let v = i as f32 / 10_000.0;
             assert!((sigmoid(logit(v)) - v).abs() < 3e-7, "{v}");
