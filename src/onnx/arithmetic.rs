@@ -106,7 +106,7 @@ fn converted(call: &mut Call<'_, '_>) -> Result<Option<String>> {
             Ok(call.file().node("Where", &[&mask.name, &a.name, &b.name], &[]))
         }
         "var" | "std" => {
-            Err(unsupported("write it with means: mean of squares minus square of mean"))
+            Err(unsupported("use the mean of squares minus the square of the mean instead"))
         }
         _ => return Ok(None),
     }

@@ -35,7 +35,10 @@ impl Value {
     pub(super) fn side(&self, dim: i64) -> Result<i64> {
         let dim = self.shape.get(self.axis(dim) as usize).copied();
         dim.and_then(Dim::fixed).ok_or_else(|| {
-            unsupported(format!("dimension {:?} of `{}` is that of the images", dim, self.name))
+            unsupported(format!(
+                "dimension {:?} of `{}` depends on the number of images",
+                dim, self.name
+            ))
         })
     }
 }
@@ -190,7 +193,7 @@ impl Builder {
     pub(super) fn reshape(&mut self, x: &str, shape: &[Dim]) -> Result<String> {
         let dynamic = shape.iter().filter(|dim| dim.fixed().is_none()).count();
         if dynamic > 1 {
-            return Err(unsupported("two dimensions of a tensor are those of the images"));
+            return Err(unsupported("two dimensions of a tensor depend on the number of images"));
         }
         let sides: Vec<i64> = shape.iter().map(|dim| dim.fixed().unwrap_or(-1)).collect();
         let sides = self.integers(&sides);

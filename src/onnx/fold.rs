@@ -48,8 +48,8 @@ pub(super) fn fold(
         let name = match bias {
             Argument::Param(name) => name.clone(),
             _ => match weight.rsplit_once('.') {
-                Some((scope, _)) => free(weights, format!("{scope}.bias")),
-                None => free(weights, format!("{weight}.bias")),
+                Some((scope, _)) => unused_name(weights, format!("{scope}.bias")),
+                None => unused_name(weights, format!("{weight}.bias")),
             },
         };
         weights.insert(weight.clone(), w);
@@ -63,7 +63,7 @@ pub(super) fn fold(
 }
 
 /// Returns `name`, changed if needed so that no weight has it.
-fn free(weights: &BTreeMap<String, Tensor>, mut name: String) -> String {
+fn unused_name(weights: &BTreeMap<String, Tensor>, mut name: String) -> String {
     while weights.contains_key(&name) {
         name.push_str("_folded");
     }

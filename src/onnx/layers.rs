@@ -191,7 +191,7 @@ fn addmm(call: &mut Call<'_, '_>) -> Result<String> {
 fn attention(call: &mut Call<'_, '_>) -> Result<String> {
     let (q, k, v) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     if call.arg(5) == &crate::sys::Argument::Bool(true) {
-        return Err(unsupported("attention to what comes before only"));
+        return Err(unsupported("causal attention"));
     }
     let scale = call.float_or(6, 1.0 / (q.side(-1)? as f64).sqrt())?;
     let scale = call.file().number(scale);
@@ -202,7 +202,7 @@ fn attention(call: &mut Call<'_, '_>) -> Result<String> {
     let mut scores = call.file().node("MatMul", &[&q, &k], &[]);
     if let Some(mask) = call.maybe_tensor(3)? {
         if mask.kind != "Float" {
-            return Err(unsupported("a mask that is not of floats"));
+            return Err(unsupported("a mask whose elements are not floats"));
         }
         scores = call.file().node("Add", &[&scores, &mask.name], &[]);
     }

@@ -184,7 +184,7 @@ fn prepare(file: &mut Builder, how: &Writing<'_>, channels: Dim) -> Result<Strin
         None => (vec![0.0; n], vec![1.0; n]),
     };
     if mean.len() != n || std.len() != n {
-        let why = format!("{} statistics for images of {n} channels", mean.len());
+        let why = format!("{} statistics for {n} channels", mean.len());
         return Err(Error::mismatch("Normalize", why));
     }
     // As one multiplication and one addition, like the preparation of images outside of the file.

@@ -22,7 +22,7 @@ pub(super) fn convert(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<Option<Str
         }
         "avg_pool2d" => {
             if !call.absent(6) {
-                return Err(unsupported("a divisor of its own"));
+                return Err(unsupported("a custom divisor"));
             }
             let (ceil, padded) = (call.bool(4)?, call.bool(5)?);
             let x = call.tensor(0)?;

@@ -114,7 +114,7 @@ impl Recording {
 }
 
 fn differs() -> crate::Error {
-    unsupported("the network does other operations for another number of images")
+    unsupported("the network runs other operations for another number of images")
 }
 
 fn op(small: &TracedNode, large: &TracedNode) -> Result<Op> {
@@ -221,7 +221,7 @@ fn in_place(ops: &mut [Op], output: u64) -> Result<()> {
             let later = |id: u64| last.get(&id).is_some_and(|use_of| *use_of > i);
             if memory.overlapping(first).into_iter().any(later) {
                 let why = format!(
-                    "`{}` changes a tensor in place of which another view is used later",
+                    "`{}` changes a tensor in place, and another view of it is used later",
                     op.name
                 );
                 return Err(unsupported(why));

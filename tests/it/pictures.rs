@@ -13,7 +13,7 @@ use finetune::{
     sample::{Target, Task},
     show::{ConfusionPlot, ShowBatch, plot_policy, show_images},
 };
-use look::{kept, look, words};
+use look::{check_figure, figure_folder, words};
 use ndarray::Array2;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -46,9 +46,9 @@ fn pictures(svg: &str) -> Vec<String> {
 #[test]
 fn data() -> Result<()> {
     let learn = learner()?;
-    look("batch", &learn.dls().show_batch(9)?, &["Abyssinian", "data:image/png;base64"]);
+    check_figure("batch", &learn.dls().show_batch(9)?, &["Abyssinian", "data:image/png;base64"]);
     let unique = learn.dls().show_batch(ShowBatch::new(8).unique().columns(4))?;
-    let labels = look("unique", &unique, &["data:image/png;base64"]);
+    let labels = check_figure("unique", &unique, &["data:image/png;base64"]);
     // One photo, so one label; augmented, so eight different images.
     assert_eq!(labels.len(), 8);
     assert!(labels.iter().all(|l| l == &labels[0]), "{labels:?}");
@@ -63,7 +63,7 @@ fn data() -> Result<()> {
     // More than one batch.
     assert_eq!(plain.show_batch(10)?.svg()?.matches("<image").count(), 10);
     let files = few(&photos())?;
-    look("files", &show_images(files.iter().take(6))?, &["Abyssinian"]);
+    check_figure("files", &show_images(files.iter().take(6))?, &["Abyssinian"]);
     let e = learn.dls().show_batch(0).unwrap_err().to_string();
     assert!(e.contains("show_batch"), "{e}");
     let e = show_images(["nowhere.jpg"]).unwrap_err().to_string();
@@ -75,26 +75,30 @@ fn data() -> Result<()> {
 fn training_and_mistakes() -> Result<()> {
     let mut learn = learner()?;
     let found = learn.lr_find_with(LrFinder::new().steps(40))?;
-    look("lr_find", &found.plot()?, &["valley", "minimum / 10", "learning rate"]);
+    check_figure("lr_find", &found.plot()?, &["valley", "minimum / 10", "learning rate"]);
     assert!(learn.recorder().plot_loss().is_err(), "nothing was recorded yet");
     learn.fit_one_cycle(2, 1e-4..=2e-3)?;
     let history = learn.recorder();
-    look("loss", &history.plot_loss()?, &["train", "valid", "step"]);
+    check_figure("loss", &history.plot_loss()?, &["train", "valid", "step"]);
     let all = ["learning rate", "momentum", "momentum of squares", "epsilon", "weight decay"];
-    let said = look("sched", &history.plot_sched()?, &all);
+    let said = check_figure("sched", &history.plot_sched()?, &all);
     for name in all {
         assert!(said.iter().any(|w| w.text == name), "no schedule of the {name}");
     }
     // Each group has its own rate; the other hyperparameters are equal.
     assert_eq!(said.iter().filter(|w| w.text == "group 3").count(), 1, "{said:?}");
-    look("metrics", &history.plot_metrics()?, &["accuracy", "error_rate", "epoch"]);
-    look("policy", &plot_policy(&OneCycle::new(3).lr(1e-5..=1e-3), 3)?, &["fraction of the fit"]);
-    look("results", &learn.show_results(9)?, &["✗"]);
+    check_figure("metrics", &history.plot_metrics()?, &["accuracy", "error_rate", "epoch"]);
+    check_figure(
+        "policy",
+        &plot_policy(&OneCycle::new(3).lr(1e-5..=1e-3), 3)?,
+        &["fraction of the fit"],
+    );
+    check_figure("results", &learn.show_results(9)?, &["✗"]);
 
     let interp = ClassificationInterpretation::from_learner(&mut learn)?;
     let valid = learn.dls().valid().clone();
     let worst = interp.plot_top_losses(&valid, 9)?;
-    look("top_losses", &worst, &["loss", "Highest losses", "probability"]);
+    check_figure("top_losses", &worst, &["loss", "Highest losses", "probability"]);
     for item in interp.top_losses(9) {
         let p = interp.predictions();
         let Target::Category(is) = p.targets[item.index] else { panic!("no category") };
@@ -103,16 +107,20 @@ fn training_and_mistakes() -> Result<()> {
     }
     target_above_prediction(&interp, &valid)?;
     assert!(interp.show_results(&valid, &[100]).is_err());
-    look("confusion", &interp.plot_confusion_matrix()?, &["Predicted", "Actual", "Abyssinian"]);
+    check_figure(
+        "confusion",
+        &interp.plot_confusion_matrix()?,
+        &["Predicted", "Actual", "Abyssinian"],
+    );
     let shares = ConfusionPlot::new().title("Shares").normalize(true).at_least(0.3);
-    look("confusion_shares", &interp.plot_confusion_matrix_with(shares)?, &["Shares"]);
-    look("calibration", &interp.plot_calibration()?, &["perfect", "Calibration"]);
+    check_figure("confusion_shares", &interp.plot_confusion_matrix_with(shares)?, &["Shares"]);
+    check_figure("calibration", &interp.plot_calibration()?, &["perfect", "Calibration"]);
     let some: Vec<_> = interp.vocab()[..3].to_vec();
-    look("roc", &interp.plot_roc(&some)?, &["chance", "false-positive rate"]);
+    check_figure("roc", &interp.plot_roc(&some)?, &["chance", "false-positive rate"]);
 
     let report = learn.report("Breeds of cats & dogs")?.lr_find(&found)?;
     let page = report.html();
-    look::balanced(&page);
+    look::check_markup(&page);
     html::self_contained(&page);
     for word in [
         "Breeds of cats &amp; dogs",
@@ -128,7 +136,7 @@ fn training_and_mistakes() -> Result<()> {
     }
     assert_eq!(page.matches("<img ").count(), valid.len());
     let folder = tempfile::tempdir().unwrap();
-    let folder = kept().unwrap_or_else(|| folder.path().join("new"));
+    let folder = figure_folder().unwrap_or_else(|| folder.path().join("new"));
     report.save(folder.join("report.html"))?;
     assert!(std::fs::read_to_string(folder.join("report.html")).unwrap() == page);
     let e = report.save("/dev/null/report.html").unwrap_err().to_string();
@@ -145,7 +153,7 @@ fn target_above_prediction(
     let all = || 0..p.len();
     let right = all().find(|&i| p.targets[i] == p.decoded[i]).unwrap();
     let wrong = all().find(|&i| p.targets[i] != p.decoded[i]).unwrap();
-    let said = look("chosen", &interp.show_results(valid, &[right, wrong])?, &[]);
+    let said = check_figure("chosen", &interp.show_results(valid, &[right, wrong])?, &[]);
     let name = |t: &Target| match t {
         Target::Category(c) => interp.vocab()[*c].clone(),
         other => panic!("{other:?} is not a category"),
@@ -191,10 +199,10 @@ fn thirty_seven_breeds_can_be_read() -> Result<()> {
     let p = Predictions::new((0..items).collect(), preds, targets, decoded, vec![], task);
     let interp = ClassificationInterpretation::from_predictions(p)?;
     let all = ["yorkshire_terrier", "staffordshire_bull_terrier", "Predicted"];
-    let counts = look("confusion37", &interp.plot_confusion_matrix()?, &all);
+    let counts = check_figure("confusion37", &interp.plot_confusion_matrix()?, &all);
     let shares = |least| ConfusionPlot::new().normalize(true).at_least(least);
     let few = interp.plot_confusion_matrix_with(shares(0.05))?;
-    let few = look("confusion37_shares", &few, &all);
+    let few = check_figure("confusion37_shares", &few, &all);
     // Every name is complete on both sides, with every number that is not 0.
     for breed in interp.vocab() {
         for said in [&counts, &few] {
@@ -210,7 +218,8 @@ fn thirty_seven_breeds_can_be_read() -> Result<()> {
     assert_eq!(numbers(&counts, 1.0), matrix.iter().filter(|v| **v > 0).count());
     let normal = interp.confusion_matrix_normalized();
     assert_eq!(numbers(&few, 0.05), normal.iter().filter(|v| **v >= 0.05).count());
-    let most = look("confusion37_most", &interp.plot_confusion_matrix_with(shares(0.5))?, &all);
+    let most =
+        check_figure("confusion37_most", &interp.plot_confusion_matrix_with(shares(0.5))?, &all);
     assert_eq!(numbers(&most, 0.5), normal.iter().filter(|v| **v >= 0.5).count());
     Ok(())
 }
@@ -228,7 +237,7 @@ fn several_categories_and_numbers() -> Result<()> {
     let task = Task::Categories { vocab: vocab.into() };
     let p = Predictions::new((0..n).collect(), preds, targets, decoded, vec![0.1; n], task);
     let interp = MultiLabelInterpretation::from_predictions(p)?;
-    look("roc_labels", &interp.plot_roc(&["person", "dog", "car"])?, &["person", "car"]);
+    check_figure("roc_labels", &interp.plot_roc(&["person", "dog", "car"])?, &["person", "car"]);
 
     let value = |i: usize, j: usize| ((i * 7 + j * 3) % 30) as f32 / 10.0;
     let all = |off: f32| -> Vec<Target> {
@@ -239,7 +248,7 @@ fn several_categories_and_numbers() -> Result<()> {
     let preds = Array2::zeros((n, 2));
     let p = Predictions::new((0..n).collect(), preds, all(0.0), all(1.0), vec![0.2; n], task);
     let interp = RegressionInterpretation::from_predictions(p.clone())?;
-    look("regression", &interp.plot_predictions()?, &["target", "prediction", "R²"]);
+    check_figure("regression", &interp.plot_predictions()?, &["target", "prediction", "R²"]);
 
     // Without losses there are no worst items, which is an error.
     let unlabelled = Predictions::new(

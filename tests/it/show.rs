@@ -1,6 +1,6 @@
 //! Figures have the requested size, ink at the position of text, and their words.
 
-use super::pictures::look::{look, words};
+use super::pictures::look::{check_figure, words};
 use finetune::{
     image::Image,
     show::{Cell, Chart, Figure, Grid, plot_function},
@@ -23,7 +23,7 @@ fn charts() {
         .line("train", losses.iter().enumerate().map(|(i, l)| (i as f64, *l)))
         .line_with_dots("valid", [(25.0, 1.4), (50.0, 0.9), (75.0, 0.7), (99.0, 0.72)])
         .figure();
-    look("chart_loss", &f, &["Loss", "step", "train", "valid"]);
+    check_figure("chart_loss", &f, &["Loss", "step", "train", "valid"]);
     assert_eq!(f.dimensions(), (800, 480));
     // Both curves exist, in different colors.
     let svg = f.svg().unwrap();
@@ -41,7 +41,7 @@ fn charts() {
         .mark("minimum 2e-2", (2e-2, 0.72))
         .mark("steep 8e-3", (8e-3, 0.80))
         .figure();
-    look("chart_lr", &f, &["valley 1.3e-3", "slide 5e-3", "minimum 2e-2", "steep 8e-3"]);
+    check_figure("chart_lr", &f, &["valley 1.3e-3", "slide 5e-3", "minimum 2e-2", "steep 8e-3"]);
     let f = Chart::new("Calibration")
         .x("probability")
         .y("accuracy")
@@ -50,9 +50,9 @@ fn charts() {
         .bars("accuracy", (0..10).map(|i| (0.05 + 0.1 * f64::from(i), 0.09 * f64::from(i))), 0.1)
         .dashed("perfect", [(0.0, 0.0), (1.0, 1.0)])
         .figure();
-    look("chart_bars", &f, &["accuracy", "perfect", "accuracy"]);
+    check_figure("chart_bars", &f, &["accuracy", "perfect", "accuracy"]);
     let f = plot_function("sigmoid", |x| 1.0 / (1.0 + (-x).exp()), -6.0..=6.0);
-    look("chart_function", &f, &["sigmoid"]);
+    check_figure("chart_function", &f, &["sigmoid"]);
     // Two marks at one position are both visible: the first is a ring around the second.
     let twice = Chart::new("Twice").line("", [(0.0, 0.0), (1.0, 1.0)]);
     let twice = twice.mark("one", (0.5, 0.5)).mark("other", (0.5, 0.5)).figure();
@@ -101,7 +101,7 @@ fn grids() {
         if i % 2 == 0 { cell.right(name) } else { cell.wrong("american_pit_bull_terrier_long") }
     });
     let f = Grid::new("Actual above, predicted below", cells.collect()).figure();
-    let said = look("grid", &f, &["Actual above, predicted below"]);
+    let said = check_figure("grid", &f, &["Actual above, predicted below"]);
     let of = |sign: char, color: [u8; 3]| {
         said.iter().filter(|w| w.text.starts_with(sign) && w.color == hex(color)).count()
     };

@@ -97,14 +97,18 @@ fn input(graph: &GraphProto, kind: NetworkInput) -> Result<[usize; 3], String> {
     match shape(image.r#type.as_ref()) {
         Some((found, sides)) if found == wanted as i32 => {
             let [_, Some(a), Some(b), Some(c)] = sides[..] else {
-                return Err(format!("the shape of its input is {sides:?}; three sides are fixed"));
+                return Err(format!(
+                    "the shape of its input is {sides:?}; it must have three fixed sides"
+                ));
             };
             match a.checked_mul(b).and_then(|ab| ab.checked_mul(c)) {
                 Some(1..=MAX_INPUT) => Ok([a, b, c]),
                 _ => Err(format!("the input of {a}x{b}x{c} values is empty or too large")),
             }
         }
-        found => Err(format!("the type and shape of its input are {found:?}, for {kind:?}")),
+        found => {
+            Err(format!("the type and shape of its input are {found:?}, which is not {kind:?}"))
+        }
     }
 }
 

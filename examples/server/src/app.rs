@@ -130,7 +130,7 @@ async fn health(State(app): State<App>) -> Response {
     match app.0.batches.alive() {
         true => Json(json!({ "status": "ok" })).into_response(),
         false => {
-            let why = "the thread of predictions has ended";
+            let why = "the prediction thread has ended";
             failure(StatusCode::INTERNAL_SERVER_ERROR, "unhealthy", why)
         }
     }
@@ -171,11 +171,11 @@ async fn predict(State(app): State<App>, request: Request) -> Response {
         Ok(Query(how)) => how,
         Err(e) => return failure(StatusCode::BAD_REQUEST, "invalid_query", e.body_text()),
     };
-    if let Some(refused) = refused(&request, shared.max_bytes) {
+    if let Some(refused) = rejection(&request, shared.max_bytes) {
         return refused;
     }
     let Ok(_slot) = shared.slots.try_acquire() else {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at a time");
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many concurrent requests");
     };
     let _counted = shared.metrics.in_progress();
     let body = timeout_at(end, axum::body::to_bytes(request.into_body(), shared.max_bytes));
@@ -191,10 +191,12 @@ async fn predict(State(app): State<App>, request: Request) -> Response {
         }
     };
     let Some(answer) = shared.batches.push(Vec::from(bytes).into()) else {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at a time");
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many concurrent requests");
     };
     match timeout_at(end, answer).await {
-        Ok(Ok(Ok(prediction))) => Json(said(&shared.task, &prediction, how.top_k)).into_response(),
+        Ok(Ok(Ok(prediction))) => {
+            Json(to_json(&shared.task, &prediction, how.top_k)).into_response()
+        }
         Ok(Ok(Err(
             e @ (Error::Image { .. } | Error::Mismatch { .. } | Error::Transform { .. }),
         ))) => failure(StatusCode::BAD_REQUEST, "invalid_image", e.to_string()),
@@ -204,18 +206,18 @@ async fn predict(State(app): State<App>, request: Request) -> Response {
             failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
         }
         Ok(Err(_)) => {
-            let why = "the thread of predictions has ended";
+            let why = "the prediction thread has ended";
             failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
         }
         Err(_) => {
-            let why = format!("there is no prediction after {:?}", shared.timeout);
+            let why = format!("the prediction took more than {:?}", shared.timeout);
             failure(StatusCode::SERVICE_UNAVAILABLE, "timeout", why)
         }
     }
 }
 
 /// Returns an error if the headers alone are a reason to reject the request.
-fn refused(request: &Request<Body>, max_bytes: usize) -> Option<Response> {
+fn rejection(request: &Request<Body>, max_bytes: usize) -> Option<Response> {
     let header =
         |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if header(CONTENT_LENGTH).and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > max_bytes) {
@@ -229,12 +231,12 @@ fn refused(request: &Request<Body>, max_bytes: usize) -> Option<Response> {
 }
 
 fn too_large(max_bytes: usize) -> Response {
-    let why = format!("an upload may have {max_bytes} bytes");
+    let why = format!("an upload must have at most {max_bytes} bytes");
     failure(StatusCode::PAYLOAD_TOO_LARGE, "too_large", why)
 }
 
 /// Returns a prediction as JSON.
-fn said(task: &Task, prediction: &Prediction, top_k: usize) -> Value {
+fn to_json(task: &Task, prediction: &Prediction, top_k: usize) -> Value {
     let top = || -> Value {
         let one = |(label, p): (String, f32)| json!({ "label": label, "probability": p });
         prediction.top_k(top_k).into_iter().map(one).collect()

@@ -66,7 +66,7 @@ impl Batches {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if worker.is_some_and(|worker| worker.join().is_err()) {
-            eprintln!("the thread of predictions panicked");
+            eprintln!("the prediction thread panicked");
         }
     }
 }

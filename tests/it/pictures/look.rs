@@ -22,7 +22,7 @@ const VOID: [&str; 6] = ["meta", "link", "img", "br", "hr", "input"];
 
 /// Checks that every element is closed at the right place, no text has a bare `&`, and every `id` is
 /// unique.
-pub(crate) fn balanced(page: &str) {
+pub(crate) fn check_markup(page: &str) {
     let (mut open, mut ids) = (vec![], BTreeSet::new());
     let mut rest = page;
     while let Some(start) = rest.find('<') {
@@ -58,7 +58,7 @@ pub(crate) fn balanced(page: &str) {
 }
 
 /// Returns the folder in which figures are kept, if any.
-pub(crate) fn kept() -> Option<PathBuf> {
+pub(crate) fn figure_folder() -> Option<PathBuf> {
     std::env::var_os("FINETUNE_SHOW_DIR").map(PathBuf::from)
 }
 
@@ -82,8 +82,8 @@ pub(crate) fn words(svg: &str) -> Vec<Words> {
 
 /// Checks a figure: the PNG has the size of the figure and enough pixels that are not background; the
 /// SVG has the same size and contains `wanted`, and no letter is too small.
-pub(crate) fn look(name: &str, figure: &Figure, wanted: &[&str]) -> Vec<Words> {
-    if let Some(folder) = kept() {
+pub(crate) fn check_figure(name: &str, figure: &Figure, wanted: &[&str]) -> Vec<Words> {
+    if let Some(folder) = figure_folder() {
         figure.save(folder.join(name).with_extension("png")).unwrap();
         figure.save(folder.join(name).with_extension("svg")).unwrap();
     }
@@ -94,7 +94,7 @@ pub(crate) fn look(name: &str, figure: &Figure, wanted: &[&str]) -> Vec<Words> {
     let all = png.pixels().len();
     assert!(ink * 100 > all, "{name}: {ink} of {all} pixels are dark");
     let svg = figure.svg().unwrap();
-    balanced(&svg);
+    check_markup(&svg);
     let size = format!(r#"<svg width="{width}" height="{height}""#);
     assert!(svg.contains(&size), "{name}: the SVG is not {width}x{height}");
     for word in wanted {

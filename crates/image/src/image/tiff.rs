@@ -110,7 +110,7 @@ impl Tiff {
         let values: Vec<u8> = match values {
             DecodingResult::U8(values) => values,
             DecodingResult::U16(values) => values.into_iter().map(|v| (v >> 8) as u8).collect(),
-            _ => return Err("its samples are not whole numbers of 1 to 16 bits".into()),
+            _ => return Err("the samples are not integers of 1 to 16 bits".into()),
         };
         let gray =
             |pixels| GrayImage::from_raw(self.width, self.height, pixels).map(DynamicImage::from);
@@ -134,7 +134,7 @@ impl Tiff {
             (ColorType::YCbCr(_), _) => {
                 rgb(values.chunks_exact(3).flat_map(|p| from_ycbcr([p[0], p[1], p[2]])).collect())
             }
-            _ => return Err("its colors are not supported".into()),
+            _ => return Err("the colors are not supported".into()),
         };
         image.ok_or_else(|| "the decoder's size is wrong".into())
     }
