@@ -71,8 +71,9 @@ fn one_regex(pattern: &str, from_start: bool, item: &str, case: &Value, report: 
     };
     let ours = labeller.label(item);
     if case["label"].is_null() && !raises(case) {
-        report.holds(format!("{what} is refused"), is_label_error(&ours));
-        report.differs(what, "a group that takes no part in the match is an error, not None");
+        report.holds(format!("{what} is rejected"), is_label_error(&ours));
+        report
+            .differs(what, "a group that does not participate in the match is an error, not None");
         return;
     }
     match (ours, case["label"].as_str()) {
@@ -96,7 +97,7 @@ fn folders(golden: &Golden, report: &mut Report) {
         let (item, theirs) = (text(&case["item"]), text(&case["label"]));
         let ours = parent_label(item);
         if theirs.is_empty() {
-            report.holds(format!("parent_label({item}) is refused"), is_label_error(&ours));
+            report.holds(format!("parent_label({item}) is rejected"), is_label_error(&ours));
             report.differs(format!("parent_label({item})"), "no folder is an error, not ''");
         } else {
             report.exact(format!("parent_label({item})"), &ours.ok().as_deref(), &Some(theirs));
@@ -167,7 +168,7 @@ fn categories(golden: &Golden, report: &mut Report) {
         block.setup(&mut fit.iter().rev()).unwrap();
         if raises(case) {
             let ours = block.encode(&label(&case["item"]));
-            report.holds(format!("categorize {name} is refused"), is_label_error(&ours));
+            report.holds(format!("categorize {name} is rejected"), is_label_error(&ours));
             continue;
         }
         report.exact(format!("categorize {name} vocab"), &vocab(&block), &fit);
@@ -321,7 +322,7 @@ fn files(golden: &Golden, report: &mut Report) {
         let found = files.list(folder.path());
         if theirs.is_empty() {
             let none = matches!(found, Err(Error::Config { option: "get_items", .. }));
-            report.holds(format!("{name} is refused"), none);
+            report.holds(format!("{name} is rejected"), none);
             report.differs(name, "no file is an error, not an empty list");
             continue;
         }

@@ -26,7 +26,7 @@ pub(crate) fn check(golden: &Golden, report: &mut Report) {
         report.tensor("pos_weight without flatten", &with_weight, &without, CLOSE);
         report.differs(
             "BCEWithLogitsLossFlat(pos_weight, flatten=True)",
-            "`pos_weight` needs no other shape, so there is no `flatten` to refuse",
+            "`pos_weight` needs no other shape, so there is no `flatten`",
         );
     }
 }

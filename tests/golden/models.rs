@@ -53,7 +53,10 @@ fn no_counters_and_no_mode(r: &mut Report) {
     r.exact("statistics after a pass that does not train", &statistics(), &before);
     let _ = model.forward(&x, true);
     r.holds("statistics change in a pass that trains", statistics() != before);
-    r.differs("training_flags_after_creation", "a model has no mode: each forward pass is told");
+    r.differs(
+        "training_flags_after_creation",
+        "a model has no mode: each forward pass takes it as an argument",
+    );
 }
 
 fn text(v: &Value) -> &str {

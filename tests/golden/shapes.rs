@@ -162,9 +162,7 @@ fn item(golden: &Golden, report: &mut Report, what: What, case: &Value) {
             () if unsorted => "the corners of a mirrored box stay in order",
             () if redrawn => "one draw is for the image and its target",
             () if wrong_size => "each transform knows the size of its own input",
-            () => {
-                "there are no pixels that are taken for scaled coordinates, or the other way round"
-            }
+            () => "pixels and scaled coordinates cannot be confused",
         };
         report.differs(name, why);
         return;
@@ -233,7 +231,7 @@ fn batch(golden: &Golden, report: &mut Report, what: What, case: &Value) {
         report.close(format!("{name} right"), &ours, &right, BATCH);
         report.differs(
             name,
-            "crops of batches move what is in them; fastai's slices the coordinates",
+            "crops of batches move points and boxes; fastai's slices the coordinates",
         );
         return;
     }

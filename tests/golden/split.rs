@@ -130,7 +130,7 @@ fn index(golden: &Golden, report: &mut Report) {
         }
         report.case();
         let names = |e: &Error| matches!(e, Error::Config { option: "IndexSplitter", .. });
-        report.holds(format!("index{i} is refused"), ours.as_ref().is_err_and(names));
+        report.holds(format!("index{i} is rejected"), ours.as_ref().is_err_and(names));
         report.differs(format!("index{i}"), "a position beyond the items is an error at once");
     }
 }
@@ -151,9 +151,9 @@ fn end(golden: &Golden, report: &mut Report) {
     }
     for (pct, theirs) in golden.json["end_bad_pct"].as_object().unwrap() {
         report.case();
-        report.holds(format!("fastai refuses {pct}"), theirs["raises"].is_string());
+        report.holds(format!("fastai rejects {pct}"), theirs["raises"].is_string());
         let ours = EndSplitter::new(pct.parse().unwrap()).split(&[(); 10]);
-        report.holds(format!("EndSplitter::new({pct}) is refused"), ours.is_err());
+        report.holds(format!("EndSplitter::new({pct}) is rejected"), ours.is_err());
     }
 }
 
@@ -203,5 +203,5 @@ fn column(golden: &Golden, report: &mut Report) {
     }
     report.case();
     // Here, the compiler rejects items that are not rows of a table.
-    report.holds("fastai refuses a list", golden.json["col_not_df"]["raises"].is_string());
+    report.holds("fastai rejects a list", golden.json["col_not_df"]["raises"].is_string());
 }

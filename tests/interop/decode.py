@@ -1,5 +1,5 @@
-"""Writes image files of every layout into a folder, and beside each what Pillow reads from it: NAME.rgb with the
-pixels after EXIF orientation, or nothing where Pillow refuses the file. Usage: decode.py PHOTO FOLDER"""
+"""Writes image files of every layout into a folder, and for each the pixels that Pillow reads after EXIF orientation, as
+NAME.rgb. There is none if Pillow rejects the file. Usage: decode.py PHOTO FOLDER"""
 
 import io
 import math
@@ -110,8 +110,9 @@ def write_block(bits, block, first, last, before, left, dc):
 
 
 def jpeg(planes, sampling, script=None, restart=0, end=True, adobe=None, ids=None):
-    """`script` lists scans: components, first and last coefficient, bits before and left. Without one, all
-    components are in one scan of a sequential file; "separate" makes one scan for each."""
+    """Encodes a JPEG file. `script` lists scans: components, first and last coefficient, and the low bits missing before
+    and after the scan. Without it, all components are in one scan of a sequential file; "separate" makes one scan per
+    component."""
     height, width = planes[0].shape
     hm, vm = max(h for h, _ in sampling), max(v for _, v in sampling)
     across, down = math.ceil(width / (8 * hm)), math.ceil(height / (8 * vm))
@@ -256,7 +257,7 @@ for orientation in range(1, 9):
     for kind, options in {"jpg": {"quality": 95}, "png": {}, "webp": {"lossless": True}, "tif": {}}.items():
         save(photo, f"turned{orientation}.{kind}", exif=exif, **options)
         if kind == "tif" and orientation < 5:
-            # Of quarter turns of palettes, Pillow 13 turns the pixels but not the size.
+            # For quarter turns of palette images, Pillow 13 rotates the pixels but keeps the size.
             save(palette, f"turned_palette{orientation}.tif", exif=exif)
 put("j_turned.jpg", open(os.path.join(folder, "turned6.jpg"), "rb").read())
 for name, image in {"black": black, "gray": gray, "palette": palette, "rgb": photo, "rgba": alpha,
@@ -320,7 +321,7 @@ put("nothing.jpg", b"")
 put("page.jpg", b"<!DOCTYPE html><html>404</html>")
 put("no_pixels.ppm", b"P6\n0 0\n255\n")
 
-# ---------------------------------------------------------------- What Pillow reads
+# ---------------------------------------------------------------- The pixels that Pillow reads
 
 for name in sorted(os.listdir(folder)):
     try:

@@ -1,4 +1,4 @@
-"""The real fastai's part of tests/interop_fastai.rs: python3 fastai_learner.py make|check FOLDER."""
+"""The Python half of tests/interop_fastai.rs, on the real fastai: python3 fastai_learner.py make|check FOLDER."""
 
 import sys
 from pathlib import Path
@@ -67,21 +67,21 @@ def close(what, a, b, tolerance):
 def check(folder):
     data = load_file(folder / "data.safetensors")
     learn = learner(folder, data)
-    # What our library read and wrote again.
+    # Checkpoints that our library read and wrote back.
     learn.load("ours")
     state = learn.opt.state_dict()["state"]
     assert len(state) == len(list(learn.model.parameters())) and all("grad_avg" in s for s in state)
     close("predictions from our file", preds(learn), data["preds_before"], 1e-5)
     fit(learn)
     close("fit continued from our file", preds(learn), data["preds_after"], 1e-5)
-    # A run that our library started: it has gone on itself in the meantime.
+    # A run that our library started and has continued.
     ours = load_file(folder / "ours.safetensors")
     learn = learner(folder, data)
     learn.load("started")
     close("predictions of a run started by ours", preds(learn), ours["preds_before"], 1e-5)
     fit(learn)
     close("fit started by ours", preds(learn), ours["preds_after"], 1e-5)
-    # Weights alone, and weights as safetensors with torchvision's names.
+    # Only weights, and weights as safetensors with torchvision's names.
     learn = learner(folder, data)
     learn.load("weights_only", with_opt=False)
     close("predictions from weights alone", preds(learn), data["preds_before"], 1e-5)

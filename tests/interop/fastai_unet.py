@@ -1,4 +1,4 @@
-"""The real fastai's part of the U-Net in tests/interop_fastai.rs: python3 fastai_unet.py make|check FOLDER."""
+"""The Python half of the U-Net in tests/interop_fastai.rs, on the real fastai: python3 fastai_unet.py make|check FOLDER."""
 
 import sys
 from pathlib import Path
@@ -65,7 +65,7 @@ def check(folder):
     close("predictions from our file", preds(learn), data["preds_before"], 1e-5)
     fit(learn)
     close("fit continued from our file", preds(learn), data["preds_after"], 1e-5)
-    # A run that our library has continued: both train it once more.
+    # A run that our library has continued: both libraries train it for another fit.
     learn = learner(folder, data)
     learn.load("started")
     close("predictions of a run continued by ours", preds(learn), ours["preds_after"], 1e-5)

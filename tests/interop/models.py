@@ -22,16 +22,16 @@ mobilenet_v3_small mobilenet_v3_large efficientnet_b0 vgg11 vgg13 vgg16 vgg19"""
 
 
 def architecture(name):
-    "The function that makes a model, and fastai's entry for it"
+    "Returns the function that builds a model, and fastai's entry for it"
     place = fastai_models.xresnet if name.startswith("x") else torchvision.models
     arch = getattr(place, name)
     return arch, model_meta.get(arch, _default_meta)
 
 
 def randomise(model):
-    """Running statistics of a random batch, then moved a little; weights that half precision holds.
+    """Sets running statistics from a random batch with small changes, and weights that half precision can represent.
 
-    Statistics of other data would let the outputs of deep networks grow without bound."""
+    With statistics of other data, the outputs of deep networks would grow without bound."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     for m in norms:
         m.weight.data.uniform_(0.5, 1.5)
@@ -45,7 +45,7 @@ def randomise(model):
         m.momentum = momentum
         m.running_mean += 0.1 * m.running_var.sqrt() * torch.randn_like(m.running_mean)
         m.running_var *= 0.5 + torch.rand_like(m.running_var)
-        m.running_var += m.running_var.mean()  # no channel is blown up
+        m.running_var += m.running_var.mean()  # no channel is amplified
     for t in model.state_dict().values():
         if t.is_floating_point():
             t.copy_(t.half())
@@ -82,7 +82,7 @@ def write(folder, name):
 
 @torch.no_grad()
 def check(folder):
-    "Every TorchScript file gives what the Rust half says, and knows its parameters by name"
+    "Checks that every TorchScript file has the outputs of the Rust half, and its parameters by name"
     files = sorted(folder.glob("*.pt"))
     assert files, f"no TorchScript file in {folder}"
     for file in files:

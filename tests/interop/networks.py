@@ -24,9 +24,9 @@ from timm.models import _registry as registry
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-# Beyond this many parameters no gradients are compared, to spare memory.
+# With more parameters, gradients are not compared, to save memory.
 LARGE = 100_000_000
-# Of the draws of stochastic depth.
+# The seed of the draws of stochastic depth.
 SEED = 5
 TOKENS = """pos_embed pos_embedding cls_token class_token dist_token reg_token relative_position_bias_table
 attention_biases latent freqs""".split()
@@ -45,14 +45,14 @@ def create(name, source, size, drop_path=0.0):
 
 
 def patch_of(model):
-    "The size of a patch, if the network's variables depend on the size of the image"
+    "Returns the size of a patch, if the network's variables depend on the size of the image"
     embed = getattr(model, "patch_embed", None)
     grid = getattr(embed, "grid_size", None)
     return embed.patch_size[0] if grid else None
 
 
 def sizes_of(name, source):
-    "The image sizes to compare at, and whether the network is built for one size"
+    "Returns the image sizes of the comparison, and whether the network is built for one size"
     if source == "torchvision":
         if name.startswith(("vit", "swin")):
             return [[224, 224]], False
@@ -62,7 +62,7 @@ def sizes_of(name, source):
         model = timm.create_model(name, pretrained=False)
     patch = patch_of(model)
     if patch is None:
-        # timm's anti-aliasing by averages takes multiples of 32 only.
+        # timm's anti-aliasing by averages needs multiples of 32.
         return [[96, 96], [128, 96 if "resnetaa" in name else 112]], False
     size = cfg.input_size[1]
     step = 32 if "swin" in name else patch
@@ -72,7 +72,7 @@ def sizes_of(name, source):
 
 
 def randomize(model):
-    "Weights that make every parameter matter, and running statistics of a random batch moved a little"
+    "Sets weights so that every parameter matters, and running statistics from a random batch with small changes"
     with torch.no_grad():
         for name, p in model.named_parameters():
             own = name.rsplit(".", 1)[-1]
@@ -104,7 +104,7 @@ def settle(model, x):
         m.momentum = momentum
         m.running_mean += 0.1 * m.running_var.sqrt() * torch.randn_like(m.running_mean)
         m.running_var *= 0.5 + torch.rand_like(m.running_var)
-        m.running_var += m.running_var.mean()  # no channel is blown up
+        m.running_var += m.running_var.mean()  # no channel is amplified
 
 
 def without_dropout(model):
@@ -118,7 +118,7 @@ def without_dropout(model):
 
 
 def layers(model):
-    "The layer of each parameter, counted from the head, and its weight decay, as timm groups them"
+    "Returns the layer of each parameter, counted from the head, and its weight decay, as timm groups them"
     listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
     groups = param_groups_layer_decay(model, weight_decay=1.0, no_weight_decay_list=listed, layer_decay=0.5)
     names = {id(p): n for n, p in model.named_parameters()}
@@ -126,7 +126,7 @@ def layers(model):
 
 
 def dropped(name, model, size, x):
-    "Logits in training mode with stochastic depth; none if the network has no such layers"
+    "Returns logits in training mode with stochastic depth, or None if the network has no such layers"
     try:
         other = create(name, "timm", size, 0.3)
     except TypeError:
@@ -143,7 +143,7 @@ def dropped(name, model, size, x):
 
 
 def resized(name, model, size):
-    "A network for images of another size with the same weights, as timm resamples them on loading"
+    "Returns a network for images of another size with the same weights, as timm resamples them on loading"
     other = create(name, "timm", size)
     module = importlib.import_module(type(model).__module__)
     filter_fn = getattr(module, "checkpoint_filter_fn", None)

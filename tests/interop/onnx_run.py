@@ -1,7 +1,7 @@
 """The Python half of tests/interop_onnx.rs, on the real ONNX and ONNX Runtime.
 
 Reads one request per line, `{"folder": ...}`, checks `model.onnx` of that folder, runs it on the batches `x0`, `x1`, ... of
-`inputs.safetensors` and writes what comes out as `y0`, `y1`, ... to `outputs.safetensors`. Answers with one line of JSON.
+`inputs.safetensors` and writes the outputs as `y0`, `y1`, ... to `outputs.safetensors`. Answers with one line of JSON.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The Python half of tests/interop_recipes.rs: timm's own recipe, step by step.
+"""The Python half of tests/interop_recipes.rs: timm's recipe, step by step.
 
 Trains a small network with `param_groups_layer_decay`, `DropPath`, `CosineLRScheduler` and `ModelEmaV3`, and writes
-the first weights, the data, and weights and averages after each step to the file that the argument names.
+the initial weights, the data, and weights and averages after each step to the file that the argument names.
 """
 
 import sys

@@ -246,7 +246,7 @@ fn the_file_is_never_larger_than_the_limit() {
         drop(dls);
         assert!(size() <= limit.max(1_000), "{} for a limit of {limit}", size());
     }
-    assert!(size() > 100_000, "what there is room for is kept");
+    assert!(size() > 100_000, "the cache is used up to its limit");
 }
 
 #[test]

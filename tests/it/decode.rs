@@ -185,11 +185,11 @@ fn reduced_decoding_rejects_the_same_files_as_full_decoding() {
 
 /// Intended differences from Pillow, by the beginning of the file name.
 const DIFFERENT: [(&str, &str); 5] = [
-    ("gray16.", "the upper 8 of 16 bits are taken; Pillow cuts off at 255"),
-    ("float.tif", "refused, since the range of the numbers is unknown"),
-    ("int32.tif", "refused, since the range of the numbers is unknown"),
-    ("rgb.ico", "refused, since icons are not photos"),
-    ("j_open.jpg", "read, since the picture is whole; Pillow wants something after it"),
+    ("gray16.", "the upper 8 of 16 bits are used; Pillow clips at 255"),
+    ("float.tif", "rejected, since the range of the numbers is unknown"),
+    ("int32.tif", "rejected, since the range of the numbers is unknown"),
+    ("rgb.ico", "rejected, since icons are not photos"),
+    ("j_open.jpg", "decoded, since the image is complete; Pillow needs bytes after it"),
 ];
 
 /// `make decode` writes the files and the pixels that Pillow reads from them.
@@ -210,7 +210,7 @@ fn pillow_decodes_and_rejects_the_same_files() {
                 continue;
             }
             (Err(e), Some(_)) => format!("{e}"),
-            (Ok(_), None) => "Pillow refuses it".to_owned(),
+            (Ok(_), None) => "Pillow rejects it".to_owned(),
             (Ok(image), Some(theirs)) => {
                 let size = [image.width().to_le_bytes(), image.height().to_le_bytes()].concat();
                 let pixels = image.pixels().iter().zip(&theirs[8..]);
@@ -226,5 +226,5 @@ fn pillow_decodes_and_rejects_the_same_files() {
     }
     assert!(wrong.is_empty(), "{} of {files} files:\n{}", wrong.len(), wrong.join("\n"));
     assert!(files > 1000, "{files} files");
-    eprintln!("{files} files: {refused} refused by both, all others within 8 levels");
+    eprintln!("{files} files: {refused} rejected by both, all others within 8 levels");
 }

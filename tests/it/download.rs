@@ -309,7 +309,7 @@ fn permanent_errors_fail_and_transient_errors_are_retried() {
     });
     let text = refusal(&get(server.url("a")), &place.path());
     assert!(text.contains("404") && text.contains(&server.url("a")), "{text}");
-    assert_eq!(server.requests().len(), 1, "what is not there does not come by asking again");
+    assert_eq!(server.requests().len(), 1, "a missing file is not requested again");
     assert_eq!(place.files(), [""; 0]);
 
     let content = place.content.clone();

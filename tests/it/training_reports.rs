@@ -231,7 +231,7 @@ fn a_panic_in_a_callback_is_an_error_of_the_fit() {
             error.starts_with(&start) && error.contains(&format!("no {event} today")),
             "{error}"
         );
-        assert!(error.contains("training_reports.rs"), "the place is told: {error}");
+        assert!(error.contains("training_reports.rs"), "the place is named: {error}");
     }
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes ops.json: what the operations of torchvision's RandAugment make of a small image at magnitude 20 of 0 to 30.
+"""Writes ops.json: the results of torchvision's RandAugment operations on a small image, at magnitude 20 of 0 to 30.
 
     python tests/ops/write.py      with torchvision 0.26
 
 The image has 32x24 pixels of 3 channels. Value i of height x width x channels is 20 + (37 i + 11 (i^2 mod 97)) mod 200.
-The operations are bilinear, and run on values from 0 to 1 except for those that torchvision has for bytes only. Every
+The operations are bilinear, and run on values between 0 and 1, except for those that torchvision supports only for bytes. Every
 37th value of the result is kept.
 """
 import json

@@ -58,7 +58,7 @@ save("module.pth", module.state_dict())
 save("nested.pth", {"epoch": 3, "state_dict": parallel, "lr": np.float64(0.25), "note": "ü", "sizes": torch.Size([2, 3])})
 save("code.pth", {"model": module})  # a whole module: classes by name
 
-# What fastai keeps of an optimizer: fastcore's list, numpy's numbers.
+# The types in fastai's optimizer state: fastcore's list, numpy's numbers.
 from fastcore.foundation import L
 
 save("plain.pth", {
@@ -76,7 +76,7 @@ class Evil:
 
 save("evil.pth", {"weight": torch.ones(1), "x": Evil()})
 
-# As a big-endian machine would mark it.
+# The byte order mark of a big-endian machine.
 with zipfile.ZipFile(here / "module.pth") as old, zipfile.ZipFile(here / "big_endian.pth", "w") as new:
     for entry in old.infolist():
         data = old.read(entry)

@@ -14,7 +14,7 @@ from torch import nn
 
 
 def filled(shape, salt, scale):
-    "Numbers of a formula, which the Rust side computes too"
+    "Returns numbers of a formula, which the Rust side computes too"
     n = torch.Size(shape).numel()
     at = torch.arange(n, dtype=torch.float64)
     return (torch.sin(at * 12.9898 + salt) * scale).float().reshape(shape)
@@ -72,7 +72,7 @@ def layer_decay():
 
 
 def drop_path():
-    "Logits in training mode, where blocks are skipped by the draws of a seed"
+    "Returns logits in training mode, in which blocks are skipped by the draws of a seed"
     cases = {}
     for name in ("test_vit", "test_convnext", "test_efficientnet"):
         model = timm.create_model(name, num_classes=4, drop_path_rate=0.6).train()

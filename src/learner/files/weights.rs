@@ -133,7 +133,7 @@ fn position(path: &Path, about: &HashMap<String, String>) -> Result<(u64, u64)> 
         about.get(key).and_then(|v| v.parse().ok()).ok_or_else(|| {
             Error::checkpoint(
                 path,
-                format!("its metadata has no number `{key}`; it was not written by `save`"),
+                format!("its metadata lacks the number `{key}`; it was not written by `save`"),
             )
         })
     };

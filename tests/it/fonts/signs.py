@@ -1,4 +1,4 @@
-"""Writes signs.ttf: a font of five signs, each a triangle of its own, for tests of fallback fonts. Needs fonttools."""
+"""Writes signs.ttf: a font of five signs, each a different triangle, for tests of fallback fonts. Needs fonttools."""
 import sys
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
