@@ -206,7 +206,11 @@ fn written_files_are_read_back() {
         assert_eq!((a, x.kind()), (b, y.kind()));
         assert!(x.equal(y), "{a}");
     }
-    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no partial file is left");
+    assert_eq!(
+        std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+        1,
+        "no partial file is left"
+    );
     let float8 = Tensor::zeros([1], (Kind::Float, tch::Device::Cpu)).to_kind(Kind::Float8e5m2);
     let e = write_pth(&path, &Value::Tensor(float8)).unwrap_err().to_string();
     assert!(e.contains("Float8e5m2"), "{e}");
