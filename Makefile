@@ -57,7 +57,7 @@ decode:
 fuzz:
 	$(WITH) bash scripts/fuzz $(FUZZ_SECONDS)
 
-## Kills a training TRIALS times at random moments and compares the final weights with those of an undisturbed run. SEED selects the moments.
+## Kills a training TRIALS times at random moments and compares the result with that of an undisturbed run. SEED selects the moments.
 kill:
 	$(WITH) cargo test --release --test kill -- --trials $(TRIALS) --seed $(SEED)
 

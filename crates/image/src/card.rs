@@ -18,7 +18,7 @@ pub struct ModelCard {
     pub version: u32,
     /// The task, which defines the meaning of the outputs.
     pub task: Task,
-    /// How files are decoded.
+    /// The decoding options.
     pub decode: Decode,
     /// The transforms of single images.
     pub item_tfms: Vec<ItemSpec>,

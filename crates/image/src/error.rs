@@ -106,7 +106,7 @@ pub enum Error {
     Unsupported {
         /// The operation.
         what: &'static str,
-        /// Why it is not available, and what is.
+        /// The reason, and the alternative if there is one.
         why: String,
     },
     /// A callback failed.

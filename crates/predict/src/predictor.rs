@@ -54,7 +54,7 @@ impl Predictor {
         Self::new(file, path)
     }
 
-    /// As [`load`](Self::load), but from memory, for example from `include_bytes!`.
+    /// Reads a file in memory as [`load`](Self::load) does, for example from `include_bytes!`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -131,8 +131,8 @@ impl Predictor {
         self.predict_each(images).into_iter().collect()
     }
 
-    /// As [`predict_batch`](Self::predict_batch), with a result for each image, so that an invalid image
-    /// does not affect the others.
+    /// Predicts like [`predict_batch`](Self::predict_batch), with a result for each image, so that an
+    /// invalid image does not affect the others.
     pub fn predict_each<S: Into<ImageSource>>(
         &self,
         images: impl IntoIterator<Item = S>,

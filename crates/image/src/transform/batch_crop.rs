@@ -13,7 +13,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 
 /// Crops the same random part of every image of a batch, and resizes it. Validation keeps the largest
-/// part of the right shape at the center. Corresponds to fastai's
+/// part with an allowed aspect ratio at the center. Corresponds to fastai's
 /// [`RandomResizedCropGPU`](https://docs.fast.ai/vision.augment.html#randomresizedcropgpu).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RandomResizedCropGpu {

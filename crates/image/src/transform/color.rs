@@ -83,7 +83,7 @@ impl Color {
         matches!(self, Self::FromMean(_) | Self::Sharpen(_) | Self::AutoContrast | Self::Equalize)
     }
 
-    /// Merges this change and then `next` into one, if both are linear in the same space.
+    /// Merges this change and the `next` one, if both are linear in the same space.
     fn then(self, next: Self) -> Option<Self> {
         let (Self::Logit { scale, luma, add }, Self::Logit { scale: s, luma: l, add: a }) =
             (self, next)

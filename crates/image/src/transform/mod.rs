@@ -90,10 +90,9 @@ pub trait ItemTransform: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Returns a smaller image that a cache may store in place of `image` if this is the first
-    /// transform. `apply` must return the same result for it as for `image`, up to rounding to whole
-    /// pixels. Calls with the same image must return the same result. Default: `None`, the cache stores
-    /// `image`.
+    /// Returns the image that a cache may store in place of `image` if this is the first transform.
+    /// `apply` must return the same result for it as for `image`, up to rounding to whole pixels. Calls
+    /// with the same image must return the same result. Default: `None`, the cache stores `image`.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
