@@ -355,8 +355,8 @@ impl<'a> Set<'a> {
             }
             let item = case["predict_item"].as_str().unwrap();
             let path = self.files.iter().find(|f| f.ends_with(item)).unwrap();
-            let said = learn.predict(path).unwrap();
-            let probs: Vec<f64> = said.probs.iter().map(|v| f64::from(*v)).collect();
+            let prediction = learn.predict(path).unwrap();
+            let probs: Vec<f64> = prediction.probs.iter().map(|v| f64::from(*v)).collect();
             r.close(
                 format!("{key}.predict"),
                 &probs,
@@ -365,7 +365,7 @@ impl<'a> Set<'a> {
             );
             r.exact(
                 format!("{key}.labels"),
-                &said.label,
+                &prediction.label,
                 &match &texts(&case["predict_labels"])[..] {
                     [] => "none".to_owned(),
                     labels => labels.join("; "),

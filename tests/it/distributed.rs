@@ -141,7 +141,7 @@ impl Callback for Spoil {
     }
 }
 
-fn said(done: &Result<()>) -> String {
+fn message(done: &Result<()>) -> String {
     done.as_ref().map_or_else(ToString::to_string, |()| "ended well".to_owned())
 }
 
@@ -328,7 +328,7 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             if rank == 1 {
                 lent.push(&mut spoil);
             }
-            let nan = said(&learn.fit_with(&Flat::new(1), &mut lent));
+            let nan = message(&learn.fit_with(&Flat::new(1), &mut lent));
             assert_ne!(weights(&learn), before);
             let mut learn = learner(false).distributed()?;
             // If no epoch improves, all stop in the same epoch.
@@ -354,21 +354,21 @@ fn run(case: &str, out: &Path) -> Result<Value> {
                 }),
             );
             let began = Instant::now();
-            let done = said(&learn.fit_with(&Flat::new(1), &mut [&mut at]));
+            let done = message(&learn.fit_with(&Flat::new(1), &mut [&mut at]));
             json!({ "said": done, "seconds": began.elapsed().as_secs_f64() })
         }
         "other model" => {
             let dls = learner(false).dls().clone();
             let model = model(false, 8 + rank as i64);
             let learn = Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet();
-            json!({ "said": said(&learn.distributed().map(|_| ())) })
+            json!({ "said": message(&learn.distributed().map(|_| ())) })
         }
         "other data" => {
             let options = LoaderOptions::new().bs(16).device(Device::Cpu);
             let train = rows(70 + rank as i64, 1.0);
             let dls = DataLoaders::from_arrays(train, rows(37, 2.0), options).unwrap();
             let learn = Learner::new(dls, model(false, 8), CrossEntropy::new()).unwrap().quiet();
-            json!({ "said": said(&learn.distributed().map(|_| ())) })
+            json!({ "said": message(&learn.distributed().map(|_| ())) })
         }
         "probe" => {
             let options = LoaderOptions::new().bs(16).device(Device::Cpu).num_workers(0);
@@ -394,13 +394,13 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             let listening = listening_addresses();
             let done = distributed::barrier();
             json!({
-                "said": said(&done),
+                "said": message(&done),
                 "listening": listening_addresses().into_iter().filter(|a| !listening.contains(a)).collect::<Vec<_>>(),
                 "first": distributed::only_on_rank_0(|| rank),
             })
         }
         "three" => json!({
-            "said": said(&learner(false).distributed_with(exact()).map(|_| ())),
+            "said": message(&learner(false).distributed_with(exact()).map(|_| ())),
         }),
         "launch" => match launch(2)? {
             Launched::Done => json!({ "parent": true }),
@@ -413,11 +413,11 @@ fn run(case: &str, out: &Path) -> Result<Value> {
                 thread::sleep(Duration::from_secs(120));
                 json!({ "said": "nobody ended it" })
             }
-            done => json!({ "said": said(&done.map(|_| ())) }),
+            done => json!({ "said": message(&done.map(|_| ())) }),
         },
         "launch failing" => match launch(2) {
             Ok(Launched::Worker) if rank == 1 => std::process::exit(7),
-            done => json!({ "said": said(&done.map(|_| ())), "rank": rank }),
+            done => json!({ "said": message(&done.map(|_| ())), "rank": rank }),
         },
         other => panic!("no case `{other}`"),
     })
@@ -554,7 +554,7 @@ fn close(a: &Value, b: &Value, tolerance: f64) {
     assert!(worst <= tolerance, "{worst:e}");
 }
 
-fn said_by(result: &Value) -> &str {
+fn message_of(result: &Value) -> &str {
     result["said"].as_str().unwrap_or_else(|| panic!("{result}"))
 }
 
@@ -633,7 +633,7 @@ fn fixed_shards_are_equal_bit_for_bit_for_any_number_of_processes() {
         }
     }
     let three = results("three", 3);
-    assert!(said_by(&three[1]).contains("1, 2, 4 or 8"), "{three:?}");
+    assert!(message_of(&three[1]).contains("1, 2, 4 or 8"), "{three:?}");
 }
 
 #[test]
@@ -676,7 +676,7 @@ fn a_rank_that_dies_is_named_by_all_others() {
     let all = results("killed", 3);
     assert_eq!(all[1], Value::Null);
     for rank in [0, 2] {
-        assert!(said_by(&all[rank]).starts_with("rank 1 (process "), "{}", all[rank]);
+        assert!(message_of(&all[rank]).starts_with("rank 1 (process "), "{}", all[rank]);
     }
 }
 
@@ -685,18 +685,18 @@ fn the_rank_that_serves_the_store_is_named_when_it_dies() {
     let all = results("first killed", 3);
     assert_eq!(all[0], Value::Null);
     for result in &all[1..] {
-        assert!(said_by(result).starts_with("rank 0 (process "), "{result}");
+        assert!(message_of(result).starts_with("rank 0 (process "), "{result}");
     }
 }
 
 #[test]
 fn a_rank_that_fails_ends_all_and_a_slow_one_does_not() {
     let failed = results("failed", 2);
-    let (first, second) = (said_by(&failed[0]), said_by(&failed[1]));
+    let (first, second) = (message_of(&failed[0]), message_of(&failed[1]));
     assert!(first.starts_with("rank 1 (process ") && first.contains("no more paper"), "{first}");
     assert!(second.contains("no more paper"), "{second}");
     for result in results("slow", 2) {
-        assert_eq!(said_by(&result), "ended well");
+        assert_eq!(message_of(&result), "ended well");
     }
 }
 
@@ -706,7 +706,7 @@ fn ranks_that_differ_are_found_at_the_start() {
         [("other model", "the model"), ("other data", "the number of training items")]
     {
         for result in results(case, 2) {
-            let said = said_by(&result);
+            let said = message_of(&result);
             assert!(said.contains(what) && said.contains("rank 1 has"), "{said}");
         }
     }
@@ -718,18 +718,18 @@ fn errors_of_a_start_name_the_cause() {
     let port = held.local_addr().unwrap().port();
     let taken =
         Job::start_at("join", [0], 2, port, tempfile::tempdir().unwrap()).results(1).remove(0);
-    assert!(said_by(&taken).starts_with("`MASTER_PORT`"), "{taken}");
+    assert!(message_of(&taken).starts_with("`MASTER_PORT`"), "{taken}");
     drop(held);
     let missing = Job::start("join", [1], 2).results(2).remove(1);
-    assert!(said_by(&missing).contains("MASTER_ADDR"), "{missing}");
+    assert!(message_of(&missing).contains("MASTER_ADDR"), "{missing}");
     let alone = Job::start("join", [0], 2).results(1).remove(0);
-    assert!(said_by(&alone).contains("[1] did not join"), "{alone}");
+    assert!(message_of(&alone).contains("[1] did not join"), "{alone}");
 }
 
 #[test]
 fn the_store_listens_on_the_loopback_address_alone() {
     let all = results("join", 2);
-    assert_eq!(said_by(&all[0]), "ended well");
+    assert_eq!(message_of(&all[0]), "ended well");
     assert_eq!((&all[0]["first"], &all[1]["first"]), (&json!(0), &Value::Null));
     if cfg!(target_os = "linux") {
         assert_eq!(all[0]["listening"], json!(["0100007F"]));
@@ -750,7 +750,7 @@ fn the_launcher_starts_a_job_and_names_the_failed_rank() {
     assert_eq!(all_but_rank(&first), all_but_rank(&second));
     let job = run("launch failing");
     let parent = job.read("parent.json");
-    assert!(said_by(&parent).starts_with("rank 1 ended with exit status: 7"), "{parent}");
+    assert!(message_of(&parent).starts_with("rank 1 ended with exit status: 7"), "{parent}");
 }
 
 #[test]
@@ -777,5 +777,5 @@ fn the_launcher_passes_a_signal_on() {
     parent.wait().unwrap();
     assert!(workers.iter().all(|worker| !kill("-0", worker)), "a worker lives on");
     let job = Job { out, children: vec![] };
-    assert!(said_by(&job.read("parent.json")).contains("stopped by signal 15"));
+    assert!(message_of(&job.read("parent.json")).contains("stopped by signal 15"));
 }

@@ -197,19 +197,19 @@ fn own_safetensors() -> Vec<u8> {
 #[test]
 fn damaged_safetensors_are_read_or_rejected() {
     let original = own_safetensors();
-    let said = |(state, about): (StateDict, Metadata)| {
+    let describe = |(state, about): (StateDict, Metadata)| {
         let state: Vec<_> = state
             .iter()
             .map(|(n, t)| format!("{n} {:?} {:?} {:?}", t.kind(), t.size(), bytes(t)))
             .collect();
         format!("{state:?} {about:?}")
     };
-    let expected = said(read_safetensors_bytes(&original, "original").unwrap());
+    let expected = describe(read_safetensors_bytes(&original, "original").unwrap());
     for bit in 0..original.len() * 8 {
         let mut flipped = original.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         if let Ok(read) = read_safetensors_bytes(&flipped, "flipped") {
-            assert_eq!(said(read), expected, "a flip of bit {bit} goes unnoticed");
+            assert_eq!(describe(read), expected, "a flip of bit {bit} goes unnoticed");
         }
     }
     for n in 0..original.len() {
@@ -219,7 +219,7 @@ fn damaged_safetensors_are_read_or_rejected() {
     for _ in 0..4000 {
         let damaged = mutate(&original, &mut numbers);
         if let Ok(read) = read_safetensors_bytes(&damaged, "damaged") {
-            said(read);
+            describe(read);
         }
     }
 }
@@ -359,11 +359,11 @@ fn read_within(limit: Option<usize>, files: &[PathBuf]) -> (Vec<String>, usize) 
         .unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
-    let said = |word: &str| {
+    let lines_after = |word: &str| {
         let of = text.lines().filter_map(|l| l.split_once(word)).map(|(_, rest)| rest.to_owned());
         of.collect::<Vec<String>>()
     };
-    (said("SAYS="), said("PEAK=")[0].parse().unwrap())
+    (lines_after("SAYS="), lines_after("PEAK=")[0].parse().unwrap())
 }
 
 #[test]

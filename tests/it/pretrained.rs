@@ -54,11 +54,11 @@ fn fetch(what: &str, home: &Path, set: &[(&str, &str)]) -> Result<PathBuf, Strin
     child.env("XDG_CACHE_HOME", home).env("FETCH", what).envs(set.iter().copied());
     let out = child.output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
-    let said = |word: &str| {
+    let line_after = |word: &str| {
         let at = text.find(word)? + word.len();
         Some(text[at..].lines().next().unwrap_or_default().to_owned())
     };
-    match (said("PLACE="), said("ERROR=")) {
+    match (line_after("PLACE="), line_after("ERROR=")) {
         (Some(place), _) => Ok(place.into()),
         (_, Some(error)) => Err(error),
         _ => panic!("{text}\n{}", String::from_utf8_lossy(&out.stderr)),

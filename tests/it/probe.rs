@@ -257,25 +257,25 @@ fn features_in_bfloat16() -> Result<()> {
 
 #[test]
 fn errors_without_a_probe_give_the_reason() -> Result<()> {
-    let said = |done: Result<finetune::learner::Probe>| done.unwrap_err();
+    let error_of = |done: Result<finetune::learner::Probe>| done.unwrap_err();
     let unsupported = |e: Error, what: &str| {
         assert!(matches!(e, Error::Unsupported { .. }), "{e}");
         assert!(e.to_string().contains(what), "{e}");
     };
-    unsupported(said(super::fit::learner().probe()), "a body and a head");
+    unsupported(error_of(super::fit::learner().probe()), "a body and a head");
     let rows = |n, salt| {
         let (x, score) = features(n, salt);
         let y = score.to_kind(Kind::Float);
         Arrays::from_tensors(&x.view([n, 4, 1, 1]), &y, Task::Values { n: 1 }).unwrap()
     };
-    unsupported(said(learner(loaders(rows), Mse).probe()), "must be categories");
+    unsupported(error_of(learner(loaders(rows), Mse).probe()), "must be categories");
     let dls = pets::block()?.dataloaders(pets::photos())?;
     let head = HeadOptions::new().y_range(0.0, 1.0);
     let build = |head| vision_learner(dls.clone(), resnet18()).pretrained(false).head(head).build();
-    unsupported(said(build(head)?.quiet().probe()), "`y_range`");
+    unsupported(error_of(build(head)?.quiet().probe()), "`y_range`");
     let unet = unet_learner(dls.clone(), resnet18()).pretrained(false).loss(CrossEntropy::new());
     if let Ok(unet) = unet.metric(error_rate()).build() {
-        unsupported(said(unet.quiet().probe()), "U-Net");
+        unsupported(error_of(unet.quiet().probe()), "U-Net");
     }
 
     let mut learn = learner(loaders(one_class), CrossEntropy::new());
@@ -288,7 +288,7 @@ fn errors_without_a_probe_give_the_reason() -> Result<()> {
         (ProbeOptions::new().max_iterations(0), "max_iterations"),
         (ProbeOptions::new().tolerance(-1.0), "tolerance"),
     ] {
-        let e = said(learn.probe_with(&options));
+        let e = error_of(learn.probe_with(&options));
         assert!(matches!(&e, Error::Config { option: o, .. } if *o == option), "{e}");
     }
     let probe = learn.probe_with(&ProbeOptions::new().l2(1e-4).max_iterations(2))?;

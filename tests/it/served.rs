@@ -304,11 +304,11 @@ fn a_checkpoint_describes_itself_and_another_version_is_rejected() -> Result<()>
     learn.save("stage")?;
     let file = folder.path().join("stage.safetensors");
     let (state, mut about) = read_safetensors(&file)?;
-    let said = |key: &str| serde_json::from_str::<Value>(&about[key]).unwrap();
-    assert_eq!(said("arch")["arch"], "resnet18");
-    assert_eq!(said("task")["vocab"], json!(&BREEDS));
-    assert_eq!(said("item_tfms")[0]["transform"], "resize");
-    let batch = said("batch_tfms").to_string();
+    let field = |key: &str| serde_json::from_str::<Value>(&about[key]).unwrap();
+    assert_eq!(field("arch")["arch"], "resnet18");
+    assert_eq!(field("task")["vocab"], json!(&BREEDS));
+    assert_eq!(field("item_tfms")[0]["transform"], "resize");
+    let batch = field("batch_tfms").to_string();
     assert!(batch.contains("normalize") && batch.contains("0.485"), "{batch}");
     about.insert("finetune".into(), "99".into());
     write_safetensors(&file, &state, Some(about))?;

@@ -175,7 +175,7 @@ fn tables() -> Result<()> {
 
 #[test]
 fn errors() -> Result<()> {
-    let said = |r: Result<()>| placeless(&r.unwrap_err().to_string());
+    let message = |r: Result<()>| placeless(&r.unwrap_err().to_string());
     let interp = interpreted()?;
     let mut learn = {
         let dls = pets()?.dataloaders(photos())?;
@@ -191,14 +191,14 @@ fn errors() -> Result<()> {
     );
     let sizes = unsized_pets()?.dataloaders(photos())?.train().one_batch();
     let text = [
-        said(interp.roc("cow").map(drop)),
-        said(interp.calibration(0).map(drop)),
-        said(ClassificationInterpretation::from_predictions(values).map(drop)),
-        said(learn.load("nowhere")),
-        said(learn.predict("nowhere.jpg").map(drop)),
-        said(pets()?.bs(500).dataloaders(photos()).map(drop)),
-        said(RegexLabeller::new("(").map(drop)),
-        said(sizes.map(drop)),
+        message(interp.roc("cow").map(drop)),
+        message(interp.calibration(0).map(drop)),
+        message(ClassificationInterpretation::from_predictions(values).map(drop)),
+        message(learn.load("nowhere")),
+        message(learn.predict("nowhere.jpg").map(drop)),
+        message(pets()?.bs(500).dataloaders(photos()).map(drop)),
+        message(RegexLabeller::new("(").map(drop)),
+        message(sizes.map(drop)),
     ]
     .join("\n");
     insta::assert_snapshot!(text);
