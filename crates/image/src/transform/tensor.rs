@@ -181,9 +181,9 @@ impl MaskPlan {
 }
 
 impl Normalize {
-    /// Creates a normalization from the statistics of a batch `[N, C, H, W]` with values between 0 and
-    /// 1. The deviation is that of a sample (divisor n - 1), plus a small number so that it is never 0,
-    /// as in fastai.
+    /// Creates a normalization from the statistics of a batch `[N, C, H, W]` with values between 0 and 1.
+    /// The deviation is that of a sample (divisor n - 1), plus a small number so that it is never 0, as in
+    /// fastai.
     ///
     /// # Errors
     /// [`Error::Torch`] if `x` has other dimensions.
