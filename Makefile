@@ -41,17 +41,17 @@ test:
 
 ## Runs only the comparison with fastai's values, one line per topic. FINETUNE_GOLDEN_DIR=DIR reads other values.
 golden:
-	$(WITH) cargo test --test golden
+	$(WITH) $(TESTS) --test golden
 
 ## Compares with the real timm, torchvision and fastai, and ONNX files in ONNX Runtime and tract; scripts/interop describes the
 ## settings. NAMES="convnext_tiny vit_small_patch14_dinov2" compares only these networks, one line each; ONNX="resnet18
 ## head:vit_tiny_patch16_224 unet:resnet34" only the ONNX files of these, and ONNX=all those of all networks.
 interop:
-	$(WITH) env NAMES="$(NAMES)" ONNX="$(ONNX)" bash scripts/interop
+	$(WITH) env TESTS="$(TESTS)" NAMES="$(NAMES)" ONNX="$(ONNX)" bash scripts/interop
 
 ## Compares decoding with Pillow, on generated files of every layout.
 decode:
-	$(WITH) bash scripts/decode
+	$(WITH) env TESTS="$(TESTS)" bash scripts/decode
 
 ## Fuzzes the readers of files for FUZZ_SECONDS each; needs cargo-fuzz.
 fuzz:
