@@ -49,7 +49,7 @@ const MEMBERS: &[Member] = &[
     Member {
         src: "crates/image/src",
         layers: &[
-            &["error"],
+            &["caught", "error"],
             &["sys"],
             &["seed", "image"],
             &["source", "sample"],

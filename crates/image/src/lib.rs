@@ -5,6 +5,7 @@
 //! tensors of libtorch.
 
 pub mod card;
+mod caught;
 mod error;
 pub mod image;
 pub mod prediction;
@@ -15,5 +16,6 @@ pub mod source;
 mod sys;
 pub mod transform;
 
+pub use caught::{Panic, caught};
 pub use error::{BoxError, Error, Result};
 pub use ndarray;

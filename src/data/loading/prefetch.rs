@@ -6,13 +6,13 @@
 //! order because they are awaited in order.
 
 use crate::{
-    data::caught::{caught, message},
+    data::caught::caught,
     error::{Error, Result},
 };
+use finetune_image::Panic;
 use rayon::ThreadPool;
 use std::{
     collections::VecDeque,
-    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -136,8 +136,8 @@ fn part<J: Job>(job: &J, k: usize) -> Result<J::Part> {
 }
 
 fn whole<J: Job>(job: &J, parts: Vec<Result<J::Part>>) -> Result<J::Whole> {
-    panic::catch_unwind(AssertUnwindSafe(|| job.whole(parts)))
-        .unwrap_or_else(|panic| Err(Error::worker(message(&*panic))))
+    finetune_image::caught(|| job.whole(parts))
+        .unwrap_or_else(|Panic { why, place, .. }| Err(Error::worker(format!("{why} at {place}"))))
 }
 
 #[cfg(test)]

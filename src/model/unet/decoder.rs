@@ -9,8 +9,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::{batch_norm::BatchNorm, body::Body, layers::Activation},
+    sys::caught,
 };
-use std::panic::{self, AssertUnwindSafe};
 use tch::{
     Kind, Tensor,
     nn::{ModuleT, Path},
@@ -100,13 +100,13 @@ fn sizes(encoder: &Body, n_in: i64, (height, width): (u32, u32)) -> Result<Vec<(
     let (h, w) = (i64::from(height), i64::from(width));
     let x = Tensor::zeros([1, n_in, h, w], (Kind::Float, tch::Device::Cpu));
     let mut sizes = vec![];
-    let run = panic::catch_unwind(AssertUnwindSafe(|| {
-        encoder.forward_with(&x, false, &mut |_, out| {
+    let run = caught(|| {
+        Ok(encoder.forward_with(&x, false, &mut |_, out| {
             if let [_, c, h, w] = out.size()[..] {
                 sizes.push((c, h, w));
             }
-        })
-    }));
+        }))
+    });
     if run.is_err() || sizes.is_empty() {
         let why = format!(
             "the body does not accept images of {width}x{height} pixels and {n_in} channels: larger \

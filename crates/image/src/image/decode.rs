@@ -5,16 +5,17 @@ use super::{
     decoded::{Decoded, within},
     gif, jpeg, png, reduced, spare, tiff,
 };
-use crate::error::{BoxError, Error, Result};
+use crate::{
+    caught::{Panic, caught},
+    error::{BoxError, Error, Result},
+};
 use ::image::{
     ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, guess_format,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    any::Any,
     fs,
     io::{self, Cursor},
-    panic,
     path::Path,
 };
 
@@ -120,19 +121,12 @@ impl Decode {
     /// # Errors
     /// [`Error::Image`] if it is not an image or is too large.
     pub fn read(&self, bytes: &[u8], name: &str) -> Result<Image> {
-        // A panic of a decoder means a damaged file, like any other error of a decoder.
-        let decoded = panic::catch_unwind(|| self.decoded(bytes)).unwrap_or_else(|panic| {
-            Err(format!("the decoder panicked: {}", panic_message(&*panic)).into())
-        });
-        let image = decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
-        self.finish(image)
+        self.finish(self.decoded(bytes, name)?)
     }
 
     /// Like [`read`](Self::read), but with the channels of the file instead of the requested ones.
     pub(super) fn read_native(&self, bytes: &[u8], name: &str) -> Result<Image> {
-        let decoded = panic::catch_unwind(|| self.decoded(bytes))
-            .unwrap_or_else(|_| Err("the decoder panicked".into()));
-        let image = decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
+        let image = self.decoded(bytes, name)?;
         let channels = if image.color().has_color() { 3 } else { 1 };
         self.channels(channels).finish(image)
     }
@@ -148,7 +142,15 @@ impl Decode {
         self.with_channels(image.width(), image.height(), image.channels(), image.pixels().to_vec())
     }
 
-    fn decoded(&self, bytes: &[u8]) -> Result<DynamicImage, BoxError> {
+    fn decoded(&self, bytes: &[u8], name: &str) -> Result<DynamicImage> {
+        // A decoder that panics has met a damaged file like any other.
+        let decoded = caught(|| self.by_content(bytes)).unwrap_or_else(|Panic { place, why }| {
+            Err(format!("the decoder panicked at {place}: {why}").into())
+        });
+        decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })
+    }
+
+    fn by_content(&self, bytes: &[u8]) -> Result<DynamicImage, BoxError> {
         let Decoded { mut image, orientation } = match guess_format(bytes) {
             Ok(ImageFormat::Jpeg) => self.jpeg(bytes),
             Ok(ImageFormat::Gif) => gif::decode(bytes, self.max_pixels),
@@ -248,12 +250,6 @@ fn with_link_target(path: &Path, e: io::Error) -> io::Error {
         }
         _ => e,
     }
-}
-
-/// Returns the message of a panic.
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Decodes 8-bit RGB, the format of most photos, into reused memory.
