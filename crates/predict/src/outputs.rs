@@ -5,7 +5,7 @@ use finetune_image::{
     Result,
     card::{ModelCard, NetworkInput, OutputActivation},
     ndarray::Array3,
-    prediction::{PixelProbs, Prediction, highest},
+    prediction::{PixelProbs, Prediction, highest, largest},
     sample::{Placement, Point, Target, Task},
 };
 
@@ -53,7 +53,7 @@ pub(crate) fn prediction(
         }
     }
     let target = match &card.task {
-        Task::Category { .. } => Target::Category(largest(&outputs)),
+        Task::Category { .. } => Target::Category(largest(outputs.iter().copied())),
         Task::Categories { .. } => {
             let threshold = card.output.threshold as f32;
             Target::Categories((0..n).filter(|i| outputs[*i] > threshold).collect())
@@ -73,11 +73,6 @@ pub(crate) fn prediction(
         _ => Target::Values(outputs.clone()),
     };
     Ok(Prediction::new(outputs, target, &card.task))
-}
-
-/// Returns the position of the largest output, the first of equal ones.
-fn largest(outputs: &[f32]) -> usize {
-    (0..outputs.len()).fold(0, |best, i| if outputs[i] > outputs[best] { i } else { best })
 }
 
 /// Converts coordinates from -1 to 1 within the network's input to pixels of the original image.

@@ -1,7 +1,9 @@
 //! The prediction for one image, and for each of its pixels.
 
+mod largest;
 mod pixels;
 
+pub use largest::largest;
 pub use pixels::{PixelProbs, highest};
 
 use crate::{
@@ -74,7 +76,7 @@ impl Prediction {
     /// Returns the prediction of `probs`, the outputs after the loss's activation, with the decoded `target`.
     #[must_use]
     pub fn new(probs: Vec<f32>, target: Target, task: &Task) -> Self {
-        let index = (0..probs.len()).fold(0, |b, i| if probs[i] > probs[b] { i } else { b });
+        let index = largest(probs.iter().copied());
         let label = task.words(&target);
         Self { label, index, probs, target, task: task.clone(), pixels: None }
     }

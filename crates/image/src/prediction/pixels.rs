@@ -1,5 +1,6 @@
 //! Pixel-wise predictions, mapped back to the original image.
 
+use super::largest::largest;
 use crate::{error::Result, image::Image, sample::Placement};
 use ndarray::Array3;
 use rayon::prelude::*;
@@ -64,10 +65,7 @@ pub fn highest(probs: &Array3<f32>) -> Result<Image> {
     let mut mask = Vec::with_capacity(width * height);
     for y in 0..height {
         for x in 0..width {
-            let better = |best: usize, c: usize| {
-                if probs[(c, y, x)] > probs[(best, y, x)] { c } else { best }
-            };
-            mask.push((0..codes).fold(0, better) as u8);
+            mask.push(largest((0..codes).map(|c| probs[(c, y, x)])) as u8);
         }
     }
     Image::new(width as u32, height as u32, 1, mask)
