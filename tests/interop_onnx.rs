@@ -16,6 +16,8 @@ use finetune::{
     seed::Seed,
     tch::{self, Device, Kind, Tensor},
 };
+use finetune_predict::Network;
+use ndarray::ArrayD;
 use peer::{Peer, other};
 use serde_json::json;
 use std::{
@@ -25,9 +27,6 @@ use std::{
     path::Path,
     process::ExitCode,
     time::Instant,
-};
-use tract_onnx::prelude::{
-    DatumExt as _, Framework as _, InferenceModelExt as _, IntoRunnable as _, Tensor as Array, tvec,
 };
 
 /// Names from all families, for a run without `FINETUNE_INTEROP_ONNX`.
@@ -138,17 +137,9 @@ fn compare(peer: &mut Peer, name: &str) -> Result<Found> {
 /// Runs a file with tract.
 fn tract(file: &[u8], x: &Tensor, like: &Tensor) -> Result<Tensor> {
     let shape: Vec<usize> = x.size().iter().map(|n| *n as usize).collect();
-    let input = Vec::<f32>::try_from(&x.contiguous().view([-1]))?;
-    let run = || -> tract_onnx::prelude::TractResult<Vec<f32>> {
-        let model = tract_onnx::onnx().model_for_read(&mut &*file)?;
-        let plan = model
-            .with_input_fact(0, f32::fact(&shape).into())?
-            .into_optimized()?
-            .into_runnable()?;
-        let out = plan.run(tvec!(Array::from_shape(&shape, &input)?.into()))?;
-        Ok(out[0].to_plain_array_view::<f32>()?.iter().copied().collect())
-    };
-    let out = run().map_err(|e| other(format!("tract: {e:#}")))?;
+    let values = Vec::<f32>::try_from(&x.contiguous().view([-1]))?;
+    let input = ArrayD::from_shape_vec(shape, values).map_err(|e| other(e.to_string()))?;
+    let out: Vec<f32> = Network::from_bytes(file)?.run(input)?.into_iter().collect();
     Ok(Tensor::f_from_slice(&out)?.f_view(&like.size()[..])?)
 }
 

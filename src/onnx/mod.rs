@@ -9,8 +9,6 @@ mod layers;
 pub(crate) mod message;
 mod pooling;
 mod record;
-#[cfg(feature = "onnx")]
-mod runtime;
 mod shapes;
 mod unsupported;
 
@@ -21,9 +19,6 @@ use crate::{
     sys,
 };
 pub(crate) use finetune_image::card::{ModelCard, NetworkInput, NetworkOutput, OutputActivation};
-
-#[cfg(feature = "onnx")]
-pub(crate) use runtime::{Network, RUNTIME};
 
 use builder::{Builder, described};
 use convert::Converter;

@@ -219,6 +219,14 @@ fn labels_that_differ_are_an_error_that_names_the_items() {
     // A smaller sample is spread over the items.
     let report = learn.export_onnx(OnnxOptions::new(&path).verify(3)).unwrap();
     assert_eq!(report.verified.unwrap().items, 3);
+
+    fs::write(folder.path().join("2.ppm"), [b"P6 9 8 255\n", &[90; 9 * 8 * 3][..]].concat())
+        .unwrap();
+    let e = learn.export_onnx(&path).unwrap_err();
+    assert!(matches!(e, Error::Computation { .. }), "{e}");
+    let text = e.to_string();
+    assert!(text.contains("color 2") && text.contains("[1, 3, 8, 9]"), "{text}");
+    assert!(text.contains("[N, 3, 8, 8]"), "{text}");
 }
 
 #[test]
@@ -296,17 +304,12 @@ fn close(_: &str, _: &[u8], _: &Tensor, _: &Tensor) {}
 
 #[cfg(feature = "onnx")]
 fn close(name: &str, file: &[u8], x: &Tensor, expected: &Tensor) {
-    use tract_onnx::prelude::{
-        DatumExt as _, Framework as _, InferenceModelExt as _, IntoRunnable as _, Tensor as Array,
-        tvec,
-    };
+    use finetune_predict::Network;
+    let network = Network::from_bytes(file).unwrap();
     let shape: Vec<usize> = x.size().iter().map(|n| *n as usize).collect();
+    assert_eq!(network.input_shape(), &shape[1..], "{name}");
     let input = Vec::<f32>::try_from(&x.reshape([-1])).unwrap();
-    let model = tract_onnx::onnx().model_for_read(&mut &*file).unwrap();
-    let model = model.with_input_fact(0, f32::fact(&shape).into()).unwrap();
-    let plan = model.into_optimized().unwrap().into_runnable().unwrap();
-    let out = plan.run(tvec!(Array::from_shape(&shape, &input).unwrap().into())).unwrap();
-    let out: Vec<f32> = out[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect();
+    let out = network.run(ndarray::ArrayD::from_shape_vec(shape, input).unwrap()).unwrap();
     let expected = Vec::<f32>::try_from(&expected.reshape([-1])).unwrap();
     let scale = expected.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     let difference =

@@ -61,7 +61,7 @@ const MEMBERS: &[Member] = &[
     },
     Member {
         src: "crates/predict/src",
-        layers: &[&["failure"], &["file", "outputs"], &["network"], &["predictor"]],
+        layers: &[&["failure"], &["file", "input", "outputs"], &["network"], &["predictor"]],
         cycles: &[],
     },
 ];

@@ -1,51 +1,76 @@
 //! Exported ONNX files.
 
 use finetune_image::{
-    Error, Result,
     card::{ModelCard, NetworkInput},
     sample::Task,
 };
 use prost::Message as _;
-use std::{collections::HashSet, path::Path};
-use tract_onnx::pb::{
-    GraphProto, ModelProto, TensorProto, TypeProto, tensor_proto::DataType,
-    tensor_shape_proto::dimension::Value as Side, type_proto::Value,
+use std::collections::HashSet;
+use tract_onnx::{
+    pb::{
+        GraphProto, ModelProto, TensorProto, TypeProto, tensor_proto::DataType,
+        tensor_shape_proto::dimension::Value as Side, type_proto::Value,
+    },
+    prelude::DatumType,
 };
 
-/// The maximum number of values of an input, as of an image.
+/// The maximum number of values of an input without the batch, as of an image.
 const MAX_INPUT: usize = 1 << 28;
 
-/// A parsed file whose description, input and output were checked.
+/// A parsed file whose network, input and output were checked.
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) proto: ModelProto,
-    pub(crate) card: ModelCard,
-    /// The shape of the input without the batch: `[C, H, W]`, or `[H, W, C]` for bytes.
-    pub(crate) input: [usize; 3],
+    /// The type of the input.
+    pub(crate) kind: DatumType,
+    /// The shape of the input without the batch.
+    pub(crate) input: Vec<usize>,
+}
+
+/// Parses an ONNX file.
+pub(crate) fn decode(bytes: &[u8]) -> Result<ModelProto, String> {
+    ModelProto::decode(bytes).map_err(|e| format!("is not an ONNX file, or damaged: {e}"))
+}
+
+/// Returns the description in an ONNX file.
+pub(crate) fn card(proto: &ModelProto) -> Result<ModelCard, String> {
+    let card = proto.metadata_props.iter().find(|entry| entry.key == ModelCard::KEY);
+    let card = card.ok_or(
+        "has no description of how images are prepared: write it with `Learner::export_onnx`",
+    )?;
+    let card = ModelCard::from_json(&card.value).map_err(|e| e.to_string())?;
+    if let Task::Boxes { .. } = card.task {
+        return Err("is an object detector, which this crate does not run".into());
+    }
+    Ok(card)
 }
 
 impl File {
-    /// Parses an ONNX file. Errors call it `name`.
-    pub(crate) fn parse(bytes: &[u8], name: &Path) -> Result<Self> {
-        Self::checked(bytes).map_err(|why| Error::checkpoint(name, why))
-    }
-
-    fn checked(bytes: &[u8]) -> Result<Self, String> {
-        let proto = ModelProto::decode(bytes)
-            .map_err(|e| format!("is not an ONNX file, or damaged: {e}"))?;
-        let card = proto.metadata_props.iter().find(|entry| entry.key == ModelCard::KEY);
-        let card = card.ok_or(
-            "has no description of how images are prepared: write it with `Learner::export_onnx`",
-        )?;
-        let card = ModelCard::from_json(&card.value).map_err(|e| e.to_string())?;
-        if let Task::Boxes { .. } = card.task {
-            return Err("is an object detector, which this crate does not run".into());
-        }
+    /// Checks the network, its input and its output.
+    pub(crate) fn checked(proto: ModelProto) -> Result<Self, String> {
         let graph = proto.graph.as_ref().ok_or("has no network")?;
         graph.initializer.iter().try_for_each(whole)?;
-        let input = input(graph, card.input)?;
+        let (kind, input) = input(graph)?;
         known_output(graph)?;
-        Ok(Self { proto, card, input })
+        Ok(Self { proto, kind, input })
+    }
+
+    /// Returns the sides of the input, whose type must be the one of the description: `[C, H, W]`, or `[H, W, C]`
+    /// for bytes.
+    pub(crate) fn image(&self, kind: NetworkInput) -> Result<[usize; 3], String> {
+        let wanted = match kind {
+            NetworkInput::Prepared => DatumType::F32,
+            NetworkInput::Pixels => DatumType::U8,
+            _ => return Err(format!("has an input of an unknown kind: {kind:?}")),
+        };
+        match self.input[..] {
+            [a, b, c] if self.kind == wanted => Ok([a, b, c]),
+            _ => Err(format!(
+                "the input for an image is {:?} of type {:?}; it must have three sides and the type \
+                 {wanted:?}",
+                self.input, self.kind
+            )),
+        }
     }
 }
 
@@ -85,30 +110,25 @@ fn shape(value: Option<&TypeProto>) -> Option<(i32, Vec<Option<usize>>)> {
     Some((tensor.elem_type, sides))
 }
 
-fn input(graph: &GraphProto, kind: NetworkInput) -> Result<[usize; 3], String> {
-    let [image] = &graph.input[..] else {
+/// Returns the type of the input and its shape without the batch.
+fn input(graph: &GraphProto) -> Result<(DatumType, Vec<usize>), String> {
+    let [input] = &graph.input[..] else {
         return Err(format!("has {} inputs; it must have one", graph.input.len()));
     };
-    let wanted = match kind {
-        NetworkInput::Prepared => DataType::Float,
-        NetworkInput::Pixels => DataType::Uint8,
-        _ => return Err(format!("has an input of an unknown kind: {kind:?}")),
+    let (kind, sides) = shape(input.r#type.as_ref()).ok_or("its input has no shape")?;
+    let kind = match DataType::try_from(kind) {
+        Ok(DataType::Float) => DatumType::F32,
+        Ok(DataType::Uint8) => DatumType::U8,
+        _ => return Err(format!("the type of its input is {kind}; it must be float or uint8")),
     };
-    match shape(image.r#type.as_ref()) {
-        Some((found, sides)) if found == wanted as i32 => {
-            let [_, Some(a), Some(b), Some(c)] = sides[..] else {
-                return Err(format!(
-                    "the shape of its input is {sides:?}; it must have three fixed sides"
-                ));
-            };
-            match a.checked_mul(b).and_then(|ab| ab.checked_mul(c)) {
-                Some(1..=MAX_INPUT) => Ok([a, b, c]),
-                _ => Err(format!("the input of {a}x{b}x{c} values is empty or too large")),
-            }
-        }
-        found => {
-            Err(format!("the type and shape of its input are {found:?}, which is not {kind:?}"))
-        }
+    let fixed: Option<Vec<usize>> = sides.iter().skip(1).copied().collect();
+    let Some(fixed) = fixed.filter(|_| !sides.is_empty()) else {
+        let why = "the first side must be the number of images, and the other sides must be fixed";
+        return Err(format!("the shape of its input is {sides:?}; {why}"));
+    };
+    match fixed.iter().try_fold(1_usize, |n, side| n.checked_mul(*side)) {
+        Some(1..=MAX_INPUT) => Ok((kind, fixed)),
+        _ => Err(format!("the input of the shape {fixed:?} is empty or too large")),
     }
 }
 

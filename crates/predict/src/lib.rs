@@ -2,6 +2,7 @@
 
 mod failure;
 mod file;
+mod input;
 mod network;
 mod outputs;
 mod predictor;
@@ -12,7 +13,10 @@ pub use finetune_image::{
     image::Image,
     ndarray,
     prediction::Prediction,
+    preparation::{Preparation, Prepared},
     sample::{Point, Target, Task},
     source::ImageSource,
 };
+pub use input::Input;
+pub use network::Network;
 pub use predictor::Predictor;

@@ -1,18 +1,22 @@
 //! A trained model for inference.
 
-use crate::{failure::failed, file::File, network::Network, outputs};
+use crate::{
+    file::{self, File},
+    input::Input,
+    network::Network,
+    outputs,
+};
 use finetune_image::{
     Error, Result,
-    card::{ModelCard, NetworkInput},
+    card::ModelCard,
     image::Decode,
     prediction::Prediction,
-    preparation::{Preparation, Prepared},
+    preparation::Preparation,
     sample::{Placement, Task},
     source::ImageSource,
 };
 use rayon::prelude::*;
 use std::{fs, path::Path};
-use tract_onnx::prelude::Tensor;
 
 /// A trained model for inference, without libtorch. Threads can share it.
 ///
@@ -31,7 +35,7 @@ pub struct Predictor {
     network: Network,
     card: ModelCard,
     preparation: Preparation,
-    /// The shape of the input without the batch.
+    /// The shape of the input without the batch: `[C, H, W]`, or `[H, W, C]` for bytes.
     input: [usize; 3],
 }
 
@@ -50,8 +54,7 @@ impl Predictor {
     /// object detector.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::parse(&fs::read(path).map_err(Error::io(path))?, path)?;
-        Self::new(file, path)
+        Self::parse(&fs::read(path).map_err(Error::io(path))?, path)
     }
 
     /// Reads a file in memory as [`load`](Self::load) does, for example from `include_bytes!`.
@@ -59,14 +62,24 @@ impl Predictor {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let name = Path::new("the model in memory");
-        Self::new(File::parse(bytes, name)?, name)
+        Self::parse(bytes, Path::new("the model in memory"))
     }
 
-    fn new(file: File, name: &Path) -> Result<Self> {
-        let (card, input) = (file.card.clone(), file.input);
-        let preparation = card.preparation().map_err(|e| Error::checkpoint(name, e.to_string()))?;
-        Ok(Self { network: file.network(name)?, card, preparation, input })
+    fn parse(bytes: &[u8], name: &Path) -> Result<Self> {
+        let named = |why: String| Error::checkpoint(name, why);
+        let proto = file::decode(bytes).map_err(named)?;
+        let card = file::card(&proto).map_err(named)?;
+        let file = File::checked(proto).map_err(named)?;
+        let input = file.image(card.input).map_err(named)?;
+        let preparation = card.preparation().map_err(|e| named(e.to_string()))?;
+        let network = Network::new(file, name)?;
+        let (output, wanted) = (network.output_shape(), outputs::shape(&card, input));
+        if output != wanted {
+            return Err(named(format!(
+                "the output of its network is {output:?}, and the task needs {wanted:?}"
+            )));
+        }
+        Ok(Self { network, card, preparation, input })
     }
 
     /// Sets the maximum number of pixels of an image. Larger images are an error before memory is allocated
@@ -162,53 +175,17 @@ impl Predictor {
 
     fn run(&self, source: &ImageSource, name: &str) -> Result<(Vec<f32>, Option<Placement>)> {
         let sample = self.preparation.sample(source, name)?;
-        let mut prepared = self.preparation.batch(vec![sample], 0)?;
-        let placement = prepared.placements.pop().flatten();
-        let input = self.tensor(&prepared, name)?;
-        drop(prepared);
-        Ok((self.network.run(input)?, placement))
-    }
-
-    /// Returns the input of the network.
-    fn tensor(&self, prepared: &Prepared, name: &str) -> Result<Tensor> {
-        let channels = usize::from(prepared.plan.channels());
-        let fits = |shape: [usize; 3]| {
-            if shape == self.input {
-                return Ok(());
-            }
+        let prepared = self.preparation.batch(vec![sample], 0)?;
+        let placement = prepared.placements.first().cloned().flatten();
+        let input = Input::prepared(prepared, self.card.input)?;
+        let sides = &input.shape()[1..];
+        if sides != self.input {
             let why = format!(
-                "{name} is {shape:?} after its transforms, and the input of the network is {:?}",
+                "{name} is {sides:?} after its transforms, and the input of the network is {:?}",
                 self.input
             );
-            Err(Error::mismatch("predict", why))
-        };
-        let tensor = match self.card.input {
-            NetworkInput::Pixels => {
-                let (width, height) = prepared.plan.input_size();
-                let shape = [height as usize, width as usize, channels];
-                fits(shape)?;
-                Tensor::from_shape(&[1, shape[0], shape[1], shape[2]], &prepared.pixels)
-            }
-            _ => {
-                let (floats, (width, height)) = prepared.floats()?;
-                let shape = [channels, height as usize, width as usize];
-                fits(shape)?;
-                let planes = planes(&floats, channels);
-                Tensor::from_shape(&[1, shape[0], shape[1], shape[2]], &planes)
-            }
-        };
-        tensor.map_err(|e| failed(format!("{e:#}")))
-    }
-}
-
-/// Reorders `[H, W, C]` to `[C, H, W]`.
-fn planes(pixels: &[f32], channels: usize) -> Vec<f32> {
-    let area = pixels.len() / channels.max(1);
-    let mut planes = vec![0.0; pixels.len()];
-    for (c, plane) in planes.chunks_exact_mut(area.max(1)).enumerate() {
-        for (to, pixel) in plane.iter_mut().zip(pixels.chunks_exact(channels)) {
-            *to = pixel[c];
+            return Err(Error::mismatch("predict", why));
         }
+        Ok((self.network.run(input)?.into_raw_vec_and_offset().0, placement))
     }
-    planes
 }

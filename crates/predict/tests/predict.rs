@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{COLORS, Model, SIDE, plain, pnm};
+use common::{COLORS, Model, SIDE, open_side, plain, pnm};
 use finetune_predict::{
-    Error, ImageSource, NetworkInput, OutputActivation, Predictor, Target, Task,
+    Error, ImageSource, Input, Network, NetworkInput, OutputActivation, Predictor, Target, Task,
+    ndarray::{Array3, Array4, Ix2, s},
 };
 use std::{fs, sync::Arc, thread};
 
@@ -185,6 +186,85 @@ fn nan_is_an_error() {
     assert!(why.contains("NaN"), "{why}");
 }
 
+#[test]
+fn a_network_takes_any_number_of_prepared_images() {
+    let model = Model {
+        // As `Model::export_onnx` writes it, without a description.
+        change: |proto| proto.metadata_props.clear(),
+        ..Model::colors()
+    };
+    let network = Network::from_bytes(&model.bytes()).unwrap();
+    assert_eq!((network.input_shape(), network.output_shape()), (&[3, 8, 8][..], &[1, 3][..]));
+    // Image `n` has the value `n + 0.25 c` in each pixel of channel `c`.
+    let images = Array4::from_shape_fn((5, 3, 8, 8), |(n, c, ..)| n as f32 + 0.25 * c as f32);
+    let outputs = network.run(images.clone()).unwrap();
+    assert_eq!(outputs.shape(), [5, 3]);
+    for ((n, c), logit) in outputs.into_dimensionality::<Ix2>().unwrap().indexed_iter() {
+        assert!((logit - 10.0 * (n as f32 + 0.25 * c as f32)).abs() < 1e-4, "{n} {c} {logit}");
+    }
+    // Any layout in memory.
+    let columns = images.slice(s![3..4, .., .., ..]).permuted_axes([0, 1, 3, 2]).to_owned();
+    let one = network.run(columns).unwrap();
+    assert_eq!(one.shape(), [1, 3]);
+    assert!((one[[0, 2]] - 35.0).abs() < 1e-4, "{one}");
+}
+
+#[test]
+fn a_network_takes_what_the_preparation_makes() {
+    for kind in [NetworkInput::Prepared, NetworkInput::Pixels] {
+        let mut model = Model::colors();
+        model.card.input = kind;
+        let bytes = model.bytes();
+        let (colors, network) =
+            (Predictor::from_bytes(&bytes).unwrap(), Network::from_bytes(&bytes).unwrap());
+        let photos = [plain([200, 100, 50], 30, 20), plain([10, 0, 90], 9, 9)];
+        let preparation = colors.card().preparation().unwrap();
+        let samples = photos.iter().map(|photo| preparation.sample(&photo.clone().into(), "it"));
+        let samples = samples.collect::<Result<Vec<_>, _>>().unwrap();
+        let input = Input::prepared(preparation.batch(samples, 0).unwrap(), kind).unwrap();
+        assert_eq!(&input.shape()[1..], network.input_shape(), "{kind:?}");
+        let outputs = network.run(input).unwrap();
+        for (photo, row) in photos.into_iter().zip(outputs.outer_iter()) {
+            assert_eq!(colors.outputs(photo).unwrap(), row.iter().copied().collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn an_input_of_another_type_or_shape_is_an_error() {
+    let network = Network::from_bytes(&Model::colors().bytes()).unwrap();
+    let wrong = |input: Input| match network.run(input) {
+        Err(e @ Error::Mismatch { .. }) => e.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let why = wrong(Array4::<f32>::zeros((2, 3, 9, 8)).into());
+    assert!(why.contains("[2, 3, 9, 8]") && why.contains("[N, 3, 8, 8]"), "{why}");
+    let why = wrong(Array4::<u8>::zeros((2, 3, 8, 8)).into());
+    assert!(why.contains("U8") && why.contains("F32"), "{why}");
+    let why = wrong(Array4::<f32>::zeros((0, 3, 8, 8)).into());
+    assert!(why.contains("[0, 3, 8, 8]"), "{why}");
+    wrong(Array3::<f32>::zeros((3, 8, 8)).into());
+}
+
+#[test]
+fn files_that_no_network_can_be_read_from_are_errors_that_name_them() {
+    let e = Network::load("/no/such/file.onnx").unwrap_err();
+    assert!(matches!(e, Error::Io { .. }), "{e}");
+    let refused = |change| match Network::from_bytes(&Model { change, ..Model::colors() }.bytes()) {
+        Err(e @ Error::Checkpoint { .. }) => e.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let why = refused(|proto| proto.graph.as_mut().unwrap().node[1].op_type = "Melt".into());
+    assert!(why.contains("in memory") && why.contains("tract") && why.contains("Melt"), "{why}");
+    let why = refused(|proto| open_side(proto, 2));
+    assert!(why.contains("None") && why.contains("fixed"), "{why}");
+    let why = refused(|proto| {
+        let input = &mut proto.graph.as_mut().unwrap().input[0];
+        input.r#type = None;
+    });
+    assert!(why.contains("no shape"), "{why}");
+}
+
 fn refused(model: &Model) -> String {
     match Predictor::from_bytes(&model.bytes()) {
         Err(e @ Error::Checkpoint { .. }) => e.to_string(),
@@ -215,6 +295,11 @@ fn files_that_do_not_match_their_description_are_errors() {
     assert!(why.contains("`other`"), "{why}");
     let why = changed(|proto| proto.graph.as_mut().unwrap().input.clear());
     assert!(why.contains("0 inputs"), "{why}");
+    let why = changed(|proto| {
+        let card = &mut proto.metadata_props[0].value;
+        *card = card.replace("\"prepared\"", "\"pixels\"");
+    });
+    assert!(why.contains("F32") && why.contains("U8"), "{why}");
     let why = changed(|proto| proto.graph.as_mut().unwrap().initializer[0].raw_data.truncate(5));
     assert!(why.contains("`weights`") && why.contains("5 bytes"), "{why}");
     let why = changed(|proto| proto.graph.as_mut().unwrap().initializer[0].dims[0] = -4);

@@ -161,10 +161,12 @@ impl Learner {
     /// # Errors
     /// - [`Error::Unsupported`] if a transform or the loss is code that a file cannot hold, if this
     ///   crate has no ONNX operation for an operation of the network (the error names it and its module),
-    ///   or if [`OnnxOptions::verify`] is set and the crate was built without the feature `onnx`.
+    ///   if tract cannot build the network, or if [`OnnxOptions::verify`] is set and the crate was built
+    ///   without the feature `onnx`.
     /// - [`Error::Export`] naming the items if the labels of more than [`OnnxOptions::tolerance`] of them differ.
     /// - [`Error::NonFiniteWeights`] if a weight is NaN or infinite.
     /// - [`Error::Config`] if the tolerance is not between 0 and 1.
+    /// - [`Error::Computation`] naming the item if the file cannot be verified on it.
     /// - [`Error::Io`] if the file cannot be written, and any error of the validation items.
     pub fn export_onnx(&self, options: impl Into<OnnxOptions>) -> Result<OnnxReport> {
         let OnnxOptions { path, activation, pixels, half, verify, tolerance } = options.into();
@@ -209,7 +211,7 @@ impl Learner {
         let verified = match verify {
             0 => None,
             n => {
-                let what = onnx_check::Exported { bytes: &bytes, card: &card, half };
+                let what = onnx_check::Exported { path: &path, bytes: &bytes, card: &card, half };
                 let verified = onnx_check::verified(t, &loader, &what, n)?;
                 accept(&path, &verified, tolerance)?;
                 Some(verified)

@@ -5,16 +5,23 @@ use crate::{
     data::{DataLoader, ImageSource, LoaderOptions},
     error::{Error, Result},
     learner::{Training, predict::evaluate},
-    onnx::{ModelCard, Network, NetworkInput, RUNTIME},
+    onnx::{ModelCard, NetworkInput},
     sample::{Batch, Split, Target, Task},
     sys::caught,
 };
 use finetune_image::preparation::Preparation;
+use finetune_predict::{Input, Network};
+use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
+
+/// The name of the runtime in reports.
+const RUNTIME: &str = "tract";
 
 /// The file to compare.
 pub(super) struct Exported<'a> {
+    pub(super) path: &'a Path,
     pub(super) bytes: &'a [u8],
     pub(super) card: &'a ModelCard,
     /// Whether the weights have 16 bits.
@@ -51,7 +58,7 @@ pub(super) fn verified(
         evaluate::check_numbers(&expected, |i| name(batch.items[i]))?;
         let reader = match &mut reader {
             Some(reader) => reader,
-            none => none.insert(Reader::new(&loader, what, &batch)?),
+            none => none.insert(Reader::new(&loader, what)?),
         };
         let found = reader.outputs(&batch, &expected.size())?;
         compared.add(t, what, &batch, &expected, &found, name)?;
@@ -73,75 +80,51 @@ struct Reader<'a> {
     loader: &'a DataLoader,
     network: Network,
     input: NetworkInput,
-    /// The shape of the input without the number of images.
-    sides: Vec<usize>,
     preparation: Preparation,
 }
 
 impl<'a> Reader<'a> {
-    fn new(loader: &'a DataLoader, what: &Exported<'_>, batch: &Batch) -> Result<Self> {
+    fn new(loader: &'a DataLoader, what: &Exported<'_>) -> Result<Self> {
         // Read the file back, as another program does.
         let card = ModelCard::from_json(&what.card.to_json()?)?;
-        let sides: Vec<usize> = batch.x.size().iter().skip(1).map(|n| *n as usize).collect();
-        let (network, sides) = match (card.input, &sides[..]) {
-            (NetworkInput::Pixels, &[c, h, w]) => {
-                (Network::new::<u8>(what.bytes, &[1, h, w, c])?, vec![h, w, c])
+        let network = Network::from_bytes(what.bytes).map_err(|e| match e {
+            Error::Checkpoint { why, .. } => {
+                Error::unsupported("export_onnx", format!("{}: {why}", what.path.display()))
             }
-            _ => {
-                let shape: Vec<usize> = std::iter::once(1).chain(sides.iter().copied()).collect();
-                (Network::new::<f32>(what.bytes, &shape)?, sides)
-            }
-        };
-        Ok(Self { loader, network, input: card.input, sides, preparation: card.preparation()? })
+            e => e,
+        })?;
+        Ok(Self { loader, network, input: card.input, preparation: card.preparation()? })
     }
 
     /// Returns the outputs for the items of a batch, of the given size.
     fn outputs(&self, batch: &Batch, size: &[i64]) -> Result<Tensor> {
-        let n = batch.items.len();
-        let rows = if self.loader.has_images() {
-            let one = |&item: &usize| self.output(item);
-            batch.items.par_iter().map(one).collect::<Result<Vec<_>>>()?
-        } else {
-            let rows = floats(&batch.x)?;
-            let rows = rows.par_chunks(rows.len() / n.max(1)).map(|row| self.network.run(row));
-            rows.collect::<Result<Vec<_>>>()?
+        let arrays = match self.loader.has_images() {
+            true => None,
+            false => Some(array(&batch.x)?),
         };
-        Ok(Tensor::f_from_slice(&rows.concat())?.f_view(size)?)
+        let one = |(i, &item): (usize, &usize)| {
+            let name = caught(|| Ok(self.loader.dataset().name(item)))?;
+            let input = match &arrays {
+                Some(arrays) => arrays.slice_axis(Axis(0), (i..=i).into()).to_owned().into(),
+                None => self.image(item, &name)?,
+            };
+            let of_item = Error::computation(|| format!("the verification of {name}"));
+            self.network.run(input).map_err(of_item)
+        };
+        let rows = batch.items.par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
+        let all: Vec<f32> = rows.into_iter().flatten().collect();
+        Ok(Tensor::f_from_slice(&all)?.f_view(size)?)
     }
 
-    /// Returns the outputs for an item. Its image is read from its file, if it has one, otherwise from
-    /// the data set.
-    fn output(&self, item: usize) -> Result<Vec<f32>> {
+    /// Returns the image of an item, read from its file, if it has one, otherwise from the data set.
+    fn image(&self, item: usize, name: &str) -> Result<Input> {
         let data = self.loader.dataset();
-        let name = caught(|| Ok(data.name(item)))?;
         let image = match caught(|| Ok(data.file(item)))? {
             Some(path) => ImageSource::from(path),
             None => caught(|| data.get(item))?.image.into(),
         };
-        let sample = self.preparation.sample(&image, &name)?;
-        let prepared = self.preparation.batch(vec![sample], 0)?;
-        let channels = usize::from(prepared.plan.channels());
-        if let NetworkInput::Pixels = self.input {
-            let (w, h) = prepared.plan.input_size();
-            self.fits(&[h as usize, w as usize, channels], &name)?;
-            return self.network.run(&prepared.pixels);
-        }
-        let (pixels, (w, h)) = prepared.floats()?;
-        self.fits(&[channels, h as usize, w as usize], &name)?;
-        let shape = [i64::from(h), i64::from(w), channels as i64];
-        let x = Tensor::f_from_slice(&pixels)?.f_view(shape)?.f_permute([2, 0, 1])?;
-        self.network.run(&floats(&x)?)
-    }
-
-    fn fits(&self, sides: &[usize], name: &str) -> Result<()> {
-        if sides == self.sides {
-            return Ok(());
-        }
-        let why = format!(
-            "{name} is {sides:?} after the transforms, and the file takes {:?}",
-            self.sides
-        );
-        Err(Error::mismatch("export_onnx", why))
+        let sample = self.preparation.sample(&image, name)?;
+        Input::prepared(self.preparation.batch(vec![sample], 0)?, self.input)
     }
 }
 
@@ -220,6 +203,12 @@ fn largest(expected: &[f32], found: &[f32]) -> f64 {
         x => x,
     };
     expected.iter().zip(found).map(difference).fold(0.0, f64::max)
+}
+
+/// The values of a tensor as an array of its shape.
+fn array(t: &Tensor) -> Result<ArrayD<f32>> {
+    let shape: Vec<usize> = t.size().iter().map(|n| *n as usize).collect();
+    ArrayD::from_shape_vec(shape, floats(t)?).map_err(Error::other)
 }
 
 fn floats(t: &Tensor) -> Result<Vec<f32>> {

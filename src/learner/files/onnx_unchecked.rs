@@ -7,10 +7,12 @@ use crate::{
     learner::Training,
     onnx::ModelCard,
 };
+use std::path::Path;
 
 /// The file to compare.
 #[expect(dead_code, reason = "builds with a runtime read the fields")]
 pub(super) struct Exported<'a> {
+    pub(super) path: &'a Path,
     pub(super) bytes: &'a [u8],
     pub(super) card: &'a ModelCard,
     pub(super) half: bool,

@@ -128,6 +128,14 @@ impl Model {
     }
 }
 
+/// Makes a side of the input depend on the image.
+pub(crate) fn open_side(proto: &mut ModelProto, side: usize) {
+    use tensor_shape_proto::dimension::Value as Side;
+    let input = proto.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap();
+    let Some(type_proto::Value::TensorType(tensor)) = &mut input.value else { panic!() };
+    tensor.shape.as_mut().unwrap().dim[side].value = Some(Side::DimParam("height".into()));
+}
+
 fn node(kind: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
     NodeProto {
         op_type: kind.into(),
