@@ -65,7 +65,7 @@ fn invalid_input_is_an_error() -> Result<()> {
 
     let e = block()?.item_tfms(Resize::new(0)).dataloaders(photos());
     let e = e.and_then(|dls| dls.train().one_batch()).unwrap_err();
-    assert!(e.to_string().starts_with("`Resize`: 0x0"), "{e}");
+    assert!(e.to_string().starts_with("`Resize`: the size is 0x0"), "{e}");
 
     let mut learn = learner()?;
     let e = learn.fit(1, 1e30).unwrap_err();
