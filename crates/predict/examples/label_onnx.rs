@@ -1,5 +1,5 @@
-//! Prints the label of each photo: `label MODEL.onnx PHOTO...`. One line per photo: label, probability and path,
-//! separated by tabs. Photos that cannot be decoded go to standard error.
+//! Prints the label of each photo: `label_onnx MODEL.onnx PHOTO...`. One line per photo: label, probability and
+//! path, separated by tabs. Photos that cannot be decoded go to standard error.
 
 use finetune_predict::{Error, Predictor};
 use std::{
@@ -10,7 +10,8 @@ use std::{
 
 fn run() -> Result<bool, Error> {
     let mut arguments = env::args_os().skip(1);
-    let model = arguments.next().ok_or_else(|| Error::other("usage: label MODEL.onnx PHOTO..."))?;
+    let model =
+        arguments.next().ok_or_else(|| Error::other("usage: label_onnx MODEL.onnx PHOTO..."))?;
     let predictor = Predictor::load(model)?;
     let mut whole = true;
     for photo in arguments {
