@@ -67,6 +67,13 @@ impl Server {
         value.unwrap_or_else(|| panic!("{name} in {metrics}")).parse().unwrap()
     }
 
+    /// Waits until an upload has begun.
+    fn wait_for_upload(&self) {
+        while self.metric("finetune_predictions_in_progress") == 0.0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn stop(&self) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
@@ -235,9 +242,7 @@ fn uploads_beyond_the_limit_get_status_503() {
     let mut slow = server.connect();
     slow.write_all(&whole[..whole.len() - 1]).unwrap();
     // The other request is answered after it.
-    while server.metric("finetune_predictions_in_progress") == 0.0 {
-        thread::sleep(Duration::from_millis(5));
-    }
+    server.wait_for_upload();
     let refused = server.post("/predict", &red());
     assert_eq!((refused.status, refused.code().as_str()), (503, "busy"));
     assert!(refused.headers.contains("retry-after: 1"), "{refused:?}");
@@ -302,9 +307,7 @@ fn a_stop_ends_in_time() {
     let mut server = Server::start(&["--drain", "0", "--grace", "0.3", "--timeout", "60"]);
     let mut slow = server.connect();
     slow.write_all(b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n").unwrap();
-    while server.metric("finetune_predictions_in_progress") == 0.0 {
-        thread::sleep(Duration::from_millis(5));
-    }
+    server.wait_for_upload();
     server.stop();
     // It reports the request that it dropped.
     assert!(!server.wait().success());

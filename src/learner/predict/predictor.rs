@@ -7,13 +7,13 @@ use crate::{
     format::{Metadata, StateDict, read_safetensors, read_safetensors_bytes},
     image::{Decode, Image},
     learner::{
-        Learner, Prediction, Training,
+        Learner, Precision, Prediction, Training,
         files::{export::ExportOptions, weights},
     },
     loss::{Loss, LossSpec},
     model::{ArchSpec, Model},
     sample::{Placement, Sample, Task},
-    sys::{self, Autocast, KeptMemory, caught, share_processors},
+    sys::{self, KeptMemory, caught, share_processors},
     transform::{BatchSpec, ItemSpec},
 };
 use finetune_image::preparation::{Preparation, Prepared};
@@ -93,7 +93,7 @@ pub struct Predictor {
     loss: Box<dyn Loss>,
     preparation: Preparation,
     batch_size: usize,
-    bf16: bool,
+    precision: Precision,
     /// On a CPU, keeps the memory of one call for the next.
     _kept: Option<KeptMemory>,
 }
@@ -172,7 +172,7 @@ impl Predictor {
             loss: export.loss.build(),
             preparation,
             batch_size: BATCH,
-            bf16: false,
+            precision: Precision::Full,
             _kept: kept,
         })
     }
@@ -191,7 +191,7 @@ impl Predictor {
     #[must_use]
     pub fn to_bf16(mut self) -> Self {
         self.model.round_weights(Kind::BFloat16);
-        self.bf16 = true;
+        self.precision = Precision::BFloat16;
         self
     }
 
@@ -320,10 +320,8 @@ impl Predictor {
     ) -> Result<Vec<Prediction>> {
         let _guard = tch::no_grad_guard();
         let x = x.f_to_device(self.model.device())?;
-        let cast = self.bf16.then(|| Autocast::enter(self.model.device(), Kind::BFloat16));
-        let cast = cast.transpose()?;
-        let out = self.model.forward(&x, false)?.f_to_kind(Kind::Float)?;
-        drop(cast);
+        let device = self.model.device();
+        let out = self.precision.run(device, || self.model.forward(&x, false))?;
         evaluate::check_numbers(&out, |i| format!("image {}", from + i))?;
         let activated = caught(|| self.loss.activation(&out))?;
         let size = evaluate::picture_size(&x);

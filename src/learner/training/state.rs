@@ -160,6 +160,27 @@ pub enum Precision {
     BFloat16,
 }
 
+impl Precision {
+    /// Calls `forward` with the automatic casts of this precision on `device`. Returns its output as 32-bit
+    /// floats.
+    ///
+    /// # Errors
+    /// If the device does not support the precision.
+    pub(in crate::learner) fn run(
+        self,
+        device: Device,
+        forward: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let kind = match self {
+            Self::Full => return forward(),
+            Self::Half => Kind::Half,
+            Self::BFloat16 => Kind::BFloat16,
+        };
+        let _cast = sys::Autocast::enter(device, kind)?;
+        Ok(forward()?.f_to_kind(Kind::Float)?)
+    }
+}
+
 impl Training {
     /// Returns the model's output for `x` as 32-bit floats, computed in the chosen precision: with dropout
     /// and batch statistics in training, without them in validation.
@@ -167,32 +188,17 @@ impl Training {
     /// # Errors
     /// If the device does not support the precision.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let train = self.at.is_training();
-        let kind = match self.precision {
-            Precision::Full => {
-                let pred = self.model.forward(x, train);
-                self.model.sync_failure()?;
-                return pred;
-            }
-            Precision::Half => Kind::Half,
-            Precision::BFloat16 => Kind::BFloat16,
-        };
-        let _cast = sys::Autocast::enter(self.model.device(), kind)?;
-        let pred = self.model.forward(x, train);
-        self.model.sync_failure()?;
-        Ok(pred?.f_to_kind(Kind::Float)?)
+        self.precision.run(self.model.device(), || {
+            let pred = self.model.forward(x, self.at.is_training());
+            self.model.sync_failure()?;
+            pred
+        })
     }
 
     /// Returns the body's output after the head's pooling, as 32-bit floats, computed in the chosen
     /// precision, in evaluation mode.
     pub(in crate::learner) fn pooled_features(&self, x: &Tensor) -> Result<Tensor> {
-        let kind = match self.precision {
-            Precision::Full => return self.model.pooled_features(x),
-            Precision::Half => Kind::Half,
-            Precision::BFloat16 => Kind::BFloat16,
-        };
-        let _cast = sys::Autocast::enter(self.model.device(), kind)?;
-        Ok(self.model.pooled_features(x)?.f_to_kind(Kind::Float)?)
+        self.precision.run(self.model.device(), || self.model.pooled_features(x))
     }
 
     /// Returns the loss of a batch, a single number.
