@@ -1,4 +1,4 @@
-//! Items by index.
+//! The trait of data sets.
 
 use crate::{
     error::Result,
@@ -22,7 +22,7 @@ pub trait Dataset: Send + Sync {
     /// Returns the image and the target of an item. Called on a worker, any number of times.
     ///
     /// # Errors
-    /// If the item cannot be loaded. The error should name the item.
+    /// Any error that occurs when the item is loaded. It should name the item.
     fn get(&self, index: usize) -> Result<Sample>;
 
     /// Returns the name of an item for errors and figures: its file, if it has one.
