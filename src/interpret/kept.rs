@@ -46,7 +46,7 @@ impl Interpretation {
     /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Config`] if their parts differ in length.
+    /// [`Error::Mismatch`] if their parts differ in length.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let p = &predictions;
         let n = p.items.len();
