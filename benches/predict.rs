@@ -1,4 +1,4 @@
-//! One trained ResNet-18 in two files, and its labels by libtorch, for `scripts/predict-figures`, which
+//! Writes a trained ResNet-18 to two files and prints its labels, computed by libtorch. `scripts/predict-figures`
 //! compares them with the predictor without libtorch. `cargo bench --bench predict -- PHOTOS OUT ODD`
 //! trains on the folder PHOTOS, writes OUT/pets.safetensors and OUT/pets.onnx, and prints label and path
 //! of each photo in PHOTOS and ODD, separated by a tab.
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         .bs(16)
         .device(Device::Cpu)
         .dataloaders(photos)?;
-    // Weights from scratch: this needs no download, and labels only have to differ from photo to photo.
+    // Without pretrained weights, no download is needed. The labels only have to differ between photos.
     let mut learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();
     learn.fit_one_cycle(2, 3e-3)?;
     let bundle = out.join("pets.safetensors");
