@@ -35,8 +35,8 @@ pub struct DataLoaders {
 }
 
 impl DataLoaders {
-    /// Creates loaders of your own data set. `item_tfms`, `batch_tfms` and `options` contain the settings
-    /// of a [`DataBlock`](super::DataBlock).
+    /// Creates loaders of your own data set; see [`Dataset`] for an example. `item_tfms`, `batch_tfms` and
+    /// `options` contain the settings of a [`DataBlock`](super::DataBlock).
     ///
     /// # Errors
     /// [`Error::EmptySplit`] if there are no training items, [`Error::Config`] if an index is beyond the
