@@ -116,7 +116,7 @@ impl Interpretation {
     }
 }
 
-/// NaN losses rank as the worst, independent of the sign bit.
+/// Returns the value by which a loss is sorted. NaN is the worst, independent of its sign bit.
 fn rank(loss: f32) -> f32 {
     if loss.is_nan() { f32::NAN.abs() } else { loss }
 }

@@ -305,7 +305,7 @@ pub(super) struct SqueezeExcitation {
 }
 
 impl SqueezeExcitation {
-    /// If `hard` is true, the scale is a piecewise linear sigmoid.
+    /// Creates the block. If `hard` is true, the scale is a piecewise linear sigmoid.
     pub(super) fn new(
         path: &Path<'_>,
         channels: i64,

@@ -278,8 +278,8 @@ impl Store for FileStore {
         }
     }
 
-    /// Copying everything for a few images would cost more than it saves: they are written when the last
-    /// handle is dropped.
+    /// Writes the cache file if many images are new. Writing it copies all images, so a few new ones are
+    /// written only when the last handle is dropped.
     fn settle(&self) {
         let (new, old, stale) = self.sizes();
         if new > old / 4 || (stale && new > 0) {
