@@ -1,5 +1,5 @@
-//! Compiles the native layer against the libtorch that torch-sys found, and lets the crate's own
-//! programs find that libtorch at run time.
+//! Compiles the native layer against the libtorch that torch-sys found, and sets the run-time search path of the
+//! crate's own programs to that libtorch.
 
 use std::{env, path::PathBuf};
 
@@ -30,7 +30,7 @@ fn main() {
         .cpp(true)
         .pic(true)
         .warnings(false)
-        .debug(false) // of libtorch's templates, which takes longer than the code
+        .debug(false) // debug information of libtorch's templates takes longer to generate than the code
         .std("c++17")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))

@@ -36,7 +36,7 @@ struct Args {
     /// The folder of photos
     #[arg(long)]
     images: PathBuf,
-    /// Where the label of a photo comes from
+    /// The source of the label of a photo
     #[arg(long, value_enum)]
     labels: Labels,
     /// The architecture
@@ -48,7 +48,7 @@ struct Args {
     /// The checkpoint of fastai with the initial weights
     #[arg(long, conflicts_with = "weights")]
     scratch: Option<PathBuf>,
-    /// The side of the images that the network sees
+    /// The side of the network's input images, in pixels
     #[arg(long)]
     size: u32,
     #[arg(long)]
@@ -68,7 +68,7 @@ struct Args {
     /// The number of epochs of a U-Net
     #[arg(long, default_value_t = 6)]
     epochs: usize,
-    /// Whether the encoder of a U-Net is frozen at first
+    /// Whether the body of a U-Net is frozen in the first epoch
     #[arg(long)]
     frozen_first: bool,
     /// A flag that `cargo bench` adds

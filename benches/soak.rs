@@ -1,7 +1,7 @@
-//! Memory over a long time: `make soak`. Repeats four tasks that programs may run for days, and prints
-//! the resident memory as it goes. It must stay within 2 % after the first fifth.
+//! Measures memory over a long time: `make soak`. Repeats four tasks that programs may run for days, and prints
+//! the resident memory during the run. After the first fifth, it must grow by at most 2 %.
 //!
-//! `cargo bench --bench soak -- [SHARE]` runs only a fraction of it, between 0 and 1.
+//! `cargo bench --bench soak -- [SHARE]` runs only a fraction of the repetitions, between 0 and 1.
 
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 

@@ -1,5 +1,5 @@
-//! A training on the whole terminal: `cargo run --release --features dashboard --example dashboard`.
-//! `q` stops it.
+//! Shows a training as a full-screen terminal view: `cargo run --release --features dashboard --example dashboard`.
+//! `q` stops the training.
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
 use finetune::{callback::Dashboard, prelude::*};

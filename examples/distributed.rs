@@ -1,4 +1,4 @@
-//! One training by several processes, which resumes by itself from its last checkpoint.
+//! Trains one model with several processes, and resumes automatically from the last checkpoint.
 //!
 //! `cargo run --release --example distributed -- --processes 2`, or by another launcher:
 //! `torchrun --no-python --nproc-per-node=2 target/release/examples/distributed`
@@ -17,7 +17,7 @@ struct Args {
     /// The processes to start on this machine, if no other launcher did
     #[arg(long, default_value_t = 1)]
     processes: usize,
-    /// How often to start again after a process failed
+    /// The number of restarts after a process fails
     #[arg(long, default_value_t = 0)]
     restarts: u64,
     /// The folder for weights and checkpoints

@@ -1,4 +1,4 @@
-//! A folder of photos, one sub-folder per class, to a trained and exported model and a report.
+//! Trains and exports a classifier for a folder of photos, one subfolder per class, and writes a report.
 //!
 //! `cargo run --release --example folder -- PHOTOS`; `--help` lists the options.
 
@@ -12,7 +12,7 @@ use std::{fs, path::PathBuf};
 
 /// Trains a classifier of photos: PHOTOS/cat/1.jpg, PHOTOS/dog/2.jpg and so on.
 ///
-/// Writes model.safetensors, which `examples/label.rs` labels photos with, and report.html.
+/// Writes report.html and model.safetensors, with which `examples/label.rs` labels photos.
 #[derive(Parser, Debug)]
 pub(crate) struct Args {
     /// The folder with one sub-folder of photos per class
@@ -23,19 +23,19 @@ pub(crate) struct Args {
     /// The architecture: efficientnet_lite0, resnet34, mobilenet_v3_large and so on
     #[arg(long, default_value = "efficientnet_lite0")]
     arch: String,
-    /// A file of weights to begin with, also a model that this program wrote [default: ImageNet's]
+    /// A file of initial weights, for example a model that this program wrote [default: ImageNet's]
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// Epochs after the one that trains only the new head [default: 2 to 10, fewer for more photos]
+    /// The number of epochs after the one that trains only the new head [default: 2 to 10, fewer for more photos]
     #[arg(long)]
     epochs: Option<usize>,
-    /// Photos per batch [default: 4 to 64, a twentieth of all]
+    /// The number of photos per batch [default: a twentieth of all, 4 to 64]
     #[arg(long)]
     bs: Option<usize>,
-    /// Side of the pictures that the network sees, in pixels
+    /// The side of the network's input images, in pixels
     #[arg(long, default_value_t = 224)]
     size: u32,
-    /// Seed of every random number, the split among them
+    /// The seed of all random numbers, including those of the split
     #[arg(long, default_value_t = 42)]
     seed: u64,
 }
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
 pub(crate) fn run(args: Args) -> Result<()> {
     fs::create_dir_all(&args.out).map_err(finetune::Error::io(&args.out))?;
 
-    // Few photos need more passes and smaller batches; the weights change as often as for many.
+    // Few photos need more passes and smaller batches, so that the number of steps is similar.
     let n = get_image_files(&args.photos)?.len();
     let bs = args.bs.unwrap_or((n / 20).clamp(4, 64));
     let epochs = args.epochs.unwrap_or((6000 / n.max(1)).clamp(2, 10));

@@ -1,5 +1,5 @@
-//! A model that fastai trained becomes one file for `Predictor`: its weights from `learn.save`, and the
-//! data described as they were for fastai.
+//! Converts a model that fastai trained to a file for `Predictor`, from the weights of `learn.save` and the same
+//! description of the data.
 //!
 //! `cargo run --release --example from_fastai -- --images DIR --weights models/stage-1.pth`
 
@@ -12,7 +12,7 @@ struct Args {
     /// The folder of photos that it was trained on, named as the Oxford-IIIT Pet photos are
     #[arg(long)]
     images: PathBuf,
-    /// What `learn.save` of fastai wrote, with or without the optimizer
+    /// The file that fastai's `learn.save` wrote, with or without the optimizer
     #[arg(long)]
     weights: PathBuf,
     #[arg(long, default_value = "resnet34")]
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
         .batch_tfms(aug_transforms().size(224).min_scale(0.75))
         .batch_tfms(Normalize::imagenet())
         .dataloaders(&args.images)?;
-    // `load` looks in a folder, as fastai's does in `models`.
+    // `load` reads from the folder `model_dir`, as in fastai.
     let folder = args.weights.parent().unwrap_or(&args.weights);
     let name = args.weights.file_name().unwrap_or_default().to_string_lossy();
     let arch = model::by_name(&args.arch)?;

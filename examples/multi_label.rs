@@ -1,4 +1,4 @@
-//! Several labels for each photo, none or many: which animal it is, and which breed.
+//! Trains a classifier with several labels per photo: the animal and the breed.
 //!
 //! `cargo run --release --example multi_label`
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 fn main() -> Result<()> {
     let photos = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images");
-    // Cats' breeds are written with a capital letter in this data set, dogs' without.
+    // In this data set, names of cat breeds are capitalized, and names of dog breeds are not.
     let breed = using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?);
     let labels = move |file: &PathBuf| {
         let breed = breed(file)?;

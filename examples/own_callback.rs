@@ -36,7 +36,7 @@ impl Callback for StopBelow {
     }
 }
 
-/// Rows of four numbers, and whether their sum is positive.
+/// Returns rows of four numbers, with true if their sum is positive as the target.
 fn rows(n: i64) -> finetune::Result<Arrays> {
     let x = Tensor::randn([n, 4], (Kind::Float, Device::Cpu));
     let positive = x.sum_dim_intlist([1_i64].as_slice(), false, Kind::Float).gt(0.0);

@@ -1,4 +1,4 @@
-//! Items of your own type: rows that say where a photo is, what it shows, and whose it is.
+//! Uses items of a user-defined type: rows with the file, the breed and the number of a photo.
 //!
 //! `cargo run --release --example own_items`
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
@@ -27,7 +27,7 @@ fn photos() -> Result<Vec<Photo>> {
 }
 
 fn main() -> Result<()> {
-    // Photos with neighbouring numbers may be of one animal: keep them on one side.
+    // Photos with neighboring numbers may show the same animal, so they are kept in the same split.
     let by_number = |photos: &[Photo]| {
         let (valid, train) =
             (0..photos.len()).partition(|&i| (photos[i].number / 10).is_multiple_of(5));

@@ -1,6 +1,6 @@
 //! The walk-through: from a folder of photos to a trained, interpreted, exported classifier.
 //!
-//! `cargo run --release --example pets -- --help` lists the options. The pictures land in `target/pets/`.
+//! `cargo run --release --example pets -- --help` lists the options. The figures are written to `target/pets/`.
 
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
@@ -14,7 +14,7 @@ use finetune::{
 };
 use std::{fs, path::PathBuf};
 
-/// Trains a classifier of cat and dog breeds, looks at what it gets wrong, and exports it.
+/// Trains a classifier of cat and dog breeds, interprets its mistakes, and exports it.
 #[derive(Parser, Debug)]
 struct Args {
     /// The folder of photos, named as the Oxford-IIIT Pet photos are: `Breed_name_12.jpg`
@@ -27,32 +27,32 @@ struct Args {
     // The most accurate one that trains in a minute without a GPU; its weights come from the same registry as libtorch.
     #[arg(long, default_value = "efficientnet_lite0")]
     arch: String,
-    /// A file of weights to begin with: torchvision's, timm's, or a model that was exported before
+    /// A file of initial weights: torchvision's, timm's, or an exported model
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// The epochs after the one that trains only the new head
+    /// The number of epochs after the one that trains only the new head
     #[arg(long, default_value_t = 3)]
     epochs: usize,
-    /// The side of the pictures that the network sees, in pixels
+    /// The side of the network's input images, in pixels
     #[arg(long, default_value_t = 224)]
     size: u32,
-    /// The items of a batch
+    /// The number of items in a batch
     #[arg(long, default_value_t = 8)]
     bs: usize,
-    /// Whether to start from pretrained weights: ImageNet's, unless `--weights` names others
+    /// Whether to start from pretrained weights: those of ImageNet unless `--weights` is given
     #[arg(long, value_enum, default_value_t = Pretrained::Yes)]
     pretrained: Pretrained,
-    /// The learning rate of the head; a pretrained body gets lower ones
+    /// The learning rate of the head; a pretrained body has lower rates
     // With only a few hundred steps in total, the `valley` of `lr_find` is too low a rate.
     #[arg(long, default_value_t = 2e-3)]
     lr: f64,
     /// The seed of all random numbers
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// cpu, cuda, or auto for a GPU where there is one
+    /// The device: cpu, cuda, or auto for a GPU if there is one
     #[arg(long, value_enum, default_value_t = On::Auto)]
     device: On,
-    /// The number format of training: bf16 where the processor or GPU has it, fp16 on a GPU
+    /// The number format of training: bf16 needs a processor or GPU with bfloat16 to be fast, fp16 needs a GPU
     #[arg(long, value_enum, default_value_t = Format::Fp32)]
     precision: Format,
 }
@@ -84,13 +84,13 @@ fn main() -> Result<()> {
     let out = PathBuf::from("target/pets");
     fs::create_dir_all(&out).map_err(finetune::Error::io(&out))?;
 
-    // Look at the data.
+    // List the data.
     let images = if args.full { untar_data(URLs::PETS)?.join("images") } else { args.images };
     let files = get_image_files(&images)?;
     println!("{} photos in {}, the first {}", files.len(), images.display(), files[0].display());
 
-    // Describe it: the breed is in the file's name. The workers make large crops, which become the
-    // augmented smaller ones of the batch in one resampling.
+    // Describe the data: the breed is in the file name. The workers crop large images, which the batch
+    // transforms crop to the final size and augment in one resampling.
     let pets = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
         .get_items(get_image_files)
         .splitter(RandomSplitter::new(0.2).seed(args.seed))
@@ -113,7 +113,7 @@ fn main() -> Result<()> {
     println!("a batch: x {:?}, y {:?}", batch.x.size(), batch.y.map(|y| y.size()));
     dls.show_batch(9)?.save(out.join("batch.png"))?;
 
-    // A network with a new head. Without pretrained weights, everything learns from the beginning.
+    // Build a network with a new head. Without pretrained weights, all layers are trained from scratch.
     let pretrained = args.pretrained == Pretrained::Yes;
     let (arch, weights) = match args.pretrained {
         Pretrained::Yes => start::start(&args.arch, args.weights)?,
@@ -132,7 +132,7 @@ fn main() -> Result<()> {
         Format::Fp16 => learn.to_fp16(),
     };
 
-    // How fast to learn.
+    // Search for a learning rate.
     let found = learn.lr_find()?;
     println!(
         "learning rates: valley {:.1e}, steep {:.1e}, minimum/10 {:.1e}, slide {:.1e}; training takes {:.1e}",
@@ -144,7 +144,7 @@ fn main() -> Result<()> {
     );
     found.plot()?.save(out.join("lr_find.png"))?;
 
-    // Learn: the head first where the body is pretrained, else everything at once.
+    // Train: if the body is pretrained, the head first; otherwise, all layers at once.
     if pretrained {
         learn.fine_tune(FineTune::new(args.epochs).base_lr(args.lr))?;
     } else {
@@ -152,7 +152,7 @@ fn main() -> Result<()> {
     }
     learn.recorder().plot_loss()?.save(out.join("loss.png"))?;
 
-    // Look at what it gets wrong.
+    // Interpret the mistakes.
     let interp = ClassificationInterpretation::from_learner(&mut learn)?;
     println!("{}", interp.classification_report());
     for (actual, predicted, times) in interp.most_confused(2) {
@@ -162,7 +162,7 @@ fn main() -> Result<()> {
     interp.plot_top_losses(learn.dls().valid(), 9)?.save(out.join("top_losses.png"))?;
     learn.report("Pets")?.lr_find(&found)?.save(out.join("report.html"))?;
 
-    // Use it: one file, which needs neither the data nor this program.
+    // Export the model to one file. Predicting with it needs neither the data nor this program.
     let file = out.join("pets.safetensors");
     learn.export(&file)?;
     let predictor = Predictor::load(&file, Device::Cpu)?;

@@ -1,6 +1,6 @@
-//! Points: the centers of two discs on photos, one yellow and one blue, the blue one hidden on some.
+//! Predicts points: the centers of a yellow and a blue disc on photos. On some photos, the blue one is hidden.
 //!
-//! `cargo run --release --example points` writes its pictures to `target/points/`.
+//! `cargo run --release --example points` writes its figures to `target/points/`.
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
 use finetune::{
@@ -38,7 +38,7 @@ fn pasted(photo: &PathBuf, number: usize) -> Result<(Image, Vec<Point>)> {
                 }
             }
         }
-        // The center of that pixel.
+        // The position of a pixel's center is its index plus 0.5.
         points.push(Point::new(cx as f32 + 0.5, cy as f32 + 0.5));
     }
     Ok((Image::new(96, 96, 3, pixels)?, points))
@@ -47,7 +47,7 @@ fn pasted(photo: &PathBuf, number: usize) -> Result<(Image, Vec<Point>)> {
 fn main() -> Result<()> {
     let folder = PathBuf::from("target/points");
     let photos = get_image_files(concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images"))?;
-    // Four pictures of each photo.
+    // Generate four images from each photo.
     let n = 4 * photos.len();
     let made = |i: usize| pasted(&photos[i % photos.len()], i + 1);
     let all = Arc::new((0..n).map(made).collect::<Result<Vec<_>>>()?);

@@ -1,4 +1,4 @@
-//! Numbers instead of classes: the mean red, green and blue of a photo, which is easy to check.
+//! Predicts numbers instead of classes: the mean red, green and blue of a photo, which are easy to verify.
 //!
 //! `cargo run --release --example regression`
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
@@ -6,7 +6,7 @@
 use finetune::{data::RegressionBlock, interpret::RegressionInterpretation, prelude::*};
 use std::path::PathBuf;
 
-/// The mean of each channel of a photo, from 0 to 1.
+/// Returns the mean of each channel of a photo, from 0 to 1.
 fn mean_color(file: &PathBuf) -> Result<Vec<f32>> {
     let image = finetune::image::Decode::new().open(file)?;
     let mut sums = [0.0_f64; 3];

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Finds the items of a batch that make its loss NaN or infinite.
 #[derive(Parser, Debug)]
 struct Args {
-    /// What `NanGuard::new(path)` wrote
+    /// The file that `NanGuard::new(path)` wrote
     file: PathBuf,
 }
 

@@ -1,11 +1,11 @@
-//! A training that is stopped in the middle of an epoch and resumes with the same result, bit for bit.
+//! Stops a training in the middle of an epoch and resumes it; the final weights are bitwise identical.
 //!
 //! `cargo run --release --example resume`
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
 use finetune::{callback::Checkpoint, prelude::*};
 
-/// Builds the learner that a checkpoint is read into, the same each time.
+/// Builds the learner. It is the same each time, so that a checkpoint can be resumed.
 fn learner() -> Result<Learner> {
     let photos = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images");
     let dls = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
@@ -29,7 +29,7 @@ struct Stop {
 impl Callback for Stop {
     fn before_batch(&mut self, t: &mut Training, _: &mut finetune::sample::Batch) -> Step {
         if t.at.is_training() && self.batches == 0 {
-            return Err(finetune::Error::other("somebody pulled the plug").into());
+            return Err(finetune::Error::other("the power failed").into());
         }
         self.batches -= usize::from(t.at.is_training());
         Ok(())

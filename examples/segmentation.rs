@@ -1,6 +1,6 @@
-//! A code for each pixel: discs and squares pasted on photos, with exact masks.
+//! Predicts a code for each pixel: discs and squares pasted on photos, with exact masks.
 //!
-//! `cargo run --release --example segmentation` writes its pictures and a report to
+//! `cargo run --release --example segmentation` writes its figures and a report to
 //! `target/segmentation/`.
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
@@ -16,11 +16,11 @@ use finetune::{
 use std::{path::PathBuf, sync::Arc};
 
 /// Returns a photo of `side` pixels with shapes pasted on it, and the code of each pixel: 0 for the photo,
-/// 1 for discs, 2 for squares. The same `number` gives the same picture.
+/// 1 for discs, 2 for squares. The same `number` gives the same image.
 fn pasted(photo: &PathBuf, number: usize, side: u32) -> Result<(Image, Image)> {
     let image = Decode::new().open(photo)?.resize(side, side, Default::default())?;
     let (mut pixels, mut codes) = (image.pixels().to_vec(), vec![0_u8; (side * side) as usize]);
-    // A small generator, so that the example needs no other crate.
+    // A small random generator, so that the example needs no other crate.
     let mut state = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
     let mut draw = |n: u32| {
         state =

@@ -1,4 +1,4 @@
-//! Prediction in a program with threads: one worker owns the model, the others send it requests.
+//! Predicts in a program with several threads: one worker owns the model, and the others send it requests.
 //!
 //! `cargo run --release --example serve -- pets.safetensors photo.jpg …`
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let predictor = Predictor::load(&args.model, Device::Cpu)?;
     let (ask, questions) = mpsc::channel::<Question>();
-    // A predictor can be sent to a thread, but not shared among several: each would have its own.
+    // A predictor can be sent to another thread, but not be shared by several threads.
     let worker = thread::spawn(move || {
         for (photo, answer) in questions {
             // The requester may no longer wait.

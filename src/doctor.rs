@@ -1,4 +1,4 @@
-//! A description of the environment on this machine, for bug reports and first steps.
+//! Describes the environment on this machine, for bug reports and first steps.
 
 use crate::{
     model::checkpoints,
@@ -22,15 +22,15 @@ pub struct Diagnosis {
     pub driver: Option<String>,
     /// True if cuDNN is available.
     pub cudnn: bool,
-    /// The number of threads that the machine has for this program.
+    /// The number of processors that are available to this program.
     pub processors: usize,
     /// The number of threads that libtorch uses within an operation.
     pub threads: usize,
     /// The instructions that libtorch uses: `DEFAULT`, `AVX2`, `AVX512` and so on.
     pub capability: String,
-    /// The relevant instructions, with true if the processor supports them.
+    /// The names of the instructions that speed up training, with true if the processor supports them.
     pub features: Vec<(&'static str, bool)>,
-    /// The folders of caches and data, with their content; for an unknown folder, the reason.
+    /// The folders of downloads, each with a description of its content; for an unknown folder, the reason.
     pub folders: Vec<(&'static str, Result<PathBuf, String>)>,
 }
 

@@ -1,3 +1,3 @@
-//! The error type, which the crate of images and this one share.
+//! The error type, which `finetune-image` and this crate share.
 
 pub use finetune_image::{BoxError, Error, Result};

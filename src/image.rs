@@ -1,4 +1,4 @@
-//! Pixels without tensors: decode, crop, pad, resize.
+//! Images in memory: decoding, cropping, padding and resizing, without tensors.
 
 pub use finetune_image::image::{
     Codes, Decode, Facts, Filter, Image, PadMode, Turn, inspect, promised_format,

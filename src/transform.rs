@@ -1,4 +1,5 @@
-//! What changes a sample on a worker, and what is planned for a batch and carried out at once.
+//! Item transforms, which change one sample on a worker thread, and batch transforms, which are planned
+//! and executed together.
 
 pub use finetune_image::transform::{
     Augment, AugmentOp, BatchFn, BatchSpec, BatchTransform, Brightness, Color, Contrast, Crop,
@@ -15,16 +16,17 @@ use crate::{error::Result, sys::caught};
 use std::sync::Arc;
 use tch::Tensor;
 
-/// Returns a batch as pictures to look at: values from 0 to 1, whatever normalization `tfms` ended in.
+/// Returns a batch `[N, C, H, W]` for display: reverts the last normalization in `tfms`, if there is one, and
+/// clamps the values to the range from 0 to 1.
 ///
 /// # Errors
-/// What libtorch reports, such as that the channels do not fit.
+/// [`Error::Torch`](crate::Error::Torch) if libtorch reports an error, for example if the channels do not match.
 pub fn denormalize(tfms: &[Arc<dyn BatchTransform>], x: &Tensor) -> Result<Tensor> {
     let normalize = tfms.iter().rev().find_map(|t| match t.spec() {
         Some(BatchSpec::Normalize(n)) => Some(n),
         _ => None,
     });
-    // `f_clamp` panics where it fails: tch reads the error of the call as one of its scalars'.
+    // `f_clamp` panics instead of returning an error of libtorch: tch mistakes it for an error of its scalars.
     caught(|| {
         let x = match normalize {
             Some(normalize) => normalize.undo(x)?,

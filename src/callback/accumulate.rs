@@ -24,7 +24,7 @@ pub struct GradientAccumulation {
 }
 
 impl GradientAccumulation {
-    /// Accumulates the gradients of `items` items before each step.
+    /// Creates the callback; `items` is the number of items whose gradients are accumulated before each step.
     #[must_use]
     pub fn new(items: usize) -> Self {
         Self { items, seen: 0, batch: 0, checked: false }

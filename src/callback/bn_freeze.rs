@@ -4,15 +4,15 @@ use crate::learner::{Callback, Step, Training, order};
 /// fastai's `BnFreeze`. Otherwise, frozen layers normalize by batch statistics and keep updating their
 /// averages.
 ///
-/// For networks of this crate, and your own if they use [`BatchNorm`](crate::model::BatchNorm).
+/// It applies to networks of this crate, and to your own if they use [`BatchNorm`](crate::model::BatchNorm).
 #[derive(Debug, Clone, Default)]
 pub struct BnFreeze {
     _private: (),
 }
 
 impl BnFreeze {
-    /// Applies to all frozen normalization layers; with [`train_bn`](crate::learner::Learner::train_bn),
-    /// there are none.
+    /// Creates the callback. With [`train_bn`](crate::learner::Learner::train_bn), no normalization layer is
+    /// frozen, so it has no effect.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

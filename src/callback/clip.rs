@@ -12,7 +12,7 @@ pub struct GradientClip {
 }
 
 impl GradientClip {
-    /// Limits the norm of all gradients together to `max_norm`. fastai's default is 1.
+    /// Creates the callback; `max_norm` is the maximum norm of all gradients together. fastai's default is 1.
     #[must_use]
     pub fn new(max_norm: f64) -> Self {
         Self { max_norm, norm_type: 2.0 }

@@ -22,7 +22,7 @@ pub struct CsvLogger {
 }
 
 impl CsvLogger {
-    /// Writes to `path`. Each call of `fit` or `fine_tune` replaces the file.
+    /// Creates a logger that writes to `path`. Each call of `fit` or `fine_tune` replaces the file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), append: false, file: None, with_head: false }

@@ -13,7 +13,7 @@ pub struct EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// Monitors `valid_loss` and stops after `patience` epochs without improvement.
+    /// Creates a callback that monitors `valid_loss` and stops after `patience` epochs without improvement.
     #[must_use]
     pub fn new(patience: usize) -> Self {
         Self { monitor: Monitor::new("valid_loss"), patience }

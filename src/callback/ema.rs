@@ -6,25 +6,25 @@ use crate::{
 use serde_json::json;
 use tch::Tensor;
 
-/// The key of its note and its tensors in a checkpoint.
+/// The key of the note and the tensors in a checkpoint.
 const OWNER: &str = "Ema";
 
 /// Keeps an exponential moving average (EMA) of the weights, validates with it, and ends the fit with it:
 /// timm's [`ModelEmaV3`](https://huggingface.co/docs/timm/reference/training#exponential-moving-average).
 ///
-/// - After each step of the optimizer the average moves towards the weights:
+/// - After each step of the optimizer, the average moves towards the weights:
 ///   `average = decay · average + (1 - decay) · weights`. Running statistics of normalizations are averaged
 ///   too. The first step copies the weights. A cancelled step, such as one with infinite gradients in 16-bit
-///   training, is not averaged. With [`GradientAccumulation`](super::GradientAccumulation) there is one
+///   training, is not averaged. With [`GradientAccumulation`](super::GradientAccumulation), there is one
 ///   update for each step, not for each batch.
 /// - Validation uses the average, so that metrics, [`SaveBest`](super::SaveBest) and
-///   [`EarlyStopping`](super::EarlyStopping) judge it. Callbacks see the average in the model from
+///   [`EarlyStopping`](super::EarlyStopping) are based on it. Callbacks see the average in the model from
 ///   `before_validate` to `after_epoch`, and the trained weights otherwise.
-/// - At the end of a fit, also of a failed one, the average replaces the weights: `export`, `save` and
+/// - At the end of a fit, even if it failed, the average replaces the weights: `export`, `save` and
 ///   `predict` use it, and the next fit starts from it. Each stage of `fine_tune` has its own average.
-/// - Checkpoints hold both, and a resumed fit ends with the same weights bit for bit.
+/// - Checkpoints contain both, and a resumed fit ends with bitwise identical weights.
 ///
-/// With the warm-up the average follows the weights closely at first:
+/// With the warm-up, the average follows the weights closely at first:
 /// `decay = 1 - (1 + step / gamma)^-power`, up to [`decay`](Self::decay). It is on by default, unlike in
 /// timm, because a fit of a few thousand steps is too short for a decay of 0.9999 from the start.
 ///
@@ -58,23 +58,25 @@ pub struct Ema {
     update_after_step: u64,
     average_buffers: bool,
     validate: bool,
-    /// The steps that were averaged in this fit.
+    /// The number of steps that were averaged in this fit.
     steps: u64,
     /// True if the step of this batch was cancelled.
     cancelled: bool,
     kept: Option<Kept>,
 }
 
-/// The average beside the model, or the trained weights while the average is in the model.
+/// The average, or the trained weights while the average is in the model.
 #[derive(Debug)]
 struct Kept {
     /// All tensors of the model by name, in the order of its `state_dict`.
     all: Vec<(String, Tensor)>,
-    /// The tensors of `all` that are averaged, and those of the model that they average.
+    /// The tensors of `all` that are averaged.
     averages: TensorList,
+    /// The tensors of the model that correspond to `averages`.
     weights: TensorList,
-    /// The others, which are copied: the same for the model and for the average.
+    /// The other tensors of `all`, which are copied from the model.
     copies: TensorList,
+    /// The tensors of the model that correspond to `copies`.
     originals: TensorList,
     /// True if the average is in the model.
     installed: bool,
@@ -134,7 +136,7 @@ impl Kept {
 }
 
 impl Ema {
-    /// Returns an average with a decay of 0.9999, timm's default, and a warm-up.
+    /// Creates a callback with a decay of 0.9999, timm's default, and a warm-up.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -152,8 +154,8 @@ impl Ema {
         }
     }
 
-    /// Sets the decay, the fraction of the average that each step keeps, from 0 to 1. With a warm-up it is the
-    /// largest one. Default: 0.9999.
+    /// Sets the decay, the fraction of the average that each step keeps, from 0 to 1. With a warm-up, it is the
+    /// maximum decay. Default: 0.9999.
     #[must_use]
     pub fn decay(mut self, decay: f64) -> Self {
         self.decay = decay;
@@ -167,22 +169,22 @@ impl Ema {
         self
     }
 
-    /// Sets `gamma` of the warm-up, in steps, above 0. Larger values make it longer. Default: 1.
+    /// Sets `gamma` of the warm-up, in steps, above 0. Larger values make the warm-up longer. Default: 1.
     #[must_use]
     pub fn warmup_gamma(mut self, gamma: f64) -> Self {
         self.warmup_gamma = gamma;
         self
     }
 
-    /// Sets `power` of the warm-up, above 0. With 1 the average is the plain mean of all steps. 2/3 reaches
-    /// a decay of 0.99 after 1,000 steps and 0.999 after 31,600; 3/4 after 460 and 10,000. Default: 2/3.
+    /// Sets `power` of the warm-up, above 0. With 1, the average is the plain mean of all steps. With 2/3, the
+    /// decay is 0.99 after 1,000 steps and 0.999 after 31,600; with 3/4, after 460 and 10,000. Default: 2/3.
     #[must_use]
     pub fn warmup_power(mut self, power: f64) -> Self {
         self.warmup_power = power;
         self
     }
 
-    /// Sets the smallest decay of the warm-up, from 0 to 1. Default: 0.
+    /// Sets the minimum decay of the warm-up, from 0 to 1. Default: 0.
     #[must_use]
     pub fn min_decay(mut self, decay: f64) -> Self {
         self.min_decay = decay;
@@ -258,7 +260,7 @@ impl Ema {
         Ok(())
     }
 
-    /// Returns the state that a checkpoint holds; `None` if it holds none.
+    /// Returns the number of averaged steps and the average from a checkpoint; `None` if it contains neither.
     fn restored(&self, t: &Training) -> Result<Option<(u64, Kept)>> {
         let (Some(note), Some(saved)) = (t.notes.get(OWNER), t.tensors.get(OWNER)) else {
             return Ok(None);
@@ -292,7 +294,7 @@ impl Ema {
         }
     }
 
-    /// Puts the average into the model if `yes`, otherwise the trained weights.
+    /// Installs the average in the model if `yes` is true, otherwise the trained weights.
     fn install(&mut self, t: &mut Training, yes: bool) -> Result<()> {
         if let Some(kept) = self.kept.as_mut().filter(|kept| kept.installed != yes) {
             kept.exchange()?;
@@ -370,7 +372,7 @@ impl Callback for Ema {
         self.steps += 1;
         match &self.kept {
             Some(kept) => kept.update(self.decay_at(self.steps))?,
-            // The first decay is 0.
+            // The first decay is 0, so the average is a copy of the weights.
             None => self.kept = Some(Kept::new(t, copies(t)?, self.average_buffers)?),
         }
         Ok(())

@@ -84,7 +84,7 @@ fn order_of(perm: &[i64], n: usize) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(perm)?)
 }
 
-/// Shared by MixUp and CutMix: reproducible draws and the mixed loss.
+/// The part that MixUp and CutMix share: reproducible draws and the mixed loss.
 #[derive(Debug)]
 struct Mixer {
     alpha: f64,
@@ -126,7 +126,8 @@ pub struct MixUp {
 }
 
 impl MixUp {
-    /// Draws weights from a beta distribution with both parameters `alpha`; fastai's default is 0.4.
+    /// Creates a callback that draws weights from a beta distribution with both parameters `alpha`. fastai's
+    /// default is 0.4.
     #[must_use]
     pub fn new(alpha: f64) -> Self {
         Self { mixer: Mixer::new(alpha), draws: None }
@@ -213,7 +214,8 @@ pub struct CutMix {
 }
 
 impl CutMix {
-    /// Draws box areas from a beta distribution with both parameters `alpha`; fastai's default is 1.
+    /// Creates a callback that draws box areas from a beta distribution with both parameters `alpha`. fastai's
+    /// default is 1.
     #[must_use]
     pub fn new(alpha: f64) -> Self {
         Self { mixer: Mixer::new(alpha), draws: None }

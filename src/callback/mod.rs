@@ -1,4 +1,4 @@
-//! Optional callbacks.
+//! Optional callbacks of a fit.
 
 mod accumulate;
 mod bn_freeze;

@@ -27,7 +27,7 @@ struct Note {
 }
 
 impl Monitor {
-    /// Watches `column`: `train_loss`, `valid_loss`, or the name of a metric.
+    /// Creates a monitor of `column`: `train_loss`, `valid_loss`, or the name of a metric.
     #[must_use]
     pub fn new(column: impl Into<String>) -> Self {
         let column = column.into();

@@ -28,7 +28,7 @@ pub struct NanGuard {
 }
 
 impl NanGuard {
-    /// Writes to `path`, only if the loss is NaN or infinite.
+    /// Creates a callback that writes to `path` if the loss is NaN or infinite.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), found: None }
@@ -100,7 +100,7 @@ impl Callback for NanGuard {
 /// The metadata of the file of a [`NanGuard`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct About {
-    /// As text, since JSON has no NaN.
+    /// The loss as text, since JSON has no NaN.
     loss: String,
     loss_name: String,
     loss_spec: Option<LossSpec>,
@@ -172,7 +172,7 @@ impl NanReport {
     /// Returns the model before the step, on the CPU.
     ///
     /// # Errors
-    /// [`Error::Config`] if the network is not of this crate: build it yourself and load
+    /// [`Error::Unsupported`] if the network is not of this crate: build it yourself and load
     /// [`NanReport::weights`].
     pub fn model(&self) -> Result<Model> {
         let Some(arch) = &self.about.arch else {
@@ -187,7 +187,7 @@ impl NanReport {
     /// Returns the loss of the run, with its options.
     ///
     /// # Errors
-    /// [`Error::Config`] if the loss is not of this crate.
+    /// [`Error::Unsupported`] if the loss is not of this crate.
     pub fn loss_func(&self) -> Result<Box<dyn Loss>> {
         let Some(spec) = &self.about.loss_spec else {
             let name = &self.about.loss_name;
@@ -201,7 +201,7 @@ impl NanReport {
     /// statistics and the same dropout, in fp32.
     ///
     /// # Errors
-    /// [`Error::Config`] if the batch has no targets; errors of libtorch.
+    /// [`Error::Unsupported`] if the batch has no targets; errors of the model and the loss.
     pub fn losses(&self, model: &Model, loss: &dyn Loss) -> Result<Vec<f32>> {
         let Some(y) = &self.batch.y else {
             return Err(Error::unsupported("NanReport::losses", "the batch has no targets"));

@@ -9,8 +9,8 @@ use crate::{
 const OWNER: &str = "ReduceLrOnPlateau";
 
 /// Divides the learning rate when a value of the table has not improved for some epochs: fastai's
-/// `ReduceLROnPlateau`. For fits with a constant rate: it is an error if the policy schedules the rate, as
-/// one cycle does, since the schedule would set it again.
+/// `ReduceLROnPlateau`. It is meant for fits with a constant rate. If the policy schedules the rate, as one cycle
+/// does, the fit returns an error, since the schedule would set the rate again.
 #[derive(Debug)]
 pub struct ReduceLrOnPlateau {
     monitor: Monitor,
@@ -22,7 +22,8 @@ pub struct ReduceLrOnPlateau {
 }
 
 impl ReduceLrOnPlateau {
-    /// Monitors `valid_loss` and divides by 10 after `patience` epochs without improvement.
+    /// Creates a callback that monitors `valid_loss` and divides the learning rates by 10 after `patience` epochs
+    /// without improvement.
     #[must_use]
     pub fn new(patience: usize) -> Self {
         let monitor = Monitor::new("valid_loss");

@@ -8,7 +8,7 @@ use tch::Tensor;
 /// The key of the notes in a checkpoint.
 const OWNER: &str = "SaveBest";
 const EPOCH: &str = "SaveBest.epoch";
-/// The prefixes of the tensors in a checkpoint.
+/// The prefixes of the names of tensors in a checkpoint.
 const WEIGHTS: &str = "weights";
 const OPT: &str = "opt";
 
@@ -41,7 +41,7 @@ struct Kept {
 }
 
 impl SaveBest {
-    /// Monitors `valid_loss`.
+    /// Creates a callback that monitors `valid_loss`.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -152,7 +152,7 @@ fn copied(state: State) -> State {
 
 impl Callback for SaveBest {
     fn fingerprint(&self) -> Option<String> {
-        // Only if it decides with which weights the fit ends.
+        // The callback affects the result only if it decides which weights the fit ends with.
         let ends = self.every.is_none() && !self.at_end;
         ends.then(|| format!("SaveBest({})", self.monitor.description()))
     }
@@ -238,7 +238,7 @@ impl Callback for SaveBest {
                 t.opt.load_state(state)?;
             }
             self.epoch = Some(*epoch);
-            // A later fit may still end with these.
+            // If the monitor does not reset, a later fit may still end with the kept weights.
             if self.monitor.resets() {
                 self.kept = None;
             }

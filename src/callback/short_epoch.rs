@@ -13,8 +13,8 @@ pub struct ShortEpoch {
 }
 
 impl ShortEpoch {
-    /// Ends after the fraction `part` of the batches, from 0 to 1, and at least one batch. fastai's default
-    /// is 0.01.
+    /// Creates a callback that ends after the fraction `part` of the batches, from 0 to 1, and at least one batch.
+    /// fastai's default is 0.01.
     #[must_use]
     pub fn new(part: f64) -> Self {
         Self { part, short_valid: true }

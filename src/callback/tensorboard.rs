@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Writes losses, hyperparameters and metrics for [TensorBoard](https://www.tensorflow.org/tensorboard):
-/// fastai's `TensorBoardCallback`. Each fit is a file in the folder, which `tensorboard --logdir FOLDER`
+/// fastai's `TensorBoardCallback`. Each fit writes a file in the folder, which `tensorboard --logdir FOLDER`
 /// shows, also during the fit.
 ///
 /// After each training batch: `train/loss` (smoothed), `train/raw_loss`, and `opt/lr_N` and `opt/mom_N` of
@@ -22,7 +22,7 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Writes to a folder, one file for each fit.
+    /// Creates a callback that writes to a folder, one file for each fit.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), every: 1, file: None }

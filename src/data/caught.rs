@@ -1,4 +1,4 @@
-//! Panics in user code: they become an error that names the item, and never end the process.
+//! Converts panics in user code to errors that name the item.
 
 use crate::error::{Error, Result};
 use finetune_image::Panic;

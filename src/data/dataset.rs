@@ -1,4 +1,4 @@
-//! Items by index.
+//! The trait of data sets.
 
 use crate::{
     error::Result,
@@ -9,7 +9,46 @@ use std::path::PathBuf;
 /// A data set: items by index. Shared by the workers, so it holds paths and targets, and no tensors.
 ///
 /// [`DataBlock`](super::DataBlock) builds one; pass your own to
-/// [`DataLoaders::from_dataset`](super::DataLoaders::from_dataset).
+/// [`DataLoaders::from_dataset`](super::DataLoaders::from_dataset):
+///
+/// ```no_run
+/// use finetune::data::{DataLoaders, Dataset, LoaderOptions, Splits};
+/// use finetune::{
+///     Result,
+///     image::Decode,
+///     sample::{Sample, Target, Task},
+///     transform::{ItemTransform, Resize},
+/// };
+/// use std::sync::Arc;
+///
+/// /// The photos `0.jpg` to `299.jpg`; the first 100 show cats.
+/// struct Photos;
+///
+/// impl Dataset for Photos {
+///     fn len(&self) -> usize {
+///         300
+///     }
+///     fn get(&self, index: usize) -> Result<Sample> {
+///         let image = Decode::new().open(self.name(index))?;
+///         Ok(Sample::new(image, self.target(index)?))
+///     }
+///     fn target(&self, index: usize) -> Result<Target> {
+///         Ok(Target::Category(usize::from(index < 100)))
+///     }
+///     fn name(&self, index: usize) -> String {
+///         format!("photos/{index}.jpg")
+///     }
+///     fn task(&self) -> Task {
+///         Task::Category { vocab: ["other".to_owned(), "cat".to_owned()].into() }
+///     }
+/// }
+///
+/// let (valid, train): (Vec<_>, Vec<_>) = (0..300_usize).partition(|index| index % 5 == 0);
+/// let item_tfms: Vec<Arc<dyn ItemTransform>> = vec![Arc::new(Resize::new(224))];
+/// let splits = Splits { train, valid };
+/// let dls = DataLoaders::from_dataset(Photos, splits, item_tfms, vec![], LoaderOptions::new())?;
+/// # Ok::<(), finetune::Error>(())
+/// ```
 pub trait Dataset: Send + Sync {
     /// Returns the number of items.
     fn len(&self) -> usize;
@@ -22,7 +61,7 @@ pub trait Dataset: Send + Sync {
     /// Returns the image and the target of an item. Called on a worker, any number of times.
     ///
     /// # Errors
-    /// If the item cannot be loaded. The error should name the item.
+    /// Any error that occurs when the item is loaded. It should name the item.
     fn get(&self, index: usize) -> Result<Sample>;
 
     /// Returns the name of an item for errors and figures: its file, if it has one.

@@ -42,7 +42,7 @@ impl DataLoaders {
     /// Returns the fingerprint of the data.
     ///
     /// # Errors
-    /// If a target cannot be read.
+    /// Errors of reading a target.
     pub(crate) fn fingerprint(&self) -> Result<DataFingerprint> {
         let train = self.train();
         let dataset = train.dataset();

@@ -35,13 +35,13 @@ pub struct DataLoaders {
 }
 
 impl DataLoaders {
-    /// Creates loaders of your own data set. `item_tfms`, `batch_tfms` and `options` contain the settings
-    /// of a [`DataBlock`](super::DataBlock).
+    /// Creates loaders of your own data set; see [`Dataset`] for an example. `item_tfms`, `batch_tfms` and
+    /// `options` contain the settings of a [`DataBlock`](super::DataBlock).
     ///
     /// # Errors
     /// [`Error::EmptySplit`] if there are no training items, [`Error::Config`] if an index is beyond the
-    /// data set or an option is invalid. Items in both splits are allowed and reported in
-    /// [`notes`](Self::notes).
+    /// data set or an option is invalid, [`Error::Unsupported`] if the device is not available. Items in both
+    /// splits are allowed and reported in [`notes`](Self::notes).
     pub fn from_dataset(
         dataset: impl Dataset + 'static,
         splits: Splits,
@@ -66,7 +66,8 @@ impl DataLoaders {
     /// those of `train` in the data set.
     ///
     /// # Errors
-    /// [`Error::Config`] if the row shapes or tasks of both differ, or an option is invalid.
+    /// [`Error::Mismatch`] if the row shapes or tasks of both differ, [`Error::EmptySplit`] if `train` has no
+    /// rows, [`Error::Config`] if an option is invalid, [`Error::Unsupported`] if the device is not available.
     ///
     /// ```
     /// use finetune::{data::{Arrays, DataLoaders, LoaderOptions}, sample::Task};

@@ -1,4 +1,4 @@
-//! From a source of items to batches on a device.
+//! Data sets: items with labels, splits, and loaders of batches on a device.
 
 mod block;
 mod cache;

@@ -21,7 +21,7 @@ impl DataLoaders {
     /// a path, the bytes of a file or an [`Image`](crate::image::Image). The batches have no targets.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no images, or the data of these loaders are arrays.
+    /// [`Error::Config`] if there are no images, [`Error::Unsupported`] if the data of these loaders are arrays.
     ///
     /// ```no_run
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -45,7 +45,8 @@ impl DataLoaders {
     ///
     /// # Errors
     /// [`Error::Config`] if there are no items, they have another type, or these loaders were not created
-    /// by a [`DataBlock`](super::DataBlock); [`Error::Label`] for an item with an unknown label.
+    /// by a [`DataBlock`](super::DataBlock), as is the case for arrays; [`Error::Label`] for an item with an
+    /// unknown label.
     pub fn test_dl_labelled<I: 'static>(&self, items: Vec<I>) -> Result<DataLoader> {
         let why = "these loaders were not created by a `DataBlock` and have no `get_y`";
         let made = self.test_items.as_ref().ok_or_else(|| Error::config("test_dl", why))?;

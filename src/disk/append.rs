@@ -1,4 +1,4 @@
-//! Files that grow by complete records.
+//! Files to which complete records are appended.
 
 use super::{
     replace::folder_of,
@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file that grows by complete records. A record that cannot be written completely is removed again.
+/// A file to which complete records are appended. A record that cannot be written completely is removed again.
 #[derive(Debug)]
 pub(crate) struct Appender {
     file: File,

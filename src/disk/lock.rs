@@ -67,7 +67,7 @@ impl Lock {
     /// Locks the file `path`, which is created if it is missing. Returns the holder if another process, or
     /// another part of this one, holds the lock.
     ///
-    /// On file systems without locks, it succeeds at once.
+    /// On file systems without locks, it always succeeds.
     pub(crate) fn acquire(path: &Path) -> Result<Result<Self, Holder>> {
         let acquire = || {
             ask(FileOp::CreateFolder, path)?;

@@ -5,7 +5,7 @@
 //!
 //! - A file is written to a temporary file in the same folder, synced to the disk, and renamed. The final
 //!   name always refers to either the previous file or the complete new one. See [`replace`].
-//! - A file that grows, such as a CSV log, grows by complete records.
+//! - Files that grow, such as a CSV log, always consist of complete records.
 //! - A new file has the default permissions of the process, which respect the umask. A replaced file keeps
 //!   its permissions.
 //! - Temporary files of killed processes are removed by the next process that writes to the folder. Those

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-/// A kind of system call.
+/// The kind of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FileOp {

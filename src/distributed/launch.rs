@@ -248,7 +248,7 @@ impl Job {
             thread::sleep(PAUSE);
         }
         for output in self.outputs.drain(..) {
-            // A thread that only copies lines.
+            // The thread only copies lines, so its panic would not affect the job.
             let _ = output.join();
         }
         failure.map_or(Ok(()), Err)
@@ -284,7 +284,7 @@ impl Job {
     }
 }
 
-/// How processes are ended.
+/// The way in which the remaining processes are ended.
 #[derive(Debug, Clone, Copy)]
 enum Ending {
     ByThemselves,

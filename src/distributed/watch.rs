@@ -25,7 +25,7 @@ const ALIKE: Duration = Duration::from_secs(2);
 const SEARCH: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The owner of the store, whose end is the end of the store.
+/// The process that serves the store. The store ends with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StoreHost {
     FirstRank,

@@ -23,7 +23,7 @@ const TIMEOUT: &str = "FINETUNE_DISTRIBUTED_TIMEOUT";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The processes of a job: this one, and the connection to the others. In a job of one process, every
-/// operation returns at once.
+/// operation returns immediately.
 #[derive(Debug)]
 pub(crate) struct World {
     rank: usize,

@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(setting(Path::new("/a"), percent, "data").unwrap(), Path::new("/a/100%"));
     }
 
-    /// `configparser` refuses these too.
+    /// Python's `configparser` rejects these texts too.
     #[test]
     fn what_cannot_be_read_is_an_error() {
         for (text, why) in [

@@ -80,7 +80,7 @@ fn read(bytes: &[u8]) -> Result<Value, Why> {
 /// are ignored.
 ///
 /// # Errors
-/// [`Error::Config`] if none of these contains tensors.
+/// [`Error::Mismatch`] if none of these contains tensors.
 pub fn state_dict(value: Value) -> Result<StateDict> {
     let mut value = value;
     for _ in 0..3 {
@@ -230,7 +230,7 @@ fn appended<'a>(
 /// is replaced atomically.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type for which PyTorch has no storage
+/// [`Error::Io`] naming the file; [`Error::Unsupported`] for tensors of a type for which PyTorch has no storage
 /// class.
 pub fn write_pth(path: impl AsRef<Path>, value: &Value) -> Result<()> {
     let path = path.as_ref();

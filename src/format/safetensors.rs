@@ -129,7 +129,7 @@ fn checksum<'a>(
 /// checksum is written either: plain tensors for other programs.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; [`Error::Config`] for tensors of a type that the format does not support,
+/// [`Error::Io`] naming the file; [`Error::Unsupported`] for tensors of a type that the format does not support,
 /// or for two tensors with the same name.
 pub fn write_safetensors(
     path: impl AsRef<Path>,

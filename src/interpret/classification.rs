@@ -150,7 +150,7 @@ impl ClassificationInterpretation {
         ClassificationReport { rows, accuracy, averages }
     }
 
-    /// Returns the accuracy by predicted probability, in `bins` ranges (at least one; ten is common).
+    /// Returns the accuracy by predicted probability, in `bins` ranges of equal width. 10 is common.
     ///
     /// # Errors
     /// [`Error::Config`] if `bins` is 0.

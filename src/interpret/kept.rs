@@ -46,7 +46,7 @@ impl Interpretation {
     /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Config`] if their parts differ in length.
+    /// [`Error::Mismatch`] if their parts differ in length.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let p = &predictions;
         let n = p.items.len();
@@ -116,7 +116,7 @@ impl Interpretation {
     }
 }
 
-/// NaN losses rank as the worst, independent of the sign bit.
+/// Returns the value by which a loss is sorted. NaN is the worst, independent of its sign bit.
 fn rank(loss: f32) -> f32 {
     if loss.is_nan() { f32::NAN.abs() } else { loss }
 }

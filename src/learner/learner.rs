@@ -46,7 +46,8 @@ impl Learner {
     /// Returns a learner for a model and a loss of your own, with Adam.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if there are no training batches.
+    /// [`Error::Config`](crate::Error::Config) if the model has no parameters, and the errors of [`Loss::check`] if
+    /// the loss does not support the targets.
     pub fn new(dls: DataLoaders, model: Model, loss: impl Loss + 'static) -> Result<Self> {
         Self::assemble(dls, model, Box::new(loss), Box::new(|p| Optimizer::new(p, Adam::new())))
     }
@@ -131,9 +132,9 @@ impl Learner {
     /// Sets layer-wise learning-rate decay for fits that do not set it: the rate of each parameter group is
     /// multiplied by `decay` once for every group after it. Above 0 and at most 1. Default: none.
     ///
-    /// For a network of your own, whose groups are the layers that you gave with
-    /// [`Path::set_group`](tch::nn::Path::set_group). A network by name is split into its blocks by
-    /// [`VisionLearner::layer_decay`](crate::learner::VisionLearner::layer_decay).
+    /// It is meant for a network of your own, whose groups you set with
+    /// [`Path::set_group`](tch::nn::Path::set_group). For a network by name, use
+    /// [`VisionLearner::layer_decay`](crate::learner::VisionLearner::layer_decay), which splits it into its blocks.
     #[must_use]
     pub fn layer_decay(mut self, decay: f64) -> Self {
         self.defaults.layer_decay = Some(decay);

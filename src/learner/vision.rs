@@ -89,8 +89,8 @@ impl VisionLearner {
         self.unet = Some(options);
         self
     }
-    /// Sets the number of outputs of the model, for a [`unet_learner`] per pixel. Default: what the targets
-    /// require.
+    /// Sets the number of outputs of the model; for a [`unet_learner`], per pixel. Default: the number that the
+    /// targets require.
     #[must_use]
     pub fn n_out(mut self, n_out: usize) -> Self {
         self.n_out = Some(n_out);
@@ -167,7 +167,7 @@ impl VisionLearner {
         self
     }
 
-    /// If true, training needs less memory and about a third more time: see
+    /// If true, training needs less memory and about a third more time; see
     /// [`Model::grad_checkpointing`](crate::model::Model::grad_checkpointing). Results do not change, so a run
     /// can be resumed with another setting. Default: false.
     #[must_use]
@@ -182,8 +182,8 @@ impl VisionLearner {
     ///
     /// The groups are those of [`Arch::split_layers`], unless the architecture has splits of your own. For
     /// timm's networks, rates and weight decay are then those of timm's `param_groups_layer_decay`, except for
-    /// VGG and DenseNet, which have fewer groups here. Policies can set another decay; `fine_tune` uses it
-    /// instead of its `lr_mult`; `lr_find` and freezing respect it.
+    /// VGG and DenseNet, which have fewer groups here. Policies can set another decay. With a decay,
+    /// `fine_tune` has an `lr_mult` of 1 by default. `lr_find` and freezing respect the groups and their rates.
     ///
     /// ```no_run
     /// # use finetune::prelude::*;
@@ -205,7 +205,8 @@ impl VisionLearner {
     /// that mistakes are found before the training.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) if the network cannot do what a setting asks for;
+    /// [`Error::Config`](crate::Error::Config) for an invalid option;
+    /// [`Error::Unsupported`](crate::Error::Unsupported) if the network does not support a setting or the targets;
     /// [`Error::Download`](crate::Error::Download) or [`Error::Checkpoint`](crate::Error::Checkpoint) if
     /// the pretrained weights are not available or do not match;
     /// [`Error::Computation`](crate::Error::Computation) or [`Error::Mismatch`](crate::Error::Mismatch) if

@@ -39,7 +39,7 @@ impl BceWithLogits {
         self.thresh = thresh;
         self
     }
-    /// The probability above which a category is predicted.
+    /// Returns the probability above which a category is predicted.
     pub(crate) fn threshold(&self) -> f64 {
         self.thresh
     }
@@ -54,7 +54,7 @@ impl BceWithLogits {
         };
         let weight = match weights(self.weight.as_ref(), pred)? {
             Some(w) if w.numel() == pred.numel() => Some(w.f_view_as(pred)?),
-            // libtorch would broadcast a single one.
+            // libtorch would broadcast a single weight.
             Some(w) if w.numel() != classes => return wrong("weight", w.numel()),
             fits => fits,
         };

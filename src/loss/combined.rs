@@ -20,7 +20,7 @@ pub struct Combined {
 }
 
 impl Combined {
-    /// Returns the loss `weight * loss`.
+    /// Creates the loss `weight * loss`.
     #[must_use]
     pub fn new(loss: impl Loss + 'static, weight: f64) -> Self {
         Self { losses: vec![(Box::new(loss), weight)] }

@@ -33,7 +33,7 @@ pub struct CrossEntropy {
 }
 
 impl CrossEntropy {
-    /// Returns the loss without class weights or smoothing, with the classes in the last dimension.
+    /// Creates the loss without class weights or smoothing, with the classes in the last dimension.
     #[must_use]
     pub fn new() -> Self {
         Self { weight: None, label_smoothing: 0.0, axis: -1, ignore_index: IGNORED }
@@ -99,7 +99,7 @@ impl Loss for CrossEntropy {
     fn divisor(&self, pred: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
         let class_weights = weights(self.weight.as_ref(), pred)?;
         let (_, y) = by_class(pred, y, self.axis)?;
-        // Per element, not the mean of an item's elements: the divisor is their sum.
+        // The weights of elements, not their mean per item, since the divisor is the sum over elements.
         let counts = item_weights(&y, class_weights.as_ref(), self.ignore_index, y.numel() as i64)?;
         Ok(Some(counts.f_sum(Kind::Float)?))
     }
@@ -116,7 +116,7 @@ impl Loss for CrossEntropy {
         Some(LossSpec::CrossEntropy(self.clone()))
     }
     fn mixed(&self, pred: &Tensor, y: &Tensor, other: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        // The weighted mean, as for items that are not mixed: class weights are mixed too.
+        // As for items that are not mixed, the mean is weighted, so class weights are mixed too.
         let class_weights = weights(self.weight.as_ref(), pred)?;
         let counts = |y: &Tensor| {
             let (_, y) = by_class(pred, y, self.axis)?;

@@ -23,7 +23,7 @@ pub struct LabelSmoothing {
 }
 
 impl LabelSmoothing {
-    /// Spreads the fraction `eps` of the target; fastai's default is 0.1.
+    /// Creates the loss; `eps` is the fraction of the target that is spread, from 0 to 1. fastai's default is 0.1.
     #[must_use]
     pub fn new(eps: f64) -> Self {
         Self { eps, weight: None, axis: -1 }
@@ -49,8 +49,8 @@ impl LabelSmoothing {
         };
         self.joined(&spread, &own)
     }
-    /// Returns the loss of the spread fraction per element; the reduced loss of the target's own fraction;
-    /// the targets.
+    /// Returns the loss of the spread fraction for each element, the reduced loss of the target's own fraction,
+    /// and the targets.
     fn parts(
         &self,
         pred: &Tensor,
@@ -95,8 +95,8 @@ impl Loss for LabelSmoothing {
         Some(LossSpec::LabelSmoothing(self.clone()))
     }
     fn mixed(&self, pred: &Tensor, y: &Tensor, other: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        // As for items that are not mixed: the mean of the spread fraction, which no target changes, and
-        // the weighted mean of the targets' own fractions.
+        // As for items that are not mixed, the loss is the mean of the spread fraction, which does not depend
+        // on the targets, and the weighted mean of the targets' own fractions.
         let class_weights = weights(self.weight.as_ref(), pred)?;
         let of = |y: &Tensor| {
             let (spread, own, y) = self.parts(pred, y, Reduction::None)?;

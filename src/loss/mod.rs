@@ -48,8 +48,8 @@ use tch::{Kind, Tensor};
 /// }
 /// ```
 ///
-/// A method that fails or panics ends the fit with an error. Plain methods of `tch` panic if libtorch
-/// reports an error; those that begin with `f_` return it. libtorch's message is kept in both cases.
+/// A method that fails or panics ends the fit with an error. Most methods of `tch` panic if libtorch
+/// reports an error; those whose names begin with `f_` return it. libtorch's message is kept in both cases.
 ///
 /// # Errors
 /// All methods that return a `Result` report errors of libtorch, for example mismatched shapes.
@@ -214,8 +214,15 @@ fn item_weights(
     per_item(&weights, items)
 }
 
-/// Returns the default loss for the targets: cross-entropy for one category, binary cross-entropy for
-/// several, mean squared error for numbers.
+/// Returns the default loss for the targets:
+///
+/// | targets | loss |
+/// |---|---|
+/// | one category | [`CrossEntropy`] |
+/// | several categories, boxes | [`BceWithLogits`] |
+/// | numbers | [`Mse`] |
+/// | points | [`PointMse`] |
+/// | masks | [`CrossEntropy`] with `axis(1)`, and with the ignored value of the task |
 #[must_use]
 pub fn default_for(task: &Task) -> Box<dyn Loss> {
     match task {
@@ -227,7 +234,7 @@ pub fn default_for(task: &Task) -> Box<dyn Loss> {
             let loss = CrossEntropy::new().axis(1);
             Box::new(ignored.map_or(loss.clone(), |v| loss.ignore_index(v.into())))
         }
-        // `Values`: the crate of `Task` has the same version as this one, so there are no others.
+        // `Values`. `Task` is non-exhaustive, but its crate has the same version as this one.
         _ => Box::new(Mse),
     }
 }

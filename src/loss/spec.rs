@@ -3,8 +3,8 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A loss of this crate as data, with its weights and thresholds: what an exported model needs to know
-/// about its outputs.
+/// A loss of this crate as data, with its weights and thresholds, from which an exported model knows the
+/// meaning of its outputs.
 ///
 /// ```
 /// use finetune::loss::{BceWithLogits, Loss, LossSpec};

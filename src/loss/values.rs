@@ -65,7 +65,7 @@ impl PointMse {
     fn parts(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
         let y = y.f_to_kind(Kind::Float)?.f_view_as(pred)?;
         let hidden = y.f_isnan()?;
-        // Not a product with 0: the gradient of NaN is NaN.
+        // A product with 0 would not help: the gradient of NaN is NaN.
         let y = pred.detach().f_where_self(&hidden, &y)?;
         Ok(((pred - y).f_square()?, hidden.f_logical_not()?.f_to_kind(Kind::Float)?))
     }

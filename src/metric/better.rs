@@ -1,8 +1,8 @@
-/// Whether lower or higher values are better.
+/// The direction in which the values of a metric are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
-    /// Lower values, as for losses.
+    /// Lower values are better, as for losses.
     Lower,
-    /// Higher values, as for accuracies.
+    /// Higher values are better, as for accuracies.
     Higher,
 }

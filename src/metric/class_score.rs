@@ -49,7 +49,7 @@ impl Score {
     pub(super) const JACCARD: Self =
         Self { name: "jaccard_score", own: 1.0, false_alarm: 1.0, miss: 1.0 };
 
-    /// 0 if the denominator is 0, as in scikit-learn.
+    /// Returns the score; 0 if the denominator is 0, as in scikit-learn.
     fn of(&self, counts: [f64; 3]) -> f64 {
         let [found, false_alarms, missed] = counts;
         let all = self.own * found + self.false_alarm * false_alarms + self.miss * missed;

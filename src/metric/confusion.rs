@@ -51,7 +51,7 @@ pub(super) fn present(matrix: &Array2<f64>) -> Vec<usize> {
     (0..truly.len()).filter(|&c| truly[c] + predicted[c] > 0.0).collect()
 }
 
-/// How outputs are converted to classes.
+/// The conversion of outputs to classes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Decide {
     /// The highest output along the last dimension.

@@ -41,7 +41,7 @@ impl Proportion {
         let scale = 1.0 + Z * Z / n;
         let center = (p + Z * Z / (2.0 * n)) / scale;
         let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / scale;
-        // At the ends, the sum is exact only in theory.
+        // At both ends, rounding errors would move the bound away from 0 or 1.
         let low = if self.hits == 0 { 0.0 } else { center - half };
         let high = if self.hits == self.of { 1.0 } else { center + half };
         (low, high)

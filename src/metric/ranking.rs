@@ -1,4 +1,4 @@
-//! How well scores rank positives above negatives.
+//! Metrics of how well scores rank positives above negatives.
 
 use super::{Average, Better, Metric, OverEpoch, Roc, over_epoch::numbers, targets::Targets};
 use crate::{
@@ -10,12 +10,12 @@ use tch::{Kind, Tensor};
 /// The area under a curve of the scores of positive and negative items.
 type Area = fn(&[(f64, bool)]) -> f64;
 
-/// The area under the ROC curve; NaN if only one kind occurs.
+/// Returns the area under the ROC curve; NaN if only positives or only negatives occur.
 fn roc_area(scores: &[(f64, bool)]) -> f64 {
     Roc::new(scores.iter().copied()).auc.unwrap_or(f64::NAN)
 }
 
-/// The mean of the precisions at each recall; 0 without positives.
+/// Returns the mean of the precisions at each recall; 0 without positives.
 fn average_precision(scores: &[(f64, bool)]) -> f64 {
     let mut all = scores.to_vec();
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -39,7 +39,7 @@ fn weighted(values: &[f64], weights: &[f64]) -> f64 {
     sum / weights.iter().sum::<f64>()
 }
 
-/// The average over the columns of a score of (scores, labels).
+/// Returns the average over the columns of a score of (scores, labels).
 fn over_columns(
     rows: &[Vec<(f64, bool)>],
     average: Average,

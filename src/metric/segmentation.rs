@@ -88,13 +88,13 @@ impl Metric for MaskScore {
         if self.over == Over::Foreground {
             let within = y.f_ge(0)?.f_logical_and(&y.f_lt(classes)?)?;
             let foreground = |t: &Tensor| t.f_gt(0)?.f_to_kind(Kind::Int64);
-            // Targets that are not a class stay so.
+            // Targets that are not a class remain outside of the classes.
             y = foreground(&y)?.f_where_self(&within, &y.f_full_like(-1)?)?;
             predicted = foreground(&predicted)?;
         }
         let classes = if self.over == Over::Foreground { 2 } else { classes };
         let numbers = Tensor::arange(classes, (Kind::Int64, y.device())).view([-1, 1]);
-        // Class by class, since a table of all pixels and classes would be large.
+        // Counts class by class, since a table of all pixels and classes would be large.
         let of = |c: i64| -> Result<Tensor> {
             let c = numbers.f_get(c)?;
             let (p, t) = (predicted.f_eq_tensor(&c)?, y.f_eq_tensor(&c)?);

@@ -1,4 +1,4 @@
-//! Architectures: how a network is built, where its body ends, and how it is split into groups.
+//! Architectures: the construction of a network, the end of its body, and the split into groups.
 
 use super::{
     Model, Weights, WeightsFrom,
@@ -65,7 +65,7 @@ impl Arch {
         }
     }
 
-    /// A network of the tables, under the requested `name`.
+    /// Creates the architecture of a network of the tables, under the requested `name`.
     pub(super) fn of_table(
         name: &str,
         network: &'static Network,
@@ -87,7 +87,7 @@ impl Arch {
     /// Creates your own architecture: `make` appends the children of a network for a number of input
     /// channels.
     ///
-    /// A network that is not a list can be one child. Its parameter groups are those of
+    /// A network that is not a sequence can be one child. Its parameter groups are those of
     /// [`split`](Self::split), or those that you set with [`Path::set_group`](tch::nn::Path::set_group);
     /// the head is one more. See [`Children`] for an example. Such a model cannot be exported, since a file
     /// cannot contain code.
@@ -121,7 +121,7 @@ impl Arch {
         self.list(3, 1, true).names()
     }
 
-    /// Sets where the body ends: the number of children to keep, or, if negative, to remove at the end, as
+    /// Sets the end of the body: the number of children to keep or, if negative, to remove at the end, as
     /// fastai's `cut`. The children of a network that has `features` are counted individually. Default:
     /// before the last pooling.
     #[must_use]
@@ -130,9 +130,9 @@ impl Arch {
         self
     }
 
-    /// Sets where parameter groups begin: `[6]` puts the children before the seventh into group 0 and the
-    /// others into group 1, as fastai's `splitter` does. Default: fastai's split for the architectures of
-    /// its `model_meta`, otherwise one group.
+    /// Sets the first child of each parameter group after group 0: `[6]` puts the children before the seventh
+    /// into group 0 and the others into group 1, as fastai's `splitter` does. Default: fastai's split for the
+    /// architectures of its `model_meta`, otherwise one group.
     #[must_use]
     pub fn split(mut self, at: &[usize]) -> Self {
         self.splits = Cow::Owned(at.to_vec());
@@ -263,7 +263,8 @@ impl Arch {
     /// Returns the number of channels of the body's last feature map.
     ///
     /// # Errors
-    /// [`Error::Config`] if the body must be run to find out, but accepts no image of up to 2048 pixels.
+    /// [`Error::Config`] if the number is only known by running the body, and the body accepts no image of up to
+    /// 2048×2048 pixels.
     pub fn features(&self) -> Result<i64> {
         match self.features {
             Some(features) => Ok(features),
@@ -298,7 +299,7 @@ impl Arch {
         }
     }
 
-    /// Returns whether the parameter groups are those that the architecture has by default.
+    /// Returns true if the parameter groups are the default ones of the architecture.
     pub(crate) fn has_default_splits(&self) -> bool {
         match &self.make {
             Make::Shipped(entry) => self.splits == entry.splits,
@@ -480,7 +481,8 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Download`] if the weights are not available, with the path to place them at;
-    /// [`Error::Checkpoint`] if they do not match.
+    /// [`Error::Checkpoint`] if they do not match; [`Error::Unsupported`] if none are published, or for a network
+    /// of your own.
     pub fn load_pretrained(&mut self) -> Result<Option<Normalize>> {
         self.load_pretrained_from(&WeightsFrom::published())
     }

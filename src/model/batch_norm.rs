@@ -1,4 +1,5 @@
-//! Batch normalization that can be held while frozen, and that can share its statistics between processes.
+//! Batch normalization that can keep its running statistics while frozen, and that can share its statistics between
+//! processes.
 
 use super::switch::Switch;
 use crate::{
@@ -21,7 +22,7 @@ pub(super) fn hold(yes: bool) -> Switch {
     Switch::set(&HELD, yes)
 }
 
-/// Returns whether frozen layers are held on this thread.
+/// Returns true if frozen layers are held on this thread.
 pub(super) fn is_held() -> bool {
     HELD.get()
 }
@@ -43,7 +44,7 @@ thread_local! {
     static FAILED: RefCell<Option<Error>> = const { RefCell::new(None) };
 }
 
-/// Lets the layers on this thread share their statistics until it is dropped.
+/// Makes the layers on this thread share their statistics until the value is dropped.
 pub(super) struct Synced {
     before: Option<Group>,
 }
@@ -111,7 +112,7 @@ impl Statistics {
 }
 
 /// `tch`'s batch normalization with support for
-/// [`Model::hold_frozen_norms`](super::Model::hold_frozen_norms): if held, and if its weight is frozen, it
+/// [`Model::hold_frozen_norms`](super::Model::hold_frozen_norms): if that is set and the weight is frozen, the layer
 /// uses its running statistics in training too, and does not update them.
 ///
 /// If several processes train together, it can normalize by the statistics of all their items; see
@@ -135,7 +136,7 @@ impl ModuleT for BatchNorm {
             }
         }
         if train && AGAIN.get() {
-            // The same kernel as in the first pass, with copies of the statistics, which are discarded.
+            // Runs the same kernel as the first pass, with copies of the statistics, which are discarded.
             let (mean, var) = (self.norm.running_mean.copy(), self.norm.running_var.copy());
             let (weight, bias) = (self.norm.ws.as_ref(), self.norm.bs.as_ref());
             let (eps, momentum) = (self.eps, self.momentum);
@@ -192,13 +193,13 @@ impl BatchNorm {
     }
 }
 
-/// Batch normalization of `[N, C]` or `[N, C, L]`, as [`nn::batch_norm1d`].
+/// Creates a batch normalization of `[N, C]` or `[N, C, L]`, like [`nn::batch_norm1d`].
 #[must_use]
 pub fn batch_norm1d(path: &Path<'_>, channels: i64, config: BatchNormConfig) -> BatchNorm {
     BatchNorm::new(nn::batch_norm1d(path, channels, config), config)
 }
 
-/// Batch normalization of `[N, C, H, W]`, as [`nn::batch_norm2d`].
+/// Creates a batch normalization of `[N, C, H, W]`, like [`nn::batch_norm2d`].
 #[must_use]
 pub fn batch_norm2d(path: &Path<'_>, channels: i64, config: BatchNormConfig) -> BatchNorm {
     BatchNorm::new(nn::batch_norm2d(path, channels, config), config)

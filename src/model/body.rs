@@ -1,4 +1,4 @@
-//! A network as a list of named children, which can be cut and split.
+//! Networks as lists of named children, which can be cut and split.
 
 use super::recompute::Block;
 use tch::{
@@ -49,11 +49,11 @@ struct Child<'a> {
 /// The position of a child relative to the layers that can have their own learning rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LayerStart {
-    /// In the same layer as the previous child.
+    /// The child is in the same layer as the previous one.
     Joins,
-    /// The first child of a layer.
+    /// The child is the first of a layer.
     Starts,
-    /// The first child after the last layer: pooling and the classifier.
+    /// The child is the first after the last layer, where pooling and the classifier start.
     Ends,
 }
 
@@ -61,9 +61,9 @@ enum LayerStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blocks {
     None,
-    /// All of it.
+    /// The whole child.
     Whole,
-    /// Blocks of its own: it is a [`Chain`].
+    /// Blocks inside the child, which is a [`Chain`].
     Inside,
 }
 
@@ -138,8 +138,8 @@ impl<'a> Children<'a> {
         self
     }
 
-    /// Returns where layers begin, one per block: the splits for layer-wise learning rates. If the network
-    /// does not mark its layers, every child is one.
+    /// Returns the indices of the children that start a layer, one per block, as splits for layer-wise learning
+    /// rates. If the network does not mark its layers, every child is a layer.
     pub(super) fn layers(&self) -> Vec<usize> {
         let marked = |child: &Child<'_>| child.layer != LayerStart::Joins;
         let any = self.list.iter().any(marked);
@@ -202,7 +202,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// Returns whether it has blocks that gradient checkpointing computes again.
+    /// Returns true if there are blocks that gradient checkpointing computes again.
     pub(super) fn has_blocks(&self) -> bool {
         self.has_blocks
     }

@@ -76,7 +76,7 @@ impl HeadOptions {
     pub fn new() -> Self {
         Self::default()
     }
-    /// Sets the widths of the hidden layers. Default: one of 512.
+    /// Sets the widths of the hidden layers. Default: one layer of width 512.
     #[must_use]
     pub fn lin_ftrs(mut self, widths: Vec<i64>) -> Self {
         self.lin_ftrs = Some(widths);
@@ -186,9 +186,8 @@ impl HeadOptions {
         Ok(layers)
     }
 
-    /// Returns the options of a single linear layer after the pooling of these options: no hidden layer,
-    /// no normalization, no dropout, no range. [`Probe::install`](crate::learner::Probe::install) makes
-    /// such a head.
+    /// Returns options with the same pooling, followed by a single linear layer, without hidden layers,
+    /// normalization, dropout or a range. [`Probe::install`](crate::learner::Probe::install) creates such a head.
     ///
     /// ```
     /// use finetune::model::{HeadLayer, HeadOptions};
@@ -224,7 +223,7 @@ impl HeadOptions {
         }
     }
 
-    /// Whether the outputs are squeezed between two values.
+    /// Returns true if the outputs are limited to a range.
     pub(super) fn has_range(&self) -> bool {
         self.y_range.is_some()
     }

@@ -1,4 +1,4 @@
-//! The head of a model by itself: the features that it gets, and another head in its place.
+//! Access to the head of a model: its input features, and its replacement.
 
 use super::{HeadOptions, Model, layers::undrawn, listed_variables, net::Net};
 use crate::{
@@ -14,8 +14,8 @@ impl Model {
     /// # Errors
     /// [`Error::Unsupported`] for a network that was not built from a body and [`HeadOptions`].
     pub(crate) fn head_options(&self) -> Result<&HeadOptions> {
-        let why = "needs a model of a body and a head that was built from `HeadOptions`, as \
-                   `vision_learner` makes it: this is a U-Net, a whole classifier, or has a head of your own";
+        let why = "needs a model with a body and a head that was built from `HeadOptions`, as \
+                   `vision_learner` builds it: this is a U-Net, a whole classifier, or has a head of your own";
         let head = self.head.as_ref().ok_or_else(|| Error::unsupported("the linear probe", why))?;
         match head.options.has_range() {
             false => Ok(&head.options),
@@ -27,7 +27,8 @@ impl Model {
         }
     }
 
-    /// Returns the body's output for `x` after the head's pooling, in evaluation mode: `[N, features]`. With concat pooling these are the maxima, then the means of all channels.
+    /// Returns the body's output for `x` after the head's pooling, in evaluation mode: `[N, features]`. With concat
+    /// pooling, these are the maxima of all channels, followed by the means.
     ///
     /// # Errors
     /// [`Error::Unsupported`] as [`head_options`](Self::head_options); otherwise as
@@ -48,12 +49,12 @@ impl Model {
     }
 
     /// Replaces the head by a linear layer with these weights, `[outputs, features]`, and biases,
-    /// `[outputs]`, after the same pooling. The body is not touched. The new head is in the parameter
-    /// group of the old one and learns.
+    /// `[outputs]`, after the same pooling. The body is unchanged. The new head is in the parameter group of the
+    /// previous one and is trainable.
     ///
     /// # Errors
     /// [`Error::Unsupported`] as [`head_options`](Self::head_options), and [`Error::Mismatch`] if the
-    /// weights have another shape. The old head stays then.
+    /// weights have another shape. On failure, the previous head is kept.
     pub(crate) fn install_linear_head(&mut self, weight: &Tensor, bias: &Tensor) -> Result<()> {
         let options = self.head_options()?.linear();
         let Some((arch, n_in)) = &self.arch else {
@@ -68,7 +69,7 @@ impl Model {
         let pointers: BTreeSet<usize> = own.of_body.iter().map(|t| t.data_ptr() as usize).collect();
         let is_of_body = |t: &Tensor| pointers.contains(&(t.data_ptr() as usize));
         let group = self.groups().saturating_sub(1);
-        // Nothing is changed before everything that can fail has been done beside.
+        // Build the new head separately first, so that a failure changes nothing.
         let beside = tch::nn::VarStore::new(self.vars.device());
         let path = beside.root().set_group(group) / "head";
         let head = undrawn(|| options.build(&path, features, outputs))?;
@@ -95,7 +96,7 @@ impl Model {
     }
 }
 
-/// Copies weights and biases into the one linear layer of `vars`.
+/// Copies weights and biases into the only linear layer of `vars`.
 fn copy_into(vars: &tch::nn::VarStore, weight: &Tensor, bias: &Tensor) -> Result<()> {
     let _guard = tch::no_grad_guard();
     for (name, mut own) in vars.variables() {

@@ -15,7 +15,7 @@ thread_local! {
     static UNDRAWN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets `build` create a model without drawing its weights, which would take longer than loading them.
+/// Calls `build` without drawing weights, which would take longer than loading them afterwards.
 pub(super) fn undrawn<T>(build: impl FnOnce() -> T) -> T {
     let _undrawn = Switch::set(&UNDRAWN, true);
     build()
@@ -126,7 +126,7 @@ pub(super) fn normal(stdev: f64) -> Init {
     Init::Randn { mean: 0.0, stdev }
 }
 
-/// Creates a batch normalization with weights 1 and biases 0, as in PyTorch. tch would draw the weights.
+/// Creates a batch normalization with weights 1 and biases 0, as in PyTorch. By default, tch draws the weights.
 pub(super) fn norm(path: &Path<'_>, channels: i64) -> BatchNorm {
     norm_with(path, channels, nn::BatchNormConfig::default(), 1.0)
 }
@@ -305,7 +305,7 @@ pub(super) struct SqueezeExcitation {
 }
 
 impl SqueezeExcitation {
-    /// If `hard` is true, the scale is a piecewise linear sigmoid.
+    /// Creates the block. If `hard` is true, the scale is a piecewise linear sigmoid.
     pub(super) fn new(
         path: &Path<'_>,
         channels: i64,

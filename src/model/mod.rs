@@ -140,7 +140,7 @@ impl Model {
         })
     }
 
-    /// Returns the network's output; with dropout and batch statistics if `train` is true.
+    /// Returns the network's output for `x`, computed with dropout and batch statistics if `train` is true.
     ///
     /// # Errors
     /// [`Error::Computation`] with libtorch's reason, or the message of the panic, if the network does not
@@ -186,7 +186,7 @@ impl Model {
             .map_err(Error::computation(|| format!("the model on inputs of shape {:?}", x.size())))
     }
 
-    /// Makes batch normalization layers use the statistics of all processes' items in training.
+    /// Makes batch normalization layers use the statistics of the items of all processes in training.
     ///
     /// Errors of an exchange are returned by [`Model::sync_failure`], since a module cannot return errors.
     pub(crate) fn sync_norms(&mut self, group: Option<sys::Group>) {
@@ -200,20 +200,20 @@ impl Model {
     }
 
     /// If true, frozen batch normalization layers use their running statistics in training, instead of
-    /// batch statistics, and do not update them. For networks of this crate, and your own if they use
+    /// batch statistics, and do not update them. It applies to networks of this crate, and to your own if they use
     /// [`BatchNorm`]. Default: false.
     pub fn hold_frozen_norms(&mut self, yes: bool) {
         self.hold_frozen_norms = yes;
     }
 
     /// If true, a training pass keeps only the input of each block, and the backward pass computes the block
-    /// again: timm's `set_grad_checkpointing`. That takes less memory, in which larger images or batches fit,
-    /// and about a third more time. Results and gradients are the same, bit for bit, with dropout and
-    /// stochastic depth too, and running statistics are updated once. Default: false.
+    /// again: timm's `set_grad_checkpointing`. Training then needs less memory, so that larger images or batches
+    /// fit, and about a third more time. Results and gradients are bitwise identical, even with dropout and
+    /// stochastic depth, and running statistics are updated once. Default: false.
     ///
     /// The blocks are those of [`Arch::split_layers`] for networks by name, and the residual blocks of
-    /// ResNets, xresnets, EfficientNets and MobileNets of this crate. What comes before and after them, such
-    /// as the head, is computed once.
+    /// ResNets, xresnets, EfficientNets and MobileNets of this crate. Layers before and after the blocks, such
+    /// as the head, are computed once.
     ///
     /// ```
     /// use finetune::{model::{ArchSpec, HeadOptions, by_name}, seed::Seed, tch::Device};
@@ -225,9 +225,9 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the network has no blocks, which is so for one of your own and for VGG,
-    /// DenseNet, SqueezeNet and AlexNet, if it is a U-Net, or if its normalizations share their statistics
-    /// with other processes ([`sync_bn`](crate::learner::DistributedOptions::sync_bn)).
+    /// [`Error::Unsupported`] if the network has no blocks (VGG, DenseNet, SqueezeNet, AlexNet, and networks of
+    /// your own), if it is a U-Net, or if its normalizations share their statistics with other processes
+    /// ([`sync_bn`](crate::learner::DistributedOptions::sync_bn)).
     pub fn grad_checkpointing(&mut self, yes: bool) -> Result<()> {
         let why = match yes {
             true if self.is_unet() => {
@@ -249,7 +249,7 @@ impl Model {
         Err(Error::unsupported("grad_checkpointing", why))
     }
 
-    /// Returns whether the backward pass computes blocks again: see [`grad_checkpointing`](Self::grad_checkpointing).
+    /// Returns true if the backward pass computes blocks again; see [`grad_checkpointing`](Self::grad_checkpointing).
     #[must_use]
     pub fn is_grad_checkpointing(&self) -> bool {
         self.grad_checkpointing
@@ -295,8 +295,8 @@ impl Model {
         matches!(self.net, Net::Parts { .. })
     }
 
-    /// Makes only the groups from `first` on trainable, and the normalization layers of the others if
-    /// `train_bn` is true.
+    /// Makes only the groups from `first` on trainable. If `train_bn` is true, the normalization layers of the
+    /// other groups stay trainable too.
     pub fn freeze_to(&mut self, first: usize, train_bn: bool) {
         for p in &self.params {
             let learns = p.group >= first || (train_bn && p.kind == ParamKind::Norm);
@@ -317,8 +317,7 @@ impl Model {
     /// Copies named tensors into the model. PyTorch's `num_batches_tracked` counters are ignored.
     ///
     /// # Errors
-    /// [`Error::Config`] listing missing and unexpected names and differing shapes. On failure, nothing is
-    /// loaded.
+    /// [`Error::Mismatch`] listing missing and unexpected names and differing shapes; nothing is loaded then.
     pub fn load_state_dict(&mut self, state: &[(String, Tensor)]) -> Result<()> {
         let pairs = self.paired(state)?;
         let _guard = tch::no_grad_guard();
@@ -372,10 +371,10 @@ impl Model {
         ))
     }
 
-    /// Checks whether [`load_state_dict`](Self::load_state_dict) would accept these tensors.
+    /// Checks that [`load_state_dict`](Self::load_state_dict) would accept these tensors.
     ///
     /// # Errors
-    /// As there.
+    /// As [`load_state_dict`](Self::load_state_dict).
     pub(crate) fn check_state(&self, state: &[(String, Tensor)]) -> Result<()> {
         self.paired(state).map(drop)
     }
@@ -468,7 +467,7 @@ fn listed_variables(vars: &VarStore) -> Result<(Vec<Param>, Vec<NamedTensor>)> {
     Ok((params, buffers))
 }
 
-/// Joins names: all names of a network, or the first ones if there are too many.
+/// Joins names for an error: all of them, or the first ones and the number of the others.
 fn listed(names: &[String]) -> String {
     const LONGEST: usize = 1 << 15;
     let mut all = String::new();

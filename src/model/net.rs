@@ -17,12 +17,12 @@ pub(super) enum Net {
 }
 
 impl Net {
-    /// Returns whether it has blocks that gradient checkpointing computes again.
+    /// Returns true if there are blocks that gradient checkpointing computes again.
     pub(super) fn has_blocks(&self) -> bool {
         match self {
             Self::Parts { body, .. } | Self::Children(body) => body.has_blocks(),
-            // A decoder adds to the gradients of feature maps in the middle of the body. The sums would
-            // have another order, and so other last bits.
+            // A decoder adds to the gradients of feature maps in the middle of the body. With recomputation,
+            // the gradients would be added in another order and be rounded differently.
             Self::Unet(_) | Self::Own(_) => false,
         }
     }

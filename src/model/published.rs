@@ -33,7 +33,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// torchvision's weights for images of 224 pixels.
+    /// Creates an entry for torchvision's weights for images of 224×224 pixels.
     pub(super) const fn torchvision(name: &'static str, file: &'static str, crop_pct: f32) -> Self {
         Self {
             name,
@@ -50,7 +50,7 @@ impl Weights {
         }
     }
 
-    /// Google's weights, trained on values from -1 to 1, at timm's original URL.
+    /// Creates an entry for Google's weights, trained on values from -1 to 1, at timm's original URL.
     pub(super) const fn google(name: &'static str, file: &'static str) -> Self {
         Self {
             mean: [0.5; 3],

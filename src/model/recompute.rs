@@ -22,7 +22,7 @@ pub(super) fn recomputing(yes: bool) -> Switch {
     Switch::set(&RECOMPUTES, yes)
 }
 
-/// A block, owned by its network and by the graphs of gradients that compute it again.
+/// A block. Its network and the autograd graphs that compute it again own it together.
 #[derive(Clone)]
 pub(super) struct Block(Arc<Mutex<Box<dyn ModuleT>>>);
 
@@ -55,7 +55,7 @@ impl ModuleT for Block {
             let _again = batch_norm::again(again);
             block.plain(x, true)
         };
-        // Modules fail by panics, as those of tch do; `Model::forward` returns them as errors.
+        // Like the modules of tch, this module reports errors by panics; `Model::forward` converts them to errors.
         sys::recomputed(x, run).unwrap_or_else(|e| resume_unwind(Box::new(e.to_string())))
     }
 }

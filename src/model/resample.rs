@@ -36,8 +36,8 @@ fn root(n: i64) -> Option<i64> {
     (root * root == n && root > 0).then_some(root)
 }
 
-/// Resamples position embeddings, `[1, tokens, features]`, whose first tokens may belong to no patch:
-/// bicubic with anti-aliasing.
+/// Resamples position embeddings, `[1, tokens, features]`, whose first tokens may belong to no patch, by bicubic
+/// interpolation with anti-aliasing.
 fn positions(given: &Tensor, shape: &[i64], grid: Option<[i64; 2]>) -> Result<Tensor> {
     let (old, new, dim) = (given.size()[1], shape[1], shape[2]);
     let grid = grid.or_else(|| {
@@ -63,7 +63,8 @@ fn positions(given: &Tensor, shape: &[i64], grid: Option<[i64; 2]>) -> Result<Te
     Ok(Tensor::f_cat(&[first, rest], 1)?)
 }
 
-/// Resamples biases of absolute offsets, `[heads, offsets]`: bicubic with anti-aliasing, as a square map.
+/// Resamples biases of absolute offsets, `[heads, offsets]`, as a square map, by bicubic interpolation with
+/// anti-aliasing.
 fn biases(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
     let (Some(old), Some(new)) = (root(given.size()[1]), root(shape[1])) else {
         return Ok(given.shallow_clone());
@@ -73,10 +74,11 @@ fn biases(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
     Ok(map.f_view(shape)?.f_to_kind(given.kind())?)
 }
 
-/// Resamples tables of relative positions, `[offsets, heads]`: linear between geometrically growing offsets, as
-/// in timm, after the original BEiT. BEiT itself, and timm with `TIMM_USE_SCIPY_INTERP`, draw splines.
+/// Resamples tables of relative positions, `[offsets, heads]`, by linear interpolation between geometrically
+/// growing offsets, as timm does, based on BEiT's code. BEiT itself, and timm with `TIMM_USE_SCIPY_INTERP`, use
+/// splines.
 ///
-/// The table that is given belongs to a square window, the new one to `window`, otherwise to a square one too.
+/// `given` belongs to a square window. The result belongs to `window`, or to a square one if that is unknown.
 fn relative(given: &Tensor, shape: &[i64], window: Option<[i64; 2]>) -> Result<Tensor> {
     let heads = shape[1];
     let sides = window.map(|window| window.map(|n| 2 * n - 1));
@@ -93,7 +95,7 @@ fn relative(given: &Tensor, shape: &[i64], window: Option<[i64; 2]>) -> Result<T
         linear_matrix(&knots(old, new), &places)
     };
     let map = given.f_to_kind(Kind::Double)?.f_transpose(0, 1)?.f_reshape([heads, old, old])?;
-    // Interpolates columns, then rows.
+    // The left matrix interpolates along the height, the right one along the width.
     let map = matrix(height)?.f_matmul(&map)?.f_matmul(&matrix(width)?.f_transpose(0, 1)?)?;
     Ok(map.f_reshape([heads, -1])?.f_transpose(0, 1)?.f_to_kind(given.kind())?.f_contiguous()?)
 }
@@ -122,8 +124,8 @@ fn knots(old: i64, new: i64) -> Vec<f64> {
     before.chain([0.0]).chain(distances.iter().copied()).collect()
 }
 
-/// Returns the matrix that maps values at `knots` to those of a function that is linear between them at `places`.
-/// Before the first and after the last knot the function is constant.
+/// Returns the matrix of a linear interpolation from values at `knots` to values at `places`. Before the first and
+/// after the last knot, the function is constant.
 fn linear_matrix(knots: &[f64], places: &[f64]) -> Result<Tensor> {
     let n = knots.len();
     let mut rows = vec![0.0; n * places.len()];

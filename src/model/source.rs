@@ -101,8 +101,8 @@ impl WeightsFrom {
         Self::at(Place::File(path.into()))
     }
 
-    /// For [`hub`](Self::hub): sets another branch, tag or commit than `main`. A commit never changes, so
-    /// use one for reproducible programs.
+    /// Sets the branch, tag or commit of a [`hub`](Self::hub) repository. A commit never changes, so use one for
+    /// reproducible programs. No effect on other sources. Default: `main`.
     #[must_use]
     pub fn revision(mut self, name: impl Into<String>) -> Self {
         if let Place::Hub { revision, .. } = &mut self.place {
@@ -111,7 +111,8 @@ impl WeightsFrom {
         self
     }
 
-    /// For [`hub`](Self::hub): sets another file than `model.safetensors`.
+    /// Sets the file of a [`hub`](Self::hub) repository. No effect on other sources. Default:
+    /// `model.safetensors`.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         if let Place::Hub { file, .. } = &mut self.place {
@@ -167,7 +168,8 @@ impl WeightsFrom {
     ///
     /// # Errors
     /// [`Error::Download`] if the file is not available, with the path to place it at; [`Error::Config`]
-    /// for an invalid name, or if nothing is published; [`Error::Io`] if the file cannot be written.
+    /// for an invalid name; [`Error::Unsupported`] if no weights are published, or if the file does not exist and
+    /// the feature `download` is disabled; [`Error::Io`] if the file cannot be written.
     pub fn fetch(&self, published: Option<&str>) -> Result<PathBuf> {
         match &self.place {
             Place::File(path) => Ok(path.clone()),
@@ -243,7 +245,7 @@ fn checkpoint(url: &str, name: &str, network: Network) -> Result<PathBuf> {
     let path = checkpoints().join(name);
     let converted = path.with_extension("safetensors");
     if !path.exists() && converted.exists() {
-        return Ok(converted); // the same weights, written by hand
+        return Ok(converted); // the user converted the weights
     }
     ensure(url, &path, hash_in_name(name), false, network)?;
     Ok(path)

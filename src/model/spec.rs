@@ -277,7 +277,7 @@ impl ArchSpec {
         Ok(model)
     }
 
-    /// The same with another head.
+    /// Returns the same description with another head.
     pub(super) fn with_other_head(self, head: HeadOptions) -> Self {
         Self { head: Some(head), ..self }
     }

@@ -24,7 +24,7 @@ struct Fire {
 }
 
 impl Fire {
-    /// Each of the parallel convolutions has `expanded` channels.
+    /// Creates the block; each of the parallel convolutions has `expanded` channels.
     fn new(path: &Path<'_>, c_in: i64, squeezed: i64, expanded: i64) -> Self {
         Self {
             squeeze: conv(c_in, squeezed, 1).build(&(path / "squeeze")),

@@ -1,8 +1,8 @@
-//! Flags of a thread that are set for a scope.
+//! Thread-local flags that are set for a scope.
 
 use std::{cell::Cell, thread::LocalKey};
 
-/// Sets a flag of this thread, and restores its former value when dropped, also by a panic.
+/// Sets a flag of this thread, and restores its previous value when dropped, even during unwinding.
 #[must_use = "the flag is restored when this is dropped"]
 pub(super) struct Switch {
     flag: &'static LocalKey<Cell<bool>>,

@@ -37,7 +37,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if the model does not accept the example or the file cannot be written.
+    /// [`Error::Unsupported`] if the model does not accept the example or cannot be traced; [`Error::Io`] if the
+    /// file cannot be written.
     pub fn export_torchscript(
         &self,
         path: impl AsRef<Path>,

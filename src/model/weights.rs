@@ -1,4 +1,4 @@
-//! Loads pretrained weights: of ImageNet, or of this crate.
+//! Loads pretrained weights: published ones, or those of a file of this crate.
 
 use super::{
     Arch, Model, WeightsFrom,

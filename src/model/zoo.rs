@@ -35,7 +35,7 @@ const fn v2(file: &'static str) -> Weights {
     Weights::torchvision("IMAGENET1K_V2", file, 224.0 / 232.0)
 }
 
-/// Weights of the convolutions alone: their file has no finite values for the classifier.
+/// Weights of the convolutions only: the values of the classifier in the file are not finite.
 const VGG16_FEATURES: Weights = Weights {
     name: "IMAGENET1K_FEATURES",
     mean: [0.48235, 0.45882, 0.40784],
@@ -153,7 +153,7 @@ zoo! {
     xresnet34: |net, n, out| xresnet::children(net, n, xres([3, 4, 6, 3], 1), out),
         cut -4, splits [3], features 512, weights [];
     /// fastai's xresnet-50 ([He et al.](https://arxiv.org/abs/1812.01187)): 23.5 million parameters in
-    /// the body, 2048 features. No weights are published under a name with their hash.
+    /// the body, 2048 features. No weights are published with a hash in the file name.
     xresnet50: |net, n, out| xresnet::children(net, n, xres([3, 4, 6, 3], 4), out),
         cut -4, splits [3], features 2048, weights [];
     /// VGG-11 with batch normalization ([Simonyan and Zisserman](https://arxiv.org/abs/1409.1556)):

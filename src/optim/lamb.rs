@@ -2,7 +2,7 @@ use super::{Hypers, Rule, StepGroup, setters};
 use crate::{error::Result, sys::TensorList};
 use tch::{Kind, Tensor};
 
-/// Upper limit of the factor that scales a layer's step.
+/// The maximum factor that scales a layer's step.
 const MOST: f64 = 10.0;
 
 /// Adam whose step is scaled per layer to the size of the weights: fastai's `Lamb`.

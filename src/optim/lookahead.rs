@@ -1,4 +1,4 @@
-//! Slow weights: lookahead.
+//! Lookahead: slow weights.
 
 use crate::{
     error::{Error, Result},
@@ -13,7 +13,7 @@ pub(super) struct Lookahead {
     k: u64,
     alpha: f64,
     count: u64,
-    /// Copied at the first step.
+    /// The slow weights, copied from the parameters at the first step.
     slow: Option<TensorList>,
 }
 

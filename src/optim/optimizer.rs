@@ -221,7 +221,7 @@ impl Optimizer {
 
     /// Frees all gradients, so that their memory is available until the next backward pass.
     pub fn zero_grad(&mut self) {
-        // Only a freed list could fail.
+        // This cannot fail: the list is alive.
         let _ = sys::clear_grads(&self.all);
     }
 

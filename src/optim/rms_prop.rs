@@ -1,7 +1,7 @@
 use super::{Hypers, Rule, StepGroup, setters};
 use crate::error::Result;
 
-/// Gradients divided by the root of the running mean of their squares: fastai's `RMSProp`.
+/// RMSProp: gradients divided by the root of the running mean of their squares. fastai's `RMSProp`.
 ///
 /// With momentum, an undamped sum of gradients replaces the gradient. An optimizer created without
 /// momentum ignores a later schedule of it, as in fastai. Unlike in fastai, `eps` has an effect.

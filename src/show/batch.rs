@@ -27,7 +27,7 @@ pub struct ShowBatch {
 }
 
 impl ShowBatch {
-    /// Shows up to `n` images.
+    /// Returns options that show up to `n` images.
     #[must_use]
     pub fn new(n: usize) -> Self {
         Self { n, unique: false, columns: None, pass: 0 }
@@ -79,7 +79,7 @@ impl DataLoader {
     /// items, or a [`ShowBatch`] with options.
     ///
     /// # Errors
-    /// Errors of the data; [`Error::Config`] if the inputs are not images or `n` is 0.
+    /// Errors of the data; [`Error::Config`] if `n` is 0; [`Error::Unsupported`] if the inputs are not images.
     pub fn show_batch(&self, how: impl Into<ShowBatch>) -> Result<Figure> {
         let how = how.into();
         if how.n == 0 {

@@ -1,4 +1,4 @@
-//! Definitions shared by drawing code and figures: the maximum size, and placed images.
+//! Definitions that drawing code and figures share: the maximum size, and placed images.
 
 use crate::image::Image;
 

@@ -57,11 +57,11 @@ enum Kind {
     Line,
     LineWithDots,
     Dashed,
-    /// Small translucent dots without a line.
+    /// Draws small translucent dots without a line.
     Points,
-    /// One large dot.
+    /// Draws one large dot.
     Dot,
-    /// Bars from 0, with this width.
+    /// Draws bars from 0, with this width in units of x.
     Bars(f64),
 }
 
@@ -93,7 +93,7 @@ impl Chart {
         self
     }
 
-    /// Labels only whole numbers on the horizontal axis, for steps or epochs. Default: all numbers.
+    /// Restricts tick labels on the horizontal axis to whole numbers, for steps or epochs. Default: all numbers.
     #[must_use]
     pub fn whole_x(mut self) -> Self {
         self.x.whole = true;
@@ -353,7 +353,7 @@ impl Chart {
             if x > start.0 && x + wide > limit {
                 (x, y) = (start.0, y + line);
             }
-            // The middle of lowercase letters.
+            // The key is at the height of the middle of lowercase letters.
             key(area, s.kind, rgb(*color), (x, y + SMALL as i32 / 3))?;
             let style = text(&name, SMALL, BLACK, HPos::Left, VPos::Top);
             area.draw(&Text::new(name, (x + sign, y), style)).map_err(drawing)?;

@@ -21,7 +21,7 @@ pub(super) const fn at(pixels: i32) -> i32 {
     pixels * UNITS as i32
 }
 
-/// Sizes of text, in units.
+/// The size of small text, in units.
 pub(super) const SMALL: u32 = px(14);
 pub(super) const NORMAL: u32 = px(16);
 pub(super) const LARGE: u32 = px(20);
@@ -31,8 +31,8 @@ pub(super) type Rgb = [u8; 3];
 
 pub(super) const BLACK: Rgb = [0x22, 0x22, 0x22];
 pub(super) const WHITE: Rgb = [255, 255, 255];
-/// Correct and wrong: the bluish green and the vermilion of Okabe and Ito, darkened for text on white.
-/// Color-blind readers can distinguish them.
+/// The color of correct predictions: the bluish green of Okabe and Ito, darkened for text on white. Color-blind
+/// readers can distinguish it from [`WRONG`].
 pub(super) const RIGHT: Rgb = [0x00, 0x7a, 0x5a];
 pub(super) const WRONG: Rgb = [0xc0, 0x3a, 0x00];
 /// The line colors of Okabe and Ito ("Color universal design"), without the yellow.

@@ -21,7 +21,7 @@ pub struct ShowGraph {
 }
 
 impl ShowGraph {
-    /// Draws to `path`.
+    /// Creates a callback that draws to `path`.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }

@@ -32,7 +32,7 @@ pub struct Grid {
     cells: Vec<Cell>,
     columns: Option<usize>,
     side: u32,
-    /// How many times wider than high a cell is.
+    /// The ratio of width to height of a cell.
     aspect: u32,
     legend: Vec<(String, Rgb)>,
 }
@@ -76,12 +76,12 @@ impl Cell {
     }
 }
 
-/// The space between images, and around all.
+/// The space between images and around all of them, in units.
 const GAP: u32 = px(16);
-/// The space below a row, larger than that between a text and its image, so that they are perceived as
-/// belonging together.
+/// The space below a row, in units. It is larger than that between a text and its image, so that text and image
+/// are perceived as belonging together.
 const BELOW: u32 = px(26);
-/// The height of a line of text.
+/// The height of a line of text, in units.
 const LINE: u32 = NORMAL + px(6);
 
 impl Grid {

@@ -25,7 +25,7 @@ impl Default for ConfusionPlot {
 }
 
 impl ConfusionPlot {
-    /// Shows counts, except 0.
+    /// Returns options that show counts, except 0.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -74,7 +74,7 @@ impl ClassificationInterpretation {
     /// about sixty categories; for more, first the numbers and then names are omitted.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no predictions.
+    /// [`Error::Mismatch`] if there are no predictions.
     pub fn plot_confusion_matrix(&self) -> Result<Figure> {
         self.plot_confusion_matrix_with(ConfusionPlot::new())
     }
@@ -82,7 +82,7 @@ impl ClassificationInterpretation {
     /// Draws the confusion matrix with other options.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no predictions.
+    /// [`Error::Mismatch`] if there are no predictions.
     pub fn plot_confusion_matrix_with(&self, plot: ConfusionPlot) -> Result<Figure> {
         some(self.accuracy().of)?;
         let (values, decimals) = if plot.normalize {
@@ -100,7 +100,7 @@ impl ClassificationInterpretation {
     /// error in the title.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no predictions.
+    /// [`Error::Mismatch`] if there are no predictions.
     pub fn plot_calibration(&self) -> Result<Figure> {
         some(self.accuracy().of)?;
         let calibration = self.calibration(10)?;
@@ -143,7 +143,7 @@ impl SegmentationInterpretation {
     /// columns.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no predictions.
+    /// [`Error::Mismatch`] if there are no predictions.
     pub fn plot_confusion_matrix(&self) -> Result<Figure> {
         some(self.predictions().len())?;
         let counts = self.confusion_matrix();
@@ -161,7 +161,7 @@ impl RegressionInterpretation {
     /// Draws predictions over targets, one chart per number. Exact predictions are on the dashed line.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no predictions.
+    /// [`Error::Mismatch`] if there are no predictions.
     pub fn plot_predictions(&self) -> Result<Figure> {
         some(self.targets().nrows())?;
         let n = self.targets().ncols();

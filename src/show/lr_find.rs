@@ -11,7 +11,7 @@ impl LrCurve {
     /// for which the curve is too short.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve is empty.
+    /// [`Error::Config`] if the curve is empty; [`Error::Mismatch`] if the numbers of rates and losses differ.
     pub fn plot(&self) -> Result<Figure> {
         let all = [
             ("valley", self.valley()),

@@ -24,11 +24,11 @@ pub(super) struct Matrix {
     pub(super) least: f64,
 }
 
-/// Names wider than this are truncated with an ellipsis.
+/// The maximum width of a name, in units. Longer names are truncated with an ellipsis.
 const NAME: u32 = px(220);
-/// The text color on light squares; dark-mode style sheets do not change it.
+/// The text color on light squares. It differs from black, so that dark-mode style sheets do not change it.
 const ON_LIGHT: Rgb = [0x20, 0x20, 0x20];
-/// The blues of ColorBrewer: zero, half, the largest number.
+/// The blues of ColorBrewer for zero, half of the maximum, and the maximum.
 const BLUES: [Rgb; 3] = [[0xf4, 0xf8, 0xfd], [0x6b, 0xae, 0xd6], [0x08, 0x30, 0x6b]];
 
 /// Positions, in units.

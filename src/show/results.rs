@@ -21,7 +21,7 @@ use crate::{
 fn compared(cell: Cell, kept: &Predictions, at: usize) -> Cell {
     let (is, said) = (&kept.targets[at], &kept.decoded[at]);
     if kept.task.is_spatial() {
-        // They are drawn into the image.
+        // Target and prediction are drawn into the image.
         return cell.line(if *is == Target::None { "prediction" } else { "target · prediction" });
     }
     let said_words = kept.task.words(said);
@@ -77,7 +77,8 @@ impl Learner {
     /// training, it shows other items.
     ///
     /// # Errors
-    /// Errors of the data; [`Error::Config`] if the inputs are not images or `n` is 0.
+    /// Errors of the data; [`Error::Config`] if `n` is 0; [`Error::EmptySplit`] if there are no validation items;
+    /// [`Error::Unsupported`] if the inputs are not images.
     pub fn show_results(&mut self, n: usize) -> Result<Figure> {
         if n == 0 {
             return Err(Error::config("show_results", "`n` is 0; it must be 1 or more"));
@@ -100,8 +101,8 @@ impl Interpretation {
     /// is the one that was predicted, or another one of its data set.
     ///
     /// # Errors
-    /// Errors of the data; [`Error::Config`] if an index is beyond the predictions or the inputs are not
-    /// images.
+    /// Errors of the data; [`Error::Config`] if an index is beyond the predictions; [`Error::Unsupported`] if the
+    /// inputs are not images.
     pub fn show_results(&self, loader: &DataLoader, indices: &[usize]) -> Result<Figure> {
         let kept = self.predictions();
         grid("", loader, kept, indices, |cell, at| compared(cell, kept, at))
@@ -113,7 +114,7 @@ impl Interpretation {
     /// the one that was predicted, or another one of its data set.
     ///
     /// # Errors
-    /// As [`show_results`](Self::show_results), and [`Error::Config`] if there are no losses.
+    /// As [`show_results`](Self::show_results), and [`Error::Mismatch`] if there are no losses.
     pub fn plot_top_losses(&self, loader: &DataLoader, k: usize) -> Result<Figure> {
         let top = self.top_losses(k);
         if top.is_empty() {

@@ -27,7 +27,7 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// Returns true if a cell is a number: such columns are right-aligned.
+/// Returns true if a cell is a number. Columns of numbers are right-aligned.
 fn numeric(cell: &str) -> bool {
     cell.is_empty()
         || cell.parse::<f64>().is_ok()

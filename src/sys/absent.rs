@@ -1,4 +1,4 @@
-//! Stands in for the native layer where documentation is built without libtorch. Nothing here runs.
+//! Replaces the native layer when the documentation is built without libtorch. Its functions are never called.
 
 use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -23,15 +23,15 @@ pub(super) fn grad_enabled() -> bool {
 
 pub(super) fn set_grad_enabled(_: bool) {}
 
-/// Automatic casts, from `enter` to the end of the value's life.
+/// Automatic casts, from `enter` until the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Autocast(());
 
 impl Autocast {
-    /// Begins to cast on `device` to `kind`.
+    /// Starts automatic casts to `kind` on `device`.
     ///
     /// # Errors
-    /// Always in this build.
+    /// Always, in this build.
     pub(crate) fn enter(_: Device, _: Kind) -> Result<Self> {
         absent()
     }
@@ -44,13 +44,13 @@ pub(crate) fn recomputed(
     absent()
 }
 
-/// The version of the libtorch that this program was compiled against.
+/// Returns the version of the libtorch that this program was compiled against.
 #[must_use]
 pub(crate) fn version() -> String {
     String::new()
 }
 
-/// The processor instructions that libtorch uses.
+/// Returns the processor instructions that libtorch uses.
 #[must_use]
 pub(crate) fn capability() -> String {
     String::new()

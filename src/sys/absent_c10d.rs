@@ -1,5 +1,5 @@
-//! Stands in for libtorch's distributed engine where documentation is built without libtorch. Nothing
-//! here runs.
+//! Replaces libtorch's distributed engine when the documentation is built without libtorch. Its functions
+//! are never called.
 
 use super::TensorList;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
-// libtorch's own engine for many processes: store, process group, reducer.
+// libtorch's distributed engine: store, process group, reducer.
 //
-// Every function catches: an exception must not cross into Rust. A function that can fail returns
-// its message, which the caller frees with finetune_free, or null.
+// Every function catches exceptions, which must not cross into Rust. A function that can fail returns an
+// error message, which the caller frees with finetune_free, or null.
 
 #define USE_C10D_GLOO
 
@@ -36,7 +36,7 @@ using Store = c10::intrusive_ptr<c10d::Store>;
 using Group = c10::intrusive_ptr<c10d::ProcessGroup>;
 using std::chrono::milliseconds;
 
-// Does `body`; the message of what it throws, or null.
+// Runs `body`. Returns the message of the exception that it throws, or null.
 template <class Body>
 char* caught(Body body) {
     try {
@@ -51,7 +51,7 @@ char* caught(Body body) {
     }
 }
 
-// Does `body`, which frees something: there is nobody to tell of what it throws.
+// Runs `body`, which frees an object, and ignores exceptions: a destructor cannot report them.
 template <class Body>
 void freed(Body body) {
     try {
@@ -76,14 +76,13 @@ c10d::Reducer& reducer(void* of) {
     return **static_cast<std::shared_ptr<c10d::Reducer>*>(of);
 }
 
-// Adds up `t` over all ranks, in place.
+// Replaces `t` by its sum over all ranks.
 void all_reduce(const Group& all, at::Tensor& t) {
     List list{t};
     all->allreduce(list)->wait();
 }
 
-// The sum over all ranks, which gradients flow back through: the gradient of a sum is the sum of the
-// gradients.
+// The differentiable sum over all ranks. Its gradient is the sum of the gradients over all ranks.
 struct SumOfAll : torch::autograd::Function<SumOfAll> {
     static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
                               int64_t of) {
@@ -102,14 +101,14 @@ struct SumOfAll : torch::autograd::Function<SumOfAll> {
     }
 };
 
-// Drops warnings. The reducer warns where every parameter was used, which is the usual case.
+// Ignores warnings. The reducer warns if every parameter was used, which is the usual case.
 struct Silent : c10::WarningHandler {
     void process(const c10::Warning&) override {}
 };
 
 #ifndef _WIN32
 
-// An exported function of libtorch_cuda, which is loaded at run time.
+// Returns an exported function of libtorch_cuda, which is loaded at run time.
 template <class F>
 F symbol(const char* name) {
     auto found = dlsym(RTLD_DEFAULT, name);
@@ -122,8 +121,8 @@ F symbol(const char* name) {
 
 using NcclOptions = c10::intrusive_ptr<c10d::Backend::Options>;
 
-// c10d::ProcessGroupNCCL by its two constructors' mangled names: its header includes those of NCCL and
-// CUDA, which a build without CUDA does not have. The sizes are upper bounds of its own.
+// Creates a c10d::ProcessGroupNCCL through the mangled names of its constructors. Its header includes headers of
+// NCCL and CUDA, which a build without CUDA does not have. The allocated sizes are upper bounds.
 c10::intrusive_ptr<c10d::Backend> nccl(Store keys, int rank, int size, milliseconds timeout) {
     auto make_options = symbol<void (*)(void*, bool)>("_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb");
     auto make_group = symbol<void (*)(void*, Store*, int, int, NcclOptions*)>(
@@ -162,11 +161,11 @@ c10::intrusive_ptr<c10d::Backend> nccl(Store, int, int, milliseconds) {
 
 extern "C" {
 
-// A client of the store at `host`:`port`. Where `listener` is not negative it is a listening socket,
-// which this process serves the store on from now on.
+// Creates a client of the store at `host`:`port`. If `listener` is not negative, it is a listening socket on
+// which this process serves the store.
 char* finetune_store(const char* host, uint16_t port, int listener, int64_t timeout, void** out) {
     return caught([&] {
-        // Reads TORCH_CPP_LOG_LEVEL; without it every retried connection is logged with its backtrace.
+        // Reads TORCH_CPP_LOG_LEVEL. Otherwise, every retried connection is logged with a backtrace.
         static std::once_flag once;
         std::call_once(once, [] { c10::initLogging(); });
         c10d::TCPStoreOptions options;
@@ -179,7 +178,7 @@ char* finetune_store(const char* host, uint16_t port, int listener, int64_t time
     });
 }
 
-// The same store over another connection, which does not wait for calls on this one.
+// Creates another connection to the same store, which does not wait for calls on this one.
 char* finetune_store_clone(void* of, void** out) {
     return caught([&] { *out = new Store(store(of)->clone()); });
 }
@@ -200,7 +199,7 @@ char* finetune_store_has(void* of, const char* key, bool* has) {
     return caught([&] { *has = store(of)->check({key}); });
 }
 
-// Gives the value of a key to `take`; waits for the key if it is not there.
+// Passes the value of a key to `take`. Waits until the key is set.
 char* finetune_store_get(void* of, const char* key, void (*take)(void*, const uint8_t*, size_t),
                          void* context) {
     return caught([&] {
@@ -209,7 +208,7 @@ char* finetune_store_get(void* of, const char* key, void (*take)(void*, const ui
     });
 }
 
-// A group of processes over gloo, on the interface that has `address`, or is called so.
+// Creates a group of processes that communicate by gloo, on the interface with this address or name.
 char* finetune_group(void* keys, const char* prefix, int rank, int size, int64_t timeout,
                      const char* address, bool is_interface, void** out) {
     return caught([&] {
@@ -229,7 +228,7 @@ char* finetune_group(void* keys, const char* prefix, int rank, int size, int64_t
     });
 }
 
-// Lets a group reduce tensors on GPUs, by NCCL.
+// Adds NCCL to a group, so that it can reduce tensors on GPUs.
 char* finetune_group_nccl(void* of, void* keys, const char* prefix, int64_t timeout) {
     return caught([&] {
         auto& all = group(of);
@@ -270,7 +269,7 @@ char* finetune_group_broadcast(void* of, void* t, int root) {
     });
 }
 
-// `outs` is a list of as many tensors as there are ranks, each of the size of `t`.
+// Gathers `t` from all ranks. `outs` is a list with one tensor per rank, each of the size of `t`.
 char* finetune_group_all_gather(void* of, void* t, void* outs) {
     return caught([&] {
         at::NoGradGuard guard;
@@ -280,7 +279,7 @@ char* finetune_group_all_gather(void* of, void* t, void* outs) {
     });
 }
 
-// The sum over all ranks, recorded for gradients.
+// Computes the sum over all ranks, recorded for gradients.
 char* finetune_group_sum(void* of, void* t, void** out) {
     return caught([&] {
         auto sum = SumOfAll::apply(tensor(t), reinterpret_cast<int64_t>(of));
@@ -288,7 +287,7 @@ char* finetune_group_sum(void* of, void* t, void** out) {
     });
 }
 
-// Replaces the gradients of a list of parameters. An undefined tensor is no gradient.
+// Replaces the gradients of a list of parameters. An undefined tensor removes the gradient.
 char* finetune_set_grads(void* params, void* grads) {
     return caught([&] {
         auto& ps = *static_cast<List*>(params);
@@ -297,7 +296,8 @@ char* finetune_set_grads(void* params, void* grads) {
     });
 }
 
-// What averages the gradients of a list of parameters, bucket by bucket during the backward pass.
+// Creates a reducer, which averages the gradients of a list of parameters, bucket by bucket, during the backward
+// pass.
 char* finetune_reducer(void* of, void* params, int64_t first_bytes, int64_t bytes, void** out) {
     return caught([&] {
         auto& list = *static_cast<List*>(params);
@@ -305,7 +305,7 @@ char* finetune_reducer(void* of, void* params, int64_t first_bytes, int64_t byte
         std::vector<size_t> limits{static_cast<size_t>(first_bytes), static_cast<size_t>(bytes)};
         auto [buckets, sizes] =
             c10d::compute_bucket_assignment_by_size(list, limits, sparse, {}, std::nullopt);
-        // The last parameters have their gradients first.
+        // The gradients of the last parameters are computed first.
         std::reverse(buckets.begin(), buckets.end());
         auto made = std::make_shared<c10d::Reducer>(
             list, std::move(buckets), group(of), std::move(sparse), bytes,
@@ -317,7 +317,7 @@ char* finetune_reducer(void* of, void* params, int64_t first_bytes, int64_t byte
     });
 }
 
-// Before the forward pass.
+// Prepares the forward pass.
 char* finetune_reducer_forward(void* of) {
     return caught([&] {
         reducer(of).prepare_for_forward();
@@ -325,7 +325,7 @@ char* finetune_reducer_forward(void* of) {
     });
 }
 
-// Before the backward pass from `loss`.
+// Prepares the backward pass from `loss`.
 char* finetune_reducer_backward(void* of, void* loss) {
     return caught([&] {
         Silent silent;

@@ -77,7 +77,7 @@ unsafe extern "C" {
     fn finetune_reducer_free(of: *mut c_void);
 }
 
-/// A text for the native layer.
+/// Converts a text for the native layer.
 fn text(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::other(format!("{text:?} has a zero byte")))
 }
@@ -86,15 +86,15 @@ fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A handle that a successful call has written.
+/// Returns the handle that a successful call has written.
 fn made(out: *mut c_void) -> Result<NonNull<c_void>> {
-    NonNull::new(out).ok_or_else(|| Error::other("the native layer made nothing"))
+    NonNull::new(out).ok_or_else(|| Error::other("the native layer returned no handle"))
 }
 
-/// Keys and values that all processes of a job share: c10d's `TCPStore`.
+/// A key-value store shared by all processes of a job: c10d's `TCPStore`.
 pub(crate) struct Store(NonNull<c_void>);
 
-// SAFETY: TCPStore takes a lock for each call; calls from several threads wait for each other.
+// SAFETY: `TCPStore` takes a lock in each call, so calls from several threads are serialized.
 unsafe impl Send for Store {}
 // SAFETY: as above.
 unsafe impl Sync for Store {}
@@ -107,14 +107,14 @@ impl fmt::Debug for Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // SAFETY: made by the native layer, and freed once.
+        // SAFETY: the native layer created the store, and it is freed once.
         unsafe { finetune_store_free(self.0.as_ptr()) }
     }
 }
 
 impl Store {
-    /// Connects to the store at `host`:`port`. With a listening socket this process serves it, too, until
-    /// the value is dropped.
+    /// Connects to the store at `host`:`port`. If a listening socket is given, this process also serves the
+    /// store until the value is dropped.
     pub(crate) fn connect(
         host: &str,
         port: u16,
@@ -124,14 +124,14 @@ impl Store {
         let host = text(host)?;
         let listener = listener.map_or(Ok(-1), into_raw)?;
         let mut out = null_mut();
-        // SAFETY: the text lives through the call, and the native layer owns the socket from here on.
+        // SAFETY: the text outlives the call, and the native layer takes ownership of the socket.
         checked(unsafe {
             finetune_store(host.as_ptr(), port, listener, milliseconds(timeout), &raw mut out)
         })?;
         made(out).map(Self)
     }
 
-    /// The same store over another connection: a call that waits here does not block one there.
+    /// Returns another connection to the same store, so that a waiting call on one does not block the other.
     pub(crate) fn another(&self) -> Result<Self> {
         let mut out = null_mut();
         // SAFETY: the store is alive.
@@ -141,39 +141,39 @@ impl Store {
 
     pub(crate) fn set(&self, key: &str, value: &[u8]) -> Result<()> {
         let key = text(key)?;
-        // SAFETY: key and value live through the call.
+        // SAFETY: key and value outlive the call.
         checked(unsafe {
             finetune_store_set(self.0.as_ptr(), key.as_ptr(), value.as_ptr(), value.len())
         })
     }
 
-    /// Adds to a counter, which begins at 0. Returns the sum.
+    /// Adds `n` to a counter that starts at 0. Returns the sum.
     pub(crate) fn add(&self, key: &str, n: i64) -> Result<i64> {
         let (key, mut sum) = (text(key)?, 0);
-        // SAFETY: key and sum live through the call.
+        // SAFETY: key and sum outlive the call.
         checked(unsafe { finetune_store_add(self.0.as_ptr(), key.as_ptr(), n, &raw mut sum) })?;
         Ok(sum)
     }
 
     pub(crate) fn has(&self, key: &str) -> Result<bool> {
         let (key, mut has) = (text(key)?, false);
-        // SAFETY: key and answer live through the call.
+        // SAFETY: key and answer outlive the call.
         checked(unsafe { finetune_store_has(self.0.as_ptr(), key.as_ptr(), &raw mut has) })?;
         Ok(has)
     }
 
-    /// The value of a key. Waits until it is set, as long as the store's timeout.
+    /// Returns the value of a key. Waits until it is set, at most for the store's timeout.
     pub(crate) fn get(&self, key: &str) -> Result<Vec<u8>> {
         extern "C" fn take(context: *mut c_void, data: *const u8, n: usize) {
-            // SAFETY: `get` passes a vector that lives through the call.
+            // SAFETY: `get` passes a vector that outlives the call.
             let out = unsafe { &mut *context.cast::<Vec<u8>>() };
             if n > 0 {
-                // SAFETY: the native layer passes the bytes of a vector that it holds.
+                // SAFETY: the native layer passes the `n` bytes of a vector that it owns during the call.
                 out.extend_from_slice(unsafe { std::slice::from_raw_parts(data, n) });
             }
         }
         let (key, mut value) = (text(key)?, Vec::<u8>::new());
-        // SAFETY: key and context live through the call.
+        // SAFETY: key and context outlive the call.
         checked(unsafe {
             finetune_store_get(self.0.as_ptr(), key.as_ptr(), take, (&raw mut value).cast())
         })?;
@@ -193,22 +193,22 @@ fn into_raw(listener: TcpListener) -> Result<c_int> {
     c_int::try_from(listener.into_raw_socket()).map_err(Error::other)
 }
 
-/// Where a group's processes listen for each other.
+/// The network interface on which a process listens for the others of its group.
 #[derive(Debug, Clone)]
 pub(crate) enum Interface {
-    /// On the interface with this address.
+    /// The interface with this address.
     Address(String),
-    /// On the interface with this name.
+    /// The interface with this name.
     Name(String),
 }
 
-/// A group of processes over gloo, and over NCCL for tensors on GPUs. A clone is another handle.
+/// A group of processes that communicate by gloo, and by NCCL for tensors on GPUs. A clone is another handle.
 #[derive(Clone)]
 pub(crate) struct Group(Arc<OwnedGroup>);
 
 struct OwnedGroup(NonNull<c_void>);
 
-// SAFETY: a c10d group is used from the main thread and from autograd's threads at once; it locks.
+// SAFETY: a c10d group is made for use by the main thread and autograd's threads at the same time; it locks.
 unsafe impl Send for OwnedGroup {}
 // SAFETY: as above.
 unsafe impl Sync for OwnedGroup {}
@@ -221,13 +221,13 @@ impl fmt::Debug for Group {
 
 impl Drop for OwnedGroup {
     fn drop(&mut self) {
-        // SAFETY: made by the native layer, and freed once.
+        // SAFETY: the native layer created the group, and it is freed once.
         unsafe { finetune_group_free(self.0.as_ptr()) }
     }
 }
 
 impl Group {
-    /// Connects `size` processes, each of which makes this call with its own rank.
+    /// Connects `size` processes, each of which calls this function with its own rank.
     pub(crate) fn new(
         store: &Store,
         prefix: &str,
@@ -241,7 +241,7 @@ impl Group {
             Interface::Name(name) => (text(name)?, true),
         };
         let (prefix, mut out) = (text(prefix)?, null_mut());
-        // SAFETY: store and texts live through the call; the group keeps its own handle to the store.
+        // SAFETY: store and texts outlive the call; the group keeps its own handle to the store.
         checked(unsafe {
             finetune_group(
                 store.0.as_ptr(),
@@ -257,10 +257,10 @@ impl Group {
         Ok(Self(Arc::new(OwnedGroup(made(out)?))))
     }
 
-    /// Lets the group reduce tensors on GPUs. libtorch's CUDA half must be loaded.
+    /// Adds NCCL, so that the group can reduce tensors on GPUs. libtorch's CUDA libraries must be loaded.
     pub(crate) fn add_nccl(&self, store: &Store, prefix: &str, timeout: Duration) -> Result<()> {
         let prefix = text(prefix)?;
-        // SAFETY: group, store and text live through the call.
+        // SAFETY: group, store and text outlive the call.
         checked(unsafe {
             finetune_group_nccl(self.of(), store.0.as_ptr(), prefix.as_ptr(), milliseconds(timeout))
         })
@@ -270,7 +270,7 @@ impl Group {
         self.0.0.as_ptr()
     }
 
-    /// Waits until every process is here.
+    /// Waits until every process of the group has called it.
     pub(crate) fn barrier(&self) -> Result<()> {
         // SAFETY: the group is alive.
         checked(unsafe { finetune_group_barrier(self.of()) })
@@ -282,23 +282,23 @@ impl Group {
         checked(unsafe { finetune_group_all_reduce(self.of(), pointer(t)) })
     }
 
-    /// Replaces `t` by that of rank `root`.
+    /// Replaces `t` by the tensor of rank `root`.
     pub(crate) fn broadcast(&self, t: &Tensor, root: usize) -> Result<()> {
         // SAFETY: group and tensor are alive.
         checked(unsafe { finetune_group_broadcast(self.of(), pointer(t), root as c_int) })
     }
 
-    /// Writes the tensor of each rank to the one of `outs` with its number. All are of one size.
+    /// Writes the tensor of rank `i` to tensor `i` of `outs`. All tensors have the same size.
     pub(crate) fn all_gather(&self, t: &Tensor, outs: &TensorList) -> Result<()> {
         // SAFETY: group, tensor and list are alive.
         checked(unsafe { finetune_group_all_gather(self.of(), pointer(t), outs.pointer()) })
     }
 
-    /// The sum of `t` over all processes, recorded for gradients. The group must live until the backward
-    /// pass is done.
+    /// Returns the sum of `t` over all processes, recorded for gradients. The group must outlive the
+    /// backward pass.
     pub(crate) fn sum(&self, t: &Tensor) -> Result<Tensor> {
         let mut out = null_mut();
-        // SAFETY: group and tensor are alive, and the result is a new tensor, which is ours now.
+        // SAFETY: group and tensor are alive, and the caller owns the result, which is a new tensor.
         unsafe {
             checked(finetune_group_sum(self.of(), pointer(t), &raw mut out))?;
             Ok(Tensor::from_ptr(made(out)?.as_ptr().cast()))
@@ -306,7 +306,7 @@ impl Group {
     }
 }
 
-/// Replaces the gradients of parameters by those of a list of equal length.
+/// Replaces the gradients of parameters by a list of tensors of equal length.
 pub(crate) fn set_grads(params: &TensorList, grads: &TensorList) -> Result<()> {
     // SAFETY: both lists are alive.
     checked(unsafe { finetune_set_grads(params.pointer(), grads.pointer()) })
@@ -317,14 +317,14 @@ fn pointer(t: &Tensor) -> *mut c_void {
 }
 
 /// libtorch's `Reducer`: averages gradients over all processes, bucket by bucket, while the backward pass
-/// still computes others.
+/// still computes the remaining gradients.
 pub(crate) struct Reducer {
     of: NonNull<c_void>,
     _group: Group,
 }
 
-// SAFETY: the reducer is owned by this value alone, which is not `Sync`; libtorch itself calls it from the
-// threads of its backward pass, under its own lock.
+// SAFETY: this value is the only owner of the reducer and is not `Sync`; libtorch itself calls the reducer
+// from the threads of its backward pass, under its own lock.
 unsafe impl Send for Reducer {}
 
 impl fmt::Debug for Reducer {
@@ -335,14 +335,14 @@ impl fmt::Debug for Reducer {
 
 impl Drop for Reducer {
     fn drop(&mut self) {
-        // SAFETY: made by the native layer, and freed once.
+        // SAFETY: the native layer created the reducer, and it is freed once.
         unsafe { finetune_reducer_free(self.of.as_ptr()) }
     }
 }
 
 impl Reducer {
-    /// Hooks into `params`, all of which must require gradients. The bytes are upper bounds of the first
-    /// bucket and of the others.
+    /// Adds gradient hooks to `params`, all of which must require gradients. `first` and `bytes` are the
+    /// maximum sizes, in bytes, of the first bucket and of the others.
     pub(crate) fn new(
         group: &Group,
         params: &TensorList,
@@ -356,13 +356,14 @@ impl Reducer {
         Ok(Self { of: made(out)?, _group: group.clone() })
     }
 
-    /// To be called before each forward pass that a backward pass follows.
+    /// Prepares a forward pass. Must be called before each forward pass that a backward pass follows.
     pub(crate) fn before_forward(&self) -> Result<()> {
         // SAFETY: the reducer is alive.
         checked(unsafe { finetune_reducer_forward(self.of.as_ptr()) })
     }
 
-    /// To be called before the backward pass from `loss`, after which the gradients are averages.
+    /// Prepares the backward pass from `loss`, after which the gradients are averages. Must be called before
+    /// it.
     pub(crate) fn before_backward(&self, loss: &Tensor) -> Result<()> {
         // SAFETY: reducer and tensor are alive.
         checked(unsafe { finetune_reducer_backward(self.of.as_ptr(), pointer(loss)) })

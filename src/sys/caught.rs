@@ -1,15 +1,15 @@
-//! Panics of code that is not this crate's own, as errors.
+//! Converts panics in code outside this crate to errors.
 
 use super::native::{grad_enabled, set_grad_enabled};
 use crate::error::{Error, Result};
 use finetune_image::Panic;
 use tch::TchError;
 
-/// What `run` returns. A panic in it is an error: [`Error::Torch`] with libtorch's own message if a plain
-/// method of `tch` panicked, [`Error::Panic`] otherwise. Nothing is printed to standard error.
+/// Calls `run` and returns its result. A panic becomes an error: [`Error::Torch`] with libtorch's message if an
+/// infallible method of `tch` panicked, [`Error::Panic`] otherwise. Nothing is printed to standard error.
 ///
-/// For code of the user's, which may panic by itself or by `tch`'s plain methods. Whether gradients are recorded
-/// is as before, which `tch::no_grad` does not see to where its closure panics. The rest is as in
+/// It is for user code, which may panic itself or call infallible methods of `tch`. After a panic, gradients are
+/// recorded as before the call: `tch::no_grad` does not restore this if its closure panics. Otherwise, see
 /// [`finetune_image::caught()`].
 pub(crate) fn caught<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     let grad = grad_enabled();
@@ -26,7 +26,7 @@ fn error_of(panic: Panic) -> Error {
     }
 }
 
-/// libtorch's message, if the panic is that of `unwrap` in a plain method of `tch`.
+/// Returns libtorch's message, if the panic is that of `unwrap` in an infallible method of `tch`.
 fn of_libtorch(why: &str) -> Option<String> {
     let error = why.strip_prefix("called `Result::unwrap()` on an `Err` value: ")?;
     for variant in ["Torch", "Kind", "Shape", "Convert", "FileFormat"] {
@@ -37,7 +37,7 @@ fn of_libtorch(why: &str) -> Option<String> {
     None
 }
 
-/// The text whose `Debug` form, without the quotes, is given.
+/// Returns the text whose `Debug` form, without the quotes, is `text`.
 fn unescaped(text: &str) -> String {
     let mut all = String::with_capacity(text.len());
     let mut rest = text.chars();

@@ -1,47 +1,49 @@
-//! Loads libtorch's CUDA half at run time.
+//! Loads libtorch's CUDA libraries at run time.
 
 use crate::error::{Error, Result};
 use std::{path::PathBuf, sync::OnceLock};
 use tch::Device;
 
-/// Whether CUDA can be used, and why not.
+/// The availability of CUDA, or the reason why it is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CudaStatus {
-    /// There are this many GPUs.
+    /// CUDA is available, with this number of GPUs.
     Available(i64),
-    /// This libtorch has no CUDA half.
+    /// This libtorch has no CUDA libraries.
     NotInLibtorch,
-    /// The CUDA half is there and cannot be loaded: the loader's message.
+    /// The CUDA libraries exist but cannot be loaded. Contains the loader's message.
     NotLoadable(String),
-    /// The CUDA half is loaded and finds no GPU or no driver.
+    /// The CUDA libraries are loaded, but there is no GPU or no driver.
     NoGpu,
 }
 
-/// Loads libtorch's CUDA half, once, and tells what became of it. Without this the linker may have
-/// dropped it from a program that names nothing of it, and CUDA would seem to be absent.
+/// Loads libtorch's CUDA libraries at the first call, and returns the availability of CUDA. A linker drops these
+/// libraries from a program that uses none of their symbols; CUDA would then appear to be unavailable.
 pub fn cuda() -> CudaStatus {
     static STATUS: OnceLock<CudaStatus> = OnceLock::new();
     STATUS.get_or_init(load).clone()
 }
 
-/// Checks that tensors can be on a device: otherwise libtorch panics deep inside.
+/// Checks that tensors can be placed on a device. Otherwise, methods of `tch` would panic later.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if it is a GPU that is not there.
+/// [`Error::Unsupported`] if the device is not available.
 pub(crate) fn check_device(device: Device) -> Result<()> {
     let why = match device {
         Device::Cpu => return Ok(()),
         Device::Cuda(n) => match cuda() {
             CudaStatus::Available(gpus) if (n as i64) < gpus => return Ok(()),
             CudaStatus::Available(gpus) => format!("there are {gpus} GPUs, counted from 0"),
-            CudaStatus::NotInLibtorch => "this libtorch has no CUDA half".to_owned(),
-            CudaStatus::NotLoadable(why) => format!("libtorch's CUDA half cannot be loaded: {why}"),
+            CudaStatus::NotInLibtorch => "this libtorch has no CUDA libraries".to_owned(),
+            CudaStatus::NotLoadable(why) => {
+                format!("libtorch's CUDA libraries cannot be loaded: {why}")
+            }
             CudaStatus::NoGpu => "there is no GPU, or no driver for it".to_owned(),
         },
         Device::Mps if tch::utils::has_mps() => return Ok(()),
         Device::Vulkan if tch::utils::has_vulkan() => return Ok(()),
-        Device::Mps | Device::Vulkan => "this libtorch does not have it".to_owned(),
+        Device::Mps | Device::Vulkan => "this libtorch does not support it".to_owned(),
     };
     Err(Error::unsupported(
         "device",
@@ -61,14 +63,14 @@ fn load() -> CudaStatus {
     }
 }
 
-/// `libtorch_cuda` beside the libtorch that this program runs with.
+/// Returns the path of `libtorch_cuda` in the folder of the libtorch that this program runs with, if it exists.
 fn library() -> Option<PathBuf> {
     let name = if cfg!(windows) { "torch_cuda.dll" } else { "libtorch_cuda.so" };
     let path = folder()?.join(name);
     path.exists().then_some(path)
 }
 
-/// The folder of the libtorch that this program runs with.
+/// Returns the folder of the libtorch that this program runs with.
 #[cfg(target_os = "linux")]
 pub(crate) fn folder() -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
@@ -77,7 +79,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
     path.parent().map(ToOwned::to_owned)
 }
 
-/// The folder of the libtorch that this program runs with: where the build found it.
+/// Returns the folder of the libtorch that this program runs with: that of the build.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn folder() -> Option<PathBuf> {
     option_env!("FINETUNE_LIBTORCH_LIB").map(PathBuf::from)
@@ -86,15 +88,15 @@ pub(crate) fn folder() -> Option<PathBuf> {
 #[cfg(unix)]
 fn open(path: &std::path::Path) -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    // SAFETY: libtorch's own library, whose initializers register kernels with the libtorch loaded.
+    // SAFETY: this is libtorch's own library; its initializers register kernels with the loaded libtorch.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
-    // Kept for as long as the program runs: the kernels are in it.
+    // Never unloaded, since it contains the registered kernels.
     library.map(std::mem::forget).map_err(|e| e.to_string())
 }
 
 #[cfg(not(unix))]
 fn open(path: &std::path::Path) -> Result<(), String> {
-    // SAFETY: libtorch's own library, whose initializers register kernels with the libtorch loaded.
+    // SAFETY: this is libtorch's own library; its initializers register kernels with the loaded libtorch.
     let library = unsafe { libloading::Library::new(path) };
     library.map(std::mem::forget).map_err(|e| e.to_string())
 }

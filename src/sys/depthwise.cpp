@@ -1,9 +1,9 @@
 // Gradients of depthwise convolutions in bfloat16 on a CPU.
 //
 // oneDNN has no fast bfloat16 kernels for the gradients of a depthwise convolution with a stride or with
-// a window larger than 3 by 3: they take 3 to 14 times as long as in 32-bit floats. `convolution_backward`
-// is therefore registered for the CPU again: such gradients are computed in 32-bit floats and rounded to
-// bfloat16. All other calls go to libtorch's own function unchanged.
+// a window larger than 3 by 3: they take 3 to 14 times as long as in 32-bit floats. The CPU kernel of
+// `convolution_backward` is therefore replaced by one that computes such gradients in 32-bit floats and rounds
+// them to bfloat16. All other calls are passed to libtorch's function.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/convolution_backward_native.h>

@@ -1,11 +1,11 @@
-//! Bytes as fractions, by vector instructions where the processor has them.
+//! Converts bytes to fractions, with vector instructions if the processor supports them.
 
-/// Bytes as values from 0 to 1, divided by 255 as fastai divides them. For more memory than caches
-/// hold: where the processor can, it is written without being read first.
+/// Converts bytes to values from 0 to 1 by a division by 255, as fastai does. It is meant for outputs larger than
+/// the processor's caches: with AVX2, they are written with streaming stores, which do not read the memory first.
 pub(crate) fn fractions(bytes: &[u8], to: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor was just asked.
+        // SAFETY: the line above checks that the processor supports AVX2.
         return unsafe { stream_fractions(bytes, to) };
     }
     divide(bytes, to);
@@ -22,7 +22,7 @@ fn divide(bytes: &[u8], to: &mut [f32]) {
 fn stream_fractions(bytes: &[u8], to: &mut [f32]) {
     use std::arch::x86_64::{__m256, _mm_sfence, _mm256_loadu_ps, _mm256_stream_ps};
     let n = bytes.len().min(to.len());
-    // SAFETY: eight floats of any value are a `__m256`, and the other way round.
+    // SAFETY: any eight floats are a valid `__m256`, and any `__m256` is eight valid floats.
     let (start, blocks, end) = unsafe { to[..n].align_to_mut::<__m256>() };
     let (first, rest) = bytes[..n].split_at(start.len());
     let (eights, last) = rest.as_chunks::<8>();
@@ -30,12 +30,12 @@ fn stream_fractions(bytes: &[u8], to: &mut [f32]) {
     divide(last, end);
     for (to, eight) in blocks.iter_mut().zip(eights) {
         let values = eight.map(|v| f32::from(v) / 255.0);
-        // SAFETY: it reads the eight values and writes one block, which is aligned.
+        // SAFETY: the call reads eight values and writes one aligned block.
         unsafe {
             _mm256_stream_ps(std::ptr::from_mut(to).cast(), _mm256_loadu_ps(values.as_ptr()))
         };
     }
-    // The writes are done before anything that comes after.
+    // Streaming stores are unordered; the fence orders them before later writes.
     _mm_sfence();
 }
 

@@ -1,5 +1,5 @@
-// Records what a function does to one input, as JSON: libtorch's operations in order, their arguments, and the
-// shapes of their results. Operations in place keep their names, which end in `_`.
+// Records the operations of a function on one input as JSON: libtorch's operations in order, their arguments, and
+// the shapes of their results. In-place operations keep their names, which end in `_`.
 
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
@@ -21,12 +21,12 @@ namespace {
 using torch::jit::Node;
 using torch::jit::Value;
 
-// Writes a graph of the tracer as JSON. Tensors that are neither parameters nor buffers are kept beside it, and are
-// known by their position.
+// Writes a graph of the tracer as JSON. Tensors that are neither parameters nor buffers are kept in a list, and the
+// JSON refers to them by position.
 class Writer {
    public:
     explicit Writer(std::vector<at::Tensor>& constants) : constants_(constants) {
-        // The program may have set a locale that writes numbers in another way than JSON.
+        // The program may have set a locale whose number format is not that of JSON.
         out_.imbue(std::locale::classic());
         out_.precision(17);
     }
@@ -64,7 +64,7 @@ class Writer {
     }
 
    private:
-    // Nodes that only name or hold what others use.
+    // Returns true for nodes that are not operations: attributes, constants and lists that other nodes use.
     bool skipped(const Node* node) {
         switch (node->kind()) {
             case torch::jit::prim::GetAttr: {
@@ -137,7 +137,7 @@ class Writer {
         }
     }
 
-    // JSON has no infinities.
+    // Writes infinities and NaN as `beyond`, since JSON has neither.
     void number(double value) {
         if (std::isfinite(value)) {
             out_ << "{\"float\":" << value << '}';
@@ -188,7 +188,8 @@ class Writer {
 
 extern "C" {
 
-// As finetune_trace. Hands `done` the JSON and the tensors that it refers to by position, which it takes over.
+// Records a function; the arguments are those of finetune_trace. Passes the JSON, and the tensors to which it refers
+// by position, to `done`, which takes ownership of the tensors.
 char* finetune_graph(const char** names, void** tensors, size_t parameters, size_t n, void* input,
                      Forward forward, void* context,
                      void (*done)(void*, const char*, void**, size_t), void* result) noexcept {

@@ -1,4 +1,4 @@
-//! Calls into `graph.cpp`: the operations of libtorch that a function carries out, as data.
+//! Calls into `graph.cpp`: records the operations of libtorch that a function executes.
 
 use super::{message::checked, trace};
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::ffi::{CStr, c_char, c_void};
 use tch::Tensor;
 
-/// What takes the JSON and the constants of a recording.
+/// The function that receives the JSON and the constants of a recording.
 type Done = extern "C" fn(*mut c_void, *const c_char, *const *mut c_void, usize);
 
 unsafe extern "C" {
@@ -23,13 +23,13 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Operations in the order in which they were carried out.
+/// Operations in the order in which they were executed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct TracedGraph {
     pub(crate) nodes: Vec<TracedNode>,
     pub(crate) input: TracedValue,
     pub(crate) outputs: Vec<Argument>,
-    /// Tensors that are neither parameters nor buffers, for [`Argument::Constant`].
+    /// The tensors that are neither parameters nor buffers, for [`Argument::Constant`].
     #[serde(skip)]
     pub(crate) constants: Vec<Tensor>,
 }
@@ -37,9 +37,9 @@ pub(crate) struct TracedGraph {
 /// One operation of libtorch.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct TracedNode {
-    /// Its name, such as `aten::relu`.
+    /// The name of the operation, such as `aten::relu`.
     pub(crate) op: String,
-    /// Its arguments in the order of libtorch's schema.
+    /// The arguments in the order of libtorch's schema.
     pub(crate) args: Vec<Argument>,
     pub(crate) out: Vec<TracedValue>,
 }
@@ -48,9 +48,9 @@ pub(crate) struct TracedNode {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct TracedValue {
     pub(crate) id: u64,
-    /// The size of a tensor; none for other values, such as lists.
+    /// The size of a tensor; `None` for other values, such as lists.
     pub(crate) shape: Option<Vec<i64>>,
-    /// libtorch's name for the type of its elements, such as `Float`.
+    /// libtorch's name of the element type, such as `Float`; `None` for other values.
     pub(crate) kind: Option<String>,
 }
 
@@ -58,12 +58,12 @@ pub(crate) struct TracedValue {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Argument {
-    /// The argument is absent.
+    /// No value.
     None,
     Bool(bool),
     Int(i64),
     Float(f64),
-    /// Infinity of this sign, or NaN for 0.
+    /// A float that JSON cannot represent: infinity with this sign, or NaN for 0.
     Beyond(i8),
     Text(String),
     List(Vec<Self>),
@@ -75,7 +75,7 @@ pub(crate) enum Argument {
     Value(u64),
 }
 
-/// Records what `forward` does to `input`. `parameters` and `buffers` are known by name in the result.
+/// Records the operations of `forward` on `input`. The result refers to `parameters` and `buffers` by name.
 pub(crate) fn graph(
     input: &Tensor,
     parameters: &[(String, Tensor)],
@@ -85,8 +85,8 @@ pub(crate) fn graph(
     let variables = trace::Variables::new(parameters, buffers)?;
     let mut recorded = trace::Recorded::new(&mut forward);
     let mut taken = Taken::default();
-    // SAFETY: every pointer is that of a live value: tensors and names are as many, the context is what
-    // `trace::call` casts it back to, and the result is what `take` casts it back to.
+    // SAFETY: every pointer is that of a live value, there are as many tensors as names, and context and
+    // result have the types to which `trace::call` and `take` cast them back.
     let done = checked(unsafe {
         finetune_graph(
             variables.names().as_ptr(),
@@ -112,7 +112,7 @@ struct Taken {
     constants: Vec<Tensor>,
 }
 
-/// Copies the JSON and takes the constants over.
+/// Copies the JSON and takes ownership of the constants.
 extern "C" fn take(
     result: *mut c_void,
     json: *const c_char,
@@ -121,10 +121,10 @@ extern "C" fn take(
 ) {
     // SAFETY: `graph` passes the address of its `Taken`, which lives until the call returns.
     let taken = unsafe { &mut *result.cast::<Taken>() };
-    // SAFETY: the native layer passes text that ends in zero.
+    // SAFETY: the native layer passes zero-terminated text.
     taken.json = unsafe { CStr::from_ptr(json) }.to_string_lossy().into_owned();
     taken.constants = (0..n)
-        // SAFETY: there are `n` pointers, each to a new tensor that is handed over.
+        // SAFETY: there are `n` pointers, each to a new tensor that the caller owns.
         .map(|i| unsafe { Tensor::from_ptr((*constants.add(i)).cast()) })
         .collect();
 }

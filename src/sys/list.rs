@@ -1,4 +1,4 @@
-//! Many tensors that one call works on.
+//! Lists of tensors on which one call operates.
 
 use super::message::checked;
 use crate::error::{Error, Result};
@@ -55,10 +55,10 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Many tensors that one call works on, by libtorch's `_foreach` kernels.
+/// A list of tensors on which each method operates in one call, with libtorch's `_foreach` kernels.
 ///
-/// A list shares its tensors with those it was made of. Nothing that is done to a list is recorded for
-/// gradients. Where a call takes other lists, they must be as long and hold tensors of the same shapes.
+/// A list contains handles to the tensors that it was created from, not copies. Its operations are not
+/// recorded for gradients. Other lists in a call must have the same length and tensors of the same shapes.
 ///
 /// ```
 /// use finetune::{optim::TensorList, tch::Tensor};
@@ -75,8 +75,8 @@ pub struct TensorList {
     len: usize,
 }
 
-// SAFETY: the list is owned by this value alone, and its tensors are as safe to send as tch's, which
-// are `Send` themselves. It is not `Sync`, as they are not.
+// SAFETY: this value is the only owner of the list, and its tensors may be sent like those of tch, which are
+// `Send`. It is not `Sync`, as they are not.
 unsafe impl Send for TensorList {}
 
 impl fmt::Debug for TensorList {
@@ -87,12 +87,12 @@ impl fmt::Debug for TensorList {
 
 impl Drop for TensorList {
     fn drop(&mut self) {
-        // SAFETY: the list was made by the native layer and is freed once.
+        // SAFETY: the native layer created the list, and it is freed once.
         unsafe { finetune_list_free(self.of.as_ptr()) }
     }
 }
 
-/// What `finetune_list_new` makes of a list.
+/// The content of a list that `finetune_list_new` creates.
 #[derive(Clone, Copy)]
 enum NewList {
     Zeros = 0,
@@ -101,7 +101,7 @@ enum NewList {
     LaidOutAs = 3,
 }
 
-/// What `finetune_foreach` does to each tensor.
+/// The operation of `finetune_foreach` on each tensor.
 #[derive(Clone, Copy)]
 enum Each {
     Mul = 0,
@@ -118,28 +118,29 @@ enum Each {
 }
 
 impl TensorList {
-    /// A list of handles to these tensors.
+    /// Creates a list of handles to `tensors`.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// [`Error::Torch`] if libtorch reports an error.
     pub fn new(tensors: &[Tensor]) -> Result<Self> {
         let mut all: Vec<*mut c_void> =
             tensors.iter().map(|t| t.as_ptr().cast_mut().cast()).collect();
         let mut out = null_mut();
-        // SAFETY: the pointers are those of live tensors, of which the list takes handles of its own.
+        // SAFETY: the pointers are those of live tensors, of which the list creates its own handles.
         checked(unsafe { finetune_list(all.as_mut_ptr(), all.len(), &raw mut out) })?;
         Self::made(out, all.len())
     }
 
     fn made(of: *mut c_void, len: usize) -> Result<Self> {
-        let of = NonNull::new(of).ok_or_else(|| Error::other("the native layer made no list"))?;
+        let of =
+            NonNull::new(of).ok_or_else(|| Error::other("the native layer returned no list"))?;
         Ok(Self { of, len })
     }
 
     fn derived(&self, what: NewList, like: &Self) -> Result<Self> {
         let mut out = null_mut();
         let (of, like) = (self.of.as_ptr(), like.of.as_ptr());
-        // SAFETY: both lists are alive; the new one is ours.
+        // SAFETY: both lists are alive, and the caller owns the new one.
         checked(unsafe { finetune_list_new(what as c_int, of, like, &raw mut out) })?;
         Self::made(out, self.len)
     }
@@ -147,100 +148,100 @@ impl TensorList {
     fn each(&self, what: Each, y: Option<&Self>, z: Option<&Self>, a: f64) -> Result<()> {
         for other in [y, z].into_iter().flatten() {
             if other.len != self.len {
-                let why = format!("lists of {} and {} tensors do not fit", self.len, other.len);
+                let why = format!("the lists have {} and {} tensors", self.len, other.len);
                 return Err(Error::mismatch("TensorList", why));
             }
         }
         let at = |l: Option<&Self>| l.map_or(null_mut(), |l| l.of.as_ptr());
-        // SAFETY: the lists are alive and equally long; those that `what` needs are given.
+        // SAFETY: the lists are alive and have equal lengths; the caller passes those that `what` needs.
         checked(unsafe { finetune_foreach(what as c_int, self.of.as_ptr(), at(y), at(z), a) })
     }
 
-    /// The list, for a native call.
+    /// Returns the pointer to the list for a native call.
     pub(super) fn pointer(&self) -> *mut c_void {
         self.of.as_ptr()
     }
 
-    /// How many tensors there are.
+    /// Returns the number of tensors.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no tensors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// A handle to the tensor at `i`.
+    /// Returns a handle to tensor `i`, from 0.
     ///
     /// # Errors
-    /// [`Error::Torch`] if there are not so many.
+    /// [`Error::Torch`] if `i` is not below the number of tensors.
     pub fn get(&self, i: usize) -> Result<Tensor> {
         let mut out = null_mut();
-        // SAFETY: the list is alive and the index is checked there.
+        // SAFETY: the list is alive, and the native layer checks the index.
         checked(unsafe { finetune_list_get(self.of.as_ptr(), i, &raw mut out) })?;
-        // SAFETY: the native layer returned a new handle, which is ours now.
+        // SAFETY: the native layer returned a new handle, which the caller owns.
         Ok(unsafe { Tensor::from_ptr(out.cast()) })
     }
 
-    /// Handles to all tensors.
+    /// Returns handles to all tensors.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// [`Error::Torch`] if libtorch reports an error.
     pub fn tensors(&self) -> Result<Vec<Tensor>> {
         (0..self.len).map(|i| self.get(i)).collect()
     }
 
-    /// New tensors of zeros, of the same shapes and memory layouts.
+    /// Returns new tensors of zeros with the same shapes and memory layouts.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// [`Error::Torch`] if libtorch reports an error.
     pub fn zeros_like(&self) -> Result<Self> {
         self.derived(NewList::Zeros, self)
     }
 
-    /// Copies of the tensors.
+    /// Returns copies of the tensors.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// [`Error::Torch`] if libtorch reports an error.
     pub fn copies(&self) -> Result<Self> {
         self.derived(NewList::Copies, self)
     }
 
-    /// The Euclidean norm of each tensor, as tensors of one number.
+    /// Returns the Euclidean norm of each tensor, as tensors with one element.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// [`Error::Torch`] if libtorch reports an error.
     pub fn norms(&self) -> Result<Self> {
         self.derived(NewList::Norms, self)
     }
 
-    /// The same tensors, but copies of those whose memory is laid out in another way than that of
-    /// `like`: the fused kernels take numbers in the order of memory.
+    /// Returns the same tensors, with copies of those whose memory layout differs from that in `like`. The
+    /// fused kernels process elements in memory order, so the layouts must match.
     pub(crate) fn laid_out_as(&self, like: &Self) -> Result<Self> {
         self.derived(NewList::LaidOutAs, like)
     }
 
-    /// Whether every tensor's memory is laid out as that of `like`.
+    /// Returns true if the lists have equal lengths and every tensor has the memory layout of the one in `like`.
     pub(crate) fn is_laid_out_as(&self, like: &Self) -> Result<bool> {
         let mut same = false;
         let (of, like) = (self.of.as_ptr(), like.of.as_ptr());
-        // SAFETY: both lists are alive; a shorter one is an error there.
+        // SAFETY: both lists are alive; the native layer returns false if their lengths differ.
         checked(unsafe { finetune_list_laid_out_as(of, like, &raw mut same) })?;
         Ok(same)
     }
 
-    /// `x *= factor`
+    /// Computes `x *= factor` for each tensor `x`.
     ///
     /// # Errors
-    /// What libtorch reports; so for all that follow.
+    /// [`Error::Torch`] if libtorch reports an error.
     pub fn mul(&self, factor: f64) -> Result<()> {
         self.each(Each::Mul, None, None, factor)
     }
 
-    /// `x += number`
+    /// Computes `x += number` for each tensor `x`.
     ///
     /// # Errors
     /// As [`TensorList::mul`].
@@ -248,7 +249,7 @@ impl TensorList {
         self.each(Each::AddNumber, None, None, number)
     }
 
-    /// `x = √x`
+    /// Computes `x = √x` for each tensor `x`.
     ///
     /// # Errors
     /// As [`TensorList::mul`].
@@ -256,7 +257,7 @@ impl TensorList {
         self.each(Each::Sqrt, None, None, 0.0)
     }
 
-    /// `x = eˣ`
+    /// Computes `x = eˣ` for each tensor `x`.
     ///
     /// # Errors
     /// As [`TensorList::mul`].
@@ -264,7 +265,7 @@ impl TensorList {
         self.each(Each::Exp, None, None, 0.0)
     }
 
-    /// `x = ln(1 + x)`
+    /// Computes `x = ln(1 + x)` for each tensor `x`.
     ///
     /// # Errors
     /// As [`TensorList::mul`].
@@ -272,15 +273,15 @@ impl TensorList {
         self.each(Each::Log1p, None, None, 0.0)
     }
 
-    /// `x += factor · y`
+    /// Computes `x += factor · y` for each tensor `x` and the tensor of the same index in `y`.
     ///
     /// # Errors
-    /// As [`TensorList::mul`]; [`Error::Config`] if the lists are not equally long.
+    /// As [`TensorList::mul`]; [`Error::Mismatch`] if the lists have different lengths.
     pub fn add(&self, y: &Self, factor: f64) -> Result<()> {
         self.each(Each::Add, Some(y), None, factor)
     }
 
-    /// `x += part · (y - x)`
+    /// Computes `x += part · (y - x)` for each pair of tensors.
     ///
     /// # Errors
     /// As [`TensorList::add`].
@@ -288,7 +289,7 @@ impl TensorList {
         self.each(Each::Lerp, Some(y), None, part)
     }
 
-    /// `x *= y`, where a `y` may be a single number.
+    /// Computes `x *= y` for each pair of tensors; a tensor of `y` may have a single element.
     ///
     /// # Errors
     /// As [`TensorList::add`].
@@ -296,7 +297,7 @@ impl TensorList {
         self.each(Each::MulBy, Some(y), None, 0.0)
     }
 
-    /// `x = y`
+    /// Computes `x = y` for each pair of tensors.
     ///
     /// # Errors
     /// As [`TensorList::add`].
@@ -304,7 +305,7 @@ impl TensorList {
         self.each(Each::Copy, Some(y), None, 0.0)
     }
 
-    /// `x += factor · y · z`
+    /// Computes `x += factor · y · z` for each triple of tensors.
     ///
     /// # Errors
     /// As [`TensorList::add`].
@@ -312,7 +313,7 @@ impl TensorList {
         self.each(Each::AddCMul, Some(y), Some(z), factor)
     }
 
-    /// `x += factor · y / z`
+    /// Computes `x += factor · y / z` for each triple of tensors.
     ///
     /// # Errors
     /// As [`TensorList::add`].
@@ -321,23 +322,25 @@ impl TensorList {
     }
 }
 
-/// The gradients of the parameters that learn and have one, and which of them do.
+/// Returns the gradients of the trainable parameters that have one, and for each parameter whether it is
+/// among them.
 pub(crate) fn grads(params: &TensorList) -> Result<(TensorList, Vec<bool>)> {
     let mut has = vec![false; params.len];
     let mut out = null_mut();
-    // SAFETY: the list is alive and `has` is as long.
+    // SAFETY: the list is alive, and `has` has the same length.
     checked(unsafe { finetune_grads(params.of.as_ptr(), has.as_mut_ptr(), &raw mut out) })?;
     let len = has.iter().filter(|h| **h).count();
     Ok((TensorList::made(out, len)?, has))
 }
 
-/// Leaves the parameters without gradients; their memory is free then.
+/// Removes the gradients of the parameters, which frees their memory.
 pub(crate) fn clear_grads(params: &TensorList) -> Result<()> {
     // SAFETY: the list is alive.
     checked(unsafe { finetune_clear_grads(params.of.as_ptr()) })
 }
 
-/// Multiplies by `factor` and tells whether a number was infinite or NaN. This waits for the device.
+/// Multiplies gradients by `factor`. Returns true if one of them contained an infinite or NaN value. Waits for
+/// the device.
 pub(crate) fn unscale(grads: &TensorList, factor: f32) -> Result<bool> {
     let mut found = false;
     // SAFETY: the list is alive.
@@ -345,7 +348,7 @@ pub(crate) fn unscale(grads: &TensorList, factor: f32) -> Result<bool> {
     Ok(found)
 }
 
-/// The numbers of one step of Adam.
+/// The step number and the hyperparameters of one step of Adam.
 pub(crate) struct AdamStep {
     pub(crate) step: f64,
     pub(crate) lr: f64,
@@ -355,15 +358,15 @@ pub(crate) struct AdamStep {
     pub(crate) eps: f64,
 }
 
-/// As many tensors in each list, or the fused kernels would read beyond one.
+/// Checks that all lists have the same length. Otherwise, the fused kernels would read beyond a list.
 fn fit(params: &TensorList, others: &[&TensorList]) -> Result<()> {
     if others.iter().all(|l| l.len == params.len) {
         return Ok(());
     }
-    Err(Error::mismatch("optimizer", "as many gradients and states as parameters are needed"))
+    Err(Error::mismatch("optimizer", "the numbers of parameters, gradients and states differ"))
 }
 
-/// Adam with decoupled decay for all parameters in one call.
+/// Takes one step of Adam with decoupled weight decay, for all parameters in one call.
 pub(crate) fn adamw(
     params: &TensorList,
     grads: &TensorList,
@@ -374,14 +377,14 @@ pub(crate) fn adamw(
     fit(params, &[grads, avgs, sqrs])?;
     let at = |l: &TensorList| l.of.as_ptr();
     let AdamStep { step, lr, beta1, beta2, decay, eps } = *how;
-    // SAFETY: the lists are alive and equally long.
+    // SAFETY: the lists are alive and have equal lengths.
     checked(unsafe {
         let (params, grads, avgs, sqrs) = (at(params), at(grads), at(avgs), at(sqrs));
         finetune_adamw(params, grads, avgs, sqrs, step, lr, beta1, beta2, decay, eps)
     })
 }
 
-/// Gradient descent with undamped momentum for all parameters in one call.
+/// Takes one step of gradient descent with undamped momentum, for all parameters in one call.
 pub(crate) fn sgd(
     params: &TensorList,
     grads: &TensorList,
@@ -391,6 +394,6 @@ pub(crate) fn sgd(
 ) -> Result<()> {
     fit(params, &[grads, sums])?;
     let at = |l: &TensorList| l.of.as_ptr();
-    // SAFETY: the lists are alive and equally long.
+    // SAFETY: the lists are alive and have equal lengths.
     checked(unsafe { finetune_sgd(at(params), at(grads), at(sums), lr, mom) })
 }

@@ -1,25 +1,25 @@
-//! Files as memory.
+//! Files mapped into memory.
 
 use crate::error::{Error, Result};
 use memmap2::Mmap;
 use std::{fs::File, io, ops::Deref, path::Path};
 
-/// A file's contents, in memory as they are read and not before.
+/// The content of a file, mapped into memory. A page is loaded when it is first read.
 #[derive(Debug)]
 pub(crate) struct Mapped(Mmap);
 
 impl Mapped {
-    /// Maps the whole file.
+    /// Opens a file and maps all of it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
         Self::of(&file).map_err(Error::io(path))
     }
 
-    /// Maps the whole of an open file, whatever its name stands for by now.
+    /// Maps all of an open file, even if its name now refers to another file.
     pub(crate) fn of(file: &File) -> io::Result<Self> {
-        // SAFETY: the mapping is private and read-only. Whoever shortens the file meanwhile ends this
-        // program, as with every program that maps it; our own writers replace files and never
-        // shorten them. The public functions that map files of the user's state this contract.
+        // SAFETY: the mapping is private and read-only. The file must not be truncated while it is mapped, or
+        // the operating system kills the program. The writers of this crate replace files and never truncate
+        // them; the public functions that map user files document this requirement.
         unsafe { Mmap::map(file) }.map(Self)
     }
 }

@@ -1,7 +1,7 @@
-// Memory of large tensors that is used again while somebody asks for it.
+// Keeps the memory of large tensors for later tensors while there are holds.
 //
-// libtorch returns the memory of each large tensor to the system, and the system clears what it gives
-// out again, page by page. A training step makes and drops gigabytes in the same sizes each time.
+// libtorch returns the memory of each large tensor to the system, and the system clears it page by page before it
+// provides it again. A training step allocates and frees gigabytes in the same sizes each time.
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
@@ -28,7 +28,7 @@
 
 namespace {
 
-// Smaller pieces are kept by the C library itself, in bytes.
+// The minimum size in bytes of memory that is kept. The C library keeps smaller allocations itself.
 constexpr size_t LARGE = 1 << 18;
 
 // The size of a page of memory, in bytes.
@@ -46,14 +46,15 @@ struct Part;
 // Spare parts by size, the smallest first.
 using Spare = std::set<std::pair<size_t, Part*>>;
 
-// A part of a region of memory that the system gave, between its neighbours in that region.
+// A part of a region of memory from the system, linked to its neighbors in that region.
 struct Part {
     char* data;
     size_t size;
     Part* before;
     Part* after;
     bool spare;
-    // Its place in a `Spare` while it is in use. Whoever frees memory must not allocate, or it could throw.
+    // The part's node of a `Spare`, kept while the part is in use: freeing memory must not allocate, which could
+    // throw.
     Spare::node_type node;
 
     bool whole() const {
@@ -69,7 +70,7 @@ std::unique_ptr<Part> new_part(char* data, size_t size, Part* before, Part* afte
 
 class Keeper final : public c10::Allocator {
   public:
-    // The one of this process. It is never destroyed: tensors may outlive what is.
+    // Returns the allocator of this process. It is never destroyed, since tensors may outlive static objects.
     static Keeper& instance() {
         static Keeper* keeper = new Keeper;
         return *keeper;
@@ -79,7 +80,7 @@ class Keeper final : public c10::Allocator {
         if (n < LARGE || holds_.load(std::memory_order_acquire) == 0) {
             return with_retry([&] { return plain_->allocate(n); });
         }
-        // Not more than a vector can have: rounding up must not overflow.
+        // Rounding up must not overflow.
         if (n > SIZE_MAX / 2) throw std::bad_alloc();
         void* data = with_retry([&] {
             std::lock_guard<std::mutex> guard(lock_);
@@ -108,7 +109,7 @@ class Keeper final : public c10::Allocator {
         return_spare();
     }
 
-    // The bytes of the regions, and of what is spare in them.
+    // Returns the number of bytes of all regions, and of their spare parts.
     std::pair<size_t, size_t> bytes() noexcept {
         std::lock_guard<std::mutex> guard(lock_);
         return {bytes_, bytes_ - used_bytes_};
@@ -119,7 +120,7 @@ class Keeper final : public c10::Allocator {
         c10::SetCPUAllocator(this);
     }
 
-    // What `get` returns. Where there is no memory, what is spare is returned to the system first.
+    // Returns the result of `get`. If it fails, returns the spare memory to the system and calls it again.
     template <class Get>
     auto with_retry(Get get) -> decltype(get()) {
         try {
@@ -132,14 +133,14 @@ class Keeper final : public c10::Allocator {
         return get();
     }
 
-    // `n` bytes of the smallest spare part that has as many, or of a new region. Regions that are spare
-    // are given up where all together would be larger than what was ever used at once.
+    // Returns `n` bytes of the smallest spare part that is large enough, or of a new region. Spare regions are
+    // first returned to the system if all regions together would exceed the maximum in use so far.
     void* take(size_t n) {
         Part* part;
         auto found = spare_.lower_bound({n, nullptr});
         if (found != spare_.end()) {
             part = found->second;
-            used_.emplace(part->data, part);  // May throw, and is first therefore.
+            used_.emplace(part->data, part);  // May throw, so it comes before other changes.
             part->node = spare_.extract(found);
             part->spare = false;
             split(part, n);
@@ -158,14 +159,14 @@ class Keeper final : public c10::Allocator {
         return part->data;
     }
 
-    // Leaves a part `n` bytes and makes the rest a spare part of its own, if it is large.
+    // Shrinks a part to `n` bytes and makes the rest a spare part, if the rest is large.
     void split(Part* part, size_t n) noexcept {
         if (part->size - n < LARGE) return;
         Part* rest;
         try {
             rest = new_part(part->data + n, part->size - n, part, part->after).release();
         } catch (const std::bad_alloc&) {
-            return;  // The part may as well be larger than was asked for.
+            return;  // The part is then larger than requested.
         }
         if (rest->after != nullptr) rest->after->before = rest;
         part->after = rest;
@@ -184,21 +185,21 @@ class Keeper final : public c10::Allocator {
         }
     }
 
-    // Makes a part a spare one.
+    // Marks a part as spare.
     void put(Part* part) noexcept {
         part->spare = true;
         part->node.value() = {part->size, part};
         spare_.insert(std::move(part->node));
     }
 
-    // Returns all that is spare to the system.
+    // Returns all spare memory to the system.
     void return_spare() noexcept {
         for (auto next = spare_.begin(); next != spare_.end();) {
             let_go((next++)->second);
         }
     }
 
-    // Returns what is spare to the system: the region, or the pages where the region is still in use.
+    // Returns a spare part to the system: the region, or only the pages if the region is still in use.
     void let_go(Part* part) noexcept {
         if (part->whole()) {
             forget(part);
@@ -222,7 +223,7 @@ class Keeper final : public c10::Allocator {
 #endif
     }
 
-    // Makes one of a part and the one after it, neither of which is in `spare_`.
+    // Joins a part and the next one, neither of which is in `spare_`.
     static void join(Part* part, Part* after) noexcept {
         part->size += after->size;
         part->after = after->after;
@@ -245,7 +246,7 @@ class Keeper final : public c10::Allocator {
         if (holds_.load(std::memory_order_relaxed) == 0) let_go(part);
     }
 
-    // What every tensor's memory goes back by: what is not from here is the allocator's before.
+    // Frees the memory of a tensor. Memory from the previous allocator is freed by that allocator.
     static void give(void* data) noexcept {
         auto& keeper = instance();
         {
@@ -266,20 +267,20 @@ class Keeper final : public c10::Allocator {
     std::atomic<size_t> holds_{0};
     std::unordered_map<void*, Part*> used_;
     Spare spare_;
-    // Of all regions, and of what is used of them.
+    // The number of bytes of all regions, and of their used parts.
     size_t bytes_ = 0, used_bytes_ = 0;
-    // The most that was in use at once since it is held.
+    // The maximum number of bytes in use since the first hold.
     size_t most_ = 0;
 };
 
-// Whether memory is kept at all: unless the environment says `FINETUNE_KEEP_MEMORY=0`.
+// Returns true if memory may be kept: unless the environment variable `FINETUNE_KEEP_MEMORY` is `0`.
 bool wanted() noexcept {
     const char* said = std::getenv("FINETUNE_KEEP_MEMORY");
     return said == nullptr || std::strcmp(said, "0") != 0;
 }
 
-// libtorch reads its allocator without a lock. It is replaced when the program is loaded, before there are
-// threads that could allocate at the same time.
+// libtorch reads its allocator without a lock. The allocator is therefore replaced when the program is loaded,
+// before other threads could allocate.
 const bool installed = [] {
     if (!wanted()) return false;
     Keeper::instance();
@@ -290,7 +291,7 @@ const bool installed = [] {
 
 extern "C" {
 
-// Whether memory is kept from now on; otherwise `finetune_memory_release` must not be called.
+// Starts to keep memory. Returns false if it is never kept; `finetune_memory_release` must not be called then.
 bool finetune_memory_hold() noexcept {
     if (!installed) return false;
     Keeper::instance().hold();

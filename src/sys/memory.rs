@@ -1,4 +1,4 @@
-//! Memory of tensors that is used again.
+//! Reuse of the memory of large tensors.
 
 unsafe extern "C" {
     fn finetune_memory_hold() -> bool;
@@ -7,22 +7,24 @@ unsafe extern "C" {
     fn finetune_memory_bytes(all: *mut usize, spare: *mut usize);
 }
 
-/// While one of these lives, the memory of large tensors on the CPU is kept for the next ones instead of
-/// being returned to the system, which would clear it page by page before it gives it out again. Regions
-/// that nobody uses are returned where all together would be larger than what was in use at once, and all
-/// of them at the end. It concerns all tensors of the process; those that outlive it are not touched.
+/// Keeps the memory of large CPU tensors for later tensors, as long as a value of this type exists. Otherwise
+/// the memory is returned to the operating system, which clears it page by page before it provides it again.
 ///
-/// A program that is started with `FINETUNE_KEEP_MEMORY=0` in its environment keeps nothing, and libtorch's
-/// own allocator stays in place.
+/// Unused regions are returned if all regions together would exceed the maximum memory in use so far, and when
+/// the last value is dropped. All tensors of the process are affected; tensors that outlive the value remain
+/// valid.
+///
+/// If the environment variable `FINETUNE_KEEP_MEMORY` is `0` when the program starts, no memory is kept, and
+/// libtorch's own allocator is not replaced.
 #[derive(Debug)]
-#[must_use = "memory is kept as long as this value lives"]
+#[must_use = "memory is kept until this value is dropped"]
 pub(crate) struct KeptMemory {
     holds: bool,
 }
 
 impl KeptMemory {
     pub(crate) fn hold() -> Self {
-        // SAFETY: a call without arguments; what it does is guarded by a lock.
+        // SAFETY: the call has no arguments, and a lock guards the state that it changes.
         Self { holds: unsafe { finetune_memory_hold() } }
     }
 }
@@ -30,7 +32,7 @@ impl KeptMemory {
 impl Drop for KeptMemory {
     fn drop(&mut self) {
         if self.holds {
-            // SAFETY: as above, and each hold is released once.
+            // SAFETY: as above, and each successful hold is released once.
             unsafe { finetune_memory_release() }
         }
     }
@@ -44,15 +46,15 @@ mod tests {
 
     const MB: usize = 1 << 20;
 
-    /// The bytes kept in all, and those of them that are spare.
+    /// Returns the number of bytes kept, and the number of those that are unused.
     fn bytes() -> (usize, usize) {
         let (mut all, mut spare) = (0, 0);
-        // SAFETY: both are alive, and written once.
+        // SAFETY: both pointers are valid for one write.
         unsafe { finetune_memory_bytes(&raw mut all, &raw mut spare) };
         (all, spare)
     }
 
-    /// A tensor of so many bytes, each of which is `value`.
+    /// Returns a tensor of `bytes` bytes, each of which is `value`.
     fn tensor(bytes: usize, value: i64) -> Tensor {
         Tensor::full([bytes as i64], value, (Kind::Uint8, tch::Device::Cpu))
     }
@@ -61,7 +63,7 @@ mod tests {
         t.eq(value).all().int64_value(&[]) == 1
     }
 
-    /// Runs a test in a process of its own, since other tests hold memory too.
+    /// Runs a test in a separate process, since other tests hold memory too.
     fn run_alone(test: &str, keep: &str) {
         let test = format!("sys::memory::tests::{test}");
         let done = Command::new(env::current_exe().unwrap())
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "run by the test above, in a process of its own"]
+    #[ignore = "run by another test, in a separate process"]
     fn switched_off() {
         let _hold = KeptMemory::hold();
         drop(tensor(4 * MB, 1));
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "run by the test above, in a process of its own"]
+    #[ignore = "run by another test, in a separate process"]
     fn too_large() {
         let _hold = KeptMemory::hold();
         drop(tensor(4 * MB, 1));
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "run by the test above, in a process of its own"]
+    #[ignore = "run by another test, in a separate process"]
     fn alone() {
         let before = tensor(4 * MB, 9);
         assert_eq!(bytes(), (0, 0));
@@ -125,7 +127,7 @@ mod tests {
             drop(before);
             assert_eq!(bytes(), (4 * MB, 4 * MB), "what is not from here is not kept");
 
-            // Smaller ones share it, and make one again.
+            // Smaller tensors share the region, which is merged again when they are dropped.
             let (a, b) = (tensor(3 * MB, 2), tensor(MB / 2, 3));
             assert_eq!((a.data_ptr(), bytes()), (place, (4 * MB, MB / 2)));
             assert!(is_all(&a, 2) && is_all(&b, 3));
@@ -135,7 +137,7 @@ mod tests {
             assert_eq!(whole.data_ptr(), place);
             drop(whole);
 
-            // Never more than was used at once.
+            // The kept memory never exceeds the maximum in use.
             let two = (tensor(8 * MB, 5), tensor(8 * MB, 6));
             drop(two);
             let large = tensor(12 * MB, 7);
@@ -147,7 +149,7 @@ mod tests {
         }
         assert_eq!(bytes(), (0, 0));
 
-        // What outlives it keeps its numbers, and returns its memory at its end.
+        // A tensor that outlives the holds keeps its values, and its memory is returned when it is dropped.
         let hold = (KeptMemory::hold(), KeptMemory::hold());
         drop(tensor(4 * MB, 1));
         let outlives = tensor(MB, 7);
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(bytes(), (0, 0));
         drop(others);
 
-        // Side by side, no two have the same memory.
+        // Tensors of several threads never share memory.
         {
             let _hold = KeptMemory::hold();
             let work = |k: i64| {

@@ -1,4 +1,4 @@
-// How C++ tells Rust that something failed.
+// Error messages of the native layer for Rust.
 
 #ifndef FINETUNE_MESSAGE_H
 #define FINETUNE_MESSAGE_H
@@ -12,13 +12,13 @@
 
 namespace finetune {
 
-// The message where there is no memory for a message. Null would mean success.
+// Returns the message that is used if there is no memory for another. Null would mean success.
 inline char* exhausted() noexcept {
     static char text[] = "out of memory";
     return text;
 }
 
-// A copy of `text` for `free_message`.
+// Returns a copy of `text`, to be freed with `free_message`.
 inline char* message(const char* text) noexcept {
     char* copy = strdup(text);
     return copy != nullptr ? copy : exhausted();
@@ -28,7 +28,7 @@ inline void free_message(char* text) noexcept {
     if (text != exhausted()) free(text);
 }
 
-// Runs `body` without recording gradients. Returns the message of what it throws, or null.
+// Runs `body` without recording gradients. Returns the message of the exception that it throws, or null.
 template <class Body>
 char* caught(Body&& body) noexcept {
     try {

@@ -1,4 +1,4 @@
-//! What the native layer says when it fails.
+//! Error messages of the native layer.
 
 use crate::error::Result;
 use std::ffi::{CStr, c_char};
@@ -17,7 +17,7 @@ pub(super) fn take(text: *mut c_char) -> String {
     }
 }
 
-/// The message of a call as an error. A null pointer is success.
+/// Converts the message that a call returned to an error. A null pointer means success.
 pub(super) fn checked(message: *mut c_char) -> Result<()> {
     if message.is_null() { Ok(()) } else { Err(tch::TchError::Torch(take(message)).into()) }
 }

@@ -1,6 +1,10 @@
-//! The native layer: what tch has no call for. The only place with `unsafe`.
+//! The native layer: calls into libtorch and the operating system that tch does not offer. The only module of
+//! this crate with `unsafe` code.
 
-#![allow(unsafe_code, reason = "this is the place for it; each use says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "unsafe code is confined to this module; each use says why it is sound"
+)]
 
 #[cfg(not(feature = "doc-only"))]
 mod c10d;

@@ -27,8 +27,8 @@ unsafe extern "C" {
     fn finetune_capability() -> *mut c_char;
 }
 
-/// Returns a float tensor over the vector's own memory: nothing is copied. Strides are in elements. `give_back` gets the
-/// vector when the last use of the tensor ends, on the thread that ends it. It must not panic.
+/// Returns a float tensor over the memory of `data`, without a copy. Strides are in elements. When the last
+/// handle to the memory is dropped, `give_back` is called with the vector on that thread. It must not panic.
 ///
 /// # Errors
 /// [`Error::Mismatch`] if sizes and strides reach beyond the vector.
@@ -38,7 +38,7 @@ pub(crate) fn tensor_lent(
     strides: &[i64],
     give_back: impl FnOnce(Vec<f32>) + Send + 'static,
 ) -> Result<Tensor> {
-    /// The vector and who gets it.
+    /// The vector and the function that receives it.
     type Lent = (Vec<f32>, Box<dyn FnOnce(Vec<f32>) + Send>);
     if !fits(sizes, strides, data.len()) {
         let why = format!(
@@ -48,7 +48,7 @@ pub(crate) fn tensor_lent(
         return Err(Error::mismatch("tensor_lent", why));
     }
     extern "C" fn end(context: *mut c_void) {
-        // SAFETY: the context is the box made below, and libtorch calls this once.
+        // SAFETY: the context is the box created below, and libtorch calls this function once.
         let (data, give_back) = *unsafe { Box::from_raw(context.cast::<Lent>()) };
         give_back(data);
     }
@@ -56,9 +56,8 @@ pub(crate) fn tensor_lent(
     let pointer = owner.0.as_mut_ptr().cast::<c_void>();
     let context = Box::into_raw(owner).cast::<c_void>();
     let mut out = std::ptr::null_mut();
-    // SAFETY: the memory outlives the tensor, which gives it back by `end`; sizes and strides were
-    // checked to stay within it. The native layer takes the context over and ends it once, also where
-    // the call fails.
+    // SAFETY: the memory outlives the tensor, which releases it by `end`; `fits` has checked that sizes and
+    // strides stay within it. The native layer owns the context and calls `end` once, even if the call fails.
     checked(unsafe {
         finetune_from_blob(
             pointer,
@@ -70,17 +69,17 @@ pub(crate) fn tensor_lent(
             &raw mut out,
         )
     })?;
-    // SAFETY: the native layer returned a new tensor, which is ours now.
+    // SAFETY: the native layer returned a new tensor, which the caller owns.
     Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }
 
-/// Whether a tensor of these sizes and strides, in elements, stays within `len` elements, and can be
-/// counted.
+/// Returns true if a tensor of these sizes and strides, in elements, stays within `len` elements, and its
+/// number of bytes is at most `i64::MAX`.
 fn fits(sizes: &[i64], strides: &[i64], len: usize) -> bool {
     if sizes.len() != strides.len() || sizes.iter().chain(strides).any(|n| *n < 0) {
         return false;
     }
-    // libtorch multiplies all sizes, those of an empty tensor too, and counts bytes.
+    // libtorch multiplies all sizes to a number of bytes, even those of an empty tensor.
     let count = sizes.iter().try_fold(1_i64, |all, n| all.checked_mul(*n.max(&1)));
     if count.and_then(|n| n.checked_mul(size_of::<f32>() as i64)).is_none() {
         return false;
@@ -93,24 +92,24 @@ fn fits(sizes: &[i64], strides: &[i64], len: usize) -> bool {
 
 /// Returns whether this thread records gradients.
 pub(super) fn grad_enabled() -> bool {
-    // SAFETY: reads a setting of this thread.
+    // SAFETY: the call reads thread-local state.
     unsafe { finetune_grad_enabled() }
 }
 
 /// Sets whether this thread records gradients.
 pub(super) fn set_grad_enabled(enabled: bool) {
-    // SAFETY: writes a setting of this thread.
+    // SAFETY: the call writes thread-local state.
     unsafe { finetune_set_grad_enabled(enabled) }
 }
 
-/// libtorch's numbers of the two 16-bit types.
+/// libtorch's numbers of the types float16 and bfloat16.
 const HALF: i32 = 5;
 const BFLOAT16: i32 = 15;
 
-/// Automatic casts, from `enter` to the end of the value's life: libtorch chooses the 16-bit type for
-/// the operations that it holds to be safe in it. Restored on unwinding too.
+/// Automatic casts, from `enter` until the value is dropped: libtorch uses the 16-bit type in the operations
+/// that it considers safe. The previous state is restored on unwinding too.
 ///
-/// The setting is one of the thread, so the value cannot be sent to another one.
+/// The state is thread-local, so the value is not `Send`.
 #[derive(Debug)]
 #[must_use = "the casts end with this value"]
 pub(crate) struct Autocast {
@@ -120,10 +119,10 @@ pub(crate) struct Autocast {
 }
 
 impl Autocast {
-    /// Begins to cast on `device` to `kind`, [`Kind::BFloat16`] or [`Kind::Half`].
+    /// Starts automatic casts to `kind`, [`Kind::BFloat16`] or [`Kind::Half`], on `device`.
     ///
     /// # Errors
-    /// [`Error::Config`] for another type or device, or for 16-bit floats on a CPU.
+    /// [`Error::Unsupported`] for another type or device, or for [`Kind::Half`] on a CPU.
     pub(crate) fn enter(device: Device, kind: Kind) -> Result<Self> {
         let (cuda, code) = match (device, kind) {
             (Device::Cpu, Kind::BFloat16) => (false, BFLOAT16),
@@ -136,13 +135,13 @@ impl Autocast {
             }
         };
         if !cuda {
-            // SAFETY: no arguments; the first call registers a function in libtorch's table, under its lock.
+            // SAFETY: the call has no arguments; the first one registers a kernel in libtorch, under its lock.
             checked(unsafe { finetune_fast_depthwise() })?;
         }
         let mut before = 0;
-        // SAFETY: reads and writes settings of this thread, and a number of ours.
+        // SAFETY: the call reads thread-local state and writes it to `before`.
         checked(unsafe { finetune_autocast_get(cuda, &raw mut before) })?;
-        // SAFETY: as above.
+        // SAFETY: the call writes thread-local state.
         checked(unsafe { finetune_autocast_set(cuda, code * 2 + 1, true) })?;
         Ok(Self { cuda, before, this_thread: PhantomData })
     }
@@ -150,7 +149,7 @@ impl Autocast {
 
 impl Drop for Autocast {
     fn drop(&mut self) {
-        // SAFETY: puts back what `enter` read.
+        // SAFETY: the call restores the thread-local state that `enter` read on this thread.
         let message = unsafe { finetune_autocast_set(self.cuda, self.before, false) };
         if !message.is_null() {
             take(message);
@@ -158,17 +157,17 @@ impl Drop for Autocast {
     }
 }
 
-/// The version of the libtorch that this program was compiled against, such as `2.11.0`.
+/// Returns the version of the libtorch that this program was compiled against, such as `2.11.0`.
 #[must_use]
 pub(crate) fn version() -> String {
-    // SAFETY: a zero-terminated text that lives as long as the program.
+    // SAFETY: the call returns a zero-terminated text with static lifetime.
     unsafe { CStr::from_ptr(finetune_version()) }.to_string_lossy().into_owned()
 }
 
-/// The processor instructions that libtorch uses: `DEFAULT`, `AVX2`, `AVX512` and so on.
+/// Returns the processor instructions that libtorch uses: `DEFAULT`, `AVX2`, `AVX512` and so on.
 #[must_use]
 pub(crate) fn capability() -> String {
-    // SAFETY: returns text that it allocated for the caller.
+    // SAFETY: the call returns zero-terminated text that it allocated for the caller.
     take(unsafe { finetune_capability() })
 }
 
@@ -203,7 +202,7 @@ mod tests {
         assert_eq!(tensor_lent(vec![], &[0, 3], &[3, 1], drop).unwrap().numel(), 0);
     }
 
-    /// Compiles only while `Autocast` is not `Send`: otherwise both implementations would apply.
+    /// Compiles only if `Autocast` is not `Send`: otherwise both implementations would apply.
     #[test]
     fn automatic_casts_stay_on_their_thread() {
         trait Ambiguous<T> {

@@ -1,7 +1,8 @@
-// A function whose intermediate results are computed again in the backward pass instead of being kept.
+// Computes intermediate results again in the backward pass instead of keeping them.
 //
-// libtorch has this in Python only, as torch.utils.checkpoint. Every function catches: an exception must not cross into
-// Rust. One that can fail returns its message, which the caller frees with finetune_free, or null.
+// libtorch has this only in Python, as torch.utils.checkpoint. Every function catches exceptions, which must not
+// cross into Rust. A function that can fail returns an error message, which the caller frees with finetune_free, or
+// null.
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
@@ -29,8 +30,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Computes `x`, which it owns, and puts a tensor for the caller into `out`. `again` is false for the first time.
-// Returns a message that the caller frees, or null.
+// A function of `x`, of which it takes ownership. Writes a tensor to `out`, which the caller owns. `again` is false in
+// the first pass. Returns a message that the caller frees, or null.
 using Run = char* (*)(void* context, void* x, bool again, void** out);
 
 // The state of libtorch's random generators of the CPU and of `device`.
@@ -59,7 +60,7 @@ class Draws {
     std::vector<std::pair<at::Generator, at::Tensor>> all_;
 };
 
-// Whether operations on a device are cast, and to which type.
+// The state of automatic casts on a device.
 struct Casts {
     at::DeviceType device;
     bool enabled;
@@ -76,7 +77,7 @@ struct Casts {
     }
 };
 
-// The circumstances of the first pass.
+// The state of the random generators and of the automatic casts in the first pass.
 struct Circumstances {
     Draws draws;
     Casts casts;
@@ -84,7 +85,7 @@ struct Circumstances {
     explicit Circumstances(at::Device device) : draws(device), casts(device.type()) {}
 };
 
-// Puts the circumstances of the first pass back until the end of its life.
+// Restores the state of the first pass until it is destroyed.
 class Back {
    public:
     Back(const Circumstances& then, at::Device device) : now_(device) {
@@ -99,7 +100,7 @@ class Back {
             now_.casts.set();
             now_.draws.restore();
         } catch (...) {
-            // What was read a moment ago can be set.
+            // Not expected: these states were read from libtorch before. A destructor must not throw.
         }
     }
 
@@ -110,12 +111,12 @@ class Back {
     Circumstances now_;
 };
 
-// The function, and what the graph keeps of its first pass.
+// The function, and the state of its first pass that the graph keeps.
 struct Segment : torch::CustomClassHolder {
     Run run;
     std::shared_ptr<void> context;
     std::optional<Circumstances> then;
-    // The result, until it is part of the graph.
+    // The result, until it is added to the graph.
     at::Tensor value;
 
     at::Tensor call(const at::Tensor& x, bool again) const {
@@ -131,7 +132,7 @@ struct Segment : torch::CustomClassHolder {
     }
 };
 
-// The variables that the graph of `y` leads to, but for `x`: the parameters of the function that learn.
+// Returns the leaf variables of the graph of `y` other than `x`: the trainable parameters of the function.
 variable_list leaves(const at::Tensor& y, const at::Tensor& x) {
     variable_list found;
     std::unordered_set<torch::autograd::Node*> seen;
@@ -152,7 +153,7 @@ variable_list leaves(const at::Tensor& y, const at::Tensor& x) {
 }
 
 struct Recompute : torch::autograd::Function<Recompute> {
-    // `inputs` are the input and the parameters, so that the graph knows them.
+    // `inputs` are the input and the parameters, so that they are part of the graph.
     static variable_list forward(AutogradContext* ctx, at::TensorList inputs,
                                  c10::intrusive_ptr<Segment> segment) {
         ctx->save_for_backward(inputs.vec());
@@ -182,7 +183,7 @@ struct Recompute : torch::autograd::Function<Recompute> {
         variable_list all;
         if (!x.requires_grad()) all.emplace_back();
         all.insert(all.end(), found.begin(), found.end());
-        all.emplace_back();  // of `segment`
+        all.emplace_back();  // `segment` has no gradient
         return all;
     }
 };
@@ -199,10 +200,10 @@ at::Tensor recompute(const at::Tensor& input, const c10::intrusive_ptr<Segment>&
     if (!y.requires_grad()) return y;
     auto inputs = leaves(y, x);
     inputs.insert(inputs.begin(), input);
-    // The graph of the first pass ends here, and with it what it kept.
+    // Frees the graph of the first pass and the intermediate results that it keeps.
     segment->value = y.is_alias_of(x) ? y.detach().clone() : y.variable_data();
     y.reset();
-    // Only a `TensorList` is known as a list of variables.
+    // `apply` recognizes only a `TensorList` as a list of variables.
     return Recompute::apply(at::TensorList(inputs), segment)[0];
 }
 
@@ -210,7 +211,7 @@ at::Tensor recompute(const at::Tensor& input, const c10::intrusive_ptr<Segment>&
 
 extern "C" {
 
-// A message for `finetune_free` of `n` bytes of text without zeros.
+// Creates a message of `n` bytes of text without zeros, to be freed with `finetune_free`.
 char* finetune_message(const char* text, size_t n) noexcept {
     try {
         return finetune::message(std::string(text, n).c_str());
@@ -219,8 +220,8 @@ char* finetune_message(const char* text, size_t n) noexcept {
     }
 }
 
-// Computes `run` of a tensor, so that the backward pass computes it again. The context is taken over in any case:
-// `drop(context)` is called once, when the graph is freed or where this fails, on any thread.
+// Computes `run` of a tensor, so that the backward pass computes it again. Takes ownership of the context, even on
+// failure: `drop(context)` is called once, on any thread, when the graph is freed or when this function fails.
 char* finetune_recompute(void* x, Run run, void* context, void (*drop)(void*), void** out) noexcept {
     try {
         std::shared_ptr<void> owner(context, drop);

@@ -25,7 +25,7 @@ unsafe extern "C" {
 /// The block. The flag is false in the first pass and true in the backward pass.
 type Run = Box<dyn Fn(&Tensor, bool) -> Tensor + Send + Sync>;
 
-/// The block as the graph of gradients keeps it.
+/// The state that the autograd graph keeps for a block.
 struct Context {
     run: Run,
     /// The panic of the first pass, which is resumed after the return from C++.
@@ -35,7 +35,7 @@ struct Context {
 /// Returns `text` as a message of the native layer.
 fn message(text: &str) -> *mut c_char {
     let text = text.replace('\0', " ");
-    // SAFETY: copies `text.len()` bytes, none of which is zero.
+    // SAFETY: the call copies `text.len()` bytes, none of which is zero.
     unsafe { finetune_message(text.as_ptr().cast(), text.len()) }
 }
 
@@ -48,7 +48,7 @@ extern "C" fn run(
     // SAFETY: the context is the box that `recomputed` leaked, which lives as long as the graph. It is
     // `Sync`, so that passes on several threads may share it.
     let context = unsafe { &*context.cast::<Context>() };
-    // SAFETY: the native layer made this handle for us.
+    // SAFETY: the native layer created this handle for this function, which owns it.
     let x = unsafe { Tensor::from_ptr(x.cast()) };
     let y = if again {
         // The backward pass may run on a thread of libtorch, which a panic must not unwind.
@@ -65,16 +65,16 @@ extern "C" fn run(
             }
         }
     };
-    // SAFETY: `out` is a place for one pointer. The caller owns the handle, of which ours is forgotten.
+    // SAFETY: `out` is valid for one write. The caller then owns the handle, which is forgotten here.
     unsafe { *out = y.as_ptr().cast_mut().cast() };
     std::mem::forget(y);
     null_mut()
 }
 
 extern "C" fn end(context: *mut c_void) {
-    // SAFETY: the context is the box that `recomputed` leaked, and the native layer ends it once.
+    // SAFETY: the context is the box that `recomputed` leaked, and the native layer calls this function once.
     let context = unsafe { Box::from_raw(context.cast::<Context>()) };
-    // Nothing may unwind into C++.
+    // A panic must not unwind into C++.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn recomputed(
     let context = Box::new(Context { run: Box::new(run_block), panicked: panicked.clone() });
     let context = Box::into_raw(context).cast::<c_void>();
     let mut out = null_mut();
-    // SAFETY: `x` is alive, `run` and `end` take such a context, and the native layer takes it over.
+    // SAFETY: `x` is alive, `run` and `end` expect this context, and the native layer takes ownership of it.
     let done = checked(unsafe {
         finetune_recompute(x.as_ptr().cast_mut().cast(), run, context, end, &raw mut out)
     });
@@ -103,6 +103,6 @@ pub(crate) fn recomputed(
         resume_unwind(payload);
     }
     done?;
-    // SAFETY: the native layer returned a new handle, which is ours now.
+    // SAFETY: the native layer returned a new handle, which the caller owns.
     Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }

@@ -1,7 +1,7 @@
-// What tch and torch-sys have no symbol for.
+// Functions of libtorch that tch and torch-sys do not export.
 //
-// No exception crosses into Rust: every function catches, or is noexcept. A function that can fail returns
-// its message, which the caller frees with finetune_free, or null.
+// No exception crosses into Rust: every function catches exceptions or is noexcept. A function that can fail returns
+// an error message, which the caller frees with finetune_free, or null.
 
 #include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
@@ -39,21 +39,21 @@ namespace {
 
 using finetune::caught;
 
-// Many tensors that one call works on.
+// A list of tensors on which one call operates.
 using List = std::vector<at::Tensor>;
 
 List& list(void* of) {
     return *static_cast<List*>(of);
 }
 
-// Whether two tensors have the same number of elements, laid out alike in the same kind of memory.
+// Returns true if two tensors have the same sizes, strides, type and device.
 bool alike(const at::Tensor& a, const at::Tensor& b) {
     return a.sizes() == b.sizes() && a.strides() == b.strides() &&
            a.scalar_type() == b.scalar_type() && a.device() == b.device();
 }
 
-// The fused kernels take as many elements of each tensor as its parameter has, in the order of memory,
-// without a look at sizes and strides. What does not fit must not reach them.
+// Checks the arguments of a fused kernel. It reads as many elements of each tensor as its parameter has, in memory
+// order, and ignores sizes and strides.
 void check_fused(const List& params, std::initializer_list<std::pair<const char*, const List*>> all) {
     for (size_t i = 0; i < params.size(); ++i) {
         TORCH_CHECK(params[i].is_non_overlapping_and_dense(), "parameter ", i,
@@ -80,12 +80,12 @@ void finetune_free(char* text) noexcept {
     finetune::free_message(text);
 }
 
-// A tensor over memory that `drop(context)` frees when the last use of it ends. The context is taken over
-// in any case: where this fails, it is dropped before the return.
+// Creates a tensor over memory that `drop(context)` frees when the last handle is dropped. Takes ownership of the
+// context, even on failure: it is then dropped before the return.
 char* finetune_from_blob(void* data, const int64_t* sizes, const int64_t* strides, size_t dims,
                          void (*drop)(void*), void* context, void** out) noexcept {
     return caught([&] {
-        // The owner is what frees, however far libtorch comes: its deleter only has to hold it.
+        // The shared pointer frees the context, wherever libtorch fails: its deleter only holds a copy of it.
         std::shared_ptr<void> owner(context, drop);
         auto tensor = at::from_blob(
             data, at::IntArrayRef(sizes, dims), at::IntArrayRef(strides, dims),
@@ -94,7 +94,7 @@ char* finetune_from_blob(void* data, const int64_t* sizes, const int64_t* stride
     });
 }
 
-// Whether this thread records gradients.
+// Returns true if this thread records gradients.
 bool finetune_grad_enabled() noexcept {
     return at::GradMode::is_enabled();
 }
@@ -103,7 +103,7 @@ void finetune_set_grad_enabled(bool enabled) noexcept {
     at::GradMode::set_enabled(enabled);
 }
 
-// Automatic casts: the state before, packed, or the new state.
+// Reads the state of automatic casts: the type times 2, plus 1 if they are enabled.
 char* finetune_autocast_get(bool cuda, int* state) noexcept {
     return caught([&] {
         auto device = cuda ? at::kCUDA : at::kCPU;
@@ -126,7 +126,7 @@ char* finetune_autocast_set(bool cuda, int state, bool entering) noexcept {
     });
 }
 
-// Lists of tensors. A list shares its tensors with those it was made of.
+// Creates a list of handles to the tensors.
 
 char* finetune_list(void** tensors, size_t n, void** out) noexcept {
     return caught([&] {
@@ -145,7 +145,7 @@ char* finetune_list_get(void* of, size_t i, void** out) noexcept {
     return caught([&] { *out = new at::Tensor(list(of).at(i)); });
 }
 
-// A new list from an old one: see `NewList` in list.rs.
+// Creates a list from another one: see `NewList` in list.rs.
 char* finetune_list_new(int what, void* of, void* as, void** out) noexcept {
     return caught([&] {
         List made;
@@ -172,7 +172,8 @@ char* finetune_list_new(int what, void* of, void* as, void** out) noexcept {
     });
 }
 
-// Whether each tensor of the one list has the sizes, strides, type and device of that of the other.
+// Sets `same` to true if the lists have equal lengths, and the tensors of each pair have the same sizes, strides,
+// type and device.
 char* finetune_list_laid_out_as(void* of, void* as, bool* same) noexcept {
     return caught([&] {
         *same = list(of).size() == list(as).size();
@@ -182,7 +183,7 @@ char* finetune_list_laid_out_as(void* of, void* as, bool* same) noexcept {
     });
 }
 
-// Changes xs[i]: see `Each` in list.rs.
+// Changes each tensor of `x` in place: see `Each` in list.rs.
 char* finetune_foreach(int what, void* x, void* y, void* z, double a) noexcept {
     return caught([&] {
         auto& xs = list(x);
@@ -203,7 +204,7 @@ char* finetune_foreach(int what, void* x, void* y, void* z, double a) noexcept {
     });
 }
 
-// The gradients of the parameters that learn and have one; `has` says which.
+// Creates a list of the gradients of the trainable parameters that have one. Sets `has` for each parameter.
 char* finetune_grads(void* params, bool* has, void** out) noexcept {
     return caught([&] {
         List grads;
@@ -221,7 +222,7 @@ char* finetune_clear_grads(void* params) noexcept {
     });
 }
 
-// Multiplies by `factor` and tells whether a number was infinite or NaN.
+// Multiplies by `factor`, and sets `found` to true if a value was infinite or NaN.
 char* finetune_unscale(void* grads, float factor, bool* found) noexcept {
     return caught([&] {
         *found = false;
@@ -234,21 +235,21 @@ char* finetune_unscale(void* grads, float factor, bool* found) noexcept {
     });
 }
 
-// One step of Adam with decoupled decay, the `step`th of all of them.
+// Takes step number `step` of Adam with decoupled weight decay.
 char* finetune_adamw(void* params, void* grads, void* avgs, void* sqrs, double step, double lr,
                      double beta1, double beta2, double decay, double eps) noexcept {
     return caught([&] {
         auto& ps = list(params);
         if (ps.empty()) return;
         check_fused(ps, {{"gradient", &list(grads)}, {"average", &list(avgs)}, {"square", &list(sqrs)}});
-        // One counter for all: the kernels only read it.
+        // All parameters share one counter, since the kernels only read it.
         List steps(ps.size(), at::full({}, step, ps[0].options().dtype(at::kFloat)));
         at::_fused_adamw_(ps, list(grads), list(avgs), list(sqrs), {}, steps, lr, beta1, beta2,
                           decay, eps, false, false);
     });
 }
 
-// One step of gradient descent with undamped momentum.
+// Takes one step of gradient descent with undamped momentum.
 char* finetune_sgd(void* params, void* grads, void* sums, double lr, double mom) noexcept {
     return caught([&] {
         if (list(params).empty()) return;
@@ -261,7 +262,7 @@ const char* finetune_version() noexcept {
     return TORCH_VERSION;
 }
 
-// The name of the vector instructions in use; the caller frees it as a message.
+// Returns the name of the vector instructions in use, which the caller frees like a message.
 char* finetune_capability() noexcept {
     std::string name;
     char* failed = caught([&] { name = at::get_cpu_capability(); });

@@ -1,4 +1,4 @@
-//! A buffer in equal parts that many threads fill, each part once.
+//! A buffer divided into equal parts, each of which one thread fills once.
 
 use std::{
     marker::PhantomData,
@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// A vector in equal parts, which threads fill side by side without locks.
+/// A vector divided into equal parts, which threads fill in parallel without locks.
 pub(crate) struct Slots<T> {
     start: *mut T,
     len: usize,
@@ -16,14 +16,14 @@ pub(crate) struct Slots<T> {
     owns: PhantomData<T>,
 }
 
-// SAFETY: it owns its elements as a vector does, and gives each out mutably once at most, which
-// `taken` sees to; so sharing it is like sending parts of it.
+// SAFETY: it owns its elements like a vector, and `taken` ensures that it lends each part mutably at most once.
+// Sharing it is therefore equivalent to sending its parts.
 unsafe impl<T: Send> Send for Slots<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Slots<T> {}
 
 impl<T> Slots<T> {
-    /// `data` in parts of `each`; what is left over at the end stays as it is.
+    /// Divides `data` into parts of `each` elements. Remaining elements at the end are in no part.
     pub(crate) fn new(data: Vec<T>, each: usize) -> Self {
         let n = data.len() / each.max(1);
         let mut data = ManuallyDrop::new(data);
@@ -37,33 +37,34 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Lets `fill` write part `k`. `None` if there is no such part or it was given out before.
+    /// Calls `fill` with part `k`. Returns `None` if there is no such part or it was filled before.
     pub(crate) fn fill<R>(&self, k: usize, fill: impl FnOnce(&mut [T]) -> R) -> Option<R> {
         if self.taken.get(k)?.swap(true, Ordering::AcqRel) {
             return None;
         }
-        // SAFETY: part `k` lies within the vector, as there are `len / each` parts; nobody else has it
-        // or will have it, as the flag was not set before and is never cleared; and the vector lives
-        // as long as `self`.
+        // SAFETY: part `k` is within the vector, since there are `len / each` parts. No other reference to it
+        // exists or will exist, since the flag was not set before and is never cleared. The vector lives as
+        // long as `self`.
         let part =
             unsafe { std::slice::from_raw_parts_mut(self.start.add(k * self.each), self.each) };
         Some(fill(part))
     }
 
-    /// The whole vector, when all are done.
+    /// Returns the vector.
     pub(crate) fn into_vec(self) -> Vec<T> {
         let this = ManuallyDrop::new(self);
-        // SAFETY: the flags are read once, and not dropped again, as `this` is not.
+        // SAFETY: the flags are read once, and not dropped a second time, since `this` is never dropped.
         drop(unsafe { std::ptr::read(&raw const this.taken) });
-        // SAFETY: these are the parts of the vector that `new` took apart; by value, no part is out.
+        // SAFETY: these are the fields of the vector that `new` decomposed. `self` is taken by value, so no
+        // part is borrowed.
         unsafe { Vec::from_raw_parts(this.start, this.len, this.capacity) }
     }
 }
 
 impl<T> Drop for Slots<T> {
     fn drop(&mut self) {
-        // SAFETY: these are the parts of the vector that `new` took apart, which `into_vec` has not
-        // put together again, or this would not run.
+        // SAFETY: these are the fields of the vector that `new` decomposed. `into_vec` has not rebuilt it, since
+        // it does not drop `self`.
         drop(unsafe { Vec::from_raw_parts(self.start, self.len, self.capacity) });
     }
 }

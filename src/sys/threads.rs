@@ -1,15 +1,15 @@
-//! The threads that libtorch computes with, beside other programs.
+//! libtorch's compute threads on a machine with other programs.
 
 use std::{env, sync::Once, thread};
 
-/// Settles, once per process, how libtorch's threads share the processors with other programs.
+/// Sets, once per process, how libtorch's threads share the processors with other programs.
 ///
-/// - As many threads as processors are available, quotas of control groups included, which OpenMP does not see.
-///   A number that was chosen, by `OMP_NUM_THREADS` or by a call, is kept.
-/// - Threads that wait for the next operation sleep. GNU's OpenMP lets them spin for milliseconds, which takes time
-///   from other programs and from the very threads they wait for. It does not where there are more threads than
-///   processors, so a team of threads is started that never does anything. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT`
-///   are respected.
+/// - The number of threads is the number of available processors, including quotas of control groups, which OpenMP
+///   ignores. A number set by `OMP_NUM_THREADS`, `MKL_NUM_THREADS` or a call is kept.
+/// - Threads that wait for the next operation sleep. By default, GNU's OpenMP lets them spin for milliseconds, which
+///   takes time from other programs and from the threads for which they wait. It does not spin if there are more
+///   threads than processors, so this function starts a team of idle threads. `OMP_WAIT_POLICY` and
+///   `GOMP_SPINCOUNT` are respected.
 pub(crate) fn share_processors() {
     static SETTLED: Once = Once::new();
     SETTLED.call_once(|| {
@@ -25,8 +25,8 @@ pub(crate) fn share_processors() {
         }
         // A single thread waits for no other.
         if threads > 1 && !is_set(&["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"]) {
-            // OpenMP counts the threads of all teams once, and the program's own: two of the idle team are one more
-            // than the processors that a team of the size of `threads` leaves.
+            // OpenMP counts the threads of all teams. With two threads more than `processors - threads`, the idle
+            // team raises that count above the number of processors.
             openmp.start_idle_team(processors.saturating_sub(threads) + 2);
         }
     });
@@ -41,7 +41,8 @@ struct OpenMp {
     processors: unsafe extern "C" fn() -> std::ffi::c_int,
 }
 
-/// `GOMP_parallel`: the function that each thread of the team calls, its argument, the threads, flags.
+/// The type of `GOMP_parallel`. The arguments are the function that each thread of the team calls, its argument,
+/// the number of threads, and flags.
 #[cfg(unix)]
 type Parallel = unsafe extern "C" fn(
     extern "C" fn(*mut std::ffi::c_void),
@@ -52,15 +53,16 @@ type Parallel = unsafe extern "C" fn(
 
 #[cfg(unix)]
 impl OpenMp {
-    /// The functions, if this process has loaded GNU's OpenMP. LLVM's has them too, and other rules.
+    /// Returns the functions if this process has loaded GNU's OpenMP. LLVM's OpenMP also exports them, but its
+    /// waiting threads behave differently.
     fn find() -> Option<Self> {
         let program = libloading::os::unix::Library::this();
-        // SAFETY: only whether the symbol exists is asked.
+        // SAFETY: the symbol is looked up, but not used.
         if unsafe { program.get::<unsafe extern "C" fn()>(b"kmp_set_blocktime\0") }.is_ok() {
             return None;
         }
-        // SAFETY: these are the signatures in GNU's `libgomp_g.h` and `omp.h`, which its ABI keeps. The library stays
-        // loaded as long as libtorch, to whose dependencies it belongs.
+        // SAFETY: these are the signatures in GNU's `libgomp_g.h` and `omp.h`, which its ABI guarantees. The library
+        // is a dependency of libtorch and stays loaded with it.
         unsafe {
             let parallel = *program.get::<Parallel>(b"GOMP_parallel\0").ok()?;
             let processors = *program.get(b"omp_get_num_procs\0").ok()?;
@@ -69,7 +71,7 @@ impl OpenMp {
     }
 
     fn processors(self) -> usize {
-        // SAFETY: a call without arguments that returns a number.
+        // SAFETY: the function has no arguments and returns a number.
         let n = unsafe { (self.processors)() };
         usize::try_from(n).unwrap_or(1).max(1)
     }
@@ -80,13 +82,13 @@ impl OpenMp {
 
         let size = std::ffi::c_uint::try_from(size).unwrap_or(2);
         let idle = move || {
-            // SAFETY: the signature is as in `find`; `nothing` does not use its argument, nor unwinds.
+            // SAFETY: the signature is that in `find`; `nothing` does not use its argument and does not unwind.
             unsafe { (self.parallel)(nothing, std::ptr::null_mut(), size, 0) };
             loop {
                 thread::park(); // the team lives as long as the thread that started it
             }
         };
-        // Without the thread, waiting threads spin as they do without this crate.
+        // If the thread cannot be started, waiting threads spin, as they do without this crate.
         drop(thread::Builder::new().name("openmp-idle".into()).spawn(idle));
     }
 }
@@ -108,7 +110,8 @@ impl OpenMp {
 mod tests {
     use super::*;
 
-    /// Many short operations with pauses, in a process of its own: threads that spin use as much time as passes.
+    /// Runs many short operations with pauses in a separate process. Spinning threads would use processor time
+    /// during the pauses.
     #[test]
     fn waiting_threads_sleep() {
         let test = ["--exact", "--ignored", "sys::threads::tests::alone"];
@@ -121,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "run by the test above, in a process of its own"]
+    #[ignore = "run by another test, in a separate process"]
     fn alone() {
-        // Seconds of processor time that this process has used.
+        // The seconds of processor time used by this process.
         let used = || {
             let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
             let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -132,7 +135,7 @@ mod tests {
         };
         let Some(openmp) = OpenMp::find() else { return };
         share_processors();
-        // The idle team counts as soon as it has started.
+        // OpenMP counts the idle team only after it has started.
         thread::sleep(std::time::Duration::from_millis(300));
         let x = tch::Tensor::ones([1 << 17], (tch::Kind::Float, tch::Device::Cpu));
         let before = used();

@@ -1,4 +1,4 @@
-// Writes a TorchScript file of what a function does to one input.
+// Writes a TorchScript file of the operations of a function on one input.
 
 #include "message.h"
 #include "tree.h"
@@ -7,7 +7,8 @@
 
 extern "C" {
 
-// The first `parameters` of the `n` tensors are parameters, the others buffers.
+// Records a function and writes the file. The first `parameters` of the `n` tensors are parameters, the others
+// buffers.
 char* finetune_trace(const char** names, void** tensors, size_t parameters, size_t n, void* input,
                      Forward forward, void* context, const char** file_names,
                      const char** file_texts, size_t files, const char* path) noexcept {

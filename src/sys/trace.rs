@@ -24,17 +24,17 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// What goes into a TorchScript file beside the recorded operations.
+/// The content of a TorchScript file in addition to the recorded operations.
 pub(crate) struct TraceOptions<'a> {
-    /// The variables that can be trained, by name.
+    /// The trainable variables, by name.
     pub(crate) parameters: &'a [(String, Tensor)],
-    /// The other variables.
+    /// The other variables, by name.
     pub(crate) buffers: &'a [(String, Tensor)],
-    /// Texts, by name.
+    /// Additional text files, by name.
     pub(crate) files: &'a [(&'a str, &'a str)],
 }
 
-/// The function that is recorded, and the error that it returned, if any.
+/// The recorded function, and the error that it returned, if any.
 pub(super) struct Recorded<'a> {
     forward: &'a mut dyn FnMut(&Tensor) -> Result<Tensor>,
     failed: Option<Error>,
@@ -45,12 +45,12 @@ impl<'a> Recorded<'a> {
         Self { forward, failed: None }
     }
 
-    /// The context for [`call`].
+    /// Returns the context for [`call`].
     pub(super) fn context(&mut self) -> *mut c_void {
         (&raw mut *self).cast()
     }
 
-    /// The error of the function if it failed, otherwise `done`.
+    /// Returns the error of the function if it failed, otherwise `done`.
     pub(super) fn or(self, done: Result<()>) -> Result<()> {
         match self.failed {
             Some(e) => Err(e),
@@ -59,7 +59,7 @@ impl<'a> Recorded<'a> {
     }
 }
 
-/// Records what `forward` does to `input`, and writes it to `path` as TorchScript.
+/// Records the operations of `forward` on `input` and writes them to `path` as TorchScript.
 pub(crate) fn trace(
     input: &Tensor,
     path: &Path,
@@ -71,11 +71,11 @@ pub(crate) fn trace(
     let file_texts = what.files.iter().map(|(_, t)| text(t)).collect::<Result<Vec<_>>>()?;
     let (file_names_at, file_texts_at) = (pointers(&file_names), pointers(&file_texts));
     let path =
-        path.to_str().ok_or_else(|| Error::config("path", format!("{path:?} is no UTF-8")))?;
+        path.to_str().ok_or_else(|| Error::config("path", format!("{path:?} is not UTF-8")))?;
     let path = text(path)?;
     let mut recorded = Recorded::new(&mut forward);
-    // SAFETY: every pointer is that of a live value: texts end in zero, tensors and names are as many,
-    // and the context is what `call` casts it back to.
+    // SAFETY: every pointer is that of a live value, texts are zero-terminated, there are as many tensors as
+    // names, and the context has the type to which `call` casts it back.
     let done = checked(unsafe {
         finetune_trace(
             variables.names().as_ptr(),
@@ -94,7 +94,7 @@ pub(crate) fn trace(
     recorded.or(done)
 }
 
-/// Text for C++.
+/// Converts a text for C++.
 fn text(text: &str) -> Result<CString> {
     CString::new(text)
         .map_err(|_| Error::unsupported("tracing", format!("{text:?} has a zero byte")))
@@ -104,7 +104,7 @@ fn pointers(all: &[CString]) -> Vec<*const c_char> {
     all.iter().map(|t| t.as_ptr()).collect()
 }
 
-/// The variables of a network, as C++ takes them.
+/// The variables of a network in the form that the native layer takes.
 pub(super) struct Variables {
     names: Vec<CString>,
     names_at: Vec<*const c_char>,
@@ -113,7 +113,7 @@ pub(super) struct Variables {
 }
 
 impl Variables {
-    /// The parameters, and after them the buffers.
+    /// Creates the list: the parameters, followed by the buffers.
     pub(super) fn new(
         parameters: &[(String, Tensor)],
         buffers: &[(String, Tensor)],
@@ -125,27 +125,27 @@ impl Variables {
         Ok(Self { names_at: pointers(&names), names, tensors, tensors_at })
     }
 
-    /// Pointers to the names, valid as long as `self`.
+    /// Returns pointers to the names, valid as long as `self`.
     pub(super) fn names(&self) -> &[*const c_char] {
         debug_assert_eq!(self.names.len(), self.names_at.len());
         &self.names_at
     }
 
-    /// Pointers to the tensors, valid as long as `self`.
+    /// Returns pointers to the tensors, valid as long as `self`.
     pub(super) fn tensors(&self) -> &[*mut c_void] {
         debug_assert_eq!(self.tensors.len(), self.tensors_at.len());
         &self.tensors_at
     }
 }
 
-/// Calls the closure that `context` points to. Null if it failed: why is in the context.
+/// Calls the function in `context`. Returns null if it failed, and stores the error in the context.
 pub(super) extern "C" fn call(context: *mut c_void, x: *mut c_void) -> *mut c_void {
-    // SAFETY: the caller of the native layer passes `Recorded::context`, whose value lives until that returns.
+    // SAFETY: the native layer passes the pointer of `Recorded::context`, whose value outlives the call.
     let recorded = unsafe { &mut *context.cast::<Recorded<'_>>() };
-    // SAFETY: the native layer hands over a new tensor.
+    // SAFETY: the native layer passes a new tensor, which this function owns.
     let x = unsafe { Tensor::from_ptr(x.cast()) };
     match caught(|| (recorded.forward)(&x)) {
-        // The native layer takes this handle over.
+        // The native layer takes ownership of this handle.
         Ok(out) => std::mem::ManuallyDrop::new(out).as_ptr().cast_mut().cast(),
         Err(e) => {
             recorded.failed = Some(e);

@@ -1,4 +1,4 @@
-// Modules that hold the variables of a network under their names, and libtorch's tracer run on them.
+// A tree of modules with the variables of a network, and a run of libtorch's tracer with it.
 
 #pragma once
 
@@ -13,7 +13,7 @@
 
 namespace {
 
-// Modules by the names of their variables: `layer1.0.conv1` is a module below `layer1.0`.
+// Modules by path, as in the names of variables: `layer1.0.conv1` is a submodule of `layer1.0`.
 class Tree {
    public:
     Tree() : unit_(std::make_shared<torch::jit::CompilationUnit>()) { make(""); }
@@ -33,7 +33,7 @@ class Tree {
 
    private:
     torch::jit::Module& make(const std::string& path) {
-        // Names of classes must be identifiers, which parts of `path` may not be.
+        // A class name must be an identifier; a part of `path`, such as `0`, may not be one.
         auto name = "__torch__.finetune.Module" + std::to_string(modules_.size());
         auto at = modules_.emplace(path, torch::jit::Module(c10::QualifiedName(name), unit_)).first;
         at->second.register_attribute("training", c10::BoolType::get(), false);
@@ -54,11 +54,11 @@ class Tree {
     std::map<std::string, torch::jit::Module> modules_;
 };
 
-// A function that gets a tensor that it owns, and returns one that the caller owns, or null if it failed.
+// A function that takes ownership of a tensor and returns one that the caller owns, or null on failure.
 using Forward = void* (*)(void*, void*);
 
-// Adds `n` tensors to the tree, parameters first, and records what `forward` does to one input. Without
-// `in_place`, operations in place are recorded as those that return a tensor.
+// Adds `n` tensors to the tree, parameters first, and records the operations of `forward` on one input. Unless
+// `in_place`, in-place operations are recorded as operations that return a tensor.
 std::shared_ptr<torch::jit::Graph> traced(Tree& tree, const char** names, void** tensors, size_t parameters, size_t n,
                                           void* input, Forward forward, void* context, bool in_place) {
     for (size_t i = 0; i < n; ++i) {

@@ -9,8 +9,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The description of a network in an exported file: how images are prepared for it, and what its outputs
-/// mean. In an ONNX file, it is JSON in the metadata under the key [`ModelCard::KEY`].
+/// The description of a network in an exported file: the preparation of its images, and the meaning of its
+/// outputs. In an ONNX file, it is JSON in the metadata under the key [`ModelCard::KEY`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ModelCard {
@@ -48,7 +48,7 @@ pub enum NetworkInput {
 pub struct NetworkOutput {
     /// The activation that turns outputs into predictions.
     pub activation: OutputActivation,
-    /// Whether the network contains the activation.
+    /// True if the network contains the activation.
     pub applied: bool,
     /// The probability above which a category is predicted, for tasks with several categories per image.
     pub threshold: f64,

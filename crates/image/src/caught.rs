@@ -1,4 +1,4 @@
-//! Panics of other people's code, as values.
+//! Converts panics to values.
 
 use std::{
     any::Any,
@@ -9,7 +9,7 @@ use std::{
 };
 
 thread_local! {
-    /// How many calls of `caught` this thread is in.
+    /// The number of nested calls of `caught` on this thread.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
     /// The place of the last panic within `caught`.
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
@@ -26,7 +26,7 @@ pub struct Panic {
     pub why: String,
 }
 
-/// Counts a call of `caught` until it ends.
+/// Counts a call of `caught` until it is dropped.
 struct Inside;
 
 impl Inside {
@@ -43,11 +43,11 @@ impl Drop for Inside {
 }
 
 /// Calls `run` and returns its result, or its panic. Nothing is printed to standard error: the first call
-/// puts a panic hook before the one of the program, which leaves panics outside of `caught` to that one.
+/// installs a panic hook, which passes panics outside of `caught` to the previous hook of the program.
 ///
-/// For code that may panic by itself: code of users, decoders, runtimes. State that `run` changes may be left
-/// half changed; the caller restores or drops it. A panic on a thread that `run` starts is printed. A program
-/// that is compiled with `panic = "abort"` ends at the panic.
+/// It is meant for code that may panic, such as user code, decoders and runtimes. State that `run` changes may be
+/// incomplete after a panic; the caller must restore or drop it. A panic on a thread that `run` starts is printed.
+/// A program that is compiled with `panic = "abort"` ends at the panic.
 ///
 /// ```
 /// let sum = finetune_image::caught(|| [1, 2].iter().sum::<i32>());
@@ -66,17 +66,17 @@ pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     done.map_err(panic_of)
 }
 
-/// Puts a hook before the one that is there. It notes the place of a panic within `caught`, and leaves all
-/// other panics to the one before.
+/// Installs a panic hook. It stores the place of a panic within `caught`, and passes all other panics to the
+/// previous hook.
 fn be_quiet_inside() {
     static ONCE: Once = Once::new();
     if thread::panicking() {
-        return; // The hook cannot be set now.
+        return; // A hook cannot be set while the thread panics.
     }
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // A thread that is ending has no thread-locals any more.
+            // A thread that is ending has no thread-local values.
             if DEPTH.try_with(Cell::get).unwrap_or(0) == 0 {
                 return before(info);
             }
@@ -92,13 +92,13 @@ fn panic_of(payload: Box<dyn Any + Send>) -> Panic {
         Err(other) => match other.downcast::<&'static str>() {
             Ok(text) => (*text).to_owned(),
             Err(other) => {
-                // To drop a value of an unknown type may panic again.
+                // Dropping a value of an unknown type could panic again.
                 std::mem::forget(other);
                 "it has no message".to_owned()
             }
         },
     };
-    // A pool of threads resumes a panic on the thread that waits, without calling the hook there.
+    // A thread pool resumes a panic on the waiting thread without calling the hook there.
     let place = Some(PLACE.take()).filter(|place| !place.is_empty());
     Panic { place: place.unwrap_or_else(|| "an unknown place".to_owned()), why }
 }
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(resumed.to_string(), "a panic at an unknown place: of another thread");
     }
 
-    /// In a process of its own, since the test harness catches what is printed here.
+    /// Runs in a separate process, since the test harness captures the output of this one.
     #[test]
     fn only_panics_outside_are_printed() {
         let done = Command::new(env::current_exe().unwrap())

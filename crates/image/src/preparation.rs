@@ -1,4 +1,4 @@
-//! Preparation of images for a network, as in validation. Every predictor uses it.
+//! Prepares images for a network, as in validation. Every predictor uses it.
 
 use crate::{
     error::{Error, Result},

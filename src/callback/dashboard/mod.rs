@@ -41,7 +41,7 @@ use std::{
 #[derive(Debug)]
 pub struct Dashboard {
     place: Option<Box<dyn Place>>,
-    /// For the table at the end, and if there is no terminal.
+    /// Prints the table at the end, and shows progress if there is no terminal.
     plain: Progress,
     /// The progress of the fit, from 0 to 1.
     fit: Since,
@@ -329,8 +329,8 @@ mod tests {
         }
     }
 
-    /// A learner of two numbers, 4 batches per epoch, and the result of its dashboard when `key` is
-    /// pressed.
+    /// Trains a linear layer with two inputs, 4 batches per epoch, with a dashboard that receives `key`.
+    /// Returns the learner, the pictures of the dashboard and the printed table.
     fn fitted(epochs: usize, after: usize, key: KeyCode) -> (Learner, Arc<Mutex<Seen>>, String) {
         let task = Task::Category { vocab: ["no".into(), "yes".into()].into() };
         let x = (Tensor::arange(32, (Kind::Float, Device::Cpu)) * 12.9898).sin().view([16, 2]);

@@ -128,7 +128,7 @@ impl FileStore {
         Ok(store)
     }
 
-    /// Takes over an entry of the mapped file if its image file is unchanged and there is room.
+    /// Adopts an entry of the mapped file if its image file is unchanged and there is room. Returns true if so.
     fn adopt(&self, entry: Entry, entries: &mut HashMap<u128, Entry>) -> bool {
         let Ok(id) = u128::from_str_radix(&entry.id, 16) else { return false };
         let true_still = Version::of(&entry.path) == Some(entry.version);
@@ -139,7 +139,7 @@ impl FileStore {
         true
     }
 
-    /// Reserves room if there is some.
+    /// Reserves `cost` bytes. Returns false if there is not enough room.
     fn reserve(&self, cost: u64) -> bool {
         let more = |used: u64| used.checked_add(cost).filter(|&used| used <= self.limit);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
@@ -237,7 +237,7 @@ impl FileStore {
         }
     }
 
-    /// Returns the number of new bytes and of bytes in place.
+    /// Returns the number of new bytes, the number of bytes in the current file, and true if the file is stale.
     fn sizes(&self) -> (u64, u64, bool) {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         let new = files.fresh.as_ref().map_or(0, |f| f.len.load(Ordering::Acquire));
@@ -278,8 +278,8 @@ impl Store for FileStore {
         }
     }
 
-    /// Copying everything for a few images would cost more than it saves: they are written when the last
-    /// handle is dropped.
+    /// Writes the cache file if many images are new. Writing it copies all images, so a few new ones are
+    /// written only when the last handle is dropped.
     fn settle(&self) {
         let (new, old, stale) = self.sizes();
         if new > old / 4 || (stale && new > 0) {

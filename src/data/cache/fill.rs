@@ -1,4 +1,4 @@
-//! Filling the cache before the first epoch.
+//! Fills the cache before the first epoch.
 
 use super::{presized::Presized, store::CacheStatus};
 use crate::{

@@ -1,4 +1,4 @@
-//! Decoded images, resized as far as the result is the same in every epoch, and kept for later epochs.
+//! A cache of decoded images, with the part of the resizing that is the same in every epoch applied.
 
 use super::{
     file::FileStore,

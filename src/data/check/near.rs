@@ -1,4 +1,4 @@
-//! Near-duplicates across the two splits: found by perceptual hash, confirmed by their colors.
+//! Finds near-duplicates across the two splits by perceptual hash, and confirms them by their colors.
 
 use super::report::NearDuplicate;
 use crate::{
@@ -16,9 +16,9 @@ const BITS: u32 = 7;
 const LEVELS: u32 = 10;
 /// The side of the thumbnails in pixels.
 const SIDE: u32 = 8;
-/// The number of pairs for which pictures are kept.
+/// The number of pairs whose images are kept.
 const PICTURES: usize = 24;
-/// The longer side of these pictures in pixels.
+/// The longer side of these images in pixels.
 const PICTURE_SIDE: u32 = 200;
 
 /// The hash and the thumbnail of an image.

@@ -69,7 +69,7 @@ impl DataLoaders {
     /// Opens every image of both splits once; see [`DataBlock::check`].
     ///
     /// # Errors
-    /// [`Error::Config`] if the data are arrays, and errors of reading targets.
+    /// [`Error::Unsupported`] if the data are arrays, and errors of reading targets.
     pub fn check(&self) -> Result<CheckReport> {
         if matches!(self.train().data(), Data::Arrays(_)) {
             return Err(Error::unsupported("check", "the data are arrays, not images"));
@@ -138,7 +138,7 @@ fn similar(classes: &[ClassCount]) -> Vec<Vec<String>> {
     groups.into_values().filter(|labels| labels.len() > 1).collect()
 }
 
-/// Examines one item.
+/// Returns the findings about one item.
 fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
     let name = name(dataset, item);
     let mut seen = Seen { item, split, content: None, print: None, findings: vec![] };

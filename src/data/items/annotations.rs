@@ -42,8 +42,9 @@ fn broken(file: &Path, why: impl Into<String>) -> Error {
     Error::label(file.display().to_string(), why)
 }
 
-/// The corners of a box of a file, if they are numbers in order. A box of no width or height is left to
-/// the block, whose error names the image: real sets have some, and a program can leave them out.
+/// Returns the corners of a box in a file, if they are finite and in order. A box without width or height is
+/// accepted here: published data sets contain some, and a program can filter them. Otherwise, the target block
+/// returns an error that names the image.
 fn corners_of(sides: [f64; 4]) -> std::result::Result<Corners, String> {
     let [left, top, right, bottom] = sides;
     let what = if !sides.iter().all(|v| (*v as f32).is_finite()) {

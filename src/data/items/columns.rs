@@ -35,13 +35,13 @@ pub struct ColReader {
 }
 
 impl ColReader {
-    /// Reads one column, given by name or by position.
+    /// Creates a reader of one column, given by name or by position.
     #[must_use]
     pub fn new(column: impl Into<Column>) -> Self {
         Self::columns([column])
     }
 
-    /// Reads several columns; see [`numbers`](Self::numbers) and [`flags`](Self::flags).
+    /// Creates a reader of several columns; see [`numbers`](Self::numbers) and [`flags`](Self::flags).
     #[must_use]
     pub fn columns<C: Into<Column>>(columns: impl IntoIterator<Item = C>) -> Self {
         let columns = columns.into_iter().map(Into::into).collect();
@@ -198,14 +198,14 @@ pub struct ColSplitter {
 }
 
 impl Default for ColSplitter {
-    /// Splits by the column `is_valid`.
+    /// Creates a splitter by the column `is_valid`.
     fn default() -> Self {
         Self::new("is_valid")
     }
 }
 
 impl ColSplitter {
-    /// Splits by a column, given by name or by position.
+    /// Creates a splitter by a column, given by name or by position.
     #[must_use]
     pub fn new(column: impl Into<Column>) -> Self {
         Self { column: column.into(), on: None }

@@ -1,4 +1,4 @@
-//! Files in a folder, in an order that does not depend on the file system.
+//! Lists the files in a folder, in an order that does not depend on the file system.
 
 use super::names::{shown, shown_all};
 use crate::{
@@ -75,7 +75,7 @@ impl Default for ImageFiles {
 }
 
 impl ImageFiles {
-    /// Lists image files in all folders.
+    /// Creates options that list image files in all folders.
     #[must_use]
     pub fn new() -> Self {
         let extensions = IMAGE_EXTENSIONS.iter().map(ToString::to_string).collect();

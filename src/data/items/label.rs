@@ -25,7 +25,7 @@ impl<F: Fn(&str) -> Result<String> + Send + Sync> Labeller for F {
     }
 }
 
-/// Labels by the first group of a regular expression.
+/// Reads labels from the first group of a regular expression.
 ///
 /// The pattern of fastai's pets chapter, `(.+)_\d+.jpg$`, has a trap: its last dot matches any character,
 /// so `a_12xjpg` is labelled `a`. Write `^(.+)_\d+\.jpg$`. Two things differ from Python's `re`: `$`
@@ -47,7 +47,7 @@ pub struct RegexLabeller {
 }
 
 impl RegexLabeller {
-    /// Labels by the first group of the first match of `pattern`.
+    /// Creates a labeller from a regular expression. The label is the first group of its first match.
     ///
     /// # Errors
     /// [`Error::Config`] if `pattern` is not a valid regular expression or has no group.

@@ -1,3 +1,3 @@
-//! Where the image of an item is, and what kind of image a block wants.
+//! Image sources, and the kind of image that a block produces.
 
 pub use finetune_image::source::{ImageBlock, ImageSource};

@@ -61,7 +61,7 @@ impl Row {
     /// Returns the rows of a table in memory.
     ///
     /// # Errors
-    /// [`Error::Config`] if the number of cells of a row differs from the number of columns.
+    /// [`Error::Mismatch`] if the number of cells of a row differs from the number of columns.
     ///
     /// ```
     /// use finetune::data::Row;
@@ -123,7 +123,7 @@ impl Row {
     /// Returns the cell of a column.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no such column.
+    /// [`Error::Config`] if there is no such column, or if several columns have the name.
     pub fn get(&self, column: &Column) -> Result<&str> {
         let position = match column {
             Column::Name(name) => {

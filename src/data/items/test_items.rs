@@ -1,4 +1,4 @@
-//! Converts later items in the same way as a `DataBlock`.
+//! Converts items outside the data set in the same way as a `DataBlock`.
 
 use super::{
     labeled::{Get, Items, Targets, encode, label_of, name_of, naming},
@@ -27,7 +27,7 @@ pub(in crate::data) trait TestItems: Send + Sync + std::fmt::Debug {
     fn items(&self, items: Box<dyn Any>, labelled: bool, task: Task) -> Result<Data>;
 }
 
-/// The same with type parameters.
+/// The implementation of [`TestItems`], with type parameters.
 pub(in crate::data) struct Pipeline<Y: TargetBlock, I> {
     pub(in crate::data) input: ImageBlock,
     pub(in crate::data) get_x: Get<I, ImageSource>,

@@ -1,4 +1,4 @@
-//! Data other than images: arrays in memory, of any shape.
+//! Arrays in memory, of any shape, as data.
 
 use super::targets::Column;
 use crate::{
@@ -34,7 +34,7 @@ impl Arrays {
     /// Creates data from the rows of `x` along its first axis, with a target for each.
     ///
     /// # Errors
-    /// [`Error::Config`] if `x` has no axis, its rows are empty, the number of targets differs from the
+    /// [`Error::Mismatch`] if `x` has no axis, its rows are empty, the number of targets differs from the
     /// number of rows, or a target does not match `task`.
     pub fn new(x: ArrayD<f32>, targets: Vec<Target>, task: Task) -> Result<Self> {
         let invalid = |why| Err(Error::mismatch("from_arrays", why));

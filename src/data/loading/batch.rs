@@ -59,7 +59,7 @@ struct Frame {
     size: (u32, u32),
     channels: u8,
     plan: Plan,
-    /// The same for masks, if the workers transform them.
+    /// The plan for the masks, if the workers transform them.
     masks: Option<MaskPlan>,
     pixels: Pixels<Slots<u8>, Slots<f32>>,
 }

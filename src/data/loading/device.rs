@@ -1,4 +1,4 @@
-//! Copies to the device.
+//! Copies data to the device.
 
 use crate::{error::Result, sys};
 use tch::{Device, Tensor};

@@ -95,7 +95,7 @@ impl DataLoader {
     ///
     /// # Errors
     /// [`Error::Config`] if the batch size is 0, or larger than the number of items while the last partial
-    /// batch is dropped.
+    /// batch is dropped; [`Error::Unsupported`] if the device is not available.
     ///
     /// ```no_run
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -179,7 +179,8 @@ impl DataLoader {
     /// Returns a loader of other items of the same data set, given by index, with the same settings.
     ///
     /// # Errors
-    /// [`Error::Config`] if an index is beyond the data set.
+    /// [`Error::Config`] if an index is beyond the data set, or if the batch size is larger than the number of
+    /// items while the last partial batch is dropped.
     pub fn subset(&self, items: impl Into<Vec<usize>>) -> Result<Self> {
         let items = items.into();
         let n = self.dataset().len();
@@ -295,7 +296,7 @@ impl DataLoader {
         &self.pool
     }
 
-    /// Uses the threads of another loader, if their number is the same.
+    /// Shares the threads of another loader, if their number is the same.
     pub(in crate::data) fn sharing(mut self, other: &Self) -> Self {
         if other.pool.workers() == self.pool.workers() {
             self.pool = other.pool.clone();
@@ -369,8 +370,8 @@ impl DataLoader {
     /// Returns an item of pass `pass` after the item transforms.
     ///
     /// # Errors
-    /// Errors of loading the item, and [`Error::Config`] if the data are arrays or the index is beyond the
-    /// data set.
+    /// [`Error::Config`] if the index is beyond the data set, [`Error::Mismatch`] if the data are arrays, and
+    /// errors of loading the item.
     pub fn sample(&self, item: usize, pass: u64) -> Result<Sample> {
         if item >= self.dataset().len() {
             return Err(Error::config("item", format!("index {item} is beyond the data set")));
@@ -429,7 +430,7 @@ impl DataLoader {
     }
 }
 
-/// An order in chunks.
+/// The draws of a pass, divided into batches.
 struct Chunks {
     order: Vec<Draw>,
     bs: usize,
@@ -480,7 +481,7 @@ impl Iterator for Jobs {
 #[derive(Debug)]
 pub struct Batches {
     parts: BatchParts,
-    /// The loader, until a batch or an error has come.
+    /// The loader, for the error of a pass without batches; `None` once a batch or an error was returned.
     loader: Option<DataLoader>,
 }
 

@@ -1,4 +1,4 @@
-//! Loading batches: the order of an epoch, the workers, and copies to the device.
+//! Loads batches: the order of an epoch, the workers, and copies to the device.
 
 pub(in crate::data) mod arrays;
 pub(in crate::data) mod batch;

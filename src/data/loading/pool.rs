@@ -17,7 +17,7 @@ impl Pool {
         Self { workers, buffers: Arc::default(), threads: OnceLock::new() }
     }
 
-    /// The number of threads; 0 means the calling thread.
+    /// Returns the number of threads; 0 means the calling thread.
     pub(in crate::data) fn workers(&self) -> usize {
         self.workers
     }

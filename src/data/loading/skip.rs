@@ -1,4 +1,4 @@
-//! Skipping items that cannot be loaded.
+//! Skips items that cannot be loaded.
 
 use crate::error::Error;
 use std::{

@@ -1,4 +1,4 @@
-//! Drawing items by weight, for unbalanced classes.
+//! Draws items by weight, for unbalanced classes.
 
 use crate::{
     data::{DataLoader, DataLoaders},

@@ -29,8 +29,8 @@ impl<I> fmt::Debug for GroupSplitter<I> {
 }
 
 impl<I> GroupSplitter<I> {
-    /// At least the fraction `valid_pct`, between 0 and 1, is for validation; `group` returns the group of
-    /// an item.
+    /// Creates a splitter that uses at least the fraction `valid_pct`, between 0 and 1, for validation. `group`
+    /// returns the group of an item.
     #[must_use]
     pub fn new(
         valid_pct: f64,

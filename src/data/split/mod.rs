@@ -1,4 +1,4 @@
-//! Splitting items into training and validation.
+//! Splits items into training and validation.
 
 pub(in crate::data) mod group;
 pub(in crate::data) mod named;

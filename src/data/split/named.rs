@@ -1,4 +1,4 @@
-//! Splits by index, name, folder or content.
+//! Splitters by index, function, position, folder or file of names.
 
 use super::splitter::part;
 use crate::{
@@ -25,7 +25,7 @@ pub struct IndexSplitter {
 }
 
 impl IndexSplitter {
-    /// `valid` are the indices of the validation items.
+    /// Creates a splitter from the indices of the validation items.
     pub fn new(valid: impl IntoIterator<Item = usize>) -> Self {
         Self { valid: valid.into_iter().collect() }
     }
@@ -51,7 +51,7 @@ pub struct MaskSplitter {
 }
 
 impl MaskSplitter {
-    /// `true` means validation. There must be as many values as items.
+    /// Creates a splitter from one value per item; true means validation.
     pub fn new(mask: impl IntoIterator<Item = bool>) -> Self {
         Self { mask: mask.into_iter().collect() }
     }
@@ -81,7 +81,7 @@ pub struct FuncSplitter<F> {
 }
 
 impl<F> FuncSplitter<F> {
-    /// `is_valid` returns true for validation items.
+    /// Creates a splitter from a function that returns true for validation items.
     #[must_use]
     pub fn new<I>(is_valid: F) -> Self
     where
@@ -111,7 +111,8 @@ pub struct EndSplitter {
 }
 
 impl EndSplitter {
-    /// The fraction `valid_pct`, between 0 and 1, is for validation, rounded down.
+    /// Creates a splitter that uses the fraction `valid_pct` of the items, between 0 and 1 and rounded down, for
+    /// validation.
     #[must_use]
     pub fn new(valid_pct: f64) -> Self {
         Self { valid_pct, valid_last: true }
@@ -153,7 +154,7 @@ pub struct GrandparentSplitter {
 }
 
 impl GrandparentSplitter {
-    /// Splits by `train` and `valid`, or their common variants.
+    /// Creates a splitter by the folders `train` and `valid`, or their common variants.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -243,7 +244,7 @@ pub struct FileSplitter {
 }
 
 impl FileSplitter {
-    /// `file` is read when the items are split.
+    /// Creates a splitter by the names in `file`, which is read when items are split.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into() }
     }

@@ -79,7 +79,8 @@ pub struct RandomSplitter {
 }
 
 impl RandomSplitter {
-    /// The fraction `valid_pct`, between 0 and 1, of the items is for validation, rounded down.
+    /// Creates a splitter that uses the fraction `valid_pct` of the items, between 0 and 1 and rounded down, for
+    /// validation.
     #[must_use]
     pub fn new(valid_pct: f64) -> Self {
         Self { valid_pct, source: Source::Seed(42) }
@@ -124,7 +125,8 @@ pub struct RandomSubsetSplitter {
 }
 
 impl RandomSubsetSplitter {
-    /// The fractions `train_sz` and `valid_sz` of the items, each between 0 and 1 and rounded down.
+    /// Creates a splitter that uses the fractions `train_sz` and `valid_sz` of the items. Each is between 0 and 1,
+    /// their sum is at most 1, and the numbers of items are rounded down.
     #[must_use]
     pub fn new(train_sz: f64, valid_sz: f64) -> Self {
         Self { train_sz, valid_sz, source: Source::Seed(42) }

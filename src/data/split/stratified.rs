@@ -45,7 +45,8 @@ impl<I> fmt::Debug for TrainTestSplitter<I> {
 }
 
 impl<I> TrainTestSplitter<I> {
-    /// The fraction `test_size`, between 0 and 1, is for validation, rounded up.
+    /// Creates a splitter that uses the fraction `test_size` of the items, between 0 and 1 and rounded up, for
+    /// validation.
     #[must_use]
     pub fn new(test_size: f64) -> Self {
         Self { test_size, train_size: None, stratify: None, shuffle: true, seed: Seed(42) }

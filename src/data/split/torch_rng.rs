@@ -51,7 +51,7 @@ impl TorchRng {
 mod tests {
     use super::*;
 
-    /// A checksum that depends on the position of each element.
+    /// Returns a checksum that depends on the position of each element.
     fn sum(order: &[usize]) -> usize {
         order.iter().enumerate().map(|(i, p)| p * (i % 1000)).sum()
     }

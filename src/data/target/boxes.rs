@@ -54,7 +54,8 @@ impl Default for BBoxLblBlock {
 }
 
 impl BBoxLblBlock {
-    /// The classes of the training labels, sorted, after [`NA`](crate::data::NA) for the padding.
+    /// Creates the block. Its classes are [`NA`](crate::data::NA) for the padding, followed by those of the
+    /// training labels, sorted.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -39,7 +39,7 @@ pub trait TargetBlock: Clone + Debug + Send + Sync + 'static {
     /// first batch. Default: always `Ok`.
     ///
     /// # Errors
-    /// The reason why it cannot be built, for example a mask that does not exist.
+    /// Any reason why the target cannot be built, for example a mask that does not exist.
     fn check(&self, label: &Self::Label) -> Result<()> {
         let _ = label;
         Ok(())
@@ -139,7 +139,7 @@ pub struct CategoryBlock {
 }
 
 impl CategoryBlock {
-    /// Builds the categories from the training labels.
+    /// Creates a block that builds its categories from the training labels.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -1,4 +1,4 @@
-//! Target blocks: convert labels to what a model learns.
+//! Target blocks, which convert labels to the targets of a model.
 
 pub(in crate::data) mod boxes;
 pub(in crate::data) mod category;

@@ -31,7 +31,7 @@ pub struct MultiCategoryBlock {
 }
 
 impl MultiCategoryBlock {
-    /// Builds the categories from the training labels.
+    /// Creates a block that builds its categories from the training labels.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

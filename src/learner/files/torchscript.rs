@@ -23,9 +23,9 @@ impl Learner {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if the file cannot be written; [`Error::NonFiniteWeights`] for weights that are NaN or
-    /// infinite, unless [allowed](ExportOptions::allow_non_finite); an error of the data if no image can be
-    /// read.
+    /// [`Error::Unsupported`] if the model cannot be traced; [`Error::Io`] if the file cannot be written;
+    /// [`Error::NonFiniteWeights`] for weights that are NaN or infinite, unless
+    /// [allowed](ExportOptions::allow_non_finite); an error of the data if no image can be read.
     pub fn export_torchscript(&self, options: impl Into<ExportOptions>) -> Result<()> {
         let options = options.into();
         let t = &self.training;

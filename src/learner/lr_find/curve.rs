@@ -29,7 +29,7 @@ pub struct LrCurve {
     pub lrs: Vec<f64>,
     /// The smoothed loss at each learning rate.
     pub losses: Vec<f64>,
-    /// Why the sweep ended before its last step; `None` if it did not.
+    /// The reason why the sweep ended before its last step; `None` if it did not.
     pub ended: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl LrCurve {
     /// losses. fastai's default.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve is empty.
+    /// [`Error::Config`] if the curve is empty; [`Error::Mismatch`] if the numbers of rates and losses differ.
     pub fn valley(&self) -> Result<f64> {
         self.at_least(1, "valley")?;
         let losses = &self.losses;
@@ -103,7 +103,7 @@ impl LrCurve {
     /// Returns a tenth of the rate with the lowest loss.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve is empty.
+    /// [`Error::Config`] if the curve is empty; [`Error::Mismatch`] if the numbers of rates and losses differ.
     pub fn minimum(&self) -> Result<f64> {
         self.at_least(1, "minimum")?;
         Ok(self.lrs[least(&single(&self.losses))?] / 10.0)
@@ -112,7 +112,8 @@ impl LrCurve {
     /// Returns the rate of the steepest descent of the loss over the logarithm of the rate.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve has fewer than two points.
+    /// [`Error::Config`] if the curve has fewer than two points; [`Error::Mismatch`] if the numbers of rates and
+    /// losses differ.
     pub fn steep(&self) -> Result<f64> {
         self.at_least(2, "steep")?;
         let steps = |t: Tensor| t.narrow(0, 1, t.size()[0] - 1) - t.narrow(0, 0, t.size()[0] - 1);
@@ -124,7 +125,8 @@ impl LrCurve {
     /// 0.005.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve has fewer than 16 points.
+    /// [`Error::Config`] if the curve has fewer than 16 points; [`Error::Mismatch`] if the numbers of rates and
+    /// losses differ.
     pub fn slide(&self) -> Result<f64> {
         self.slide_with(15, 0.005, 1.0)
     }
@@ -132,7 +134,8 @@ impl LrCurve {
     /// As [`LrCurve::slide`], with another distance and threshold, and a factor for the result.
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve is not longer than the distance.
+    /// [`Error::Config`] if the curve is not longer than the distance; [`Error::Mismatch`] if the numbers of rates
+    /// and losses differ.
     pub fn slide_with(&self, distance: usize, threshold: f64, factor: f64) -> Result<f64> {
         self.at_least(distance + 1, "slide")?;
         let slopes = gradient(&self.losses);

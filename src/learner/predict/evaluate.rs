@@ -108,13 +108,13 @@ impl Default for PredictOptions {
 }
 
 impl PredictOptions {
-    /// Predicts the validation items and does not keep their inputs.
+    /// Returns options to predict the validation items without keeping their inputs.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
-    /// Predicts all items of `loader` with its transforms, in the order of its data set, even if the loader
-    /// shuffles or drops the last batch. Default: the validation items.
+    /// Sets the loader. All its items are predicted with its transforms, in the order of its data set, even if
+    /// the loader shuffles or drops the last batch. Default: the validation items.
     #[must_use]
     pub fn on(mut self, loader: &DataLoader) -> Self {
         self.loader = Some(loader.clone());
@@ -233,7 +233,8 @@ impl Learner {
     /// [`Image`].
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Image`] if it cannot be read or decoded.
+    /// [`Error::Io`] or [`Error::Image`] if it cannot be read or decoded; [`Error::Unsupported`] if the data of the
+    /// learner are arrays; errors of a callback.
     pub fn predict(&mut self, image: impl Into<ImageSource>) -> Result<Prediction> {
         Ok(self.predict_with_input(image)?.1)
     }
@@ -242,7 +243,7 @@ impl Learner {
     /// without normalization. fastai's `predict(..., with_input=True)`.
     ///
     /// # Errors
-    /// As [`Learner::predict`]; [`Error::Config`] if the inputs are not images.
+    /// As [`Learner::predict`].
     pub fn predict_with_input(
         &mut self,
         image: impl Into<ImageSource>,
@@ -399,7 +400,7 @@ pub(in crate::learner) fn check_numbers(
     let first = which.first().map_or_else(String::new, |i| name(*i));
     let why = format!(
         "the model's outputs are NaN for {} of {n} items, the first of which is {first}: check the \
-         weights with `Model::check_finite`, and at the items",
+         weights with `Model::check_finite`, and check the items",
         which.len()
     );
     Err(Error::computation(|| "the prediction".to_owned())(Error::other(why)))

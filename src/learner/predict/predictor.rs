@@ -94,7 +94,7 @@ pub struct Predictor {
     preparation: Preparation,
     batch_size: usize,
     precision: Precision,
-    /// On a CPU, keeps the memory of one call for the next.
+    /// Keeps the memory of one call for the next; `None` on a GPU.
     _kept: Option<KeptMemory>,
 }
 
@@ -226,7 +226,7 @@ impl Predictor {
     ///
     /// # Errors
     /// As [`predict`](Self::predict), naming the image; [`Error::Collate`] if sizes differ after the
-    /// transforms.
+    /// transforms; [`Error::Config`] if the batch size is 0.
     pub fn predict_batch<S: Into<ImageSource>>(
         &self,
         images: impl IntoIterator<Item = S>,
@@ -257,7 +257,8 @@ impl Predictor {
     /// be normalized.
     ///
     /// # Errors
-    /// [`Error::Config`] if the shape is not a batch, or the model does not accept it.
+    /// [`Error::Config`] if `x` does not have four dimensions; [`Error::Computation`] if the model does not accept
+    /// it; for bytes, as [`predict_batch`](Self::predict_batch).
     pub fn predict_tensor(&self, x: &Tensor) -> Result<Vec<Prediction>> {
         let [n, channels, h, w] = x.size()[..] else {
             let why = format!("the shape of `x` is {:?}; it must be [N, C, H, W]", x.size());

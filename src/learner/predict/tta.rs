@@ -111,7 +111,8 @@ impl Learner {
     /// and 0.25. The augmented passes use the training transforms, including the random crop.
     ///
     /// # Errors
-    /// [`Error::Config`] if `n` is 0 or `beta` is not between 0 and 1; errors of the data.
+    /// [`Error::Config`] if `n` is 0 or `beta` is not between 0 and 1; [`Error::Unsupported`] for masks, points and
+    /// boxes, which move with the augmented images; errors of the data or a callback.
     pub fn tta(&mut self, n: usize, beta: f64) -> Result<Predictions> {
         self.tta_with(&Tta::new().n(n).beta(beta))
     }
@@ -145,7 +146,7 @@ impl Learner {
     /// fastai's `beta=None` returns the mean of the former and the latter.
     ///
     /// # Errors
-    /// As [`Learner::tta`].
+    /// Errors of the data or a callback.
     pub fn tta_passes(&mut self, how: &Tta) -> Result<(Vec<Array2<f32>>, Predictions)> {
         let loader = how.loader.clone().unwrap_or_else(|| self.training.dls.valid().clone());
         let from = self.training.at.pass;

@@ -1,14 +1,14 @@
-//! Minimizing a smooth convex function.
+//! Minimizes smooth convex functions.
 
 use crate::error::{Error, Result};
 use std::collections::VecDeque;
 use tch::Tensor;
 
-/// When to stop.
+/// The limits of [`minimize`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) max_iterations: usize,
-    /// The largest component of the gradient at a minimum.
+    /// The largest absolute value of a gradient component at which the minimum counts as reached.
     pub(super) tolerance: f64,
 }
 
@@ -20,17 +20,17 @@ pub(super) struct Minimum {
     pub(super) converged: bool,
 }
 
-/// One step: the change of the point and of the gradient, and 1 over their product.
+/// A step: the changes of the point and of the gradient, and the reciprocal of their dot product.
 struct Pair {
     step: Tensor,
     change: Tensor,
     rho: f64,
 }
 
-/// Steps of which the curvature is remembered.
+/// The number of past steps from which the curvature is estimated.
 const MEMORY: usize = 20;
 
-/// Part of the decrease that the slope promises, which a step must reach at least: Armijo's condition.
+/// The minimum ratio of the decrease of a step to the decrease that the slope predicts: Armijo's condition.
 const SUFFICIENT: f64 = 1e-4;
 
 /// Minimizes a function that returns its value and gradient, by limited-memory BFGS: Liu and Nocedal,
@@ -55,7 +55,7 @@ pub(super) fn minimize(
         let mut direction = direction(&gradient, &memory)?;
         let mut slope = dot(&direction, &gradient)?;
         if slope >= 0.0 {
-            // Rounding has spoiled the memory.
+            // Because of rounding errors, the past steps give no descent direction: discard them.
             memory.clear();
             direction = gradient.f_neg()?;
             slope = dot(&direction, &gradient)?;
@@ -68,7 +68,7 @@ pub(super) fn minimize(
         for _ in 0..40 {
             let next = &at + &direction * length;
             let (next_value, next_gradient) = evaluate(&next)?;
-            // Near the minimum differences of values are below their rounding.
+            // Near the minimum, differences of values are smaller than their rounding errors.
             let rounding = 1e-14 * value.abs();
             if next_value <= value + SUFFICIENT * length * slope + rounding {
                 found = Some((next, next_value, next_gradient));
@@ -102,7 +102,7 @@ pub(super) fn minimize(
     Ok(Minimum { at, iterations: limits.max_iterations, converged })
 }
 
-/// The direction of the next step: the two loops over the remembered steps.
+/// Returns the direction of the next step, by the two-loop recursion over the past steps.
 fn direction(gradient: &Tensor, memory: &VecDeque<Pair>) -> Result<Tensor> {
     let mut q = gradient.f_neg()?;
     let mut alphas = vec![];

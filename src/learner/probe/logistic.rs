@@ -26,7 +26,7 @@ pub(super) enum Targets {
     Several(Tensor),
 }
 
-/// A regression that is done.
+/// A fitted regression.
 #[derive(Debug)]
 pub(super) struct Fitted {
     /// Weights, `[features, classes]`, for standardized features.
@@ -34,7 +34,7 @@ pub(super) struct Fitted {
     /// Biases, `[classes]`.
     pub(super) bias: Tensor,
     pub(super) l2: f64,
-    /// The candidates for `l2` with their mean loss on the held-out items.
+    /// The candidates for `l2`, each with the mean loss of the held-out items.
     pub(super) tried: Vec<(f64, f64)>,
     pub(super) iterations: usize,
     pub(super) converged: bool,
@@ -48,7 +48,7 @@ impl Targets {
         })
     }
 
-    /// The loss of each item, `[N]`: cross-entropy, or the sum of the classes' binary cross-entropies.
+    /// Returns the loss of each item, `[N]`: cross-entropy, or the sum of the classes' binary cross-entropies.
     pub(super) fn loss_of_each(&self, logits: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::One(y) => {
@@ -69,7 +69,7 @@ impl Targets {
         })
     }
 
-    /// The derivatives of the sum of the losses, `[N, classes]`.
+    /// Returns the derivatives of the sum of the losses with respect to the logits, `[N, classes]`.
     fn residuals(&self, logits: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::One(y) => {
@@ -82,7 +82,7 @@ impl Targets {
         })
     }
 
-    /// Probabilities, `[N, classes]`.
+    /// Returns the probabilities, `[N, classes]`.
     pub(super) fn probabilities(&self, logits: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::One(_) => logits.f_softmax(1, Kind::Double)?,
@@ -92,7 +92,7 @@ impl Targets {
 }
 
 impl Items {
-    /// A view of `n` items.
+    /// Returns a view of `n` items from index `from`.
     pub(super) fn narrow(&self, from: i64, n: i64) -> Result<Self> {
         let x = self.x.f_narrow(0, from, n)?;
         Ok(Self { x, y: self.y.narrow(from, n)?, classes: self.classes })
@@ -106,7 +106,7 @@ impl Items {
         self.x.size()[1]
     }
 
-    /// Weights and biases as one vector: `[features + 1, classes]`, flat.
+    /// Returns the initial weights and biases, all zeros, as one vector: `[features + 1, classes]`, flat.
     fn start(&self) -> Result<Tensor> {
         let numbers = (self.features() + 1) * self.classes;
         Ok(Tensor::f_zeros([numbers], (Kind::Double, self.x.device()))?)
@@ -122,12 +122,13 @@ impl Items {
         Ok(bias.f_addmm(&self.x, &weight)?)
     }
 
-    /// The mean loss without penalty.
+    /// Returns the mean loss without the penalty.
     fn loss(&self, point: &Tensor) -> Result<f64> {
         number(&self.y.loss_of_each(&self.logits(point)?)?.f_mean(Kind::Double)?)
     }
 
-    /// The mean loss with `l2 / 2` times the squared weights, and its gradient. Biases have no penalty.
+    /// Returns the mean loss plus `l2 / 2` times the sum of the squared weights, and the gradient. Biases have no
+    /// penalty.
     fn objective(&self, point: &Tensor, l2: f64) -> Result<(f64, Tensor)> {
         let (weight, _) = self.parts(point)?;
         let logits = self.logits(point)?;
@@ -144,11 +145,11 @@ impl Items {
     }
 }
 
-/// The strongest and the weakest penalty that is tried, as powers of 10.
+/// The range of candidates for `l2`, as powers of 10.
 const POWERS: std::ops::RangeInclusive<i32> = -6..=1;
 
-/// Fits a regression to all `items`. Unless the options give `l2`, candidates are compared on the items
-/// from `fit` on, for regressions of those before it.
+/// Fits a regression to all `items`. Unless the options set `l2`, it is chosen first: each candidate is fitted to
+/// the first `fit` items and compared on the other items.
 pub(super) fn fit(items: &Items, fit: i64, options: &ProbeOptions) -> Result<Fitted> {
     let last = Limits { max_iterations: options.max_iterations, tolerance: options.tolerance };
     let (l2, start, tried) = match options.l2 {
@@ -166,15 +167,16 @@ pub(super) fn fit(items: &Items, fit: i64, options: &ProbeOptions) -> Result<Fit
 /// Penalties in ascending order, each with the mean loss of the held-out items.
 type Tried = Vec<(f64, f64)>;
 
-/// The penalty with the lowest loss on `held_out`, the regression by it, and all that were tried.
+/// Returns the candidate with the lowest loss on `held_out`, the weights and biases fitted with it, and all
+/// candidates.
 fn choose(fit: &Items, held_out: &Items, last: Limits) -> Result<(f64, Tensor, Tried)> {
-    // A loss that is exact to three digits orders the candidates.
+    // A loss with three exact digits is enough to compare candidates.
     let limits = Limits { tolerance: last.tolerance.max(1e-4), ..last };
     let mut tried = vec![];
     let mut best: Option<(f64, f64, Tensor)> = None;
     let mut point = fit.start()?;
     let mut rises = 0;
-    // From strong to weak, since each regression is a good start for the next one.
+    // From the strongest to the weakest penalty: each solution is a good starting point for the next one.
     for power in POWERS.rev() {
         let l2 = 10_f64.powi(power);
         point = fit.minimum(&point, l2, limits)?.at;

@@ -1,4 +1,4 @@
-//! Computing features, fitting the regression, and measuring it.
+//! Computes the features, fits the regression, and measures its accuracy.
 
 use super::{
     logistic::{self, Fitted, Items, Targets},
@@ -27,24 +27,26 @@ use std::time::Instant;
 use tch::{Kind, Tensor};
 
 impl Learner {
-    /// Fits a logistic regression to the features of the frozen body, and measures it on the
-    /// validation items. Fine-tuning should be better than this baseline, which costs one pass over the data.
+    /// Fits a logistic regression to the features of the frozen body, and measures it on the validation items:
+    /// a baseline that fine-tuning should exceed. It costs one pass over the data.
     ///
-    /// - The features are the output of the body after the head's pooling: for fastai's head the maxima
+    /// - The features are the output of the body after the head's pooling: for fastai's head, the maxima
     ///   and the means of all channels. They are computed once for each training and each
     ///   validation item, with the transforms of validation and in the learner's precision, and are
     ///   held in memory during the call: 8 bytes for each item and feature.
-    /// - They are standardized by the training items: mean 0 and standard deviation 1.
-    /// - One category per image: multinomial logistic regression. Several: one regression for each
-    ///   category, with the same regularization for all. It is fitted in double precision by L-BFGS.
-    /// - The weight of the L2 penalty is the one with the lowest loss on a fifth of the training items,
-    ///   drawn from the learner's seed class by class. The regression is then fitted to all of them.
-    ///   Weights of a weighted or balanced loader have no influence.
+    /// - The features are standardized by the statistics of the training items, to mean 0 and standard
+    ///   deviation 1.
+    /// - For one category per image, the model is a multinomial logistic regression; for several, one
+    ///   regression per category, with the same regularization for all. It is fitted in double precision by
+    ///   L-BFGS.
+    /// - The weight of the L2 penalty is the one with the lowest loss on a fifth of the training items.
+    ///   These are drawn class by class, from the learner's seed. The regression is then fitted to all
+    ///   training items. The weights of a weighted or balanced loader are not used.
     ///
     /// The same learner gives the same result on the same machine with the same number of threads. The
-    /// weights of the network are not changed: see [`Probe::install`]. Together with other processes each
-    /// computes a share of the features, and all get the result of rank 0. Callbacks that take part in
-    /// validation get `before_batch` and `after_batch` for each batch, but no prediction.
+    /// weights of the network are not changed: see [`Probe::install`]. If several processes train together,
+    /// each computes a share of the features, and all return the result of rank 0. Callbacks that take part
+    /// in validation get `before_batch` and `after_batch` for each batch, but no prediction.
     ///
     /// ```
     /// use finetune::{data::{Arrays, LoaderOptions}, loss::CrossEntropy, sample::Task, seed::Seed};
@@ -77,15 +79,15 @@ impl Learner {
     /// [`Error::Unsupported`] if the targets are not categories, or the model is not a body with a head
     /// of [`HeadOptions`](crate::model::HeadOptions); [`Error::EmptySplit`] without validation items;
     /// [`Error::Config`] if there are too few training items for the inner split;
-    /// [`Error::Computation`] if a feature is not finite; whatever the data or a callback reports.
+    /// [`Error::Computation`] if a feature is not finite; errors of the data or a callback.
     pub fn probe(&mut self) -> Result<Probe> {
         self.probe_with(&ProbeOptions::new())
     }
 
-    /// [`Learner::probe`] with other options.
+    /// As [`Learner::probe`], with other options.
     ///
     /// # Errors
-    /// As [`Learner::probe`], and [`Error::Config`] for an option that cannot be used.
+    /// As [`Learner::probe`], and [`Error::Config`] for an invalid option.
     pub fn probe_with(&mut self, options: &ProbeOptions) -> Result<Probe> {
         options.check()?;
         let task = self.training.dls.task();
@@ -139,7 +141,7 @@ impl Learner {
         })
     }
 
-    /// The features of all items of a loader, with the callbacks that take part in validation.
+    /// Computes the features of all items of a loader, with the callbacks that take part in validation.
     fn features(&mut self, loader: &DataLoader) -> Result<Features> {
         let Self { training, progress, callbacks: kept, .. } = self;
         let (at, pass) = (training.at, training.at.pass);
@@ -156,7 +158,7 @@ impl Learner {
             let item = items.get(i).copied().unwrap_or(i);
             caught(|| Ok(loader.dataset().name(item))).unwrap_or_default()
         };
-        // 0 for finite numbers, otherwise NaN.
+        // The product is 0 for finite numbers, otherwise NaN.
         check_numbers(&(&x * 0.0), name)?;
         if targets.is_empty() {
             return Err(Error::mismatch("the linear probe", "the items have no targets"));
@@ -164,7 +166,7 @@ impl Learner {
         Ok(Features { x, y: Tensor::f_cat(&targets, 0)?, items })
     }
 
-    /// The result of rank 0, where several train together.
+    /// Returns the result of rank 0 if several processes train together, otherwise `own`.
     fn of_first_rank(&mut self, own: Result<Measured>) -> Result<Measured> {
         let device = self.training.model.device();
         let Some(p) = &mut self.training.parallel else { return own };
@@ -217,12 +219,12 @@ struct Measured {
     fitted: Fitted,
 }
 
-/// Makes features of mean 0 and standard deviation 1.
+/// The standardization of features to mean 0 and standard deviation 1.
 #[derive(Debug)]
 struct Scale {
-    /// `f64` `[features]`.
+    /// The means, `f64` `[features]`.
     mean: Tensor,
-    /// 1 over the standard deviation; 0 for features that do not vary.
+    /// The reciprocals of the standard deviations; 0 for features that do not vary.
     inverse: Tensor,
 }
 
@@ -232,7 +234,7 @@ impl Scale {
         let rows = [0_i64];
         let mean = x.f_mean_dim(rows.as_slice(), false, Kind::Double)?;
         let std = x.f_std_dim(rows.as_slice(), false, false)?;
-        // A smaller spread is rounding of 32-bit floats.
+        // A smaller deviation is a rounding error of 32-bit floats.
         let varies = std.f_gt_tensor(&(mean.f_abs()? * 1e-6))?;
         let inverse = std.f_reciprocal()?.f_where_self(&varies, &std.f_zeros_like()?)?;
         Ok(Self { mean, inverse })
@@ -242,7 +244,7 @@ impl Scale {
         Ok((x.f_to_kind(Kind::Double)? - &self.mean) * &self.inverse)
     }
 
-    /// Weights `[classes, features]` and biases for the features as they are.
+    /// Returns weights, `[classes, features]`, and biases for features that are not standardized.
     fn folded(&self, fitted: &Fitted) -> Result<(Array2<f64>, Array1<f64>)> {
         let weight = &fitted.weight * &self.inverse.f_unsqueeze(1)?;
         let bias = &fitted.bias - self.mean.f_unsqueeze(0)?.f_mm(&weight)?.f_squeeze_dim(0)?;
@@ -276,8 +278,8 @@ fn fitted(train: &Features, task: &Task, seed: Seed, options: &ProbeOptions) -> 
     done.map(|fitted| Measured { scale, fitted }).map_err(Error::computation(what))
 }
 
-/// The positions of the training items, those of the regression first, and how many these are. Of each
-/// category the same part is held out, and one item at least is not.
+/// Splits the training items. Returns the positions of all items, first those to which candidates are fitted, and
+/// the number of these. The same fraction of each category is held out, but never all of its items.
 fn inner_split(
     train: &Features,
     task: &Task,
@@ -308,12 +310,12 @@ fn inner_split(
     }
     if held_out.is_empty() {
         let why = format!(
-            "{} of {n} training items leave none of any category to hold out: set `l2` instead",
+            "is {}, which holds out no item of any category of the {n} training items: set `l2` instead",
             options.held_out()
         );
         return Err(Error::config("inner_valid_pct", why));
     }
-    // Neighbours in memory are then neighbours in the data set.
+    // Sorted, so that rows are gathered in memory order.
     fit.sort_unstable();
     held_out.sort_unstable();
     let n = fit.len();

@@ -26,7 +26,7 @@ impl Default for ProbeOptions {
 }
 
 impl ProbeOptions {
-    /// Returns the defaults: the regularization is chosen by an inner split.
+    /// Returns the default options: the regularization is chosen by an inner split.
     pub fn new() -> Self {
         Self::default()
     }
@@ -39,21 +39,21 @@ impl ProbeOptions {
         self
     }
 
-    /// Sets the fraction of the training items on which candidates for `l2` are compared. Must be
-    /// between 0 and 1; an error if [`l2`](Self::l2) is set too. Default: 0.2.
+    /// Sets the fraction of the training items on which candidates for `l2` are compared, between 0 and 1. It
+    /// cannot be combined with [`l2`](Self::l2). Default: 0.2.
     pub fn inner_valid_pct(mut self, pct: f64) -> Self {
         self.inner_valid_pct = Some(pct);
         self
     }
 
-    /// Sets the largest number of iterations of one regression. Default: 2000.
+    /// Sets the maximum number of iterations of one regression, 1 or more. Default: 2000.
     pub fn max_iterations(mut self, n: usize) -> Self {
         self.max_iterations = n;
         self
     }
 
-    /// Sets the largest component of the gradient at which a regression has converged. Default:
-    /// 1e-6.
+    /// Sets the largest absolute value of a gradient component at which a regression has converged. Must be
+    /// positive. Default: 1e-6.
     pub fn tolerance(mut self, tolerance: f64) -> Self {
         self.tolerance = tolerance;
         self

@@ -16,18 +16,18 @@ use tch::Tensor;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Probe {
-    /// The validation items that are classified right. Of several categories per item, all must be
-    /// right, with a threshold of 0.5. [`Proportion::interval`] is the 95 % interval.
+    /// The proportion of validation items that are classified correctly. If items have several categories, all
+    /// of them must be correct, with a threshold of 0.5. [`Proportion::interval`] returns the 95 % interval.
     pub accuracy: Proportion,
     /// The weight of the L2 penalty, for the mean loss on standardized features. scikit-learn's `C` is
     /// `1 / (l2 · train_items)`.
     pub l2: f64,
-    /// The weights that were compared, in ascending order, with the mean loss of the held-out training
-    /// items. Empty if `l2` was given.
+    /// The candidates for `l2`, in ascending order, each with the mean loss of the held-out training items.
+    /// Empty if `l2` was set.
     pub tried: Vec<(f64, f64)>,
-    /// The iterations of the last regression.
+    /// The number of iterations of the last regression.
     pub iterations: usize,
-    /// Whether the last regression reached the tolerance.
+    /// True if the last regression reached the tolerance.
     pub converged: bool,
     /// The number of training items.
     pub train_items: usize,
@@ -35,31 +35,31 @@ pub struct Probe {
     pub weight: Array2<f64>,
     /// The biases for features that are not standardized, `[outputs]`.
     pub bias: Array1<f64>,
-    /// Probabilities, decoded predictions and losses of the validation items, for
+    /// The probabilities, decoded predictions and losses of the validation items, for
     /// [`interpret`](crate::interpret).
     pub predictions: Predictions,
-    /// The time for the features of all items.
+    /// The time in which the features of all items were computed.
     pub features_time: Duration,
-    /// The time for the regressions.
+    /// The time in which the regressions were fitted.
     pub fit_time: Duration,
-    /// Messages for the user: weights that were not used, a regression that did not converge.
+    /// Messages for the user, for example that the regression did not converge.
     pub notes: Vec<String>,
 }
 
 impl Probe {
-    /// Replaces the head of the learner's model by the regression: the head's pooling, then one linear
-    /// layer, into which the standardization is folded. The model then has the predictions of the probe,
-    /// up to rounding to 32 bits. Hidden layers, normalization and dropout of the former head are gone; the
+    /// Replaces the head of the learner's model by the regression: the head's pooling, followed by one linear
+    /// layer that includes the standardization. The model then has the predictions of the probe, up to
+    /// rounding to 32 bits. Hidden layers, normalization and dropout of the previous head are removed, and the
     /// learner gets a new optimizer. The body is not changed, and its frozen groups stay frozen.
     ///
-    /// [`FineTune::from_probe`](crate::learner::FineTune::from_probe) trains from there. The model can be
-    /// saved, exported and resumed as any other.
+    /// [`FineTune::from_probe`](crate::learner::FineTune::from_probe) trains from this model, which can be
+    /// saved, exported and resumed like any other.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the model is not a body with a head of
     /// [`HeadOptions`](crate::model::HeadOptions); [`Error::Mismatch`] if the body has another number of
-    /// features or the targets another number of categories; the error of the optimizer's function.
-    /// Only the last of these leaves the model changed.
+    /// features or the targets another number of categories; the error of the optimizer's function. In the
+    /// last case, the head is already replaced; otherwise, the model is unchanged.
     pub fn install(&self, learn: &mut Learner) -> Result<()> {
         let outputs = learn.training.dls.task().n_out();
         if outputs != self.bias.len() {
@@ -82,7 +82,7 @@ impl Probe {
 }
 
 impl fmt::Display for Probe {
-    /// A short table.
+    /// Writes a short table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (low, high) = self.accuracy.interval();
         let value = self.accuracy.value();
@@ -103,7 +103,7 @@ impl fmt::Display for Probe {
     }
 }
 
-/// Three significant digits.
+/// Formats a number with three significant digits.
 fn significant(x: f64) -> String {
     let digits = (2.0 - x.abs().log10().floor()).clamp(0.0, 12.0) as usize;
     let text = format!("{x:.digits$}");

@@ -1,4 +1,4 @@
-//! Comparing a fit with the linear probe of the same learner.
+//! Compares a fit with the linear probe of the same learner.
 
 use crate::{
     error::Result,
@@ -8,13 +8,13 @@ use crate::{
 };
 use tch::{Kind, Tensor};
 
-/// The accuracy that a linear probe of this learner has reached.
+/// The accuracy of the last linear probe of a learner.
 #[derive(Debug, Clone)]
 pub(in crate::learner) struct Standing {
     accuracy: Proportion,
-    /// The validation items, by position.
+    /// The indices of the validation items, sorted.
     items: Vec<usize>,
-    /// Whether the probe is the head and has not been trained since.
+    /// True if the probe is the head of the model and has not been trained since.
     pub(in crate::learner) is_installed: bool,
 }
 
@@ -30,14 +30,15 @@ impl Standing {
     }
 }
 
-/// Says at the end of a fit that the probe was better.
+/// Adds a message at the end of a fit if the probe had a higher accuracy.
 #[derive(Debug)]
 pub(in crate::learner) struct BelowProbe {
     probe: Standing,
-    /// The items of the current validation, and how many of them are right.
+    /// The items of the current validation so far.
     items: Vec<usize>,
+    /// The number of correct items in each batch of the current validation.
     right: Vec<Tensor>,
-    /// The result of the last whole validation.
+    /// The accuracy in the last complete validation.
     last: Option<Proportion>,
 }
 
@@ -57,7 +58,7 @@ impl BelowProbe {
     }
 }
 
-/// How many items of a batch are right.
+/// Returns the number of correct items of a batch; `None` if the task or the shapes do not define it.
 fn right(task: &Task, pred: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
     Ok(match task {
         Task::Category { .. } if pred.dim() == 2 && y.dim() == 1 => {
@@ -72,7 +73,7 @@ fn right(task: &Task, pred: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
 }
 
 impl Callback for BelowProbe {
-    /// Before the table of epochs prints the messages.
+    /// Comes before the callback that prints the messages.
     fn order(&self) -> i32 {
         order::RECORDER
     }

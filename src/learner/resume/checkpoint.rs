@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What to do if a checkpoint cannot be written, for example because the disk is full.
+/// The handling of a checkpoint that cannot be written, for example because the disk is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnCheckpointError {
@@ -109,7 +109,7 @@ impl Checkpoint {
         self
     }
 
-    /// Sets what to do if a checkpoint cannot be written. Default: [`OnCheckpointError::Warn`].
+    /// Sets the handling of a checkpoint that cannot be written. Default: [`OnCheckpointError::Warn`].
     #[must_use]
     pub fn on_checkpoint_error(mut self, what: OnCheckpointError) -> Self {
         self.on_error = what;

@@ -19,7 +19,7 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 impl Learner {
-    /// Trains the run `run`: starts it, resumes it where it was interrupted, or returns at once if it is
+    /// Trains the run `run`: starts it, resumes it where it was interrupted, or returns immediately if it is
     /// complete. Start the same program again until the call returns `Ok`; the result is bitwise identical
     /// to that of an uninterrupted run.
     ///

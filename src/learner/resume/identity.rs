@@ -13,7 +13,7 @@ use tch::Device;
 /// Without `stages`, properties of the policy are left out.
 ///
 /// # Errors
-/// If a label cannot be read.
+/// Errors of reading a label.
 pub(super) fn fingerprint(
     t: &Training,
     stages: Option<&[Stage]>,

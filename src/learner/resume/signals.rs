@@ -52,7 +52,7 @@ impl Signals {
     /// Starts to wait for signals.
     ///
     /// # Errors
-    /// If the system does not allow signal handlers.
+    /// [`Error::Other`] if the system does not allow signal handlers.
     pub(super) fn wait() -> Result<Self> {
         let shared = handlers()?;
         let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,7 +14,7 @@ use super::{
 pub struct FineTune {
     /// The settings of both stages, without the learning rate.
     common: Common,
-    /// Of the second stage.
+    /// The shape of the second stage.
     cycle: Cycle,
     base_lr: f64,
     freeze_epochs: Option<usize>,
@@ -23,7 +23,7 @@ pub struct FineTune {
 }
 
 impl FineTune {
-    /// Trains the head for one epoch, then all layers for `epochs` epochs.
+    /// Returns options that train the head for one epoch, then all layers for `epochs` epochs.
     #[must_use]
     pub fn new(epochs: usize) -> Self {
         Self {
@@ -50,13 +50,14 @@ impl FineTune {
         self.freeze_epochs = Some(epochs);
         self
     }
-    /// Starts with a linear probe as the head and trains the whole network from there: Kumar et al.,
-    /// 2022, <https://arxiv.org/abs/2202.10054>. There is no stage with a frozen body then.
+    /// Uses a linear probe as the initial head, and trains the whole network from there: Kumar et al.,
+    /// 2022, <https://arxiv.org/abs/2202.10054>. There is no stage with a frozen body unless
+    /// [`freeze_epochs`](Self::freeze_epochs) is set.
     ///
-    /// If [`Probe::install`](crate::learner::Probe::install) has not put a probe into the model since the
-    /// last fit, [`Learner::probe`](crate::learner::Learner::probe) computes it and it is installed; a
-    /// resumed run does so again before it reads its checkpoint. A probe of a learner whose fit ends with a
-    /// lower accuracy leads to a message of the fit.
+    /// If [`Probe::install`](crate::learner::Probe::install) has not been called since the last fit, the probe is
+    /// computed with [`Learner::probe`](crate::learner::Learner::probe) and installed; a resumed run repeats this
+    /// before it reads its checkpoint. If the fit ends with a lower accuracy than the last probe of the learner, a
+    /// message says so.
     ///
     /// ```no_run
     /// # fn f(mut learn: finetune::learner::Learner) -> finetune::Result<()> {
@@ -92,7 +93,7 @@ impl FineTune {
         let mult = self.lr_mult.unwrap_or(if decays { 1.0 } else { 100.0 });
         let lr = base_lr / 2.0;
         let epochs = self.freeze_epochs.unwrap_or(usize::from(!self.from_probe));
-        // The head of a probe needs no stage of its own.
+        // A probe is already trained, so it needs no stage with a frozen body.
         let has_head = !self.from_probe || epochs > 0;
         let head = has_head.then(|| stage(epochs, 0.99, 25.0).lr(..=*base_lr));
         let whole = stage(common.epochs, cycle.pct_start, cycle.div).lr(lr / mult..=lr);

@@ -10,7 +10,7 @@ pub struct Flat {
 }
 
 impl Flat {
-    /// Trains for `epochs`.
+    /// Returns the policy for a number of epochs.
     #[must_use]
     pub fn new(epochs: usize) -> Self {
         Self { common: Common::new(epochs) }

@@ -17,7 +17,7 @@ pub struct FlatCos {
 }
 
 impl FlatCos {
-    /// Trains for `epochs`.
+    /// Returns the policy for a number of epochs.
     #[must_use]
     pub fn new(epochs: usize) -> Self {
         Self { common: Common::new(epochs), div_final: 1e5, pct_start: 0.75 }

@@ -28,7 +28,7 @@ pub(super) struct Cycle {
 }
 
 impl Cycle {
-    /// With fastai's last rate, and the momentum of the learner.
+    /// Creates a cycle with fastai's ratio of the final rate, and the momentum of the learner.
     pub(super) fn new(pct_start: f64, div: f64) -> Self {
         Self { pct_start, div, div_final: 1e5, moms: None }
     }
@@ -73,7 +73,7 @@ macro_rules! cycle_setters {
 pub(super) use cycle_setters;
 
 impl OneCycle {
-    /// Trains for `epochs`.
+    /// Returns the policy for a number of epochs.
     #[must_use]
     pub fn new(epochs: usize) -> Self {
         Self { common: Common::new(epochs), cycle: Cycle::new(0.25, 25.0) }

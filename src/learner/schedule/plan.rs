@@ -17,7 +17,7 @@ pub trait TrainingPlan {
     /// [`Error::Config`](crate::Error::Config) for an invalid option.
     fn courses(&self, groups: usize, defaults: &Defaults) -> Result<Vec<(Option<usize>, Course)>>;
 
-    /// Whether the first fit starts with a linear probe as the head: see [`FineTune::from_probe`].
+    /// Returns true if the first fit starts with a linear probe as the head; see [`FineTune::from_probe`].
     /// Default: false.
     fn starts_from_probe(&self) -> bool {
         false

@@ -130,13 +130,13 @@ macro_rules! lr_setter {
 /// Defines the setters that every policy has.
 macro_rules! common_setters {
     () => {
-        /// Sets layer-wise learning-rate decay: the rate of each group is multiplied by this once for every
-        /// group after it. The last group, the head, has the full rate. It multiplies whatever rates are
-        /// set; `1.0` switches a learner's own decay off. Above 0 and at most 1, typically from 0.65 to
-        /// 0.9. Default: the learner's.
+        /// Sets layer-wise learning-rate decay: the rate of each group is multiplied by `decay` once for every
+        /// group after it. The last group, the head, has the full rate. The decay applies to all rates that are
+        /// set; `1.0` disables the learner's own decay. Above 0 and at most 1, typically from 0.65 to 0.9.
+        /// Default: the learner's.
         ///
-        /// The groups should be the blocks of the network:
-        /// [`VisionLearner::layer_decay`](crate::learner::VisionLearner::layer_decay) makes them, and
+        /// The groups should be the blocks of the network, as created by
+        /// [`VisionLearner::layer_decay`](crate::learner::VisionLearner::layer_decay) or
         /// [`Arch::split_layers`](crate::model::Arch::split_layers).
         #[must_use]
         pub fn layer_decay(mut self, decay: f64) -> Self {

@@ -18,14 +18,14 @@ pub struct Sgdr {
 }
 
 impl Sgdr {
-    /// Trains for `cycles` cycles, the first of which takes `cycle_len` epochs.
+    /// Returns the policy for `cycles` cycles, the first of which takes `cycle_len` epochs.
     #[must_use]
     pub fn new(cycles: usize, cycle_len: usize) -> Self {
         Self { common: Common::new(0), cycles, cycle_len, cycle_mult: 2 }
     }
     lr_setter!();
     common_setters!();
-    /// The ratio of the length of each cycle to the previous one. Default: 2.
+    /// Sets the ratio of the length of each cycle to that of the previous one. Default: 2.
     #[must_use]
     pub fn cycle_mult(mut self, mult: usize) -> Self {
         self.cycle_mult = mult;

@@ -34,7 +34,7 @@ pub struct WarmupCosine {
 }
 
 impl WarmupCosine {
-    /// Trains for `epochs`, the warm-up included.
+    /// Returns the policy for a number of epochs, including the warm-up.
     #[must_use]
     pub fn new(epochs: usize) -> Self {
         Self { common: Common::new(epochs), warmup_epochs: None, div: 100.0, div_final: 1e5 }

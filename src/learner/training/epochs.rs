@@ -57,14 +57,14 @@ pub(in crate::learner) fn evaluate<'a>(
     done.map_err(|e| settled(t, e))
 }
 
-/// The pooled features of the items of a loader, on all ranks.
+/// The pooled features of the items of a loader, gathered from all ranks.
 #[derive(Debug, Default)]
 pub(in crate::learner) struct Pooled {
-    /// `[N, features]` of each batch, on the CPU.
+    /// The features of each batch, `[N, features]`, on the CPU.
     pub(in crate::learner) features: Vec<Tensor>,
     /// The targets of each batch, on the CPU.
     pub(in crate::learner) targets: Vec<Tensor>,
-    /// The positions of the items in their data set.
+    /// The indices of the items in their data set.
     pub(in crate::learner) items: Vec<usize>,
 }
 
@@ -120,7 +120,7 @@ struct Run<'t, 'a> {
     loader: Option<DataLoader>,
     /// If true, the callbacks need the model's inputs of all ranks.
     gather_inputs: bool,
-    /// Where the features of the batches are collected, in place of predictions.
+    /// If set, the pooled features of the batches are collected here, instead of predictions.
     pooled: Option<Pooled>,
 }
 
@@ -200,7 +200,7 @@ impl<'t, 'a> Run<'t, 'a> {
         self.finish(done)
     }
 
-    /// Ends a fit. Every callback gets its `after_fit`, even if that of another one fails: it closes
+    /// Ends a fit. Every callback gets its `after_fit`, even if that of another one fails, because it closes
     /// progress bars and restores weights.
     fn finish(&mut self, done: Step) -> Step {
         let mut done = self.absorb_cancel(Scope::Fit, done);
@@ -496,8 +496,8 @@ impl<'t, 'a> Run<'t, 'a> {
     }
 
     /// Computes the model's output, or the pooled features of the body. With `deterministic_reduction`, it
-    /// uses the same shards for any number of processes: kernels round differently for other numbers of
-    /// rows.
+    /// uses the same shards for any number of processes, since the rounding of kernels depends on the number
+    /// of rows.
     fn forward_for_evaluation(&self, batch: &Batch, part: &BatchPart) -> Result<Tensor> {
         let output = |x: &Tensor| match &self.pooled {
             Some(_) => self.t.pooled_features(x),

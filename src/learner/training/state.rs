@@ -69,7 +69,7 @@ pub struct Training {
     pub(in crate::learner) parallel: Option<Parallel>,
 }
 
-/// What the loop is running.
+/// The kind of run of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::learner) enum Run {
     /// A training: a NaN or infinite loss is an error.
@@ -165,7 +165,7 @@ impl Precision {
     /// floats.
     ///
     /// # Errors
-    /// If the device does not support the precision.
+    /// [`Error::Unsupported`] if the device does not support the precision; the errors of `forward`.
     pub(in crate::learner) fn run(
         self,
         device: Device,
@@ -186,7 +186,8 @@ impl Training {
     /// and batch statistics in training, without them in validation.
     ///
     /// # Errors
-    /// If the device does not support the precision.
+    /// [`Error::Unsupported`] if the device does not support the precision; as
+    /// [`Model::forward`](crate::model::Model::forward).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.precision.run(self.model.device(), || {
             let pred = self.model.forward(x, self.at.is_training());

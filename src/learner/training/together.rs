@@ -52,12 +52,12 @@ impl Training {
         Ok((all.unwrap_or_else(|| pred.shallow_clone()), whole))
     }
 
-    /// Replaces statistics of a callback by their mean over all ranks. It is for statistics that depend on
-    /// the running statistics of normalization layers, for which each rank has seen only its own items. Does
-    /// nothing if those are equal on all ranks. Every rank must call it at the same place.
+    /// Replaces statistics of a callback by their mean over all ranks. It is meant for statistics that depend on
+    /// the running statistics of normalization layers, which each rank computes from its own items. Has no effect
+    /// if the running statistics are equal on all ranks. Every rank must call it at the same point.
     ///
     /// # Errors
-    /// [`Error::Distributed`] if a rank does not answer.
+    /// [`Error::Distributed`] if a rank does not respond.
     pub fn average_statistics(&self, statistics: &[(String, Tensor)]) -> Result<()> {
         self.parallel.as_ref().map_or(Ok(()), |p| p.average(statistics))
     }
@@ -111,7 +111,8 @@ impl Learner {
     ///
     /// # Errors
     /// [`Error::Config`] for invalid variables of a launcher or invalid options; [`Error::Distributed`] if
-    /// the processes cannot connect, or their learners differ.
+    /// the processes cannot connect; [`Error::Mismatch`] if their learners differ; [`Error::Unsupported`] if
+    /// [`sync_bn`](DistributedOptions::sync_bn) is combined with gradient checkpointing.
     ///
     /// ```no_run
     /// # use finetune::prelude::*;

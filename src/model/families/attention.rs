@@ -13,7 +13,8 @@ use tch::{
     nn::{Linear, Module as _, Path},
 };
 
-/// Attention by libtorch's fused kernel on `[N, heads, tokens, features]`; `mask` is added to the scores.
+/// Computes attention with libtorch's fused kernel on `[N, heads, tokens, features]`; `mask` is added to the
+/// scores.
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
     let mask =
         mask.map(|m| if m.kind() == q.kind() { m.shallow_clone() } else { m.to_kind(q.kind()) });

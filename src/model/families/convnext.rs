@@ -332,7 +332,7 @@ impl ResponseNorm {
         Self { weight: zeros("weight"), bias: zeros("bias") }
     }
 
-    /// `last`: whether the channels are in the last dimension.
+    /// Applies the layer; `last` is true if the channels are in the last dimension.
     fn forward(&self, x: &Tensor, last: bool) -> Tensor {
         let (places, channels, shape) =
             if last { ([1i64, 2], -1i64, [1, 1, 1, -1]) } else { ([2, 3], 1, [1, -1, 1, 1]) };

@@ -11,7 +11,7 @@ use tch::{
     nn::{Linear, Module as _, Path},
 };
 
-/// How the hidden layer is computed.
+/// The computation of the hidden layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Gating {

@@ -6,11 +6,11 @@ use tch::{
     nn::{self, Init, Linear, LinearConfig, Path},
 };
 
-/// Normal with a standard deviation of 0.02. The published networks use a normal truncated at ±2, that is
-/// 100 standard deviations.
+/// A normal distribution with a standard deviation of 0.02. The published networks truncate it at ±2, which is 100
+/// standard deviations and has no effect.
 pub(super) const NARROW: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
-/// A linear layer with [`NARROW`] weights and biases of zero.
+/// Creates a linear layer with [`NARROW`] weights and biases of zero.
 pub(super) fn linear(path: &Path<'_>, n_in: i64, n_out: i64, bias: bool) -> Linear {
     let config =
         LinearConfig { ws_init: begins(NARROW), bs_init: Some(begins(Init::Const(0.0))), bias };

@@ -1,4 +1,4 @@
-//! Families of networks, each implemented once; the options of their members are data.
+//! Families of networks. Each family is implemented once, and the options of its members are data.
 
 mod attention;
 mod build;
@@ -120,7 +120,7 @@ impl Family {
         }
     }
 
-    /// Returns whether the network has stochastic depth.
+    /// Returns true if the network has stochastic depth.
     pub(super) fn has_drop_path(&self) -> bool {
         !matches!(self, Self::Vgg(_) | Self::Densenet(_))
     }

@@ -36,7 +36,7 @@ pub(super) enum Norm {
     Batch(BatchNorm),
     /// Over each image or token separately.
     Own {
-        /// How it is computed.
+        /// The kind of the normalization.
         kind: NormKind,
         /// The value added to variances.
         eps: f64,

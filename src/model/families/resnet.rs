@@ -40,7 +40,7 @@ impl Smoothing {
             return x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None);
         }
         let channels = x.size()[1];
-        // Not from a slice, whose numbers a recording of the network does not see.
+        // `Tensor::full` is recorded when the network is traced; the values of a slice would not be.
         let [side, middle] = [0.25, 0.5].map(|n| Tensor::full([1], n, tch::kind::FLOAT_CPU));
         let row = Tensor::cat(&[&side, &middle, &side], 0);
         let filter = row.unsqueeze(1) * row.unsqueeze(0);

@@ -32,14 +32,14 @@ pub(super) enum Indexing {
     Xy,
 }
 
-/// How positions become angles.
+/// The positions of patches, from which angles are computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
     /// The numbers of rows and columns.
     pub(super) size: [i64; 2],
     /// The numbers of rows and columns to which positions are scaled.
     pub(super) reference: Option<[i64; 2]>,
-    /// Added to each row and column.
+    /// The number that is added to each row and column.
     pub(super) offset: f64,
     /// The order of rows and columns.
     pub(super) indexing: Indexing,

@@ -14,7 +14,7 @@ use tch::{
     nn::{Init, ModuleT, Path},
 };
 
-/// How the tokens of an image are pooled to one vector.
+/// The pooling of the tokens of an image to one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Pooling {

@@ -248,7 +248,7 @@ impl Config {
     }
 }
 
-/// The layer of a branch.
+/// The kind of the layer of a branch.
 #[derive(Debug, Clone, Copy)]
 enum What {
     Attention,

@@ -105,7 +105,7 @@ impl Layer {
         let fan_in = (self.c_in * self.size * self.size) as f64;
         let fan_out = (self.c_out * self.size * self.size) as f64;
         let uniform = |bound: f64| Init::Uniform { lo: -bound, up: bound };
-        // Weight normalization keeps the weights that were drawn before `init` is applied.
+        // With weight normalization, fastai's `init` has no effect: the weights were drawn before it is applied.
         let unreached = self.norm == ConvNormKind::Weight;
         match self.draws {
             Draws::Chosen(init) if init != HeadInit::Default && !unreached => {

@@ -11,7 +11,7 @@ fn fact(name: &str, what: impl Into<String>) -> (String, String) {
     (name.to_owned(), what.into())
 }
 
-/// Formats 21797672 as 21,797,672.
+/// Formats a number with commas between thousands: 21,797,672.
 fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let from_end = |(i, c): (usize, char)| {

@@ -109,13 +109,13 @@ impl Report {
         self.figure("Learning rate finder", &figure)
     }
 
-    /// Adds the interpretation of predictions, depending on the task: the confusion matrix, the most
-    /// confused pairs, the accuracy of each category, the calibration; or the errors of numbers; and the
-    /// worst mistakes with their images. `loader` is the one that was predicted, or another one of its data
+    /// Adds the interpretation of predictions: the worst mistakes with their images, and, depending on the task,
+    /// for example the confusion matrix, the most confused pairs, the accuracy of each category and the
+    /// calibration, or the errors of numbers. `loader` is the one that was predicted, or another one of its data
     /// set.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if there are no predictions or no labels; errors of the
+    /// [`Error::Mismatch`](crate::Error::Mismatch) if there are no predictions or no labels; errors of the
     /// data.
     pub fn predictions(self, predictions: Predictions, loader: &DataLoader) -> Result<Self> {
         match &predictions.task {
@@ -152,7 +152,7 @@ impl Report {
                 let report = report.figure("Errors", &interp.plot_predictions()?)?;
                 report.mistakes(interp.as_ref(), loader)
             }
-            // Points and boxes.
+            // For points and boxes, only the worst mistakes are shown.
             _ => self.mistakes(&Interpretation::from_predictions(predictions)?, loader),
         }
     }

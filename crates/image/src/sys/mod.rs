@@ -1,6 +1,9 @@
 //! Vector instructions. This is the only module of the crate with `unsafe`.
 
-#![allow(unsafe_code, reason = "this is the place for it; each use says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "unsafe code is confined to this module; each use says why it is sound"
+)]
 
 mod simd;
 mod weigh;

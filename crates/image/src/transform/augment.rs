@@ -38,7 +38,7 @@ pub struct Augment {
     xtra_tfms: Vec<Arc<dyn BatchTransform>>,
 }
 
-/// The default for exports of versions without this option.
+/// Returns the value for exports of versions without this option.
 fn yes() -> bool {
     true
 }

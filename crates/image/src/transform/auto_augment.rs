@@ -112,7 +112,7 @@ struct Strongest {
     /// The maximum shift along width and height, in pixels.
     translate: (f64, f64),
     rotate: f64,
-    /// For brightness, color, contrast and sharpness.
+    /// The maximum strength of brightness, color, contrast and sharpness.
     factor: f64,
     /// The maximum number of bits that posterizing removes.
     bits: f64,
@@ -197,8 +197,8 @@ macro_rules! auto_augment {
                 self.bins = n;
                 self
             }
-            /// Sets how values between pixels are computed. Default: bilinear; torchvision's is the nearest
-            /// pixel. If the pass already has a resampling, its mode is used.
+            /// Sets the interpolation between pixels. Default: bilinear; torchvision's is the nearest pixel. If
+            /// the pass already has a resampling, its mode is used.
             #[must_use]
             pub fn mode(mut self, mode: Mode) -> Self {
                 self.resampling.mode = mode;
@@ -255,7 +255,7 @@ macro_rules! auto_augment {
                 }
                 self.options()
             }
-            /// 29 is before flips and crops, which then share the same resampling.
+            /// Returns 29, a position before flips and crops, which then share the same resampling.
             fn order(&self) -> i32 {
                 29
             }
@@ -270,7 +270,7 @@ macro_rules! auto_augment {
 }
 
 /// Changes each training image by one random operation of random strength: TrivialAugment with wide
-/// ranges, Müller and Hutter, 2021, <https://arxiv.org/abs/2103.10158>, in the ranges of torchvision's
+/// ranges, Müller and Hutter, 2021, <https://arxiv.org/abs/2103.10158>. The ranges are those of torchvision's
 /// [`TrivialAugmentWide`](https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.TrivialAugmentWide.html).
 ///
 /// | operation | strength, of either sign except for the last two |
@@ -282,15 +282,15 @@ macro_rules! auto_augment {
 /// | posterize | 8 to 2 bits |
 /// | solarize | from level 255 to 0 |
 ///
-/// It is planned with the other batch transforms, which differs from torchvision in these points:
+/// It is planned together with the other batch transforms, and therefore differs from torchvision:
 ///
-/// - Shears, shifts and turns are part of the one resampling of the batch: before flips and a crop on
-///   the batch, of the image as the item transforms leave it. Masks, points and boxes move with the
-///   image. Pixels of a shift are those of that image.
+/// - Shears, shifts and rotations are part of the single resampling of the batch, before flips and crops of
+///   batches. They apply to the output of the item transforms, whose pixels are the unit of shifts. Masks,
+///   points and boxes move with the image.
 /// - Colors are changed after the crop and the resampling, in 32-bit floats that are not rounded to 8 bits
-///   in between. Contrast, sharpness, autocontrast and equalize look at the cropped image.
-/// - By default, values between pixels are bilinear, and values beyond the edge are mirrored.
-///   `.mode(Mode::Nearest).pad_mode(PadMode::Zeros).align_corners(false)` is torchvision's choice.
+///   in between. Contrast, sharpness, autocontrast and equalize are computed from the cropped image.
+/// - By default, values between pixels are interpolated bilinearly, and values beyond the edge are mirrored.
+///   torchvision's defaults are `.mode(Mode::Nearest).pad_mode(PadMode::Zeros).align_corners(false)`.
 ///
 /// ```
 /// use finetune::{prelude::*, transform::TrivialAugment};
@@ -340,8 +340,8 @@ impl TrivialAugment {
 
 auto_augment!(TrivialAugment);
 
-/// Changes each training image by a few random operations of one strength: RandAugment, Cubuk et al.,
-/// 2019, <https://arxiv.org/abs/1909.13719>, in the ranges of torchvision's
+/// Changes each training image by a few random operations of the same strength: RandAugment, Cubuk et al.,
+/// 2019, <https://arxiv.org/abs/1909.13719>. The ranges are those of torchvision's
 /// [`RandAugment`](https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.RandAugment.html).
 ///
 /// | operation | strength at magnitude 30 of 0 to 30, of either sign except for the last two |
@@ -353,8 +353,8 @@ auto_augment!(TrivialAugment);
 /// | posterize | 4 bits |
 /// | solarize | from level 0 |
 ///
-/// An operation may be drawn twice. It differs from torchvision as [`TrivialAugment`] does; also, all
-/// shears, shifts and turns of an image come before its changes of colors.
+/// An operation may be drawn more than once. RandAugment differs from torchvision in the same way as
+/// [`TrivialAugment`]. In addition, all shears, shifts and rotations of an image come before its color changes.
 ///
 /// ```
 /// use finetune::transform::RandAugment;
@@ -372,7 +372,7 @@ pub struct RandAugment {
 }
 
 impl RandAugment {
-    /// Returns the transform with two operations for each image, of all, at magnitude 9 of 0 to 30.
+    /// Returns the transform with two operations per image, drawn from all operations, at magnitude 9 (of 0 to 30).
     #[must_use]
     pub fn new() -> Self {
         let resampling = Resampling::default();

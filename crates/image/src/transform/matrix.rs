@@ -102,7 +102,7 @@ impl Matrix {
     /// ```
     /// use finetune::transform::Matrix;
     ///
-    /// // The lower left corner shows what was one height to the right of it.
+    /// // The lower left corner shows the position one height to the right of it.
     /// assert_eq!(Matrix::shear((1.0, 0.0), (200, 100)).at(-1.0, 1.0), (0.0, 1.0));
     /// ```
     #[must_use]

@@ -154,9 +154,9 @@ impl ItemTransform for Resize {
     fn apply(&self, sample: Sample, split: Split, rng: &mut Rng) -> Result<Sample> {
         self.sample(sample, split, rng)
     }
-    /// In validation, this is the result. In training, it is the whole image, scaled so that the crop or
-    /// padding needs no further scaling, or `None` if that needed more than four times the memory of the
-    /// image.
+    /// Returns the resized image in validation. In training, returns the whole image, scaled so that the crop
+    /// or padding needs no further scaling, or `None` if the scaled image would need more than four times the
+    /// memory of the original.
     fn presize(&self, image: &Image, split: Split) -> Result<Option<Image>> {
         if split == Split::Valid || self.method == Method::Squish {
             return self.at(image, (0.5, 0.5)).map(Some);

@@ -19,7 +19,7 @@ macro_rules! specs {
         }
 
         impl $spec {
-            /// The transform.
+            /// Returns the transform.
             #[must_use]
             pub fn build(&self) -> Arc<dyn $kind> {
                 match self {
