@@ -150,6 +150,7 @@ impl MixUp {
     }
 
     /// Mixes item `i` with item `perm[i]`, with the weights `weight[i]` and `1 - weight[i]`.
+    #[doc(hidden)]
     pub fn mix(x: &Tensor, perm: &Tensor, weight: &Tensor) -> Tensor {
         x.index_select(0, perm).lerp_tensor(x, &like(weight, x))
     }
@@ -241,6 +242,7 @@ impl CutMix {
 
     /// Returns the box around `(cx, cy)` that covers `1 - weight` of an image, clipped to the image: `x1,
     /// y1, x2, y2`.
+    #[doc(hidden)]
     #[must_use]
     pub fn bounds(width: i64, height: i64, weight: f64, cx: i64, cy: i64) -> [i64; 4] {
         let side = (1.0 - weight as f32).sqrt();
@@ -251,6 +253,7 @@ impl CutMix {
     }
 
     /// Pastes the box of item `perm[i]` into item `i`.
+    #[doc(hidden)]
     pub fn paste(x: &Tensor, perm: &Tensor, [x1, y1, x2, y2]: [i64; 4]) -> Tensor {
         let cut = |t: &Tensor| t.narrow(-1, x1, x2 - x1).narrow(-2, y1, y2 - y1);
         let mixed = x.copy();

@@ -13,6 +13,7 @@ use super::{
     notes::{collected, some},
     split::splitter::{RandomSplitter, Splits, Splitter},
     target::category::TargetBlock,
+    transforms::Transforms,
 };
 use crate::{
     error::{Error, Result},
@@ -56,8 +57,7 @@ pub struct DataBlock<Y: TargetBlock, I = PathBuf> {
     pub(super) get_x: Option<Get<I, ImageSource>>,
     get_y: Option<Get<I, Y::Label>>,
     splitter: Arc<dyn Splitter<I>>,
-    item_tfms: Vec<Arc<dyn ItemTransform>>,
-    batch_tfms: Vec<Arc<dyn BatchTransform>>,
+    tfms: Transforms,
     options: LoaderOptions,
     cache: Option<Cache>,
 }
@@ -67,8 +67,7 @@ impl<Y: TargetBlock, I> Debug for DataBlock<Y, I> {
         f.debug_struct("DataBlock")
             .field("input", &self.input)
             .field("target", &self.target)
-            .field("item_tfms", &self.item_tfms)
-            .field("batch_tfms", &self.batch_tfms)
+            .field("tfms", &self.tfms)
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
@@ -110,8 +109,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
             get_x: None,
             get_y: None,
             splitter: Arc::new(RandomSplitter::new(0.2)),
-            item_tfms: vec![],
-            batch_tfms: vec![],
+            tfms: Transforms::new(),
             options: LoaderOptions::new(),
             cache: None,
         }
@@ -158,7 +156,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
     /// Adds a transform of single images, on the workers. Default: none.
     #[must_use]
     pub fn item_tfms(mut self, tfm: impl ItemTransform + 'static) -> Self {
-        self.item_tfms.push(Arc::new(tfm));
+        self.tfms = self.tfms.item_tfms(tfm);
         self
     }
 
@@ -166,7 +164,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
     /// transforms run in a fixed order. Default: none.
     #[must_use]
     pub fn batch_tfms(mut self, tfm: impl BatchTransform + 'static) -> Self {
-        self.batch_tfms.push(Arc::new(tfm));
+        self.tfms = self.tfms.batch_tfms(tfm);
         self
     }
 
@@ -273,13 +271,8 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
             return Err(Error::config("reduce_to", why));
         }
         let dataset = Items { input, items, get_x: get_x.clone(), targets, task: target.task() };
-        let mut dls = DataLoaders::from_dataset(
-            dataset,
-            splits,
-            self.item_tfms.clone(),
-            self.batch_tfms.clone(),
-            self.options.clone(),
-        )?;
+        let mut dls =
+            DataLoaders::from_dataset(dataset, splits, self.tfms.clone(), self.options.clone())?;
         dls.notes.splice(..0, notes);
         if dls.task().vocab().iter().any(|name| name.trim().is_empty()) {
             dls.notes

@@ -12,14 +12,13 @@ use std::path::PathBuf;
 /// [`DataLoaders::from_dataset`](super::DataLoaders::from_dataset):
 ///
 /// ```no_run
-/// use finetune::data::{DataLoaders, Dataset, LoaderOptions, Splits};
+/// use finetune::data::{DataLoaders, Dataset, LoaderOptions, Splits, Transforms};
 /// use finetune::{
 ///     Result,
 ///     image::Decode,
 ///     sample::{Sample, Target, Task},
-///     transform::{ItemTransform, Resize},
+///     transform::Resize,
 /// };
-/// use std::sync::Arc;
 ///
 /// /// The photos `0.jpg` to `299.jpg`; the first 100 show cats.
 /// struct Photos;
@@ -44,9 +43,9 @@ use std::path::PathBuf;
 /// }
 ///
 /// let (valid, train): (Vec<_>, Vec<_>) = (0..300_usize).partition(|index| index % 5 == 0);
-/// let item_tfms: Vec<Arc<dyn ItemTransform>> = vec![Arc::new(Resize::new(224))];
 /// let splits = Splits { train, valid };
-/// let dls = DataLoaders::from_dataset(Photos, splits, item_tfms, vec![], LoaderOptions::new())?;
+/// let tfms = Transforms::new().item_tfms(Resize::new(224));
+/// let dls = DataLoaders::from_dataset(Photos, splits, tfms, LoaderOptions::new())?;
 /// # Ok::<(), finetune::Error>(())
 /// ```
 pub trait Dataset: Send + Sync {

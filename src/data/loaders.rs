@@ -13,6 +13,7 @@ use super::{
     },
     notes,
     split::splitter::Splits,
+    transforms::Transforms,
 };
 use crate::{
     distributed::default_device,
@@ -35,8 +36,8 @@ pub struct DataLoaders {
 }
 
 impl DataLoaders {
-    /// Creates loaders of your own data set; see [`Dataset`] for an example. `item_tfms`, `batch_tfms` and
-    /// `options` contain the settings of a [`DataBlock`](super::DataBlock).
+    /// Creates loaders of your own data set; see [`Dataset`] for an example. `tfms` and `options` contain the
+    /// settings of a [`DataBlock`](super::DataBlock).
     ///
     /// # Errors
     /// [`Error::EmptySplit`] if there are no training items, [`Error::Config`] if an index is beyond the
@@ -45,16 +46,14 @@ impl DataLoaders {
     pub fn from_dataset(
         dataset: impl Dataset + 'static,
         splits: Splits,
-        item_tfms: Vec<Arc<dyn ItemTransform>>,
-        batch_tfms: Vec<Arc<dyn BatchTransform>>,
+        tfms: Transforms,
         options: LoaderOptions,
     ) -> Result<Self> {
-        item_tfms.iter().try_for_each(|tfm| tfm.check())?;
-        batch_tfms.iter().try_for_each(|tfm| tfm.check())?;
+        tfms.check()?;
         let mut images = Images {
             dataset: Arc::new(dataset),
-            item_tfms: item_tfms.into(),
-            batch_tfms: batch_tfms.into(),
+            item_tfms: tfms.item.into(),
+            batch_tfms: tfms.batch.into(),
             skipped: Arc::new(Skipped::default()),
             presized: None,
         };

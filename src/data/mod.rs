@@ -15,6 +15,7 @@ mod split;
 mod summary;
 mod target;
 mod test_dl;
+mod transforms;
 
 #[cfg(feature = "csv")]
 pub use items::{ColReader, ColSplitter, Column, Csv, Row, read_csv};
@@ -41,6 +42,7 @@ pub use {
         BBoxBlock, BBoxLblBlock, CategoryBlock, Corners, EncodedMultiCategoryBlock, MaskBlock,
         MultiCategoryBlock, NA, PointBlock, RegressionBlock, RegressionLabel, Sort, TargetBlock,
     },
+    transforms::Transforms,
 };
 
 pub(crate) use digest::digest;

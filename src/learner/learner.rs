@@ -98,15 +98,25 @@ impl Learner {
     /// Adds a metric.
     #[must_use]
     pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
-        self.training.metrics.push(Box::new(metric));
+        self.add_metric(metric);
         self
     }
 
     /// Adds a callback for every fit. For one fit only, see [`Learner::fit_with`].
     #[must_use]
     pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
-        self.callbacks.push(Box::new(callback));
+        self.add_cb(callback);
         self
+    }
+
+    /// Adds a metric to a learner that is borrowed, for example as the field of a struct.
+    pub fn add_metric(&mut self, metric: impl Metric + 'static) {
+        self.training.metrics.push(Box::new(metric));
+    }
+
+    /// Adds a callback for every fit to a learner that is borrowed: fastai's `add_cb`.
+    pub fn add_cb(&mut self, callback: impl Callback + 'static) {
+        self.callbacks.push(Box::new(callback));
     }
 
     /// Replaces the optimizer; the new one starts without moments. Default: Adam.

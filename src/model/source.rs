@@ -34,6 +34,8 @@ pub struct WeightsFrom {
     place: Place,
     normalize: Option<Normalize>,
     network: Network,
+    /// The first option of a hub that was set on another source.
+    misplaced: Option<&'static str>,
 }
 
 /// The retries and timeout of a download; `None` for the defaults.
@@ -58,7 +60,7 @@ enum Place {
 
 impl WeightsFrom {
     fn at(place: Place) -> Self {
-        Self { place, normalize: None, network: Network::default() }
+        Self { place, normalize: None, network: Network::default(), misplaced: None }
     }
 
     /// Uses the file that torchvision publishes for the architecture, the default of `pretrained`. It is
@@ -102,21 +104,23 @@ impl WeightsFrom {
     }
 
     /// Sets the branch, tag or commit of a [`hub`](Self::hub) repository. A commit never changes, so use one for
-    /// reproducible programs. No effect on other sources. Default: `main`.
+    /// reproducible programs. On another source, loading is an error. Default: `main`.
     #[must_use]
     pub fn revision(mut self, name: impl Into<String>) -> Self {
-        if let Place::Hub { revision, .. } = &mut self.place {
-            *revision = name.into();
+        match &mut self.place {
+            Place::Hub { revision, .. } => *revision = name.into(),
+            _ => self.misplaced = self.misplaced.or(Some("WeightsFrom::revision")),
         }
         self
     }
 
-    /// Sets the file of a [`hub`](Self::hub) repository. No effect on other sources. Default:
+    /// Sets the file of a [`hub`](Self::hub) repository. On another source, loading is an error. Default:
     /// `model.safetensors`.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        if let Place::Hub { file, .. } = &mut self.place {
-            *file = name.into();
+        match &mut self.place {
+            Place::Hub { file, .. } => *file = name.into(),
+            _ => self.misplaced = self.misplaced.or(Some("WeightsFrom::named")),
         }
         self
     }
@@ -168,9 +172,12 @@ impl WeightsFrom {
     ///
     /// # Errors
     /// [`Error::Download`] if the file is not available, with the path to place it at; [`Error::Config`]
-    /// for an invalid name; [`Error::Unsupported`] if no weights are published, or if the file does not exist and
+    /// for an invalid name, or for an option of a hub on another source; [`Error::Unsupported`] if no weights are published, or if the file does not exist and
     /// the feature `download` is disabled; [`Error::Io`] if the file cannot be written.
     pub fn fetch(&self, published: Option<&str>) -> Result<PathBuf> {
+        if let Some(option) = self.misplaced {
+            return Err(Error::config(option, "applies only to `WeightsFrom::hub`"));
+        }
         match &self.place {
             Place::File(path) => Ok(path.clone()),
             Place::Published => {

@@ -41,11 +41,14 @@ impl Table {
         Self { head: head.into_iter().map(Into::into).collect(), rows: vec![] }
     }
 
-    /// Adds a row. Cells beyond the header are dropped, missing ones are empty.
+    /// Adds a row. Missing cells are empty. Cells beyond the header get columns without a name.
     #[must_use]
     pub fn row<S: Into<String>>(mut self, cells: impl IntoIterator<Item = S>) -> Self {
         let mut cells: Vec<String> = cells.into_iter().map(Into::into).collect();
-        cells.resize(self.head.len(), String::new());
+        let columns = self.head.len().max(cells.len());
+        for line in self.rows.iter_mut().chain([&mut self.head, &mut cells]) {
+            line.resize(columns, String::new());
+        }
         self.rows.push(cells);
         self
     }

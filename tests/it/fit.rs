@@ -206,6 +206,24 @@ fn every_callback_gets_after_fit_even_if_another_one_fails() {
 }
 
 #[test]
+fn a_borrowed_learner_takes_callbacks_and_metrics_for_every_fit() {
+    struct App {
+        learn: Learner,
+    }
+    let mut app = App { learn: learner() };
+    let at = At::new("never", || Ok(()));
+    let seen = at.seen.clone();
+    app.learn.add_cb(at);
+    app.learn.add_metric(finetune::metric::accuracy());
+    for _ in 0..2 {
+        app.learn.fit(1, 1e-3).unwrap();
+    }
+    let fits = seen.lock().unwrap().iter().filter(|event| *event == "after_fit").count();
+    assert_eq!(fits, 2);
+    assert!(app.learn.recorder().last("accuracy").is_some());
+}
+
+#[test]
 fn a_stop_from_another_thread_ends_all_stages_with_ok() {
     let mut learn = learner();
     let (stop, other) = (learn.stop_handle(), learn.stop_handle());

@@ -7,7 +7,7 @@ use finetune::{
     data::{
         CategoryBlock, ColReader, ColSplitter, DataBlock, DataLoader, DataLoaders, Dataset,
         ImageBlock, IndexSplitter, LoaderOptions, MultiCategoryBlock, OnError, RegexLabeller,
-        RegressionBlock, Row, Splits, get_image_files, read_csv, using_name,
+        RegressionBlock, Row, Splits, Transforms, get_image_files, read_csv, using_name,
     },
     image::Image,
     sample::{Batch, Sample, Split, Target, Task},
@@ -64,7 +64,7 @@ impl Squares {
     fn loaders(self, workers: usize, options: LoaderOptions) -> DataLoaders {
         let splits = Splits { train: (0..self.n).collect(), valid: (0..self.n).collect() };
         let options = options.num_workers(workers).device(Device::Cpu);
-        DataLoaders::from_dataset(self, splits, vec![], vec![], options).unwrap()
+        DataLoaders::from_dataset(self, splits, Transforms::new(), options).unwrap()
     }
 }
 

@@ -194,7 +194,8 @@ fn labels_that_differ_are_an_error_that_names_the_items() {
     };
     let splits = finetune::data::Splits { train: (0..6).collect(), valid: (0..6).collect() };
     let loading = finetune::data::LoaderOptions::new().bs(4).num_workers(0).device(Device::Cpu);
-    let dls = DataLoaders::from_dataset(data, splits, vec![], vec![], loading).unwrap();
+    let dls = DataLoaders::from_dataset(data, splits, finetune::data::Transforms::new(), loading)
+        .unwrap();
     let vars = nn::VarStore::new(Device::Cpu);
     let scale = vars.root().var("scale", &[3], nn::Init::Const(2.0));
     let means = nn::func_t(move |x, _| x.mean_dim([2_i64, 3].as_slice(), false, x.kind()) * &scale);

@@ -46,6 +46,7 @@ impl LrCurve {
 
     /// Returns the curve without its first tenth, its last five points, and everything from the first NaN
     /// loss on.
+    #[doc(hidden)]
     pub fn trimmed(lrs: &[f64], losses: &[f64], steps: usize) -> Self {
         let (from, to) = (steps / 10, losses.len().saturating_sub(5));
         let kept = |v: &[f64]| v.get(from..to).unwrap_or_default().to_vec();

@@ -64,6 +64,7 @@ impl Tta {
     ///
     /// # Errors
     /// [`Error::Config`] if there are no passes or their shapes differ.
+    #[doc(hidden)]
     pub fn augmented(&self, passes: &[Array2<f32>]) -> Result<Array2<f32>> {
         let Some((first, others)) = passes.split_first() else {
             return Err(Error::config("tta", "`n` is 0; it must be 1 or more"));
@@ -85,6 +86,7 @@ impl Tta {
     ///
     /// # Errors
     /// As [`Tta::augmented`]; [`Error::Config`] if `beta` is not between 0 and 1.
+    #[doc(hidden)]
     pub fn combine(&self, passes: &[Array2<f32>], plain: &Array2<f32>) -> Result<Array2<f32>> {
         if !(0.0..=1.0).contains(&self.beta) {
             return Err(Error::config(

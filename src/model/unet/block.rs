@@ -29,6 +29,9 @@ impl UnetBlock {
     /// Creates a block for `up` input channels and `skip` channels of the body. `last` is true for the last
     /// block of a decoder, which halves its channels. `blur` and `self_attention` apply to this block; of
     /// `options`, those for convolutions are used.
+    ///
+    /// # Panics
+    /// If a number of channels is not positive, like the layers of `tch`.
     #[must_use]
     pub fn new(
         path: &Path<'_>,

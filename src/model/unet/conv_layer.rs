@@ -1,6 +1,6 @@
 //! fastai's `ConvLayer`: a convolution, its normalization and its activation, named `0`, `1` and `2`.
 
-use super::icnr::icnr;
+use super::icnr::draw;
 use crate::model::{
     batch_norm::BatchNorm,
     head::HeadInit,
@@ -35,7 +35,7 @@ pub(super) enum Draws {
     /// The initialization where `init` has no effect: PyTorch's default without an activation, He's uniform
     /// with one; biases normal with a standard deviation of 0.01.
     Untouched,
-    /// Repeated filters, see [`icnr`]; biases 0.
+    /// Repeated filters, see [`icnr`](super::icnr::icnr); biases 0.
     Icnr { scale: i64 },
 }
 
@@ -125,7 +125,7 @@ impl Layer {
             let Draws::Icnr { scale } = self.draws else { return conv.var(name, &shape, init) };
             let mut weight = conv.zeros(name, &shape);
             if !matches!(init, Init::Const(_)) {
-                tch::no_grad(|| weight.copy_(&icnr(&shape, scale)));
+                tch::no_grad(|| weight.copy_(&draw(&shape, scale)));
             }
             weight
         };

@@ -19,12 +19,18 @@ pub struct PixelShuffleIcnr {
 impl PixelShuffleIcnr {
     /// Creates the layer from `c_in` to `c_out` channels, with a ReLU. `blur` averages each 2×2 pixels of
     /// the result. The scale is always 2: with others, fastai's initialization fails.
+    ///
+    /// # Panics
+    /// If a number of channels is not positive, like the layers of `tch`.
     #[must_use]
     pub fn new(path: &Path<'_>, c_in: i64, c_out: i64, blur: bool, norm: ConvNormKind) -> Self {
         Self::with(path, c_in, c_out, blur, norm, Some(Activation::Relu))
     }
 
     /// As [`new`](Self::new), with another activation, or none.
+    ///
+    /// # Panics
+    /// If a number of channels is not positive, like the layers of `tch`.
     #[must_use]
     pub fn with(
         path: &Path<'_>,

@@ -53,6 +53,7 @@ impl RandomResizedCropGpu {
     /// Draws the part that is kept of images of (width, height). Training draws a fraction of the area
     /// and the logarithm of an aspect ratio up to ten times, then the first row and the first column. If
     /// no part was small enough, it is the largest one at the center.
+    #[doc(hidden)]
     pub fn part(&self, (width, height): (u32, u32), split: Split, draw: &mut dyn Draw) -> Crop {
         if split == Split::Train
             && let Some((w, h)) = self.parts.draw((width, height), draw)

@@ -66,6 +66,7 @@ impl RandomErasing {
     /// image. The draws are: whether to erase (not if `p` is 1), the number of rectangles, and for each
     /// rectangle the fraction of the area, the logarithm of height / width, the first row and the first
     /// column.
+    #[doc(hidden)]
     pub fn areas(
         &self,
         (width, height): (u32, u32),

@@ -149,6 +149,7 @@ impl RandomResizedCrop {
     /// Draws the part of an image of (width, height) that training keeps: up to ten times a fraction of
     /// the area and the logarithm of an aspect ratio, then the first column and the first row. If no
     /// part was small enough, it is the largest one at the center.
+    #[doc(hidden)]
     pub fn part(&self, (width, height): (u32, u32), draw: &mut dyn Draw) -> Crop {
         if let Some((w, h)) = self.parts.draw((width, height), draw) {
             let left = draw.integer(0, i64::from(width - w)) as u32;

@@ -47,12 +47,14 @@ impl Plan {
     ///
     /// # Errors
     /// libtorch's errors.
+    #[doc(hidden)]
     pub fn grid(&self, device: Device) -> Result<Option<Tensor>> {
         Sampling::new(self).map(|sampling| grid(&sampling, self.len(), device)).transpose()
     }
 
     /// Returns the width and height to which the first pass shrinks its input by area means before
     /// sampling. `None` if it does not shrink.
+    #[doc(hidden)]
     #[must_use]
     pub fn shrunk_size(&self) -> Option<(u32, u32)> {
         Sampling::new(self).and_then(|sampling| sampling.shrunk)
