@@ -1,7 +1,8 @@
 //! Loads libtorch's CUDA half at run time.
 
+use super::native;
 use crate::error::{Error, Result};
-use std::{path::PathBuf, sync::OnceLock};
+use std::{error::Error as _, path::PathBuf, sync::OnceLock};
 use tch::Device;
 
 /// Whether CUDA can be used, and why not.
@@ -12,14 +13,20 @@ pub enum CudaStatus {
     Available(i64),
     /// This libtorch has no CUDA half.
     NotInLibtorch,
-    /// The CUDA half is there and cannot be loaded: the loader's message.
+    /// The CUDA half is there and cannot be used: the loader's message, or that it was loaded too late.
     NotLoadable(String),
     /// The CUDA half is loaded and finds no GPU or no driver.
     NoGpu,
 }
 
-/// Loads libtorch's CUDA half, once, and tells what became of it. Without this the linker may have
-/// dropped it from a program that names nothing of it, and CUDA would seem to be absent.
+/// Loads libtorch's CUDA half, once, and returns what became of it. Linkers drop this library from a
+/// program that uses none of its symbols, so a GPU can only be used after this call.
+/// [`default_device`](crate::default_device), and everything that is given a CUDA device, make it.
+///
+/// libtorch looks for its CUDA half once. If it has looked before this call, for example in
+/// `tch::Cuda::is_available` or `tch::manual_seed`, this process cannot use a GPU any more and the result
+/// is [`CudaStatus::NotLoadable`]. A program that calls such functions first must call this one before
+/// them.
 pub fn cuda() -> CudaStatus {
     static STATUS: OnceLock<CudaStatus> = OnceLock::new();
     STATUS.get_or_init(load).clone()
@@ -50,16 +57,25 @@ pub(crate) fn check_device(device: Device) -> Result<()> {
 }
 
 fn load() -> CudaStatus {
-    let found = |n: i64| if n > 0 { CudaStatus::Available(n) } else { CudaStatus::NoGpu };
-    if tch::utils::has_cuda() {
-        return found(tch::Cuda::device_count());
+    // The library must be loaded before the first question to libtorch about CUDA: libtorch keeps the answer.
+    let library = library();
+    if let Some(Err(why)) = library.as_deref().map(open) {
+        return CudaStatus::NotLoadable(why);
     }
-    let Some(library) = library() else { return CudaStatus::NotInLibtorch };
-    match open(&library) {
-        Ok(()) => found(tch::Cuda::device_count()),
-        Err(why) => CudaStatus::NotLoadable(why),
+    match native::has_cuda_half() {
+        Ok(true) => {}
+        Ok(false) if library.is_none() => return CudaStatus::NotInLibtorch,
+        Ok(false) => return CudaStatus::NotLoadable(TOO_LATE.to_owned()),
+        Err(why) => return CudaStatus::NotLoadable(why.to_string()),
+    }
+    match tch::Cuda::device_count() {
+        n if n > 0 => CudaStatus::Available(n),
+        _ => CudaStatus::NoGpu,
     }
 }
+
+const TOO_LATE: &str = "libtorch looked for it before it was loaded: call `finetune::cuda()` at the start of the \
+                        program, before `tch::Cuda::is_available`, `tch::manual_seed` and backward passes";
 
 /// `libtorch_cuda` beside the libtorch that this program runs with.
 fn library() -> Option<PathBuf> {
@@ -77,7 +93,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
     path.parent().map(ToOwned::to_owned)
 }
 
-/// The folder of the libtorch that this program runs with: where the build found it.
+/// The folder of the libtorch that this program runs with: where the build script found it.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn folder() -> Option<PathBuf> {
     option_env!("FINETUNE_LIBTORCH_LIB").map(PathBuf::from)
@@ -89,12 +105,29 @@ fn open(path: &std::path::Path) -> Result<(), String> {
     // SAFETY: libtorch's own library, whose initializers register kernels with the libtorch loaded.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
     // Kept for as long as the program runs: the kernels are in it.
-    library.map(std::mem::forget).map_err(|e| e.to_string())
+    library.map(std::mem::forget).map_err(|e| reason(&e))
 }
 
 #[cfg(not(unix))]
 fn open(path: &std::path::Path) -> Result<(), String> {
     // SAFETY: libtorch's own library, whose initializers register kernels with the libtorch loaded.
     let library = unsafe { libloading::Library::new(path) };
-    library.map(std::mem::forget).map_err(|e| e.to_string())
+    library.map(std::mem::forget).map_err(|e| reason(&e))
+}
+
+/// The message of the system's loader, which names the library that is missing.
+fn reason(e: &libloading::Error) -> String {
+    e.source().map_or_else(|| e.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_cannot_be_loaded_is_named() {
+        let file = tempfile::Builder::new().suffix("libtorch_cuda.so").tempfile().unwrap();
+        let why = open(file.path()).unwrap_err();
+        assert!(why.contains("libtorch_cuda.so"), "{why}");
+    }
 }

@@ -23,6 +23,8 @@ unsafe extern "C" {
     fn finetune_autocast_get(cuda: bool, state: *mut i32) -> *mut c_char;
     fn finetune_autocast_set(cuda: bool, state: i32, entering: bool) -> *mut c_char;
     fn finetune_fast_depthwise() -> *mut c_char;
+    fn finetune_has_cuda_half(has: *mut bool) -> *mut c_char;
+    fn finetune_pinned(of: *mut c_void, out: *mut *mut c_void) -> *mut c_char;
     fn finetune_version() -> *const c_char;
     fn finetune_capability() -> *mut c_char;
 }
@@ -156,6 +158,27 @@ impl Drop for Autocast {
             take(message);
         }
     }
+}
+
+/// Whether libtorch's CUDA half was loaded when libtorch looked for it, which it does once.
+pub(super) fn has_cuda_half() -> Result<bool> {
+    let mut has = false;
+    // SAFETY: writes a value of ours.
+    checked(unsafe { finetune_has_cuda_half(&raw mut has) })?;
+    Ok(has)
+}
+
+/// A copy in pinned memory, from which a GPU copies while the program continues. A tensor that is pinned
+/// already is returned as it is.
+///
+/// # Errors
+/// What libtorch reports, such as that there is no GPU or that memory cannot be pinned.
+pub(crate) fn pinned(of: &Tensor) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: the tensor is alive.
+    checked(unsafe { finetune_pinned(of.as_ptr().cast_mut().cast(), &raw mut out) })?;
+    // SAFETY: the native layer returned a new handle, which is ours now.
+    Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }
 
 /// The version of the libtorch that this program was compiled against, such as `2.11.0`.
