@@ -6,9 +6,10 @@ use super::{
 };
 use finetune::{
     data::{Arrays, DataLoaders, LoaderOptions},
-    learner::{Flat, order},
+    learner::{Flat, MixedPrecision, order},
     loss::CrossEntropy,
     model::ArchSpec,
+    optim::GradScaler,
     prelude::*,
     sample::Task,
     seed::Seed,
@@ -50,7 +51,7 @@ fn learner(args: &Args, device: Device, steps: i64) -> Result<Learner> {
 
 /// Returns the losses of a fit.
 fn losses(args: &Args, device: Device, format: Format) -> Result<Vec<f64>> {
-    let learn = learner(args, device, args.of(20, 6))?;
+    let learn = learner(args, device, args.of(20, 3))?;
     let mut learn = format.apply(learn, device);
     learn.fit(1, 1e-3)?;
     Ok(learn.recorder().raw_losses.clone())
@@ -102,6 +103,8 @@ struct Overflow {
 
 /// The step whose gradients overflow.
 const OVERFLOWS: usize = 2;
+/// The scale before it.
+const SCALE: f64 = 1024.0;
 
 impl Callback for Overflow {
     fn order(&self) -> i32 {
@@ -134,12 +137,17 @@ impl Callback for Overflow {
 /// are taken.
 fn overflow(args: &Args) -> Result<Checked> {
     let learn = learner(args, args.device(), 5)?;
-    let mut learn = Format::Fp16.apply(learn, args.device());
+    // Small enough that only the step that is meant to overflow does so.
+    let scaler = MixedPrecision::with_scaler(GradScaler::new().init_scale(SCALE));
+    let mut learn = match args.device() {
+        Device::Cpu => learn.callback(scaler),
+        _ => learn.mixed_precision(scaler),
+    };
     let mut overflow = Overflow::default();
     learn.fit_with(&Flat::new(1).lr(1e-3), &mut [&mut overflow])?;
     let seen = overflow.seen;
     let expected = |(i, (scale, changed)): (usize, &(f64, bool))| {
-        *changed == (i != OVERFLOWS) && *scale == if i < OVERFLOWS { 65536.0 } else { 32768.0 }
+        *changed == (i != OVERFLOWS) && *scale == if i < OVERFLOWS { SCALE } else { SCALE / 2.0 }
     };
     let ok = seen.len() == 5 && seen.iter().enumerate().all(expected);
     let scales: Vec<_> = seen.iter().map(|s| s.0).collect();
