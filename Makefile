@@ -23,7 +23,7 @@ TESTS := cargo test --workspace --features finetune/onnx
 TRIALS := 100
 SEED := 1
 
-.PHONY: predict-figures kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz sanitize libtorch
+.PHONY: gpu predict-figures kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz sanitize libtorch
 
 ## Runs the walk-through on the bundled photos and writes its figures to target/pets/. ARGS="--help" lists its options.
 pets:
@@ -94,6 +94,16 @@ versus:
 ## Kills a process of a distributed training TRIALS times; the final weights must be those of a run without a kill.
 kill-ranks:
 	$(WITH) python3 scripts/kill-ranks $(TRIALS)
+
+## Assembles target/gpu/ for a machine that has a GPU and a Python with torch, but no Rust: run gpu-check there (docs/gpu.md).
+gpu:
+	$(WITH) cargo build --release --example gpu_check
+	rm -rf target/gpu
+	mkdir -p target/gpu
+	strip -o target/gpu/gpu_check target/release/examples/gpu_check
+	cp scripts/gpu-check scripts/resnet50_peer.py target/gpu/
+	cp -R data/pets/images target/gpu/images
+	du -sm target/gpu | awk '{ print $$2 ": " $$1 " MB"; exit $$1 > 60 }'
 
 ## Measures the seconds from the start of a process to the label of a photo, and compares them with fastai.
 label:

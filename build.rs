@@ -44,6 +44,10 @@ fn main() {
         .file("src/sys/c10d.cpp")
         .compile("finetune_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // Where the CUDA half is looked for on systems that do not list the libraries of a process.
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os != "linux") {
+        println!("cargo:rustc-env=FINETUNE_LIBTORCH_LIB={}", lib.display());
+    }
     // For a dependent's own build script, as DEP_FINETUNE_LIBTORCH_LIB.
     println!("cargo:libtorch_lib={}", lib.display());
 }

@@ -6,7 +6,7 @@
 //!
 //! Choose: [architectures and precision](architectures), [networks of timm and torchvision](networks), [which network,
 //! which recipe](recipes), [speed],
-//! [more than one processor](distributed), [reproducibility], [checkpoints].
+//! [a GPU](gpu), [more than one processor](distributed), [reproducibility], [checkpoints].
 //!
 //! Use and extend: [interpretation], [inference and deployment](inference), [writing a
 //! callback](callbacks), [coming from fastai](from_fastai).
@@ -43,6 +43,7 @@ pages! {
     reproducibility "../docs/reproducibility.md";
     checkpoints "../docs/checkpoints.md";
     speed "../docs/speed.md";
+    gpu "../docs/gpu.md";
     distributed "../docs/distributed.md";
     from_fastai "../docs/from-fastai.md";
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{borrow::Cow, fmt, sync::Arc};
 use tch::{
-    Tensor,
+    Device, Kind, Tensor,
     nn::{ModuleT, Path},
 };
 
@@ -269,18 +269,18 @@ impl Arch {
         match self.features {
             Some(features) => Ok(features),
             None => {
-                let vars = tch::nn::VarStore::new(tch::Device::Cpu);
+                let vars = tch::nn::VarStore::new(Device::Cpu);
                 let body = self.body(&vars.root(), 3)?;
-                self.features_of(&body, 3)
+                self.features_of(&body, 3, Device::Cpu)
             }
         }
     }
 
     /// As [`features`](Self::features), for a given body.
-    pub(super) fn features_of(&self, body: &Body, n_in: i64) -> Result<i64> {
+    pub(super) fn features_of(&self, body: &Body, n_in: i64, device: Device) -> Result<i64> {
         match self.features {
             Some(features) => Ok(features),
-            None => probe(body, n_in).map_err(|e| {
+            None => probe(body, n_in, device).map_err(|e| {
                 let why = format!(
                     "{}: the body accepts no image of {n_in} channels and up to 2048 pixels: {e}",
                     self.name
@@ -443,10 +443,10 @@ pub(super) struct Changes {
 
 /// Returns the number of output channels for the smallest image that the body accepts. The error is that of
 /// the largest.
-fn probe(body: &Body, n_in: i64) -> Result<i64> {
+fn probe(body: &Body, n_in: i64, device: Device) -> Result<i64> {
     let _guard = tch::no_grad_guard();
     let features = |size: i64| {
-        let x = Tensor::f_zeros([1, n_in, size, size], tch::kind::FLOAT_CPU)?;
+        let x = Tensor::f_zeros([1, n_in, size, size], (Kind::Float, device))?;
         let out = caught(|| Ok(body.forward_t(&x, false).size()))?;
         let none = || Error::mismatch("body", format!("its output has the shape {out:?}"));
         out.get(1).copied().ok_or_else(none)

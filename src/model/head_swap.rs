@@ -64,7 +64,7 @@ impl Model {
         let (Net::Parts { body, .. }, Some(own)) = (&self.net, &self.head) else {
             return Err(Error::unsupported("the linear probe", "the model has no body"));
         };
-        let features = arch.features_of(body, n_in)?;
+        let features = arch.features_of(body, n_in, self.vars.device())?;
         let outputs = weight.size().first().copied().unwrap_or(0);
         let pointers: BTreeSet<usize> = own.of_body.iter().map(|t| t.data_ptr() as usize).collect();
         let is_of_body = |t: &Tensor| pointers.contains(&(t.data_ptr() as usize));

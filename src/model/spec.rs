@@ -267,7 +267,7 @@ impl ArchSpec {
         let mut model = self.assemble(device, seed, |vars| {
             let root = vars.root();
             let body = self.arch.body(&root, self.n_in as i64)?;
-            let features = self.arch.features_of(&body, self.n_in as i64)?;
+            let features = self.arch.features_of(&body, self.n_in as i64, vars.device())?;
             let path = root.set_group(groups(vars)) / "head";
             of_body = vars.variables().into_values().collect();
             let head = make(&path, features, self.n_out as i64)?;

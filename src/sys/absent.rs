@@ -44,6 +44,14 @@ pub(crate) fn recomputed(
     absent()
 }
 
+pub(super) fn has_cuda_half() -> Result<bool> {
+    absent()
+}
+
+pub(crate) fn pinned(_: &Tensor) -> Result<Tensor> {
+    absent()
+}
+
 /// Returns the version of the libtorch that this program was compiled against.
 #[must_use]
 pub(crate) fn version() -> String {

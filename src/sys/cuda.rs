@@ -1,7 +1,8 @@
 //! Loads libtorch's CUDA libraries at run time.
 
+use super::native;
 use crate::error::{Error, Result};
-use std::{path::PathBuf, sync::OnceLock};
+use std::{error::Error as _, path::PathBuf, sync::OnceLock};
 use tch::Device;
 
 /// The availability of CUDA, or the reason why it is not available.
@@ -12,14 +13,20 @@ pub enum CudaStatus {
     Available(i64),
     /// This libtorch has no CUDA libraries.
     NotInLibtorch,
-    /// The CUDA libraries exist but cannot be loaded. Contains the loader's message.
+    /// The CUDA libraries exist but cannot be used. Contains the loader's message, or that they were loaded too
+    /// late.
     NotLoadable(String),
     /// The CUDA libraries are loaded, but there is no GPU or no driver.
     NoGpu,
 }
 
 /// Loads libtorch's CUDA libraries at the first call, and returns the availability of CUDA. A linker drops these
-/// libraries from a program that uses none of their symbols; CUDA would then appear to be unavailable.
+/// libraries from a program that uses none of their symbols, so a GPU can only be used after this call.
+/// [`default_device`](crate::default_device), and every function that takes a CUDA device, make it.
+///
+/// libtorch looks for its CUDA libraries once. If it did so before this call, for example in
+/// `tch::Cuda::is_available` or `tch::manual_seed`, this process cannot use a GPU, and the result is
+/// [`CudaStatus::NotLoadable`]. A program that calls such functions first must call this one before them.
 pub fn cuda() -> CudaStatus {
     static STATUS: OnceLock<CudaStatus> = OnceLock::new();
     STATUS.get_or_init(load).clone()
@@ -52,16 +59,25 @@ pub(crate) fn check_device(device: Device) -> Result<()> {
 }
 
 fn load() -> CudaStatus {
-    let found = |n: i64| if n > 0 { CudaStatus::Available(n) } else { CudaStatus::NoGpu };
-    if tch::utils::has_cuda() {
-        return found(tch::Cuda::device_count());
+    // The library must be loaded before the first question to libtorch about CUDA: libtorch keeps the answer.
+    let library = library();
+    if let Some(Err(why)) = library.as_deref().map(open) {
+        return CudaStatus::NotLoadable(why);
     }
-    let Some(library) = library() else { return CudaStatus::NotInLibtorch };
-    match open(&library) {
-        Ok(()) => found(tch::Cuda::device_count()),
-        Err(why) => CudaStatus::NotLoadable(why),
+    match native::has_cuda_half() {
+        Ok(true) => {}
+        Ok(false) if library.is_none() => return CudaStatus::NotInLibtorch,
+        Ok(false) => return CudaStatus::NotLoadable(TOO_LATE.to_owned()),
+        Err(why) => return CudaStatus::NotLoadable(why.to_string()),
+    }
+    match tch::Cuda::device_count() {
+        n if n > 0 => CudaStatus::Available(n),
+        _ => CudaStatus::NoGpu,
     }
 }
+
+const TOO_LATE: &str = "libtorch looked for it before it was loaded: call `finetune::cuda()` at the start of the \
+                        program, before `tch::Cuda::is_available`, `tch::manual_seed` and backward passes";
 
 /// Returns the path of `libtorch_cuda` in the folder of the libtorch that this program runs with, if it exists.
 fn library() -> Option<PathBuf> {
@@ -91,12 +107,29 @@ fn open(path: &std::path::Path) -> Result<(), String> {
     // SAFETY: this is libtorch's own library; its initializers register kernels with the loaded libtorch.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
     // Never unloaded, since it contains the registered kernels.
-    library.map(std::mem::forget).map_err(|e| e.to_string())
+    library.map(std::mem::forget).map_err(|e| reason(&e))
 }
 
 #[cfg(not(unix))]
 fn open(path: &std::path::Path) -> Result<(), String> {
     // SAFETY: this is libtorch's own library; its initializers register kernels with the loaded libtorch.
     let library = unsafe { libloading::Library::new(path) };
-    library.map(std::mem::forget).map_err(|e| e.to_string())
+    library.map(std::mem::forget).map_err(|e| reason(&e))
+}
+
+/// Returns the message of the system's loader, which names the missing library.
+fn reason(e: &libloading::Error) -> String {
+    e.source().map_or_else(|| e.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_cannot_be_loaded_is_named() {
+        let file = tempfile::Builder::new().suffix("libtorch_cuda.so").tempfile().unwrap();
+        let why = open(file.path()).unwrap_err();
+        assert!(why.contains("libtorch_cuda.so"), "{why}");
+    }
 }

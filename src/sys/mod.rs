@@ -43,8 +43,7 @@ pub(crate) use map::Mapped;
 pub(crate) use memory::KeptMemory;
 #[cfg(feature = "doc-only")]
 pub(crate) use native::recomputed;
-pub(crate) use native::tensor_lent;
-pub(crate) use native::{Autocast, capability, version};
+pub(crate) use native::{Autocast, capability, pinned, tensor_lent, version};
 pub(crate) use pinned::pinned_bytes;
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use recompute::recomputed;

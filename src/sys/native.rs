@@ -23,6 +23,8 @@ unsafe extern "C" {
     fn finetune_autocast_get(cuda: bool, state: *mut i32) -> *mut c_char;
     fn finetune_autocast_set(cuda: bool, state: i32, entering: bool) -> *mut c_char;
     fn finetune_fast_depthwise() -> *mut c_char;
+    fn finetune_has_cuda_half(has: *mut bool) -> *mut c_char;
+    fn finetune_pinned(of: *mut c_void, out: *mut *mut c_void) -> *mut c_char;
     fn finetune_version() -> *const c_char;
     fn finetune_capability() -> *mut c_char;
 }
@@ -155,6 +157,27 @@ impl Drop for Autocast {
             take(message);
         }
     }
+}
+
+/// Returns true if libtorch's CUDA libraries were loaded when libtorch looked for them, which it does once.
+pub(super) fn has_cuda_half() -> Result<bool> {
+    let mut has = false;
+    // SAFETY: the call writes to a local variable.
+    checked(unsafe { finetune_has_cuda_half(&raw mut has) })?;
+    Ok(has)
+}
+
+/// Returns a copy in pinned memory, from which a GPU copies asynchronously. A tensor in pinned memory is returned
+/// unchanged.
+///
+/// # Errors
+/// [`Error::Torch`] if libtorch reports an error, for example because there is no GPU or memory cannot be pinned.
+pub(crate) fn pinned(of: &Tensor) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: the tensor is alive.
+    checked(unsafe { finetune_pinned(of.as_ptr().cast_mut().cast(), &raw mut out) })?;
+    // SAFETY: the native layer returned a new handle, which this function owns.
+    Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }
 
 /// Returns the version of the libtorch that this program was compiled against, such as `2.11.0`.

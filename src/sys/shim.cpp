@@ -7,6 +7,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_addcdiv.h>
@@ -30,6 +31,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -256,6 +258,19 @@ char* finetune_sgd(void* params, void* grads, void* sums, double lr, double mom)
         check_fused(list(params), {{"gradient", &list(grads)}, {"momentum", &list(sums)}});
         at::_fused_sgd_(list(params), list(grads), list(sums), 0, mom, lr, 0, false, false, false);
     });
+}
+
+// Whether the CUDA half was loaded when libtorch looked for it. Otherwise a stand-in takes its place for the
+// rest of the program.
+char* finetune_has_cuda_half(bool* has) noexcept {
+    return caught([&] {
+        *has = typeid(at::detail::getCUDAHooks()) != typeid(at::CUDAHooksInterface);
+    });
+}
+
+// A copy in pinned memory. tch passes a device, for which libtorch prints a warning with every call.
+char* finetune_pinned(void* of, void** out) noexcept {
+    return caught([&] { *out = new at::Tensor(static_cast<at::Tensor*>(of)->pin_memory()); });
 }
 
 const char* finetune_version() noexcept {

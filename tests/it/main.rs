@@ -19,6 +19,8 @@ mod download;
 mod fit;
 #[cfg(feature = "show")]
 mod folder;
+#[cfg(unix)]
+mod gpu;
 #[cfg(feature = "show")]
 mod guide;
 mod hostile;

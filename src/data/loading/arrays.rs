@@ -1,6 +1,6 @@
 //! Arrays in memory, of any shape, as data.
 
-use super::targets::Column;
+use super::{device::move_to, targets::Column};
 use crate::{
     data::{dataset::Dataset, digest::digest},
     error::{Error, Result},
@@ -127,7 +127,7 @@ impl Arrays {
         let n: usize = self.row.iter().product();
         let x: Vec<f32> = items.iter().flat_map(|&i| &self.x[i * n..][..n]).copied().collect();
         let shape: Vec<_> = [items.len()].iter().chain(&self.row).map(|&s| s as i64).collect();
-        let x = Tensor::f_from_slice(&x)?.f_view(&shape[..])?.f_to_device(device)?;
+        let x = move_to(Tensor::f_from_slice(&x)?.f_view(&shape[..])?, device)?;
         let targets: Vec<_> = items.iter().map(|&i| self.targets[i].clone()).collect();
         let y = Column::new(&targets, &self.task, None, |k| self.name(items[k]))?;
         let y = y.map(|y| y.to_device(device, None)).transpose()?;

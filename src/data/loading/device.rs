@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 pub(super) fn bytes_on(bytes: &[u8], shape: &[i64], device: Device) -> Result<Tensor> {
     match device {
         Device::Cuda(_) => {
-            let pinned = sys::pinned_bytes(bytes, shape, device)?;
+            let pinned = sys::pinned_bytes(bytes, shape)?;
             Ok(pinned.f_to_device_(device, pinned.kind(), true, false)?)
         }
         device => Ok(Tensor::f_from_slice(bytes)?.f_view(shape)?.f_to_device(device)?),
@@ -20,7 +20,7 @@ pub(super) fn move_to(x: Tensor, device: Device) -> Result<Tensor> {
         Device::Cpu => Ok(x),
         Device::Cuda(_) => {
             let kind = x.kind();
-            Ok(x.f_pin_memory(device)?.f_to_device_(device, kind, true, false)?)
+            Ok(sys::pinned(&x)?.f_to_device_(device, kind, true, false)?)
         }
         device => Ok(x.f_to_device(device)?),
     }

@@ -7,7 +7,7 @@ use crate::{
     image::PadMode,
 };
 use std::{mem::discriminant, sync::Arc};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, kind::Element};
 
 impl Plan {
     /// Adds a call of `step` with the whole batch, `[N, C, H, W]` on its device. It must keep the number
@@ -78,8 +78,8 @@ impl Plan {
         let x = match &self.normalize {
             Some((mean, std)) => {
                 let device = x.device();
-                let of = |v: &[f32]| Tensor::from_slice(v).view([1, -1, 1, 1]).to_device(device);
-                (x - of(mean)) / of(std)
+                let of = |v: &[f32]| on_device(v, &[1, -1, 1, 1], device);
+                (x - of(mean)?) / of(std)?
             }
             None => x,
         };
@@ -133,7 +133,7 @@ impl Plan {
                 if rows.len() == self.images.len() {
                     x = changed(&x, &colors)?;
                 } else if colors.iter().any(|color| !color.is_neutral()) {
-                    let rows = Tensor::f_from_slice(&rows)?.f_to_device(x.device())?;
+                    let rows = on_device(&rows, &[-1], x.device())?;
                     let part = changed(&x.f_index_select(0, &rows)?, &colors)?;
                     x = x.f_index_copy(0, &rows, &part)?;
                 }
@@ -157,10 +157,10 @@ impl Plan {
             for i in 0..self.len() {
                 noise.extend_from_slice(&erased.noise(self.place(i), each)?);
             }
-            let noise = Tensor::f_from_slice(&noise)?.f_view([-1, c, height, width])?;
+            let noise = on_device(&noise, &[-1, c, height, width], x.device())?;
             x.f_narrow(2, rows.start as i64, height)?
                 .f_narrow(3, columns.start as i64, width)?
-                .f_copy_(&noise.to_device(x.device()))?;
+                .f_copy_(&noise)?;
         }
         Ok(x)
     }
@@ -212,10 +212,16 @@ impl Normalize {
     /// # Errors
     /// libtorch's errors, for example if the channels do not match.
     pub fn undo(&self, x: &Tensor) -> Result<Tensor> {
-        let of =
-            |v: &[f32]| Tensor::f_from_slice(v)?.f_view([1, -1, 1, 1])?.f_to_device(x.device());
+        let of = |v: &[f32]| on_device(v, &[1, -1, 1, 1], x.device());
         Ok(x.f_mul(&of(self.std())?)?.f_add(&of(self.mean())?)?)
     }
+}
+
+/// Copies numbers to `device`. On a GPU, the program does not wait for the work before the copy: the
+/// numbers have been read when the call returns, as their memory is not pinned.
+fn on_device<T: Element>(values: &[T], shape: &[i64], device: Device) -> Result<Tensor> {
+    let x = Tensor::f_from_slice(values)?.f_view(shape)?;
+    Ok(x.f_to_device_(device, x.kind(), matches!(device, Device::Cuda(_)), false)?)
 }
 
 fn grid(sampling: &Sampling<'_>, n: usize, device: Device) -> Result<Tensor> {
@@ -223,7 +229,7 @@ fn grid(sampling: &Sampling<'_>, n: usize, device: Device) -> Result<Tensor> {
     let (w, h) = sampling.size;
     let maps: Vec<f32> =
         (0..n).flat_map(|i| sampling.map(i).0.into_iter().flatten().map(|v| v as f32)).collect();
-    let maps = Tensor::f_from_slice(&maps)?.f_view([-1, 3, 3])?.to_device(device);
+    let maps = on_device(&maps, &[-1, 3, 3], device)?;
     let xs = Tensor::arange(i64::from(w), float).view([1, 1, -1]);
     let ys = Tensor::arange(i64::from(h), float).view([1, -1, 1]);
     let row = |r: i64| {
@@ -241,11 +247,11 @@ fn changed(x: &Tensor, colors: &[Color]) -> Result<Tensor> {
     // One number per image, shaped to broadcast over the batch.
     let each = |of: fn(Color) -> f64| -> Result<Tensor> {
         let values: Vec<f32> = colors.iter().map(|c| of(*c) as f32).collect();
-        Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?.f_to_device(device)?)
+        on_device(&values, &[-1, 1, 1, 1], device)
     };
     let luma = || -> Result<Tensor> {
         let weights = LUMA.map(|w| w as f32);
-        Ok(Tensor::f_from_slice(&weights)?.f_view([1, 3, 1, 1])?.f_to_device(device)?)
+        on_device(&weights, &[1, 3, 1, 1], device)
     };
     let gray = |of: &Tensor| -> Result<Tensor> {
         let dims: &[i64] = &[1];
@@ -316,7 +322,7 @@ fn sharpened(x: &Tensor, factor: &Tensor) -> Result<Tensor> {
         return Ok(x.shallow_clone());
     }
     let kernel = [1.0_f32, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0, 1.0].map(|v| v / 13.0);
-    let kernel = Tensor::f_from_slice(&kernel)?.f_view([1, 1, 3, 3])?.f_to_device(x.device())?;
+    let kernel = on_device(&kernel, &[1, 1, 3, 3], x.device())?;
     let kernel = kernel.f_expand([c, 1, 3, 3], false)?;
     let none: Option<Tensor> = None;
     let smooth = x.f_conv2d(&kernel, none, [1, 1], [0, 0], [1, 1], c)?;
