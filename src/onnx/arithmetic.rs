@@ -105,8 +105,10 @@ fn converted(call: &mut Call<'_, '_>) -> Result<Option<String>> {
             let (mask, a, b) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
             Ok(call.file().node("Where", &[&mask.name, &a.name, &b.name], &[]))
         }
-        "var" | "std" => {
-            Err(unsupported("use the mean of squares minus the square of the mean instead"))
+        "var" => variance(call),
+        "std" => {
+            let variance = variance(call)?;
+            Ok(call.file().node("Sqrt", &[&variance], &[]))
         }
         _ => return Ok(None),
     }
@@ -212,6 +214,32 @@ fn reduced(
         return Ok(call.file().node(operator, &[x, &dims], &[keep]));
     }
     Ok(call.file().node(operator, &[x], &[("axes", dims.into()), keep]))
+}
+
+/// Converts a variance: the mean of squared differences from the mean, divided by their number less a correction.
+fn variance(call: &mut Call<'_, '_>) -> Result<String> {
+    let x = call.tensor(0)?;
+    // `var(x, unbiased)` reduces all dimensions.
+    let whole = call.op.args.len() < 4;
+    let dims = if whole || call.absent(1) { (0..x.rank()).collect() } else { call.ints(1)? };
+    let correction = match if whole { 1 } else { 2 } {
+        i if call.absent(i) => 1.0,
+        i => call.int(i).map(|n| n as f64).or_else(|_| call.float(i))?,
+    };
+    let keep = !whole && call.bool(3)?;
+    let mut count = 1.0;
+    for dim in &dims {
+        match x.shape.get(x.axis(*dim) as usize) {
+            Some(Dim::Fixed(n)) => count *= *n as f64,
+            _ => return Err(unsupported("a variance over the images of a batch")),
+        }
+    }
+    let mean = reduced(call, "ReduceMean", &x.name, dims.clone(), true)?;
+    let centered = call.file().node("Sub", &[&x.name, &mean], &[]);
+    let squares = call.file().node("Mul", &[&centered, &centered], &[]);
+    let variance = reduced(call, "ReduceMean", &squares, dims, keep)?;
+    let factor = call.file().number(count / (count - correction));
+    Ok(call.file().node("Mul", &[&variance, &factor], &[]))
 }
 
 fn norm(call: &mut Call<'_, '_>) -> Result<String> {

@@ -324,7 +324,8 @@ fn convolutional_families_can_be_exported() {
     for name in ["resnet10t", "test_efficientnet", "mobilenetv3_small_050", "regnetx_002"] {
         family(name, &ArchSpec::classifier(&by_name(name).unwrap(), 3, 10), 64);
     }
-    for name in ["test_convnext", "densenet121", "resnetv2_18", "regnety_002"] {
+    for name in ["test_convnext", "convnext_zepto_rms", "densenet121", "resnetv2_18", "regnety_002"]
+    {
         family(name, &ArchSpec::new(&by_name(name).unwrap(), 3, 4, HeadOptions::new()), 64);
     }
     let unet = UnetOptions::new().size_hw(64, 64);
