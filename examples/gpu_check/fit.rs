@@ -8,7 +8,7 @@ use finetune::{
     data::{Arrays, DataLoaders, LoaderOptions},
     learner::{Flat, MixedPrecision, order},
     loss::CrossEntropy,
-    model::ArchSpec,
+    model::{ArchSpec, by_name},
     optim::GradScaler,
     prelude::*,
     sample::Task,
@@ -29,10 +29,10 @@ pub(crate) fn checks(args: &Args) -> Vec<Check<'_>> {
     ]
 }
 
-/// Returns a learner of a ResNet-18 without dropout on one random batch for each step. The images and the
+/// Returns a learner of a small network without dropout on one random batch for each step. The images and the
 /// weights are the same on every device.
 fn learner(args: &Args, device: Device, steps: i64) -> Result<Learner> {
-    let (bs, size) = (args.of(32, 4), args.of(96, 32));
+    let (bs, size) = (args.of(32, 8), args.of(96, 64));
     tch::manual_seed(1);
     let cpu = (Kind::Float, Device::Cpu);
     let x = Tensor::randn([bs, 3, size, size], cpu);
@@ -43,7 +43,8 @@ fn learner(args: &Args, device: Device, steps: i64) -> Result<Learner> {
     let train = Arrays::from_tensors(&x.repeat([steps, 1, 1, 1]), &y.repeat([steps]), task)?;
     let options = LoaderOptions::new().bs(bs as usize).shuffle(false).num_workers(0).device(device);
     let dls = DataLoaders::from_arrays(train, valid, options)?;
-    let spec = ArchSpec::classifier(&resnet18(), 3, CLASSES as usize);
+    let arch = args.of(resnet18(), by_name("regnetx_002")?);
+    let spec = ArchSpec::classifier(&arch, 3, CLASSES as usize);
     let mut model = spec.build(device, Seed(1))?;
     model.channels_last();
     Ok(Learner::new(dls, model, CrossEntropy::new())?.quiet())

@@ -37,7 +37,7 @@ fn lr_find(args: &Args) -> Result<Checked> {
     let mut learn = learner(args, folder.path())?;
     let weights = |learn: &Learner| learn.model().params()[0].tensor.detach().copy();
     let before = weights(&learn);
-    let curve = learn.lr_find_with(finetune::learner::LrFinder::new().steps(args.of(100, 20)))?;
+    let curve = learn.lr_find_with(finetune::learner::LrFinder::new().steps(args.of(100, 17)))?;
     let restored = before.equal(&weights(&learn));
     let valley = curve.valley()?;
     let ok = restored && curve.lrs.len() > 10 && valley > 0.0;

@@ -25,8 +25,8 @@ pub enum CudaStatus {
 /// [`default_device`](crate::default_device), and every function that takes a CUDA device, make it.
 ///
 /// libtorch looks for its CUDA libraries once. If it did so before this call, for example in
-/// `tch::Cuda::is_available` or `tch::manual_seed`, this process cannot use a GPU, and the result is
-/// [`CudaStatus::NotLoadable`]. A program that calls such functions first must call this one before them.
+/// `tch::Cuda::is_available`, `tch::manual_seed`, or for a model on the CPU, this process cannot use a GPU, and the
+/// result is [`CudaStatus::NotLoadable`]. A program that does such work first must call this function before it.
 pub fn cuda() -> CudaStatus {
     static STATUS: OnceLock<CudaStatus> = OnceLock::new();
     STATUS.get_or_init(load).clone()
@@ -77,7 +77,8 @@ fn load() -> CudaStatus {
 }
 
 const TOO_LATE: &str = "libtorch looked for it before it was loaded: call `finetune::cuda()` at the start of the \
-                        program, before `tch::Cuda::is_available`, `tch::manual_seed` and backward passes";
+                        program, before models and backward passes on the CPU, `tch::manual_seed` and \
+                        `tch::Cuda::is_available`";
 
 /// Returns the path of `libtorch_cuda` in the folder of the libtorch that this program runs with, if it exists.
 fn library() -> Option<PathBuf> {
