@@ -3,7 +3,7 @@
 #![no_main]
 
 use finetune::{
-    data::{Cache, CategoryBlock, DataBlock, ImageBlock},
+    data::{Cache, CategoryBlock, DataBlock, ImageBlock, IndexSplitter},
     tch::Device,
     transform::Resize,
 };
@@ -37,14 +37,15 @@ fuzz_target!(|data: &[u8]| {
                 .map(|n| folder.join(n))
                 .collect::<Vec<PathBuf>>())
         })
-        .get_y(|_: &PathBuf| Ok("a".to_owned()))
+        .get_y(|path: &PathBuf| Ok(path.display().to_string()))
+        .splitter(IndexSplitter::new(vec![]))
         .item_tfms(Resize::new(16))
         .bs(1)
         .num_workers(0)
         .device(Device::Cpu)
         .dataloaders(photos)
-        .and_then(|dls| dls.cached(&Cache::file(&path, 1 << 20)));
-    if let Ok(dls) = dls {
+        .expect("two classes of one photo each have loaders");
+    if let Ok(dls) = dls.cached(&Cache::file(&path, 1 << 20)) {
         let _ = dls.train().one_batch();
     }
 });
