@@ -89,7 +89,7 @@ const TOPICS: &[Topic] = &[
     ("mask", mask::check, 483),
     ("points", shapes::check_points, 199),
     ("boxes", shapes::check_boxes, 129),
-    ("unet", unet::check, 378),
+    ("unet", unet::check, 379),
 ];
 
 fn main() {

@@ -52,13 +52,13 @@ impl App {
         let how = Together {
             most: options.batch,
             wait: Duration::from_millis(options.batch_wait),
-            queue: options.max_requests,
+            queue: options.max_requests as usize,
         };
         Self(Arc::new(Shared {
             task,
             batches: Batches::start(predictor, how, metrics.clone()),
             metrics,
-            slots: Semaphore::new(options.max_requests),
+            slots: Semaphore::new(options.max_requests as usize),
             max_bytes: options.max_bytes,
             timeout,
             draining: AtomicBool::new(false),

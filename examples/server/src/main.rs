@@ -46,10 +46,10 @@ struct Options {
     max_pixels: u64,
     /// The maximum number of concurrent uploads; further ones are answered with status 503.
     #[arg(long, default_value_t = 32)]
-    max_requests: usize,
+    max_requests: u32,
     /// The maximum number of connections; further ones wait.
     #[arg(long, default_value_t = 256)]
-    max_connections: usize,
+    max_connections: u32,
     /// The maximum number of images that are predicted together.
     #[arg(long, default_value_t = 8)]
     batch: usize,
@@ -80,13 +80,13 @@ async fn run(options: Options) -> Result<usize> {
         drain: seconds("drain", options.drain)?,
         grace: seconds("grace", options.grace)?,
     };
-    let positive = |option, n: usize| match n {
-        0 => Err(Error::config(option, "is 0; it must be 1 or more")),
-        _ => Ok(()),
+    let positive = |option, is_positive: bool| match is_positive {
+        false => Err(Error::config(option, "is 0; it must be 1 or more")),
+        true => Ok(()),
     };
-    positive("max_requests", options.max_requests)?;
-    positive("max_connections", options.max_connections)?;
-    positive("batch", options.batch)?;
+    positive("max_requests", options.max_requests > 0)?;
+    positive("max_connections", options.max_connections > 0)?;
+    positive("batch", options.batch > 0)?;
     let predictor = Predictor::load(&options.model)?.max_pixels(options.max_pixels)?;
     let app = App::new(predictor, &options, limits.headers);
     let address = options.listen.to_string();

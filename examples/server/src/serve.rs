@@ -14,11 +14,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+/// The time during a stop for requests on connections that have none yet.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// The maximum number of connections.
-    pub(crate) connections: usize,
+    pub(crate) connections: u32,
     /// The time limit for the headers of a request.
     pub(crate) headers: Duration,
     /// The time during a stop in which new requests are still answered.
@@ -33,7 +36,8 @@ pub(crate) struct Limits {
 /// A stop has three steps:
 /// 1. `/ready` returns 503 and every response closes its connection, so that load balancers and clients leave.
 ///    New requests are still answered.
-/// 2. After `drain`, the listener closes. Requests that have begun are answered.
+/// 2. After `drain`, the listener closes. Requests that have begun are answered. Connections without a request stay open for
+///    another second, since a request may be on its way.
 /// 3. After `grace`, the rest is dropped.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -42,7 +46,7 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> usize {
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let slots = Arc::new(Semaphore::new(limits.connections as usize));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.headers);
     let router = app.router();
@@ -70,10 +74,20 @@ pub(crate) async fn serve(
             () = &mut drained => break,
         }
     }
+    // Connections that the system has accepted, which it would reset.
+    while let Ok(next) = timeout(Duration::ZERO, accept(&listener, &slots)).await {
+        answer(next);
+    }
     drop(listener);
-    match timeout(limits.grace, graceful.shutdown()).await {
+    let ended = async {
+        let all = slots.acquire_many(limits.connections);
+        // The semaphore is never closed.
+        let _ = timeout(ON_THE_WAY, all).await;
+        graceful.shutdown().await;
+    };
+    match timeout(limits.grace, ended).await {
         Ok(()) => 0,
-        Err(_) => limits.connections - slots.available_permits(),
+        Err(_) => limits.connections as usize - slots.available_permits(),
     }
 }
 

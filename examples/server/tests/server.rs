@@ -279,7 +279,8 @@ fn a_stop_loses_no_request() {
                 })
             })
             .collect();
-        // An upload that is slower than the drain.
+        // A connection without a request, and an upload that is slower than the drain.
+        let idle = server.connect();
         let whole = upload("/predict", &red());
         let mut slow = server.connect();
         slow.write_all(&whole[..200]).unwrap();
@@ -296,8 +297,9 @@ fn a_stop_loses_no_request() {
             thread::sleep(Duration::from_millis(50));
         }
         slow.write_all(&whole[200..]).unwrap();
-        let said = read(slow).unwrap();
-        assert_eq!((said.status, &said.json()["label"]), (200, &"red".into()));
+        for said in [answer(idle, &whole).unwrap(), read(slow).unwrap()] {
+            assert_eq!((said.status, &said.json()["label"]), (200, &"red".into()));
+        }
     });
     assert!(server.wait().success());
 }
