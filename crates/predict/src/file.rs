@@ -1,11 +1,12 @@
 //! Exported ONNX files.
 
 use finetune_image::{
+    Error, Result,
     card::{ModelCard, NetworkInput},
     sample::Task,
 };
 use prost::Message as _;
-use std::collections::HashSet;
+use std::{collections::HashSet, fs, path::Path};
 use tract_onnx::{
     pb::{
         GraphProto, ModelProto, TensorProto, TypeProto, tensor_proto::DataType,
@@ -27,9 +28,15 @@ pub(crate) struct File {
     pub(crate) input: Vec<usize>,
 }
 
-/// Parses an ONNX file.
-pub(crate) fn decode(bytes: &[u8]) -> Result<ModelProto, String> {
-    ModelProto::decode(bytes).map_err(|e| format!("is not an ONNX file, or damaged: {e}"))
+/// Reads and parses an ONNX file. Its bytes are dropped before the network is built, which holds the weights again.
+pub(crate) fn read(path: &Path) -> Result<ModelProto> {
+    decode(&fs::read(path).map_err(Error::io(path))?, path)
+}
+
+/// Parses an ONNX file, which errors call `name`.
+pub(crate) fn decode(bytes: &[u8], name: &Path) -> Result<ModelProto> {
+    ModelProto::decode(bytes)
+        .map_err(|e| Error::checkpoint(name, format!("is not an ONNX file, or damaged: {e}")))
 }
 
 /// Returns the description in an ONNX file.

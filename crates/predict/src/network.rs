@@ -10,7 +10,7 @@ use finetune_image::{
     ndarray::{ArrayD, Axis, concatenate},
 };
 use rayon::prelude::*;
-use std::{fmt, fs, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::{
     pb::ModelProto,
@@ -70,7 +70,7 @@ impl Network {
     /// outputs, or contains an operation that tract does not know.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(&fs::read(path).map_err(Error::io(path))?, path)
+        Self::parse(file::read(path)?, path)
     }
 
     /// As [`load`](Self::load), but from memory, for example from `include_bytes!`.
@@ -78,12 +78,13 @@ impl Network {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::parse(bytes, Path::new("the network in memory"))
+        let name = Path::new("the network in memory");
+        Self::parse(file::decode(bytes, name)?, name)
     }
 
-    fn parse(bytes: &[u8], name: &Path) -> Result<Self> {
-        let file = file::decode(bytes).and_then(File::checked);
-        Self::new(file.map_err(|why| Error::checkpoint(name, why))?, name)
+    fn parse(proto: ModelProto, name: &Path) -> Result<Self> {
+        let file = File::checked(proto).map_err(|why| Error::checkpoint(name, why))?;
+        Self::new(file, name)
     }
 
     /// Builds the network of a file. Errors call it `name`.

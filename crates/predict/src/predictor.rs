@@ -16,7 +16,8 @@ use finetune_image::{
     source::ImageSource,
 };
 use rayon::prelude::*;
-use std::{fs, path::Path};
+use std::path::Path;
+use tract_onnx::pb::ModelProto;
 
 /// A trained model for inference, without libtorch. Threads can share it.
 ///
@@ -54,7 +55,7 @@ impl Predictor {
     /// object detector.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(&fs::read(path).map_err(Error::io(path))?, path)
+        Self::parse(file::read(path)?, path)
     }
 
     /// Reads a file in memory as [`load`](Self::load) does, for example from `include_bytes!`.
@@ -62,12 +63,12 @@ impl Predictor {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::parse(bytes, Path::new("the model in memory"))
+        let name = Path::new("the model in memory");
+        Self::parse(file::decode(bytes, name)?, name)
     }
 
-    fn parse(bytes: &[u8], name: &Path) -> Result<Self> {
+    fn parse(proto: ModelProto, name: &Path) -> Result<Self> {
         let named = |why: String| Error::checkpoint(name, why);
-        let proto = file::decode(bytes).map_err(named)?;
         let card = file::card(&proto).map_err(named)?;
         let file = File::checked(proto).map_err(named)?;
         let input = file.image(card.input).map_err(named)?;
