@@ -9,6 +9,14 @@ use serde_json::json;
 use std::{path::Path, time::Instant};
 use tch::Kind;
 
+/// Returns a block of photos of a breed each.
+fn breeds() -> Result<DataBlock<CategoryBlock>> {
+    Ok(DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(get_image_files)
+        .splitter(RandomSplitter::new(0.2).seed(42))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?)))
+}
+
 /// Returns a block of photos of a breed each, augmented to `size` pixels. Each photo is listed `times` times.
 pub(crate) fn block(args: &Args, size: u32, times: usize) -> Result<DataBlock<CategoryBlock>> {
     let most = args.of(usize::MAX, 24);
@@ -19,10 +27,8 @@ pub(crate) fn block(args: &Args, size: u32, times: usize) -> Result<DataBlock<Ca
         let few: Vec<_> = files.into_iter().step_by(step).collect();
         Ok(std::iter::repeat_n(few, times).flatten().collect())
     };
-    Ok(DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+    Ok(breeds()?
         .get_items(listed)
-        .splitter(RandomSplitter::new(0.2).seed(42))
-        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
         .item_tfms(Resize::new(size * 4 / 3))
         .batch_tfms(aug_transforms().size(size).min_scale(0.75))
         .batch_tfms(Normalize::imagenet())
@@ -32,13 +38,7 @@ pub(crate) fn block(args: &Args, size: u32, times: usize) -> Result<DataBlock<Ca
 
 /// Returns at most `n` photos of `side` x `side` pixels as bytes, `[N, H, W, 3]`, and their number.
 pub(crate) fn pixels(args: &Args, n: usize, side: u32) -> Result<(usize, Vec<u8>)> {
-    let block = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
-        .get_items(get_image_files)
-        .splitter(RandomSplitter::new(0.2).seed(42))
-        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
-        .item_tfms(Resize::new(side))
-        .bs(n)
-        .device(Device::Cpu);
+    let block = breeds()?.item_tfms(Resize::new(side)).bs(n).device(Device::Cpu);
     let x = block.dataloaders(&args.images)?.train().one_batch()?.x;
     // Without batch transforms, the values are bytes divided by 255.
     let bytes = (x.f_permute([0, 2, 3, 1])? * 255.0).f_round()?.f_to_kind(Kind::Uint8)?;

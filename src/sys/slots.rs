@@ -37,7 +37,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Calls `fill` with part `k`. Returns `None` if there is no such part or it was filled before.
+    /// Calls `fill` with part `k`. Returns `None` if the part does not exist or was filled before.
     pub(crate) fn fill<R>(&self, k: usize, fill: impl FnOnce(&mut [T]) -> R) -> Option<R> {
         if self.taken.get(k)?.swap(true, Ordering::AcqRel) {
             return None;

@@ -41,7 +41,7 @@ use std::{
 #[derive(Debug)]
 pub struct Dashboard {
     place: Option<Box<dyn Place>>,
-    /// Prints the table at the end, and shows progress if there is no terminal.
+    /// Prints the table at the end, and shows progress if the output is not a terminal.
     plain: Progress,
     /// The progress of the fit, from 0 to 1.
     fit: Since,

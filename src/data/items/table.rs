@@ -123,7 +123,7 @@ impl Row {
     /// Returns the cell of a column.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no such column, or if several columns have the name.
+    /// [`Error::Config`] if the column does not exist, or if several columns have the name.
     pub fn get(&self, column: &Column) -> Result<&str> {
         let position = match column {
             Column::Name(name) => {

@@ -89,7 +89,7 @@ impl History {
         self.column(name).last().copied().flatten()
     }
 
-    /// Returns which values of column `name` are better; `None` if there is no such column, or its metric
+    /// Returns which values of column `name` are better; `None` if the column does not exist, or its metric
     /// does not define it.
     #[must_use]
     pub fn better(&self, name: &str) -> Option<Better> {
@@ -97,7 +97,7 @@ impl History {
         self.better.get(i).copied().flatten()
     }
 
-    /// Returns the values of column `name`, one per epoch; empty if there is no such column.
+    /// Returns the values of column `name`, one per epoch; empty if the column does not exist.
     #[must_use]
     pub fn column(&self, name: &str) -> Vec<Option<f64>> {
         let Some(i) = self.names.iter().position(|n| n == name) else { return vec![] };
