@@ -1,12 +1,13 @@
 //! Exported ONNX files.
 
+use crate::parts::Parts;
 use finetune_image::{
     Error, Result,
     card::{ModelCard, NetworkInput},
     sample::Task,
 };
-use prost::Message as _;
-use std::{collections::HashSet, fs, path::Path};
+use prost::{Message as _, bytes::Buf};
+use std::{collections::HashSet, fs, io::Read as _, path::Path};
 use tract_onnx::{
     pb::{
         GraphProto, ModelProto, TensorProto, TypeProto, tensor_proto::DataType,
@@ -28,13 +29,23 @@ pub(crate) struct File {
     pub(crate) input: Vec<usize>,
 }
 
-/// Reads and parses an ONNX file. Its bytes are dropped before the network is built, which holds the weights again.
+/// Reads and parses an ONNX file, in parts if it is a regular file.
 pub(crate) fn read(path: &Path) -> Result<ModelProto> {
-    decode(&fs::read(path).map_err(Error::io(path))?, path)
+    let mut file = fs::File::open(path).map_err(Error::io(path))?;
+    let about = file.metadata().map_err(Error::io(path))?;
+    if !about.is_file() {
+        let mut bytes = vec![];
+        file.read_to_end(&mut bytes).map_err(Error::io(path))?;
+        return decode(&bytes[..], path);
+    }
+    let mut parts = Parts::new(file, about.len());
+    let proto = decode(&mut parts, path);
+    parts.finish().map_err(Error::io(path))?;
+    proto
 }
 
 /// Parses an ONNX file, which errors call `name`.
-pub(crate) fn decode(bytes: &[u8], name: &Path) -> Result<ModelProto> {
+pub(crate) fn decode(bytes: impl Buf, name: &Path) -> Result<ModelProto> {
     ModelProto::decode(bytes)
         .map_err(|e| Error::checkpoint(name, format!("is not an ONNX file, or damaged: {e}")))
 }
@@ -58,6 +69,10 @@ impl File {
         let graph = proto.graph.as_ref().ok_or("has no network")?;
         graph.initializer.iter().try_for_each(whole)?;
         let (kind, input) = input(graph)?;
+        let mut names: HashSet<&String> = graph.input.iter().map(|input| &input.name).collect();
+        if let Some(twice) = graph.initializer.iter().find(|tensor| !names.insert(&tensor.name)) {
+            return Err(format!("contains two tensors called `{}`", twice.name));
+        }
         known_output(graph)?;
         Ok(Self { proto, kind, input })
     }

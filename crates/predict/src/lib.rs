@@ -5,6 +5,7 @@ mod file;
 mod input;
 mod network;
 mod outputs;
+mod parts;
 mod predictor;
 
 pub use finetune_image::{

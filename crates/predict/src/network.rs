@@ -10,14 +10,22 @@ use finetune_image::{
     ndarray::{ArrayD, Axis, concatenate},
 };
 use rayon::prelude::*;
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, mem, path::Path, sync::Arc};
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::{
-    pb::ModelProto,
-    prelude::{
-        Datum, DatumType, Framework as _, InferenceFact, InferenceModelExt as _, IntoRunnable as _,
-        Tensor, TractResult, TypedRunnableModel, tvec,
+    data_resolver::FopenDataResolver,
+    pb::{
+        GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+        tensor_shape_proto::{Dimension, dimension::Value as Side},
+        type_proto,
     },
+    prelude::{
+        Datum, DatumType, Framework as _, InferenceFact, InferenceModelExt as _,
+        IntoArcTensor as _, IntoRunnable as _, Tensor, TractResult, TypedFact, TypedRunnableModel,
+        tvec,
+    },
+    tensor::load_tensor,
+    tract_core::ops::konst::Const,
 };
 
 /// The network of an exported file, for inputs that the program prepares itself. Threads can share it; clones
@@ -188,13 +196,39 @@ fn tract<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
 
 /// Returns the network of a file for one image, and the shape of its output.
 fn built(
-    proto: ModelProto,
+    mut proto: ModelProto,
     input: InferenceFact,
 ) -> TractResult<(Arc<TypedRunnableModel>, Vec<usize>)> {
-    let model = tract_onnx::onnx().model_for_proto_model(&proto)?;
-    // Otherwise the weights would be in memory twice while the network is optimized.
-    drop(proto);
+    // tract would copy all weights before it drops the first one. So it sees them as inputs, which are replaced one by one.
+    let weights = proto.graph.as_mut().map(weights_as_inputs).unwrap_or_default();
+    let mut model = tract_onnx::onnx().model_for_proto_model(&proto)?;
+    for tensor in weights {
+        let values = load_tensor(&FopenDataResolver, &tensor, None)?.into_arc_tensor();
+        let id = model.node_by_name(&tensor.name)?.id;
+        model.inputs.retain(|input| input.node != id);
+        let node = model.node_mut(id);
+        node.outputs[0].fact = TypedFact::try_from(values.clone())?.into();
+        node.op = Box::new(Const::new(values)?);
+    }
     let model = model.with_input_fact(0, input)?.into_optimized()?;
     let output = model.output_fact(0)?.shape.as_concrete().unwrap_or_default().to_vec();
     Ok((model.into_runnable()?, output))
+}
+
+/// Takes the weights out of a graph and declares inputs of their names, types and shapes.
+fn weights_as_inputs(graph: &mut GraphProto) -> Vec<TensorProto> {
+    let weights = mem::take(&mut graph.initializer);
+    for tensor in &weights {
+        let side = |n: &i64| Dimension { value: Some(Side::DimValue(*n)), ..Dimension::default() };
+        let shape = TensorShapeProto { dim: tensor.dims.iter().map(side).collect() };
+        let kind = type_proto::Tensor { elem_type: tensor.data_type, shape: Some(shape) };
+        let kind =
+            TypeProto { value: Some(type_proto::Value::TensorType(kind)), ..TypeProto::default() };
+        graph.input.push(ValueInfoProto {
+            name: tensor.name.clone(),
+            r#type: Some(kind),
+            ..ValueInfoProto::default()
+        });
+    }
+    weights
 }

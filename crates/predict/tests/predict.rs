@@ -133,6 +133,29 @@ fn paths_bytes_and_images_give_the_same_answer() {
 }
 
 #[test]
+fn a_file_of_several_parts_is_read_to_its_end() {
+    let file = std::env::temp_dir().join(format!("finetune-predict-{}.onnx", std::process::id()));
+    let mut model = Model::colors();
+    // Longer than a part before the network, and after it.
+    model.change = |proto| {
+        proto.doc_string = "x".repeat(200_000);
+        proto.graph.as_mut().unwrap().doc_string = "y".repeat(70_000);
+        let mut note = proto.metadata_props[0].clone();
+        (note.key, note.value) = ("note".into(), "z".repeat(150_000));
+        proto.metadata_props.insert(0, note);
+    };
+    let bytes = model.bytes();
+    fs::write(&file, &bytes).unwrap();
+    let colors = Predictor::load(&file).unwrap();
+    assert_eq!(colors.outputs(plain(RED, 8, 8)).unwrap(), [10.0, 0.0, 0.0]);
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    let e = Predictor::load(&file).unwrap_err();
+    assert!(matches!(e, Error::Checkpoint { .. }), "{e}");
+    assert!(e.to_string().contains(&file.display().to_string()), "{e}");
+    fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn threads_share_a_predictor() {
     let colors = Arc::new(loaded(&Model::colors()));
     let one = |k: usize| {
@@ -302,6 +325,11 @@ fn files_that_do_not_match_their_description_are_errors() {
     assert!(why.contains("F32") && why.contains("U8"), "{why}");
     let why = changed(|proto| proto.graph.as_mut().unwrap().initializer[0].raw_data.truncate(5));
     assert!(why.contains("`weights`") && why.contains("5 bytes"), "{why}");
+    let why = changed(|proto| {
+        let weights = &mut proto.graph.as_mut().unwrap().initializer;
+        weights.push(weights[0].clone());
+    });
+    assert!(why.contains("two tensors called `weights`"), "{why}");
     let why = changed(|proto| proto.graph.as_mut().unwrap().initializer[0].dims[0] = -4);
     assert!(why.contains("-4"), "{why}");
     let why = changed(|proto| proto.graph.as_mut().unwrap().node[1].op_type = "Melt".into());
