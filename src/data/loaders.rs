@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     sample::{Split, Task},
     seed::Seed,
+    sys::{self, CudaStatus},
     transform::{BatchTransform, ItemTransform},
 };
 use std::sync::Arc;
@@ -90,7 +91,13 @@ impl DataLoaders {
     }
 
     fn new(data: &Data, splits: Splits, options: LoaderOptions) -> Result<Self> {
-        let device = options.device_or(default_device);
+        let mut notes = vec![];
+        let device = options.device_or(|| {
+            if let CudaStatus::NotLoadable(why) = sys::cuda() {
+                notes.push(format!("batches are on the CPU, since a GPU cannot be used: {why}"));
+            }
+            default_device()
+        });
         let side = |split, items: Vec<usize>, options: LoaderOptions, pool| {
             let mut settings = Settings::new(split, device);
             options.apply(&mut settings);
@@ -111,10 +118,9 @@ impl DataLoaders {
             };
             return Err(Error::empty_split("training", why));
         }
-        let notes = match data {
-            Data::Images(images) => judged(&splits, &*images.dataset),
-            Data::Arrays(_) => vec![],
-        };
+        if let Data::Images(images) = data {
+            notes.extend(judged(&splits, &*images.dataset));
+        }
         let for_valid = options.for_valid();
         let train = side(Split::Train, splits.train, options, None)?;
         let mut valid = side(Split::Valid, splits.valid, for_valid, Some(train.pool().clone()))?;
@@ -243,8 +249,8 @@ impl DataLoaders {
     }
 
     /// Returns readable messages about what was left out without an error: files that were not listed,
-    /// items in neither split, splits without items. Also included in [`summary`](Self::summary) and
-    /// [`check`](Self::check).
+    /// items in neither split, splits without items; and why a GPU is not used, if this libtorch has CUDA libraries
+    /// that cannot be loaded. Included in [`summary`](Self::summary) and [`check`](Self::check).
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
