@@ -116,6 +116,9 @@ impl Arch {
     }
 
     /// Returns the children of the whole network, before any cut: `conv1`, `bn1` and so on.
+    ///
+    /// # Panics
+    /// If the closure of [`new`](Self::new) panics.
     #[must_use]
     pub fn children(&self) -> Vec<String> {
         self.list(3, 1, true).names()
@@ -152,6 +155,9 @@ impl Arch {
     /// assert_eq!(model.groups(), 8); // the stem, 6 blocks, the head
     /// # Ok::<(), finetune::Error>(())
     /// ```
+    ///
+    /// # Panics
+    /// If the closure of [`new`](Self::new) panics.
     #[must_use]
     pub fn split_layers(self) -> Self {
         let layers = self.list(3, 1, true).layers();
@@ -161,7 +167,8 @@ impl Arch {
     /// Sets the height and width in pixels of the images that the network is built for. Networks with
     /// position embeddings, or with windows that depend on the size, accept only images of this size;
     /// pretrained positions are resampled to it as in timm. Other networks ignore it: they accept any size.
-    /// Default: the network's own, see [`image_size_of_build`](Self::image_size_of_build).
+    /// Default: the network's own, see [`image_size_of_build`](Self::image_size_of_build). Sides below 1 or above 4096
+    /// are an error when the network is built.
     #[must_use]
     pub fn image_size(mut self, height: i64, width: i64) -> Self {
         self.size = Some([height, width]);
@@ -280,10 +287,15 @@ impl Arch {
     pub(super) fn features_of(&self, body: &Body, n_in: i64, device: Device) -> Result<i64> {
         match self.features {
             Some(features) => Ok(features),
-            None => probe(body, n_in, device).map_err(|e| {
+            None => probe(body, n_in, device, self.image_size_of_build()).map_err(|e| {
                 let why = format!(
-                    "{}: the body accepts no image of {n_in} channels and up to 2048 pixels: {e}",
-                    self.name
+                    "{}: the body accepts no image of {n_in} channels{}: {e}",
+                    self.name,
+                    if self.image_size_of_build().is_none() {
+                        " and up to 2048 pixels"
+                    } else {
+                        ""
+                    }
                 );
                 Error::config("arch", why)
             }),
@@ -392,15 +404,23 @@ impl Arch {
         children
     }
 
-    /// Builds the body.
+    /// Builds the body. A panic of a child, also of libtorch for lack of memory, is an error.
     pub(super) fn body(&self, path: &Path<'_>, n_in: i64) -> Result<Body> {
-        let children = self.list(n_in, 1, false);
-        self.checked(&children)?;
-        Ok(children.build(path, self.cut, &self.splits))
+        self.check_size()?;
+        caught(|| {
+            let children = self.list(n_in, 1, false);
+            self.checked(&children)?;
+            Ok(children.build(path, self.cut, &self.splits))
+        })
     }
 
     /// Builds the whole network with its own classifier, which is an additional group.
     pub(super) fn whole(&self, path: &Path<'_>, n_in: i64, n_out: i64) -> Result<Body> {
+        self.check_size()?;
+        caught(|| self.whole_of(path, n_in, n_out))
+    }
+
+    fn whole_of(&self, path: &Path<'_>, n_in: i64, n_out: i64) -> Result<Body> {
         let children = self.list(n_in, n_out, true);
         self.checked(&children)?;
         let end = kept(children.names().len(), self.cut);
@@ -410,6 +430,25 @@ impl Arch {
         let end = (!own).then_some(end);
         let splits: Vec<usize> = self.splits.iter().copied().chain(end).collect();
         Ok(children.build(path, None, &splits))
+    }
+
+    /// Checks the size of the images, with which networks with position embeddings grow.
+    pub(super) fn check_size(&self) -> Result<()> {
+        match self.size.filter(|size| size.iter().any(|n| !SIZES.contains(n))) {
+            None => Ok(()),
+            Some([height, width]) => {
+                let why = format!("{height}×{width} pixels; both must be between 1 and 4096");
+                Err(Error::config("image_size", why))
+            }
+        }
+    }
+
+    /// Returns the number of parameters of the published network, if it is one of the tables.
+    pub(super) fn published_params(&self) -> Option<u64> {
+        match &self.make {
+            Make::Table(network) => Some(network.params),
+            Make::Shipped(_) | Make::Own(_) => None,
+        }
     }
 
     fn checked(&self, children: &Children<'_>) -> Result<()> {
@@ -431,6 +470,9 @@ impl Arch {
     }
 }
 
+/// The allowed heights and widths of images.
+const SIZES: std::ops::RangeInclusive<i64> = 1..=4096;
+
 /// The differences from the default architecture.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -441,20 +483,23 @@ pub(super) struct Changes {
     pub(super) dropout: Option<f64>,
 }
 
-/// Returns the number of output channels for the smallest image that the body accepts. The error is that of
-/// the largest.
-fn probe(body: &Body, n_in: i64, device: Device) -> Result<i64> {
+/// Returns the number of output channels for images of `size`, or if that is `None` for the smallest image that the
+/// body accepts. The error is that of the largest.
+fn probe(body: &Body, n_in: i64, device: Device, size: Option<[i64; 2]>) -> Result<i64> {
     let _guard = tch::no_grad_guard();
-    let features = |size: i64| {
-        let x = Tensor::f_zeros([1, n_in, size, size], (Kind::Float, device))?;
+    let features = |[height, width]: [i64; 2]| {
+        let x = Tensor::f_zeros([1, n_in, height, width], (Kind::Float, device))?;
         let out = caught(|| Ok(body.forward_t(&x, false).size()))?;
         let none = || Error::mismatch("body", format!("its output has the shape {out:?}"));
         out.get(1).copied().ok_or_else(none)
     };
+    if let Some(size) = size {
+        return features(size);
+    }
     [64, 128, 256, 512, 1024]
         .into_iter()
-        .find_map(|n| features(n).ok())
-        .map_or_else(|| features(2048), Ok)
+        .find_map(|n| features([n, n]).ok())
+        .map_or_else(|| features([2048, 2048]), Ok)
 }
 
 impl fmt::Debug for Arch {

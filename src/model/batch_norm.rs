@@ -194,12 +194,18 @@ impl BatchNorm {
 }
 
 /// Creates a batch normalization of `[N, C]` or `[N, C, L]`, like [`nn::batch_norm1d`].
+///
+/// # Panics
+/// As that function, if `channels` is not positive.
 #[must_use]
 pub fn batch_norm1d(path: &Path<'_>, channels: i64, config: BatchNormConfig) -> BatchNorm {
     BatchNorm::new(nn::batch_norm1d(path, channels, config), config)
 }
 
 /// Creates a batch normalization of `[N, C, H, W]`, like [`nn::batch_norm2d`].
+///
+/// # Panics
+/// As that function, if `channels` is not positive.
 #[must_use]
 pub fn batch_norm2d(path: &Path<'_>, channels: i64, config: BatchNormConfig) -> BatchNorm {
     BatchNorm::new(nn::batch_norm2d(path, channels, config), config)

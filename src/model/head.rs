@@ -154,7 +154,12 @@ impl HeadOptions {
     /// [`Error::Config`] for a width that is not positive, a probability that is not between 0 and 1, an
     /// empty list of probabilities, or an empty range.
     pub fn layers(&self, features: i64, n_out: i64) -> Result<Vec<HeadLayer>> {
-        let pooled = if self.pool && self.concat_pool { features * 2 } else { features };
+        let pooled = match self.pool && self.concat_pool {
+            true => features.checked_mul(2).ok_or_else(|| {
+                Error::config("features", format!("{features} channels are too many"))
+            })?,
+            false => features,
+        };
         let hidden = self.lin_ftrs.clone().unwrap_or_else(|| vec![512]);
         let widths: Vec<i64> =
             std::iter::once(pooled).chain(hidden).chain(std::iter::once(n_out)).collect();
@@ -405,6 +410,9 @@ impl HeadLayer {
 /// Concatenates the maxima of `size` × `size` regions of each channel and their means: maps `[N, C, H, W]`
 /// to `[N, 2 * C, size, size]`. fastai's
 /// [`AdaptiveConcatPool2d`](https://docs.fast.ai/layers.html#adaptiveconcatpool2d).
+///
+/// # Panics
+/// As functions of `tch`: if `x` does not have four dimensions, or `size` is not positive.
 pub fn adaptive_concat_pool2d(x: &Tensor, size: i64) -> Tensor {
     let max = x.adaptive_max_pool2d([size; 2]).0;
     Tensor::cat(&[max, x.adaptive_avg_pool2d([size; 2])], 1)

@@ -226,7 +226,7 @@ const STAGES: &[(&str, &[usize])] = &[
     ("mobilenet_v3_large", &[1, 2, 3, 4, 2, 3, 1]),
 ];
 
-/// The names and shapes of a network's variables, without those of a fastai head.
+/// The names and shapes of a network's variables.
 #[derive(Debug)]
 pub(super) struct Variables<'a> {
     arch: &'a str,
@@ -256,15 +256,13 @@ enum Renaming<'a> {
 }
 
 impl<'a> Variables<'a> {
-    pub(super) fn new(
+    /// Creates it from the variables that a file can contain, so without a new head.
+    pub(super) fn new<'b>(
         arch: &'a str,
-        variables: impl IntoIterator<Item = (String, Tensor)>,
+        variables: impl IntoIterator<Item = (&'b String, &'b Tensor)>,
     ) -> Self {
-        let shapes: BTreeMap<String, Vec<i64>> = variables
-            .into_iter()
-            .filter(|(name, _)| !name.starts_with("head."))
-            .map(|(name, tensor)| (name, tensor.size()))
-            .collect();
+        let shapes: BTreeMap<String, Vec<i64>> =
+            variables.into_iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         let mut stages = vec![];
         for name in shapes.keys() {
             let mut parts = name.split('.');

@@ -290,9 +290,13 @@ impl Model {
         self.spec.as_ref()
     }
 
-    /// Returns true if the head is not the network's own classifier.
-    pub(super) fn has_new_head(&self) -> bool {
-        matches!(self.net, Net::Parts { .. })
+    /// Returns true for the variables of a head or a decoder that the published network does not have.
+    pub(super) fn is_new(&self, variable: &str) -> bool {
+        match self.net {
+            Net::Parts { .. } => variable.starts_with("head."),
+            Net::Unet(_) => variable.starts_with("layers."),
+            Net::Children(_) | Net::Own(_) => false,
+        }
     }
 
     /// Makes only the groups from `first` on trainable. If `train_bn` is true, the normalization layers of the

@@ -3,30 +3,44 @@
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
+/// The number of rows and columns of positions: of the weights in a file, and of the network. `None` if they are not
+/// known; then they are taken to be equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sides {
+    pub(super) file: Option<[i64; 2]>,
+    pub(super) network: Option<[i64; 2]>,
+}
+
+impl Sides {
+    fn differ(&self) -> bool {
+        self.file.is_some() && self.file != self.network
+    }
+}
+
 /// Resamples `given` to the `shape` of a variable called `name`, for the variables that timm resamples:
 /// position embeddings, tables of relative positions and patch embeddings. Others are returned unchanged.
-/// `grid` is the number of patches along the height and width of the image, and `window` the height and width of
-/// the window whose relative positions the variable holds, if they are known.
+/// `patches` is the number of patches along the height and width of the image, and `window` the height and width of
+/// the window whose relative positions the variable holds.
 pub(super) fn fitted(
     name: &str,
     given: Tensor,
     shape: &[i64],
-    grid: Option<[i64; 2]>,
-    window: Option<[i64; 2]>,
+    patches: Sides,
+    window: Sides,
 ) -> Result<Tensor> {
     let own = name.rsplit_once('.').map_or(name, |(_, own)| own);
     let size = given.size();
-    if size == shape {
-        return Ok(given);
-    }
+    let equal = size == shape;
     match own {
         "pos_embed" | "pos_embedding" if size.len() == 3 && size[2] == shape[2] => {
-            positions(&given, shape, grid)
+            if equal && !patches.differ() { Ok(given) } else { positions(&given, shape, patches) }
         }
         "relative_position_bias_table" if size.len() == 2 && size[1] == shape[1] => {
-            relative(&given, shape, window)
+            if equal && !window.differ() { Ok(given) } else { relative(&given, shape, window) }
         }
-        "attention_biases" if size.len() == 2 && size[0] == shape[0] => biases(&given, shape),
+        "attention_biases" if !equal && size.len() == 2 && size[0] == shape[0] => {
+            biases(&given, shape)
+        }
         _ => Ok(given),
     }
 }
@@ -38,18 +52,17 @@ fn root(n: i64) -> Option<i64> {
 
 /// Resamples position embeddings, `[1, tokens, features]`, whose first tokens may belong to no patch, by bicubic
 /// interpolation with anti-aliasing.
-fn positions(given: &Tensor, shape: &[i64], grid: Option<[i64; 2]>) -> Result<Tensor> {
+fn positions(given: &Tensor, shape: &[i64], patches: Sides) -> Result<Tensor> {
     let (old, new, dim) = (given.size()[1], shape[1], shape[2]);
-    let grid = grid.or_else(|| {
-        let side = (0..16).find_map(|prefix| root(new - prefix))?;
-        Some([side, side])
-    });
+    let square = |n: i64| root(n).map(|side| [side, side]);
+    let grid = patches.network.or_else(|| (0..16).find_map(|prefix| square(new - prefix)));
     let grid = grid.filter(|[h, w]| h * w <= new);
     let found = grid.and_then(|[h, w]| {
         let prefix = new - h * w;
-        Some((prefix, root(old - prefix)?, [h, w]))
+        let before = patches.file.filter(|[h, w]| h * w == old - prefix);
+        Some((prefix, before.or_else(|| square(old - prefix))?, [h, w]))
     });
-    let Some((prefix, side, [height, width])) = found else {
+    let Some((prefix, [rows, columns], [height, width])) = found else {
         let why = format!(
             "{old} position embeddings cannot be resampled to {new}: they are not a square"
         );
@@ -57,7 +70,7 @@ fn positions(given: &Tensor, shape: &[i64], grid: Option<[i64; 2]>) -> Result<Te
     };
     let first = given.f_narrow(1, 0, prefix)?;
     let rest = given.f_narrow(1, prefix, old - prefix)?.f_to_kind(Kind::Float)?;
-    let map = rest.f_reshape([1, side, side, dim])?.f_permute([0, 3, 1, 2])?;
+    let map = rest.f_reshape([1, rows, columns, dim])?.f_permute([0, 3, 1, 2])?;
     let map = map.f_internal_upsample_bicubic2d_aa([height, width], false, None, None)?;
     let rest = map.f_permute([0, 2, 3, 1])?.f_reshape([1, -1, dim])?.f_to_kind(given.kind())?;
     Ok(Tensor::f_cat(&[first, rest], 1)?)
@@ -78,25 +91,31 @@ fn biases(given: &Tensor, shape: &[i64]) -> Result<Tensor> {
 /// growing offsets, as timm does, based on BEiT's code. BEiT itself, and timm with `TIMM_USE_SCIPY_INTERP`, use
 /// splines.
 ///
-/// `given` belongs to a square window. The result belongs to `window`, or to a square one if that is unknown.
-fn relative(given: &Tensor, shape: &[i64], window: Option<[i64; 2]>) -> Result<Tensor> {
+/// A window that is not known is taken to be a square.
+fn relative(given: &Tensor, shape: &[i64], window: Sides) -> Result<Tensor> {
     let heads = shape[1];
-    let sides = window.map(|window| window.map(|n| 2 * n - 1));
-    let sides = sides.or_else(|| root(shape[0]).map(|n| [n, n]));
-    let sides = sides.filter(|[height, width]| height * width == shape[0]);
-    let (Some(old), Some([height, width])) = (root(given.size()[0]), sides) else {
-        let (old, new) = (given.size()[0], shape[0]);
+    let offsets = |window: Option<[i64; 2]>, n: i64| {
+        let sides = window.map(|window| window.map(|side| 2 * side - 1));
+        let sides = sides.filter(|[height, width]| height * width == n);
+        sides.or_else(|| root(n).map(|side| [side, side]))
+    };
+    let (old, new) = (given.size()[0], shape[0]);
+    let (Some([rows, columns]), Some([height, width])) =
+        (offsets(window.file, old), offsets(window.network, new))
+    else {
         let why = format!("a table of {old} relative positions cannot be resampled to {new}");
         return Err(Error::mismatch("weights", why));
     };
-    let matrix = |new: i64| {
+    let matrix = |old: i64, new: i64| {
         let middle = (new / 2) as f64;
         let places: Vec<f64> = (0..new).map(|i| i as f64 - middle).collect();
         linear_matrix(&knots(old, new), &places)
     };
-    let map = given.f_to_kind(Kind::Double)?.f_transpose(0, 1)?.f_reshape([heads, old, old])?;
+    let map =
+        given.f_to_kind(Kind::Double)?.f_transpose(0, 1)?.f_reshape([heads, rows, columns])?;
     // The left matrix interpolates along the height, the right one along the width.
-    let map = matrix(height)?.f_matmul(&map)?.f_matmul(&matrix(width)?.f_transpose(0, 1)?)?;
+    let map = matrix(rows, height)?.f_matmul(&map)?;
+    let map = map.f_matmul(&matrix(columns, width)?.f_transpose(0, 1)?)?;
     Ok(map.f_reshape([heads, -1])?.f_transpose(0, 1)?.f_to_kind(given.kind())?.f_contiguous()?)
 }
 

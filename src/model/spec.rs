@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     seed::{Seed, Stream},
-    sys,
+    sys::{self, caught},
 };
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -33,9 +33,8 @@ pub struct ArchSpec {
     unet: Option<UnetOptions>,
 }
 
-/// The allowed heights and widths in a file; the size of a network with position embeddings grows with
-/// them.
-const SIZES: std::ops::RangeInclusive<i64> = 1..=4096;
+/// The number of parameters from which a description is compared with its weights before the network is built.
+const LARGE: u64 = 50_000_000;
 
 /// An [`ArchSpec`] in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,16 +76,13 @@ impl TryFrom<Described> for ArchSpec {
             return Err(Error::config("arch", "a model has a head or a decoder, not both"));
         }
         let Described { cut, splits, image_size: size, drop_path, dropout, .. } = d;
-        if let Some([height, width]) = size.filter(|s| s.iter().any(|n| !SIZES.contains(n))) {
-            let why = format!("{height}×{width} pixels; both must be between 1 and 4096");
-            return Err(Error::config("image_size", why));
-        }
         let rates = [drop_path, dropout];
         if let Some(rate) = rates.iter().flatten().find(|r| !(0.0..=1.0).contains(*r)) {
             let why = format!("a rate is {rate}; it must be between 0 and 1");
             return Err(Error::config("drop_path", why));
         }
         let arch = arch.changed(Changes { cut, splits, size, drop_path, dropout });
+        arch.check_size()?;
         Ok(Self { arch, n_in: d.n_in, n_out: d.n_out, head: d.head, unet: d.unet })
     }
 }
@@ -159,7 +155,8 @@ impl ArchSpec {
     /// fastai's for the head. The weights are the same on every device.
     ///
     /// # Errors
-    /// [`Error::Config`] for 0 channels or outputs, a cut that leaves nothing, or an invalid head.
+    /// [`Error::Config`] for 0 channels or outputs, a cut that leaves nothing, images of invalid size, or an invalid
+    /// head. [`Error::Torch`] if the memory does not suffice. [`Error::Panic`] if the closure of [`Arch::new`] panics.
     pub fn build(&self, device: Device, seed: Seed) -> Result<Model> {
         if let Some(options) = &self.unet {
             return self.assemble(device, seed, |vars| {
@@ -232,6 +229,11 @@ impl ArchSpec {
     /// # Errors
     /// As [`build`](Self::build), for an invalid head or cut.
     pub(crate) fn can_have(&self, tensors: usize, elements: usize) -> Result<bool> {
+        // A body that is cut has a part of the parameters. The name of a large network costs the writer of a file nothing.
+        let params = self.arch.published_params().unwrap_or(0);
+        if params > LARGE && params / 8 > elements as u64 {
+            return Ok(false);
+        }
         // The smallest first convolution has 16 filters of 3×3, the narrowest classifier 512 inputs.
         let fits = |n: usize, each: usize| n.checked_mul(each).is_some_and(|n| n <= elements);
         if let Some(options) = &self.unet {
@@ -294,7 +296,7 @@ impl ArchSpec {
         sys::check_device(device)?;
         tch::manual_seed(seed.rng(Stream::Init).next_u64() as i64);
         let mut vars = VarStore::new(Device::Cpu);
-        let net = make(&vars)?;
+        let net = caught(|| make(&vars))?;
         self.arch.rename(&vars)?;
         vars.set_device(device);
         let mut model = Model::from_net(vars, net)?;

@@ -4,7 +4,7 @@ use super::{
     Arch, Model, WeightsFrom,
     layers::undrawn,
     layout::{Matched, Variables},
-    resample,
+    resample::{self, Sides},
     source::read_described,
     zoo::all,
 };
@@ -34,16 +34,25 @@ pub(super) fn load(
         Some(own) => Some(own.clone()),
         None => normalization(&about, arch).map_err(broken)?,
     };
-    if arch.is_of_table() {
-        let all = of_publisher(model, arch, n_in, state)?;
-        return match model.load_state_dict(&all) {
-            Ok(()) => Ok(normalize),
-            Err(e) => Err(broken(e.to_string())),
-        };
+    let all = match arch.is_of_table() {
+        true => {
+            let size = trained_size(&about).map_err(broken)?;
+            of_publisher(model, arch, n_in, &state, size)?
+        }
+        false => of_body(model, arch, n_in, &state).map_err(|e| broken(e.to_string()))?,
+    };
+    match model.load_state_dict(&all) {
+        Ok(()) => Ok(normalize),
+        Err(e) => Err(broken(format!("{e}. {}", closest(arch, &state)))),
     }
+}
+
+/// Returns the variables of the body from `state`, and the model's own head or decoder.
+fn of_body(model: &Model, arch: &Arch, n_in: usize, state: &StateDict) -> Result<StateDict> {
     let own = model.state_dict();
-    let variables = Variables::new(arch.name(), model.state_dict());
-    let matched = variables.matched(&state);
+    let pairs = own.iter().filter(|(name, _)| !model.is_new(name)).map(|(name, t)| (name, t));
+    let variables = Variables::new(arch.name(), pairs);
+    let matched = variables.matched(state);
     let first = model.params().first().map(|p| p.name.clone()).unwrap_or_default();
     // Variables after the cut are dropped, unless this model has them.
     let beyond: Vec<String> = arch.beyond_cut().iter().map(|child| format!("{child}.")).collect();
@@ -54,21 +63,21 @@ pub(super) fn load(
         let adapted = if name == first { adapt_first_layer(&t, n_in as i64)? } else { t };
         Ok((name, adapted))
     });
-    // The head, or the decoder, is new and unchanged.
-    let head =
-        own.iter().filter(|(name, _)| name.starts_with("head.") || name.starts_with("layers."));
+    let head = own.iter().filter(|(name, _)| model.is_new(name));
     let head = head.map(|(name, t)| Ok((name.clone(), t.shallow_clone())));
-    let all: StateDict =
-        body.chain(head).collect::<Result<_>>().map_err(|e: Error| broken(e.to_string()))?;
-    match model.load_state_dict(&all) {
-        Ok(()) => Ok(normalize),
-        Err(e) => Err(broken(format!("{e}. {}", closest(&state)))),
-    }
+    body.chain(head).collect()
 }
 
-/// Returns the variables that `model` uses of weights with their publisher's names, and its own head if
-/// that differs.
-fn of_publisher(model: &Model, arch: &Arch, n_in: usize, state: StateDict) -> Result<StateDict> {
+/// Returns the variables from `state` that `model` has, by their publisher's names or those of another
+/// implementation, and its own head or decoder if these are new. `size` is the image size of the network that the
+/// weights are of, if it is known.
+fn of_publisher(
+    model: &Model,
+    arch: &Arch,
+    n_in: usize,
+    state: &StateDict,
+    size: Option<[i64; 2]>,
+) -> Result<StateDict> {
     let own = model.state_dict();
     let known: BTreeMap<&str, &Tensor> = own.iter().map(|(name, t)| (name.as_str(), t)).collect();
     let first = model.params().iter().find(|p| p.tensor.dim() == 4).map(|p| p.name.clone());
@@ -77,26 +86,40 @@ fn of_publisher(model: &Model, arch: &Arch, n_in: usize, state: StateDict) -> Re
     let of_classifier = |name: &str| beyond.iter().any(|prefix| name.starts_with(prefix));
     // Tables that this crate computes, and counters that it does not have.
     let computed = ["relative_position_index", "attn_mask", "num_batches_tracked"];
-    let grid = patches(arch, &own);
+    let trained = size.map(|[height, width]| arch.clone().image_size(height, width));
+    trained.as_ref().map_or(Ok(()), Arch::check_size)?;
+    let grid = Sides {
+        file: trained.as_ref().and_then(|arch| patches(arch, &own)),
+        network: patches(arch, &own),
+    };
+    let pairs = own.iter().filter(|(name, _)| !model.is_new(name)).map(|(name, t)| (name, t));
+    let variables = Variables::new(arch.name(), pairs);
+    let renamed = variables.matched(state);
+    let unchanged = state.iter().filter(|(name, _)| variables.has(name)).count();
+    let state = if renamed.named > unchanged { &renamed.state } else { state };
     let mut loaded: BTreeMap<String, Tensor> = BTreeMap::new();
-    for (name, t) in state {
+    for (name, t) in state.iter().filter(|(name, _)| !model.is_new(name)) {
         let Some(variable) = known.get(name.as_str()) else {
-            if !of_classifier(&name) && !computed.iter().any(|end| name.ends_with(end)) {
-                loaded.insert(name, t); // the error names it
+            if !of_classifier(name) && !computed.iter().any(|end| name.ends_with(end)) {
+                loaded.insert(name.clone(), t.shallow_clone()); // the error names it
             }
             continue;
         };
-        let adapts = name == first && t.dim() == 4 && t.size()[1] == 3;
-        let t = if adapts { adapt_first_layer(&t, n_in as i64)? } else { t };
-        let t = resample::fitted(&name, t, &variable.size(), grid, arch.window_of(&name))?;
+        let size = variable.size();
+        let adapts = *name == first && t.dim() == 4 && size[1] == n_in as i64;
+        let t = if adapts { adapt_first_layer(t, n_in as i64)? } else { t.shallow_clone() };
+        let window = Sides {
+            file: trained.as_ref().and_then(|arch| arch.window_of(name)),
+            network: arch.window_of(name),
+        };
+        let t = resample::fitted(name, t, &size, grid, window)?;
         // A classifier with another number of outputs keeps its initial weights.
-        if !of_classifier(&name) || t.size() == variable.size() {
-            loaded.insert(name, t);
+        if !of_classifier(name) || t.size() == size {
+            loaded.insert(name.clone(), t);
         }
     }
-    let new_head = model.has_new_head();
     for (name, t) in &own {
-        if of_classifier(name) || (new_head && name.starts_with("head.")) {
+        if of_classifier(name) || model.is_new(name) {
             loaded.entry(name.clone()).or_insert_with(|| t.shallow_clone());
         }
     }
@@ -111,6 +134,20 @@ fn patches(arch: &Arch, own: &[(String, Tensor)]) -> Option<[i64; 2]> {
         |name: &str| name.ends_with("patch_embed.proj.weight") || name == "conv_proj.weight";
     let patch = own.iter().find(|(name, _)| is_patch(name))?.1.size();
     Some([size[0] / patch[2], size[1] / patch[3]])
+}
+
+/// Returns the image size that the network in a file of this crate was built for, if its description has one.
+fn trained_size(about: &Metadata) -> Result<Option<[i64; 2]>, String> {
+    let parsed = |text: &String| {
+        serde_json::from_str::<serde_json::Value>(text).map_err(|e| format!("its description: {e}"))
+    };
+    let spec = match (about.get("export"), about.get("arch")) {
+        (Some(export), _) => parsed(export)?.get_mut("arch").map(serde_json::Value::take),
+        (None, Some(arch)) => Some(parsed(arch)?),
+        (None, None) => None,
+    };
+    let size = spec.and_then(|mut spec| spec.get_mut("image_size").map(serde_json::Value::take));
+    serde_json::from_value(size.unwrap_or_default()).map_err(|e| format!("its image size: {e}"))
 }
 
 /// Returns the normalization that weights were trained with: the one stored in a file of this crate,
@@ -136,15 +173,17 @@ fn normalization(about: &Metadata, arch: &Arch) -> Result<Option<Normalize>, Str
     }))
 }
 
-/// Describes, for an error, which network of this crate the tensors of a file are closest to.
-fn closest(state: &StateDict) -> String {
+/// Describes, for an error, which network the tensors of a file are closest to: `wanted` or one of those with
+/// functions.
+fn closest(wanted: &Arch, state: &StateDict) -> String {
     let mut best: Option<(f64, Arch, Matched, usize)> = None;
-    for arch in all() {
+    let others = all().into_iter().filter(|arch| arch.name() != wanted.name());
+    for arch in others.chain([wanted.clone()]) {
         let vars = VarStore::new(Device::Cpu);
         if undrawn(|| arch.body(&vars.root(), 3)).is_err() {
             continue;
         }
-        let variables = Variables::new(arch.name(), vars.variables());
+        let variables = Variables::new(arch.name(), &vars.variables());
         let (n, matched) = (variables.len(), variables.matched(state));
         let share = matched.fitting as f64 / n.max(matched.state.len()) as f64;
         if best.as_ref().is_none_or(|best| best.0 < share) {
@@ -158,7 +197,7 @@ fn closest(state: &StateDict) -> String {
             matched.layout,
             matched.fitting
         ),
-        _ => "No network of this crate has such variables".into(),
+        _ => "No compared network has such variables".into(),
     }
 }
 

@@ -7,8 +7,9 @@ use finetune::{
     data::DataLoaders,
     format::{StateDict, Value, write_pth, write_safetensors},
     model::{
-        Arch, ArchSpec, HeadOptions, Model, WeightsFrom, by_name, densenet121, efficientnet_b0,
-        efficientnet_lite0, fastai_name, mobilenet_v3_small, resnet18, resnet34, squeezenet1_1,
+        Arch, ArchSpec, HeadOptions, Model, UnetOptions, WeightsFrom, by_name, densenet121,
+        efficientnet_b0, efficientnet_lite0, fastai_name, mobilenet_v3_small, resnet18, resnet34,
+        squeezenet1_1,
     },
     prelude::*,
     seed::Seed,
@@ -173,6 +174,67 @@ fn prefixes_of_wrappers_are_removed() {
     }
 }
 
+/// The sums of all variables, in ascending order.
+fn sums(state: &StateDict) -> Vec<f64> {
+    let sum = |t: &Tensor| t.sum(tch::Kind::Double).double_value(&[]);
+    let mut sums: Vec<f64> = state.iter().map(|(_, t)| sum(t)).collect();
+    sums.sort_by(f64::total_cmp);
+    sums
+}
+
+#[test]
+fn networks_of_the_tables_know_other_layouts_and_prefixes() {
+    let of = |name: &str| by_name(name).unwrap();
+    for name in ["mobilenet_v2", "test_vit"] {
+        for prefix in ["module.", "model.backbone."] {
+            check_layout(&of(name), |n| format!("{prefix}{n}"), &["criterion.weight"]);
+        }
+    }
+    // A complete network behind a prefix keeps its classifier.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    let whole = |seed| {
+        let spec = ArchSpec::classifier(&of("test_vit"), 3, 5);
+        spec.build(Device::Cpu, Seed(seed)).unwrap()
+    };
+    let given = whole(1).state_dict();
+    let wrapped = given.iter().map(|(n, t)| (format!("module.{n}"), t.shallow_clone()));
+    write_safetensors(&file, &wrapped.collect::<StateDict>(), None).unwrap();
+    let mut other = whole(2);
+    other.load_pretrained_from(&WeightsFrom::file(&file)).unwrap();
+    assert!(given.iter().zip(&other.state_dict()).all(|(a, b)| a.0 == b.0 && a.1.equal(&b.1)));
+    // timm's names of torchvision's network.
+    let given = body(&model(&of("timm/mobilenetv2_100"), 1));
+    write_safetensors(&file, &given, None).unwrap();
+    let mut other = model(&of("mobilenet_v2"), 2);
+    other.load_pretrained_from(&WeightsFrom::file(&file)).unwrap();
+    let loaded = other.state_dict().into_iter().filter(|(name, _)| !name.starts_with("head."));
+    assert_eq!(sums(&given), sums(&loaded.collect()));
+}
+
+#[test]
+fn a_decoder_stays_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    for arch in [by_name("mobilenet_v2").unwrap(), squeezenet1_1()] {
+        let given = body(&model(&arch, 1));
+        write_safetensors(&file, &given, None).unwrap();
+        let spec = ArchSpec::unet(&arch, 3, 2, UnetOptions::new().size_hw(64, 64));
+        let mut unet = spec.build(Device::Cpu, Seed(2)).unwrap();
+        let of = |unet: &Model| -> BTreeMap<String, Tensor> {
+            unet.state_dict().into_iter().map(|(name, t)| (name, t.copy())).collect()
+        };
+        let before = of(&unet);
+        unet.load_pretrained_from(&WeightsFrom::file(&file)).unwrap();
+        let given: BTreeMap<String, Tensor> = given.into_iter().collect();
+        for (name, t) in of(&unet) {
+            let wanted = given.get(&name).unwrap_or(&before[&name]);
+            assert!(t.equal(wanted), "{}: {name}", arch.name());
+            assert_eq!(given.contains_key(&name), !name.starts_with("layers."), "{name}");
+        }
+    }
+}
+
 /// Fills each variable with a wave, for which timm's outputs are known.
 #[test]
 fn lite0_computes_what_timm_computes() {
@@ -231,7 +293,7 @@ fn an_unknown_file_names_the_closest_network() {
     let state = body(&model(&resnet18(), 1)).into_iter();
     let state = state.map(|(n, t)| (Value::Str(format!("backbone.{n}")), Value::Tensor(t)));
     write_pth(&file, &Value::Dict(state.collect())).unwrap();
-    for arch in [resnet34(), efficientnet_lite0()] {
+    for arch in [resnet34(), efficientnet_lite0(), by_name("mobilenet_v2").unwrap()] {
         let e = model(&arch, 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
         assert!(matches!(e, Error::Checkpoint { .. }), "{e:?}");
         let e = e.to_string();
@@ -243,7 +305,7 @@ fn an_unknown_file_names_the_closest_network() {
     let file = folder.path().join("other.safetensors");
     write_safetensors(&file, &state, None).unwrap();
     let e = model(&resnet18(), 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
-    assert!(e.to_string().contains("No network of this crate"), "{e}");
+    assert!(e.to_string().contains("No compared network"), "{e}");
     // A truncated file.
     let bytes = fs::read(folder.path().join("net.pth")).unwrap();
     let file = folder.path().join("short.pth");
@@ -266,8 +328,8 @@ fn few(breeds: &'static [&'static str], images: ImageBlock, size: u32) -> DataLo
         .unwrap()
 }
 
-fn start(dls: DataLoaders, file: &Path) -> Learner {
-    let learner = vision_learner(dls, squeezenet1_1()).weights(file);
+fn start(arch: &Arch, dls: DataLoaders, file: &Path) -> Learner {
+    let learner = vision_learner(dls, arch.clone()).weights(file);
     learner.build().unwrap().quiet()
 }
 
@@ -278,12 +340,17 @@ fn body_of(learn: &Learner) -> StateDict {
 
 #[test]
 fn a_model_of_this_crate_is_the_start_of_another_training() {
+    check_start(&squeezenet1_1());
+    check_start(&by_name("mobilenet_v2").unwrap());
+}
+
+fn check_start(arch: &Arch) {
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("first.safetensors");
     let own = Normalize::new(vec![0.5, 0.4, 0.3], vec![0.2, 0.3, 0.4]).unwrap();
     let mut dls = few(&BREEDS, ImageBlock::rgb(), 64);
     dls.add_batch_tfm(own.clone()).unwrap();
-    let learner = vision_learner(dls, squeezenet1_1()).pretrained(false);
+    let learner = vision_learner(dls, arch.clone()).pretrained(false);
     let mut first = learner.build().unwrap().quiet().model_dir(folder.path());
     first.export(&bundle).unwrap();
     let saved = first.save("weights").unwrap();
@@ -293,7 +360,7 @@ fn a_model_of_this_crate_is_the_start_of_another_training() {
 
     for file in [&bundle, &saved, &checkpoint, &fastai] {
         // Two classes instead of three, another size: the body and its normalization are kept.
-        let mut second = start(few(&BREEDS[..2], ImageBlock::rgb(), 48), file);
+        let mut second = start(arch, few(&BREEDS[..2], ImageBlock::rgb(), 48), file);
         assert_eq!(second.dls().task().vocab().len(), 2);
         let after = body_of(&second);
         assert!(before.iter().zip(&after).all(|(a, b)| a.0 == b.0 && a.1.equal(&b.1)), "{file:?}");
@@ -303,8 +370,17 @@ fn a_model_of_this_crate_is_the_start_of_another_training() {
         assert_eq!(specs, [format!("{expected:?}")], "{file:?}");
         second.fine_tune(1).unwrap();
     }
+    // The same number of classes: the head is new all the same.
+    let head = |learn: &Learner| -> StateDict {
+        let all = learn.model().state_dict().into_iter();
+        all.filter(|(n, t)| n.starts_with("head.") && t.dim() == 2).collect()
+    };
+    let second = start(arch, few(&BREEDS, ImageBlock::rgb(), 64), &bundle);
+    let (old, new) = (head(&first), head(&second));
+    assert_eq!(old.len(), 2);
+    assert!(old.iter().zip(&new).all(|(a, b)| a.0 == b.0 && !a.1.equal(&b.1)));
     // Gray photos: the first layer is the sum over the colors, and the normalization has one channel.
-    let second = start(few(&BREEDS, ImageBlock::gray(), 64), &bundle);
+    let second = start(arch, few(&BREEDS, ImageBlock::gray(), 64), &bundle);
     let after = body_of(&second);
     let (name, first_layer) = before.iter().find(|(_, t)| t.dim() == 4).unwrap();
     let adapted = &after.iter().find(|(n, _)| n == name).unwrap().1;
@@ -315,7 +391,7 @@ fn a_model_of_this_crate_is_the_start_of_another_training() {
     // From gray to RGB: one channel is spread over three.
     let bundle = folder.path().join("gray.safetensors");
     second.export(&bundle).unwrap();
-    let third = start(few(&BREEDS, ImageBlock::rgb(), 64), &bundle);
+    let third = start(arch, few(&BREEDS, ImageBlock::rgb(), 64), &bundle);
     let spread = &body_of(&third).into_iter().find(|(n, _)| n == name).unwrap().1;
     let back = spread.sum_dim_intlist(1, true, tch::Kind::Float);
     assert!(back.allclose(&sum, 1e-4, 1e-5, false));
@@ -323,7 +399,9 @@ fn a_model_of_this_crate_is_the_start_of_another_training() {
     // A network that differs from that of the file.
     let dls = few(&BREEDS, ImageBlock::rgb(), 64);
     let e = vision_learner(dls, resnet18()).weights(bundle.as_path()).build().unwrap_err();
-    assert!(e.to_string().contains("`squeezenet1_1`"), "{e}");
+    if arch.name() == "squeezenet1_1" {
+        assert!(e.to_string().contains("`squeezenet1_1`"), "{e}");
+    }
 }
 
 /// The maps of the last two stages are smaller than a window, which is then not square.
@@ -353,4 +431,63 @@ fn relative_positions_fit_windows_that_are_not_square() {
         let wanted = directions(height, width).view([-1, 1]).expand_as(&t);
         assert!(t.allclose(&wanted, 1e-6, 1e-6, false), "{name}");
     }
+}
+
+/// A file of this crate says for which images its positions are.
+#[test]
+fn positions_of_images_that_are_not_square_keep_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("vit.safetensors");
+    let vit = by_name("test_vit").unwrap();
+    let wide = model(&vit.clone().image_size(64, 144), 1); // 4 × 9 patches of 16 pixels
+    let rows = Tensor::arange(4, tch::kind::FLOAT_CPU).view([4, 1, 1]);
+    let given = wide.state_dict().into_iter().map(|(name, t)| {
+        if name != "pos_embed" {
+            return (name, t);
+        }
+        let size = t.size();
+        let map = rows.expand([4, 9, size[2]], false).reshape([1, 36, size[2]]);
+        let first = Tensor::zeros([1, size[1] - 36, size[2]], tch::kind::FLOAT_CPU);
+        (name, Tensor::cat(&[first, map], 1))
+    });
+    let spec = serde_json::to_string(&wide.spec()).unwrap();
+    let about = [("arch".to_owned(), spec)].into_iter().collect();
+    write_safetensors(&file, &given.collect::<StateDict>(), Some(about)).unwrap();
+    // The same number of patches, in the other direction.
+    let mut high = model(&vit.image_size(144, 64), 2);
+    high.load_pretrained_from(&WeightsFrom::file(&file)).unwrap();
+    let loaded: BTreeMap<String, Tensor> = high.state_dict().into_iter().collect();
+    let map = &loaded["pos_embed"];
+    let map = map.narrow(1, map.size()[1] - 36, 36).view([9, 4, -1]);
+    let (low, top) = (map.amin([1], true), map.amax([1], true));
+    assert!(low.allclose(&top, 1e-5, 1e-5, false), "equal along each row");
+    let steps = map.diff(1, 0, None::<&Tensor>, None::<&Tensor>);
+    assert!(steps.min().double_value(&[]) > 0.0, "growing from row to row");
+}
+
+#[test]
+fn what_cannot_be_built_is_an_error() {
+    let build = |spec: ArchSpec| spec.build(Device::Cpu, Seed(1)).unwrap_err().to_string();
+    let e = build(ArchSpec::classifier(&resnet18(), 3, 1 << 45));
+    assert!(!e.is_empty());
+    let e = build(ArchSpec::new(&resnet18(), 3, 2, HeadOptions::new().lin_ftrs(vec![1 << 45])));
+    assert!(!e.is_empty());
+    let vit = by_name("test_vit").unwrap().image_size(-160, 160);
+    let e = build(ArchSpec::new(&vit, 3, 2, HeadOptions::new()));
+    assert!(e.contains("-160×160"), "{e}");
+    let e = build(ArchSpec::new(
+        &Arch::new("mine", |_, _| panic!("no layers")),
+        3,
+        2,
+        HeadOptions::new(),
+    ));
+    assert!(e.contains("no layers"), "{e}");
+    assert!(HeadOptions::new().layers(i64::MAX, 1).is_err());
+    // Networks for one size of image are probed at that size.
+    let swin = by_name("swin_tiny_patch4_window7_224").unwrap().cut(-1);
+    assert!(
+        model(&swin, 1)
+            .forward(&Tensor::zeros([1, 3, 224, 224], tch::kind::FLOAT_CPU), false)
+            .is_ok()
+    );
 }

@@ -262,6 +262,9 @@ fn a_file_of_another_version_or_with_an_unknown_transform_is_rejected() -> Resul
     assert!(e.contains("resnet9000"), "{e}");
     let e = rewritten(&edit("resnet18", "resnet34"));
     assert!(e.contains("missing: layer"), "{e}");
+    // 27 GB, if the network were built first.
+    let e = rewritten(&edit("resnet18", "vit_7b_patch16_dinov3"));
+    assert!(e.contains("larger model"), "{e}");
     let e = rewritten(&edit("\"n_out\":3", "\"n_out\":4"));
     assert!(e.contains("head.8.weight is [3, 512] instead of [4, 512]"), "{e}");
     let e = rewritten(&edit("\"n_out\":3", "\"n_out\":9000000000000"));

@@ -70,6 +70,9 @@ pub struct SelfAttention {
 
 impl SelfAttention {
     /// Creates the layer for `channels` channels; queries and keys have an eighth of them.
+    ///
+    /// # Panics
+    /// As functions of `tch`, if `channels` is not positive.
     #[must_use]
     pub fn new(path: &Path<'_>, channels: i64) -> Self {
         let gamma = path.zeros("gamma", &[1]);
