@@ -1,6 +1,6 @@
 //! Metrics of how well scores rank positives above negatives.
 
-use super::{Average, Better, Metric, OverEpoch, Roc, over_epoch::numbers, targets::Targets};
+use super::{Average, Better, Metric, OverEpoch, Roc, flat, over_epoch::numbers, targets::Targets};
 use crate::{
     error::{Error, Result},
     sample::Task,
@@ -10,13 +10,16 @@ use tch::{Kind, Tensor};
 /// The area under a curve of the scores of positive and negative items.
 type Area = fn(&[(f64, bool)]) -> f64;
 
-/// Returns the area under the ROC curve; NaN if only positives or only negatives occur.
+/// Returns the area under the ROC curve; NaN if only positives or only negatives occur, or a score is NaN.
 fn roc_area(scores: &[(f64, bool)]) -> f64 {
     Roc::new(scores.iter().copied()).auc.unwrap_or(f64::NAN)
 }
 
-/// Returns the mean of the precisions at each recall; 0 without positives.
+/// Returns the mean of the precisions at each recall; 0 without positives, and NaN if a score is NaN.
 fn average_precision(scores: &[(f64, bool)]) -> f64 {
+    if scores.iter().any(|s| s.0.is_nan()) {
+        return f64::NAN;
+    }
     let mut all = scores.to_vec();
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
     let wanted = all.iter().filter(|s| s.1).count();
@@ -64,8 +67,9 @@ fn over_columns(
 /// Returns the scores and the binary labels of each item.
 fn pairs(scores: &Tensor, so: &Tensor) -> Result<Vec<Vec<(f64, bool)>>> {
     let columns = scores.size().last().copied().unwrap_or(1).max(1) as usize;
+    let (scores, so) = flat(scores, so)?;
     let all: Vec<(f64, bool)> =
-        numbers(scores)?.into_iter().zip(numbers(so)?.into_iter().map(|v| v != 0.0)).collect();
+        numbers(&scores)?.into_iter().zip(numbers(&so)?.into_iter().map(|v| v != 0.0)).collect();
     Ok(all.chunks(columns).map(<[_]>::to_vec).collect())
 }
 
@@ -81,7 +85,8 @@ pub enum MultiClass {
 /// A score of all predictions and targets.
 type OfAll = Box<dyn Fn(&Tensor, &Tensor) -> Result<f64> + Send>;
 
-/// The area under a curve of all scores of an epoch. Returned by [`roc_auc`] and similar functions.
+/// The area under a curve of all scores of an epoch; NaN if a score is NaN. Returned by [`roc_auc`] and
+/// similar functions.
 #[derive(derive_more::Debug)]
 pub struct Ranking {
     #[debug(skip)]
@@ -115,6 +120,15 @@ impl Metric for Ranking {
         self.of_all.reset();
     }
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
+        let items = |t: &Tensor| t.size().first().copied();
+        if items(pred) != items(y) {
+            let why = format!(
+                "predictions of shape {:?} and targets of shape {:?} have different numbers of items",
+                pred.size(),
+                y.size()
+            );
+            return Err(Error::mismatch("metric", why));
+        }
         self.of_all.update(pred, y)
     }
     fn value(&self) -> Result<Option<f64>> {
@@ -202,16 +216,10 @@ pub fn roc_auc_binary(max_fpr: Option<f64>) -> Ranking {
     let invalid = max_fpr.is_some_and(|most| !(most > 0.0 && most <= 1.0));
     let all = Ranking::new("roc_auc_score", Targets::TwoCategories, move |pred, y| {
         let scores = second_of_two(pred, y)?;
-        match max_fpr {
-            None => Ok(roc_area(&scores)),
-            Some(most) if most > 0.0 && most <= 1.0 => {
-                Ok(Roc::new(scores.into_iter()).partial_auc(most).unwrap_or(f64::NAN))
-            }
-            Some(most) => Err(Error::config(
-                "max_fpr",
-                format!("is {most}; it must be above 0 and at most 1"),
-            )),
-        }
+        Ok(match max_fpr {
+            None => roc_area(&scores),
+            Some(most) => Roc::new(scores.into_iter()).partial_auc(most)?.unwrap_or(f64::NAN),
+        })
     });
     let most = max_fpr.unwrap_or_default();
     all.invalid_if(invalid, format!("`max_fpr` is {most}; it must be above 0 and at most 1"))

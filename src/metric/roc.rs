@@ -1,5 +1,7 @@
 //! The receiver operating characteristic.
 
+use crate::error::{Error, Result};
+
 /// The receiver operating characteristic of one category against all others: the false-positive and
 /// the true-positive rate as the threshold falls.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,19 +14,23 @@ pub struct Roc {
     /// infinity.
     pub thresholds: Vec<f64>,
     /// The area under the curve: the probability that an item of the category has a higher score than
-    /// another item. `None` if either kind does not occur.
+    /// another item. `None` if either kind does not occur, or a score is NaN.
     pub auc: Option<f64>,
 }
 
 impl Roc {
-    /// Computes the curve from the score of each item, with true if the item belongs to the category.
+    /// Computes the curve from the score of each item, with true if the item belongs to the category. If a
+    /// score is NaN, the items have no order, and the curve ends at (0, 0).
     #[must_use]
     pub fn new(scores: impl Iterator<Item = (f64, bool)>) -> Self {
         let mut all: Vec<_> = scores.collect();
+        let (mut points, mut thresholds) = (vec![(0.0, 0.0)], vec![f64::INFINITY]);
+        if all.iter().any(|s| s.0.is_nan()) {
+            return Self { points, thresholds, auc: None };
+        }
         all.sort_by(|a, b| b.0.total_cmp(&a.0));
         let positives = all.iter().filter(|s| s.1).count();
         let negatives = all.len() - positives;
-        let (mut points, mut thresholds) = (vec![(0.0, 0.0)], vec![f64::INFINITY]);
         let (mut hits, mut false_alarms) = (0_usize, 0_usize);
         for same in all.chunk_by(|a, b| a.0 == b.0) {
             let own = same.iter().filter(|s| s.1).count();
@@ -41,12 +47,20 @@ impl Roc {
     }
 
     /// Returns the area under the curve up to a false-positive rate, scaled so that chance gives
-    /// 0.5 and the best is 1. `None` without a curve.
+    /// 0.5 and the best is 1. `None` if [`auc`](Self::auc) is `None`.
     ///
     /// McClish, [Analyzing a portion of the ROC curve](https://doi.org/10.1177/0272989X8900900307).
-    #[must_use]
-    pub fn partial_auc(&self, max_fpr: f64) -> Option<f64> {
-        self.auc?;
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `max_fpr` is not above 0 and at most 1.
+    pub fn partial_auc(&self, max_fpr: f64) -> Result<Option<f64>> {
+        if !(max_fpr > 0.0 && max_fpr <= 1.0) {
+            let why = format!("is {max_fpr}; it must be above 0 and at most 1");
+            return Err(Error::config("max_fpr", why));
+        }
+        if self.auc.is_none() {
+            return Ok(None);
+        }
         let area: f64 = self
             .points
             .windows(2)
@@ -59,7 +73,7 @@ impl Roc {
             })
             .sum();
         let chance = 0.5 * max_fpr * max_fpr;
-        Some(0.5 * (1.0 + (area - chance) / (max_fpr - chance)))
+        Ok(Some(0.5 * (1.0 + (area - chance) / (max_fpr - chance))))
     }
 }
 
@@ -79,5 +93,17 @@ mod tests {
         assert_eq!(roc.auc, Some(0.8125));
         assert_eq!(Roc::new([(0.3, true)].into_iter()).auc, None);
         assert_eq!(Roc::new(std::iter::empty()).points, [(0.0, 0.0)]);
+    }
+
+    #[test]
+    fn a_rate_outside_of_the_curve_is_an_error_and_nan_has_no_area() {
+        let roc = Roc::new([(0.9, true), (0.4, false), (0.2, true)].into_iter());
+        for wrong in [0.0, -0.5, 2.0, f64::NAN] {
+            let error = roc.partial_auc(wrong).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`max_fpr` is {wrong};")), "{error}");
+        }
+        assert_eq!(roc.partial_auc(1.0).unwrap(), roc.auc);
+        let roc = Roc::new([(0.9, true), (f64::NAN, false), (0.2, false)].into_iter());
+        assert_eq!((roc.auc, roc.partial_auc(0.5).unwrap()), (None, None));
     }
 }
