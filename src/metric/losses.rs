@@ -74,7 +74,10 @@ impl Metric for SmoothLoss {
     fn update(&mut self, _: &Tensor, _: &Tensor) -> Result<()> {
         Ok(())
     }
-    fn update_loss(&mut self, loss: &Tensor, _: i64) -> Result<()> {
+    fn update_loss(&mut self, loss: &Tensor, items: i64) -> Result<()> {
+        if items == 0 {
+            return Ok(());
+        }
         let loss = loss.detach().f_mean(Kind::Float)?;
         let before = self.average.take().unwrap_or_else(|| loss.zeros_like());
         self.average = Some(loss.f_lerp(&before, self.beta)?);

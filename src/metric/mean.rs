@@ -38,6 +38,10 @@ pub(super) struct Total {
 impl Total {
     /// Adds `n` times a number: `n` items with this mean.
     pub(super) fn add(&mut self, number: impl Into<MetricValue>, n: i64) -> Result<()> {
+        // The mean over no items is NaN.
+        if n == 0 {
+            return Ok(());
+        }
         match number.into() {
             MetricValue::Plain(v) => self.plain += v * n as f64,
             MetricValue::Tensor(t) => {
@@ -157,6 +161,10 @@ where
     }
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
         let n = y.size().first().copied().unwrap_or(1);
+        // The function may fail without items.
+        if n == 0 {
+            return Ok(());
+        }
         self.total.add((self.f)(pred, y)?, n)
     }
     fn state(&self) -> Option<Vec<(String, Tensor)>> {
