@@ -1,6 +1,6 @@
 //! Metrics of the confusion matrix.
 
-use super::{Better, Metric, flat, targets::Targets};
+use super::{Better, Metric, check_classes, flat, targets::Targets};
 use crate::{
     error::{Error, Result},
     sample::Task,
@@ -19,7 +19,9 @@ impl Counts {
     /// Counts the predicted and the true classes of a batch.
     pub(super) fn add(&mut self, predicted: &Tensor, y: &Tensor, classes: i64) -> Result<()> {
         let (predicted, y) = flat(predicted, y)?;
-        if self.counts.is_none() || self.classes != classes {
+        if self.counts.is_some() {
+            check_classes(classes, self.classes)?;
+        } else {
             let zeros = Tensor::f_zeros([classes * classes], (Kind::Int64, predicted.device()))?;
             (self.classes, self.counts) = (classes, Some(zeros));
         }

@@ -140,6 +140,18 @@ pub trait Metric: Debug + Send {
     }
 }
 
+/// Checks that a batch has as many classes as the earlier batches of the epoch.
+fn check_classes(now: i64, before: i64) -> Result<()> {
+    if now == before {
+        return Ok(());
+    }
+    let why = format!(
+        "the predictions have {now} classes, but those of earlier batches have {before}: reset the metric \
+         before it is used with another model"
+    );
+    Err(Error::mismatch("metric", why))
+}
+
 /// Flattens predictions and targets, whose numbers of elements must be equal.
 fn flat(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
     if pred.numel() != y.numel() {

@@ -1,7 +1,7 @@
 //! Precision, recall and scores derived from them, for several categories per item.
 
 use super::{
-    Better, Metric,
+    Better, Metric, check_classes,
     class_score::{Average, Score},
     mean::Total,
     targets::Targets,
@@ -69,6 +69,9 @@ impl Metric for MultiScore {
                 self.average
             );
             return Err(Error::config(self.score.name, why));
+        }
+        if let Some(before) = &self.counts {
+            check_classes(pred.size()[1], before.size()[1])?;
         }
         let probs = if self.sigmoid { pred.f_sigmoid()? } else { pred.shallow_clone() };
         let predicted = probs.ge(self.thresh);

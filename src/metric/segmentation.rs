@@ -1,7 +1,10 @@
 //! Metrics of masks. Predictions have the shape `[N, C, H, W]`, targets `[N, H, W]`.
 
-use super::{Better, Metric, flat};
-use crate::error::Result;
+use super::{Better, Metric, check_classes, flat, targets::Targets};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use tch::{Kind, Tensor};
 
 /// A score of masks computed from the numbers of predicted pixels, true pixels and their intersection, per
@@ -9,6 +12,8 @@ use tch::{Kind, Tensor};
 #[derive(Debug)]
 pub struct MaskScore {
     name: String,
+    /// The name of the function that returned it.
+    function: &'static str,
     score: Score,
     over: Over,
     ignore_index: Option<i64>,
@@ -33,8 +38,22 @@ enum Over {
 }
 
 impl MaskScore {
-    fn new(name: impl Into<String>, score: Score, over: Over) -> Self {
-        Self { name: name.into(), score, over, ignore_index: None, counts: None }
+    fn new(function: &'static str, score: Score, over: Over) -> Self {
+        let name = function.to_owned();
+        Self { name, function, score, over, ignore_index: None, counts: None }
+    }
+
+    /// Checks that the class of the score is one of `classes`.
+    fn check_class(&self, classes: usize) -> Result<()> {
+        match self.over {
+            Over::Class(class) if class >= classes => {
+                let why = format!(
+                    "`class` is {class}; it must be the index of one of the {classes} classes"
+                );
+                Err(Error::config(self.function, why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets the target of pixels that are ignored. Other targets that are not a class count as wrong, as in
@@ -79,6 +98,7 @@ impl Metric for MaskScore {
     }
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
         let classes = pred.size().get(1).copied().unwrap_or(0);
+        self.check_class(classes as usize)?;
         let (mut predicted, y) = flat(&pred.f_argmax(1, false)?, y)?;
         let mut y = y.f_to_kind(Kind::Int64)?;
         if let Some(index) = self.ignore_index {
@@ -93,6 +113,9 @@ impl Metric for MaskScore {
             predicted = foreground(&predicted)?;
         }
         let classes = if self.over == Over::Foreground { 2 } else { classes };
+        if let Some(before) = &self.counts {
+            check_classes(classes, before.size()[1])?;
+        }
         let numbers = Tensor::arange(classes, (Kind::Int64, y.device())).view([-1, 1]);
         // Counts class by class, since a table of all pixels and classes would be large.
         let of = |c: i64| -> Result<Tensor> {
@@ -118,8 +141,21 @@ impl Metric for MaskScore {
         Some(counts.into_iter().collect())
     }
     fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        let counts = state.iter().find(|(name, _)| name == "counts");
-        self.counts = counts.map(|(_, t)| t.shallow_clone());
+        let wrong =
+            || Error::mismatch("Metric::load_state", "this is not the state of a mask score");
+        self.counts = match state {
+            // Saved before the first batch.
+            [] => None,
+            [(name, counts)] if name == "counts" => {
+                let [3, classes] = counts.size()[..] else { return Err(wrong()) };
+                self.check_class(classes as usize)?;
+                if self.over == Over::Foreground && classes != 2 {
+                    return Err(wrong());
+                }
+                Some(counts.shallow_clone())
+            }
+            _ => return Err(wrong()),
+        };
         Ok(())
     }
     fn value(&self) -> Result<Option<f64>> {
@@ -137,6 +173,10 @@ impl Metric for MaskScore {
                 (n > 0.0).then(|| scores.iter().sum::<f64>() / n)
             }
         })
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        Targets::Masks.check(self.function, task)?;
+        self.check_class(task.vocab().len())
     }
 }
 
@@ -173,7 +213,8 @@ pub fn jaccard_coeff_multi() -> MaskScore {
 /// [`SegmentationInterpretation`](crate::interpret::SegmentationInterpretation) all classes at once.
 #[must_use]
 pub fn iou_of_class(class: usize, name: &str) -> MaskScore {
-    MaskScore::new(format!("iou_{name}"), Score::Jaccard, Over::Class(class))
+    let score = MaskScore::new("iou_of_class", Score::Jaccard, Over::Class(class));
+    MaskScore { name: format!("iou_{name}"), ..score }
 }
 
 /// The fraction of correct pixels of the target's foreground; see [`foreground_acc`].
@@ -222,14 +263,23 @@ impl Metric for ForegroundAccuracy {
         Some(sums.map_or(vec![], |(p, w)| vec![named("parts", p), named("weights", w)]))
     }
     fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        let find = |name: &str| state.iter().find(|(n, _)| n == name);
+        let find = |name: &str| state.iter().find(|(n, t)| n == name && t.numel() == 1);
         let find = |name: &str| find(name).map(|(_, t)| t.shallow_clone());
-        self.sums = find("parts").zip(find("weights"));
+        let sums = find("parts").zip(find("weights"));
+        // The state before the first batch is empty.
+        if sums.is_none() && !state.is_empty() {
+            let why = "this is not the state of a foreground accuracy";
+            return Err(Error::mismatch("Metric::load_state", why));
+        }
+        self.sums = sums;
         Ok(())
     }
     fn value(&self) -> Result<Option<f64>> {
         let Some((parts, weights)) = &self.sums else { return Ok(None) };
         let (parts, weights) = (f64::try_from(parts)?, f64::try_from(weights)?);
         Ok((weights > 0.0).then(|| parts / weights))
+    }
+    fn check(&self, task: &Task) -> Result<()> {
+        Targets::Masks.check("foreground_acc", task)
     }
 }

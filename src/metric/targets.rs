@@ -22,6 +22,8 @@ pub(super) enum Targets {
     Categories,
     /// Numbers.
     Values,
+    /// Masks.
+    Masks,
 }
 
 impl Targets {
@@ -31,6 +33,12 @@ impl Targets {
         let classes = task.vocab().len();
         if self == Self::Any {
             return Ok(());
+        }
+        if self == Self::Masks {
+            return match task {
+                Task::Mask { .. } => Ok(()),
+                _ => wrong("is for masks, but the targets are not masks".into()),
+            };
         }
         match (task, self) {
             (Task::Category { .. }, Self::Categories) => wrong(

@@ -27,6 +27,7 @@ mod hostile;
 mod interpret;
 mod layouts;
 mod loader;
+mod metrics;
 mod onnx;
 mod pets;
 #[cfg(feature = "show")]

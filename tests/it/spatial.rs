@@ -423,6 +423,10 @@ fn a_model_that_does_not_match_its_targets_is_an_error() -> Result<()> {
     assert!(text_of(masks).contains("unet_learner"));
     let points = unet_learner(point_loaders()?, resnet18()).pretrained(false).build();
     assert!(text_of(points).contains("vision_learner"));
+    let score = iou_of_class(2, "sky");
+    let masks = unet_learner(mask_loaders(false, 0)?, resnet18()).pretrained(false).metric(score);
+    let told = text_of(masks.build());
+    assert!(told.contains("`class` is 2; it must be the index of one of the 2 classes"), "{told}");
     Ok(())
 }
 
