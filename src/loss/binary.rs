@@ -1,4 +1,4 @@
-use super::{Loss, LossSpec, check_weights, items, per_item, weights};
+use super::{Loss, LossSpec, check_values, check_weights, items, per_item, weights};
 use crate::{
     error::{Error, Result},
     sample::Task,
@@ -100,7 +100,8 @@ impl Loss for BceWithLogits {
     }
     fn check(&self, task: &Task) -> Result<()> {
         // `weight` may have a value for each element of a batch, whose size is not known yet.
-        check_weights(self.pos_weight.as_ref(), task)?;
+        check_values("weight", self.weight.as_ref())?;
+        check_weights("pos_weight", self.pos_weight.as_ref(), task)?;
         check_binary(self.name(), task)?;
         if self.thresh.is_nan() {
             return Err(Error::config("thresh", "is NaN"));

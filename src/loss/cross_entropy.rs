@@ -126,7 +126,7 @@ impl Loss for CrossEntropy {
         weighted_mean(&each, &counts(other)?.f_lerp_tensor(&counts(y)?, weight)?)
     }
     fn check(&self, task: &Task) -> Result<()> {
-        check_weights(self.weight.as_ref(), task)?;
+        check_weights("weight", self.weight.as_ref(), task)?;
         if (0.0..=1.0).contains(&self.label_smoothing) {
             return Ok(());
         }

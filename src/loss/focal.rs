@@ -97,7 +97,7 @@ impl Loss for Focal {
         Some(LossSpec::Focal(self.clone()))
     }
     fn check(&self, task: &Task) -> Result<()> {
-        check_weights(self.weight.as_ref(), task)?;
+        check_weights("weight", self.weight.as_ref(), task)?;
         if self.gamma.is_finite() && self.gamma >= 0.0 {
             return Ok(());
         }

@@ -109,7 +109,7 @@ impl Loss for LabelSmoothing {
         self.joined(&spread.f_mean(Kind::Float)?, &own)
     }
     fn check(&self, task: &Task) -> Result<()> {
-        check_weights(self.weight.as_ref(), task)?;
+        check_weights("weight", self.weight.as_ref(), task)?;
         if (0.0..=1.0).contains(&self.eps) {
             return Ok(());
         }

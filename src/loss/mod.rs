@@ -174,17 +174,18 @@ fn weights(of: Option<&Vec<f32>>, pred: &Tensor) -> Result<Option<Tensor>> {
     Ok(Some(Tensor::f_from_slice(of)?.f_to_device(pred.device())?))
 }
 
-/// Checks that there is one weight per class of the targets, none of them negative or NaN.
-fn check_weights(weights: Option<&Vec<f32>>, task: &Task) -> Result<()> {
+/// Checks that no weight of classes or elements is negative, infinite or NaN.
+fn check_values(option: &'static str, weights: Option<&Vec<f32>>) -> Result<()> {
+    let bad = |w: &&f32| !(w.is_finite() && **w >= 0.0);
+    let Some(bad) = weights.and_then(|all| all.iter().find(bad)) else { return Ok(()) };
+    let why = format!("{bad} is not a valid weight; weights must be finite and not negative");
+    Err(Error::config(option, why))
+}
+
+/// Checks that there is one valid weight per class of the targets.
+fn check_weights(option: &'static str, weights: Option<&Vec<f32>>, task: &Task) -> Result<()> {
+    check_values(option, weights)?;
     let Some(weights) = weights else { return Ok(()) };
-    if let Some(bad) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-        return Err(Error::config(
-            "weight",
-            format!(
-                "{bad} is not a valid weight of a class; weights must be finite and not negative"
-            ),
-        ));
-    }
     let classes = task.vocab().len();
     if classes != weights.len() && classes > 0 {
         let why = format!("there are {} weights for {classes} classes", weights.len());
