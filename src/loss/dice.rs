@@ -1,5 +1,9 @@
 use super::{Loss, LossSpec};
-use crate::{error::Result, sys::caught};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+    sys::caught,
+};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -53,8 +57,19 @@ impl Dice {
     }
 
     /// Returns one minus the overlap of each class in each image, `[N, C]`.
-    fn overlap(&self, pred: &Tensor, y: &Tensor) -> Tensor {
-        let classes = pred.size().get(1).copied().unwrap_or(1);
+    fn overlap(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let size = pred.size();
+        let wanted: Vec<i64> = size.iter().take(1).chain(size.iter().skip(2)).copied().collect();
+        // libtorch would broadcast the mask of one image over a batch.
+        if size.len() < 3 || y.size() != wanted {
+            let why = format!(
+                "the predictions have the shape {size:?} and the targets {:?}; they must be [N, C, H, W] \
+                 and [N, H, W]",
+                y.size()
+            );
+            return Err(Error::mismatch("dice", why));
+        }
+        let classes = size[1];
         let p = pred.softmax(1, Kind::Float).flatten(2, -1);
         let y = y.flatten(1, -1).unsqueeze(1);
         let numbers = Tensor::arange(classes, (y.kind(), y.device())).view([1, -1, 1]);
@@ -68,7 +83,7 @@ impl Dice {
         let sum = |x: Tensor| x.sum_dim_intlist(dims, false, None);
         let both = sum(&p * &t);
         let union = if self.square_in_union { sum(p.square() + t) } else { sum(p + t) };
-        1.0 - (both * 2.0 + self.smooth) / (union + self.smooth)
+        Ok(1.0 - (both * 2.0 + self.smooth) / (union + self.smooth))
     }
 }
 
@@ -77,10 +92,10 @@ impl Loss for Dice {
         "dice"
     }
     fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
-        caught(|| Ok(self.overlap(pred, y).mean_dim(1, false, Kind::Float)))
+        caught(|| Ok(self.overlap(pred, y)?.mean_dim(1, false, Kind::Float)))
     }
     fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
-        caught(|| Ok(self.overlap(pred, y).flatten(0, -1)))
+        caught(|| Ok(self.overlap(pred, y)?.flatten(0, -1)))
     }
     fn activation(&self, pred: &Tensor) -> Result<Tensor> {
         Ok(pred.f_softmax(1, Kind::Float)?)
@@ -90,5 +105,12 @@ impl Loss for Dice {
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::Dice(self.clone()))
+    }
+    fn check(&self, _: &Task) -> Result<()> {
+        if self.smooth.is_finite() && self.smooth >= 0.0 {
+            return Ok(());
+        }
+        let why = format!("is {}; it must be finite and not negative", self.smooth);
+        Err(Error::config("smooth", why))
     }
 }

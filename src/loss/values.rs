@@ -1,5 +1,5 @@
 use super::{Loss, LossSpec, items, per_item};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -63,11 +63,20 @@ pub struct PointMse;
 impl PointMse {
     /// Returns squared differences, 0 for hidden points, and a mask of visible ones, both `[N, 2K]`.
     fn parts(pred: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
+        if pred.dim() < 2 || pred.numel() != y.numel() {
+            let why = format!(
+                "the predictions have the shape {:?} and the targets {:?}; they must be [N, 2K] and \
+                 [N, K, 2]",
+                pred.size(),
+                y.size()
+            );
+            return Err(Error::mismatch("point_mse", why));
+        }
         let y = y.f_to_kind(Kind::Float)?.f_view_as(pred)?;
         let hidden = y.f_isnan()?;
         // A product with 0 would not help: the gradient of NaN is NaN.
         let y = pred.detach().f_where_self(&hidden, &y)?;
-        Ok(((pred - y).f_square()?, hidden.f_logical_not()?.f_to_kind(Kind::Float)?))
+        Ok((pred.f_sub(&y)?.f_square()?, hidden.f_logical_not()?.f_to_kind(Kind::Float)?))
     }
 }
 
@@ -77,18 +86,19 @@ impl Loss for PointMse {
     }
     fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         let (squares, counts) = Self::parts(pred, y)?;
-        let sum = |t: Tensor| t.flatten(1, -1).sum_dim_intlist(1, false, Kind::Float);
-        Ok(sum(squares) / sum(counts).clamp_min(1.0))
+        let sum = |t: Tensor| t.f_flatten(1, -1)?.f_sum_dim_intlist(1, false, Kind::Float);
+        Ok(sum(squares)?.f_div(&sum(counts)?.f_clamp_min(1.0)?)?)
     }
     fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
-        Ok(Self::parts(pred, y)?.0.flatten(0, -1))
+        Ok(Self::parts(pred, y)?.0.f_flatten(0, -1)?)
     }
     fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         let (squares, counts) = Self::parts(pred, y)?;
-        Ok(squares.sum(Kind::Float) / counts.sum(Kind::Float).clamp_min(1.0))
+        let visible = counts.f_sum(Kind::Float)?.f_clamp_min(1.0)?;
+        Ok(squares.f_sum(Kind::Float)?.f_div(&visible)?)
     }
     fn divisor(&self, pred: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(Self::parts(pred, y)?.1.sum(Kind::Float).clamp_min(1.0)))
+        Ok(Some(Self::parts(pred, y)?.1.f_sum(Kind::Float)?.f_clamp_min(1.0)?))
     }
     fn spec(&self) -> Option<LossSpec> {
         Some(LossSpec::PointMse(*self))
