@@ -1,8 +1,17 @@
 use super::{Loss, LossSpec};
-use crate::{error::Result, sample::Task};
+use crate::{
+    error::{Error, Result},
+    sample::Task,
+};
 use tch::Tensor;
 
 /// A weighted sum of losses. Activation and decoding are those of the first one.
+///
+/// In a fit with several processes, or with
+/// [`deterministic_reduction`](crate::learner::DistributedOptions::deterministic_reduction), the means of
+/// the parts of a batch are combined by one [divisor](Loss::divisor). Losses whose means have different
+/// divisors, for example because only one of them has class weights or ignores targets, are an error
+/// there.
 ///
 /// ```
 /// use finetune::loss::{Combined, CrossEntropy, Dice, Loss};
@@ -33,11 +42,20 @@ impl Combined {
         self
     }
 
+    fn each_of<T>(&self, of: impl Fn(&dyn Loss) -> Result<T>) -> Result<Vec<T>> {
+        self.losses.iter().map(|(loss, _)| of(&**loss)).collect()
+    }
+
     fn sum_of(&self, of: impl Fn(&dyn Loss) -> Result<Tensor>) -> Result<Tensor> {
-        let mut parts = self.losses.iter().map(|(loss, weight)| Ok(of(&**loss)? * *weight));
+        self.weighted_sum(&self.each_of(of)?)
+    }
+
+    /// Returns the weighted sum of the values of the losses.
+    fn weighted_sum(&self, values: &[Tensor]) -> Result<Tensor> {
+        let mut parts = values.iter().zip(&self.losses).map(|(v, (_, w))| v.f_mul_scalar(*w));
         // There is at least one part.
         let first = parts.next().unwrap_or_else(|| Ok(Tensor::new()))?;
-        parts.try_fold(first, |sum, part: Result<Tensor>| Ok(sum.f_add(&part?)?))
+        Ok(parts.try_fold(first, |sum, part| sum.f_add(&part?))?)
     }
 }
 
@@ -48,11 +66,59 @@ impl Loss for Combined {
     fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.sum_of(|loss| loss.each(pred, y))
     }
+    /// Returns the weighted sums of the elements.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the losses have different numbers of elements.
+    fn elements(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let parts = self.each_of(|loss| loss.elements(pred, y))?;
+        let counts: Vec<usize> = parts.iter().map(Tensor::numel).collect();
+        if counts.iter().any(|n| *n != counts[0]) {
+            let why =
+                format!("the losses have {counts:?} elements, which cannot be added: use `each`");
+            return Err(Error::mismatch("combined", why));
+        }
+        self.weighted_sum(&parts)
+    }
     fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.sum_of(|loss| loss.mean(pred, y))
     }
     fn sum(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.sum_of(|loss| loss.sum(pred, y))
+    }
+    /// Returns the divisor that the means of all losses have in common.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the divisors differ.
+    fn divisor(&self, pred: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
+        let divisors = self.each_of(|loss| loss.divisor(pred, y))?;
+        let Some(first) = divisors.iter().flatten().next() else { return Ok(None) };
+        if divisors.len() == 1 {
+            return Ok(Some(first.shallow_clone()));
+        }
+        // A mean over the items is combined exactly with one over all elements of the targets, since all
+        // items have the same number of elements.
+        let over_items = divisors.iter().any(Option::is_none);
+        let common = if over_items { y.numel() as f64 } else { f64::try_from(first)? };
+        for (divisor, (loss, _)) in divisors.iter().zip(&self.losses) {
+            let Some(divisor) = divisor else { continue };
+            let own = f64::try_from(divisor)?;
+            let same = (own - common).abs() <= 1e-6 * common.abs();
+            if !same {
+                let why = format!(
+                    "the means of its losses have different divisors: {own} for `{}`, but {common} for \
+                     another one, so the means of the parts of a batch cannot be combined. Give all \
+                     losses the same class weights and ignored targets, or train with one process and \
+                     without `deterministic_reduction`",
+                    loss.name()
+                );
+                return Err(Error::unsupported("combined", why));
+            }
+        }
+        Ok((!over_items).then(|| first.shallow_clone()))
+    }
+    fn mixed(&self, pred: &Tensor, y: &Tensor, other: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        self.sum_of(|loss| loss.mixed(pred, y, other, weight))
     }
     fn activation(&self, pred: &Tensor) -> Result<Tensor> {
         self.losses[0].0.activation(pred)
@@ -61,7 +127,17 @@ impl Loss for Combined {
         self.losses[0].0.decode(activated)
     }
     fn check(&self, task: &Task) -> Result<()> {
-        self.losses.iter().try_for_each(|(loss, _)| loss.check(task))
+        for (loss, weight) in &self.losses {
+            if !(weight.is_finite() && *weight >= 0.0) {
+                let name = loss.name();
+                let why = format!(
+                    "the weight of `{name}` is {weight}; it must be finite and not negative"
+                );
+                return Err(Error::config("combined", why));
+            }
+            loss.check(task)?;
+        }
+        Ok(())
     }
     /// Returns the spec of the first loss: an exported model needs only its activation and decoding.
     fn spec(&self) -> Option<LossSpec> {

@@ -14,7 +14,7 @@ use finetune::{
         Callback, DistributedOptions, FineTune, Flat, Learner, OneCycle, PredictOptions, Scope,
         Step, Training,
     },
-    loss::{BceWithLogits, CrossEntropy, Loss, PointMse},
+    loss::{BceWithLogits, Combined, CrossEntropy, Focal, Loss, PointMse},
     metric::{OverEpoch, accuracy, iou_of_class, point_distance},
     model::{Arch, ArchSpec, BatchNorm, HeadOptions, Model, batch_norm1d},
     sample::{Batch, Point, Task},
@@ -273,6 +273,19 @@ fn run(case: &str, out: &Path) -> Result<Value> {
                 names.filter(|(k, _)| (i >> k) % 2 == 1).map(|(_, n)| (*n).to_owned()).collect()
             })?;
             targets(Learner::new(dls, of_images(3, false), BceWithLogits::new())?)?
+        }
+        "sum of losses" => {
+            let weighted = || CrossEntropy::new().weight(vec![1.0, 3.0]);
+            let loss = Combined::new(weighted(), 0.5).and(weighted().label_smoothing(0.2), 2.0);
+            let learn = Learner::new(learner(false).dls().clone(), model(false, 8), loss)?.quiet();
+            train(learn.distributed()?)
+        }
+        "other divisors" => {
+            let weighted = CrossEntropy::new().weight(vec![1.0, 3.0]);
+            let loss = Combined::new(weighted, 0.5).and(Focal::new(), 2.0);
+            let learn = Learner::new(learner(false).dls().clone(), model(false, 8), loss)?.quiet();
+            let mut learn = learn.distributed()?;
+            json!({ "said": message(&learn.fit_with(&Flat::new(1), &mut [])) })
         }
         "averaged" => train(learner(true).callback(Ema::new()).distributed()?),
         "sync_bn" => {
@@ -589,6 +602,23 @@ fn several_processes_train_like_one() {
         // Complete, in order, without duplicates.
         assert_eq!(all[0]["items"], one["items"]);
         assert_eq!(numbers(&all[0]["items"]).len(), 37);
+    }
+}
+
+/// A sum of losses is averaged over the processes by the divisor of its parts. Parts with different
+/// divisors are an error, but not in one process.
+#[test]
+fn a_sum_of_losses_is_that_of_one_process_or_an_error() {
+    let one = results("sum of losses", 1).remove(0);
+    for result in results("sum of losses", 2) {
+        for what in ["grads", "losses", "weights", "preds", "item_losses"] {
+            close(&one[what], &result[what], 1e-4);
+        }
+    }
+    assert_eq!(message_of(&results("other divisors", 1)[0]), "ended well");
+    for result in results("other divisors", 2) {
+        let told = message_of(&result);
+        assert!(told.contains("different divisors") && told.contains("`focal`"), "{told}");
     }
 }
 

@@ -27,6 +27,7 @@ mod hostile;
 mod interpret;
 mod layouts;
 mod loader;
+mod losses;
 mod metrics;
 mod onnx;
 mod pets;

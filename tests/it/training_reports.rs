@@ -13,10 +13,11 @@ use finetune::{
         Callback, FineTune, Flat, Learner, LrCurve, LrFinder, OneCycle, Outcome, Predictor, Scope,
         Step, Training, vision_learner,
     },
-    loss::{BceWithLogits, CrossEntropy, LabelSmoothing, Loss, Mse},
+    loss::{BceWithLogits, Combined, CrossEntropy, Focal, LabelSmoothing, Loss, Mse},
     metric::{
-        Mean, Metric, accuracy, avg_loss, avg_smooth_loss, error_rate, f1_score, f1_score_multi,
-        mae, mse, named, perplexity, roc_auc_binary, top_k_accuracy,
+        Mean, Metric, accuracy, avg_loss, avg_smooth_loss, dice, error_rate, f1_score,
+        f1_score_multi, foreground_acc, mae, mse, named, perplexity, roc_auc_binary,
+        top_k_accuracy,
     },
     model::{BatchNorm, Model, Param, ParamKind, adapt_first_layer, batch_norm1d, resnet18},
     optim::{Adam, Optimizer, Sgd},
@@ -29,7 +30,7 @@ use tch::{
 };
 
 /// Returns a task with `n` categories.
-fn classes(n: usize) -> Task {
+pub(crate) fn classes(n: usize) -> Task {
     Task::Category { vocab: (0..n).map(|i| i.to_string()).collect() }
 }
 
@@ -47,13 +48,13 @@ fn rows(n: i64, task: &Task) -> Arrays {
     Arrays::from_tensors(&x, &y, task.clone()).unwrap()
 }
 
-fn loaders(train: i64, valid: i64, bs: usize, task: &Task) -> DataLoaders {
+pub(crate) fn loaders(train: i64, valid: i64, bs: usize, task: &Task) -> DataLoaders {
     let options = LoaderOptions::new().bs(bs).shuffle(false).drop_last(false).device(Device::Cpu);
     DataLoaders::from_arrays(rows(train, task), rows(valid, task), options).unwrap()
 }
 
 /// Returns one linear layer with weights from a formula.
-fn linear(outputs: i64) -> Model {
+pub(crate) fn linear(outputs: i64) -> Model {
     model(|path| {
         let mut layer = nn::linear(path / "last", 4, outputs, Default::default());
         let at = Tensor::arange(4 * outputs, (Kind::Float, Device::Cpu)).view([outputs, 4]);
@@ -691,12 +692,14 @@ fn t11_lowering_a_scheduled_rate_is_an_error_or_is_told() {
 
 #[test]
 fn t12_metrics_that_cannot_work_on_the_targets_fail_before_the_first_batch() {
-    let wrong: [Box<dyn Fn(Learner) -> Learner>; 5] = [
+    let wrong: [Box<dyn Fn(Learner) -> Learner>; 7] = [
         Box::new(|l| l.metric(f1_score())),
         Box::new(|l| l.metric(top_k_accuracy(4))),
         Box::new(|l| l.metric(roc_auc_binary(None))),
         Box::new(|l| l.metric(f1_score_multi())),
         Box::new(|l| l.metric(mae())),
+        Box::new(|l| l.metric(dice())),
+        Box::new(|l| l.metric(foreground_acc(0))),
     ];
     for add in wrong {
         let mut learn = add(three());
@@ -749,11 +752,15 @@ fn t15_mixed_losses_are_normalized_as_others_are() {
     let other = Tensor::from_slice(&[2_i64, 1, 0, 0, 1, 1]);
     let ones = Tensor::ones([6], (Kind::Float, Device::Cpu));
     let class_weights = vec![0.2_f32, 1.0, 3.0];
-    let losses: [Box<dyn Loss>; 4] = [
+    let losses: [Box<dyn Loss>; 5] = [
         Box::new(CrossEntropy::new()),
         Box::new(CrossEntropy::new().weight(class_weights.clone())),
         Box::new(CrossEntropy::new().weight(class_weights.clone()).label_smoothing(0.1)),
         Box::new(LabelSmoothing::new(0.1).weight(class_weights.clone())),
+        Box::new(
+            Combined::new(CrossEntropy::new().weight(class_weights.clone()), 0.5)
+                .and(Focal::new(), 2.0),
+        ),
     ];
     let number = |t: Result<Tensor>| f64::try_from(t.unwrap()).unwrap();
     for loss in losses {
@@ -780,14 +787,17 @@ fn t15_mixed_losses_are_normalized_as_others_are() {
 
     // In a fit whose mixing has no effect, the training loss is that of the same batch in validation.
     let loss = CrossEntropy::new().weight(class_weights);
-    let learn = of(loaders(6, 6, 6, &classes(3)), linear(3), loss);
-    let mut learn = learn.callback(
-        MixUp::new(0.4)
-            .draws(|n| Pairs { perm: (0..n as i64).rev().collect(), weights: vec![1.0; n] }),
-    );
-    learn.fit(1, 0.0).unwrap();
-    let last = |name| learn.recorder().last(name).unwrap();
-    assert!((last("train_loss") - last("valid_loss")).abs() < 1e-5);
+    let sum = Combined::new(loss.clone(), 0.5).and(Focal::new(), 2.0);
+    let loaders = || loaders(6, 6, 6, &classes(3));
+    for learn in [of(loaders(), linear(3), loss), of(loaders(), linear(3), sum)] {
+        let mut learn = learn.callback(
+            MixUp::new(0.4)
+                .draws(|n| Pairs { perm: (0..n as i64).rev().collect(), weights: vec![1.0; n] }),
+        );
+        learn.fit(1, 0.0).unwrap();
+        let last = |name| learn.recorder().last(name).unwrap();
+        assert!((last("train_loss") - last("valid_loss")).abs() < 1e-5);
+    }
 }
 
 #[test]

@@ -369,8 +369,10 @@ impl<'t, 'a> Run<'t, 'a> {
         let loss = outcome.loss.insert(self.t.loss(pred, y)?);
         self.each("after_loss", |cb, t| cb.after_loss(t, batch, loss))?;
         let whole = match &self.t.parallel {
-            Some(p) => Some(p.whole_loss(loss, &weight(self.t, part, pred, y)?)?),
-            None => None,
+            Some(p) if p.world().size() > 1 => {
+                Some(p.whole_loss(loss, &weight(self.t, part, pred, y)?)?)
+            }
+            _ => None,
         };
         let factor = whole.as_ref().map(|(_, factor)| factor);
         let done = self.backward(batch, loss, factor);
