@@ -82,7 +82,7 @@ pub struct Param {
     pub name: String,
     /// The parameter itself: a handle to the model's memory.
     pub tensor: Tensor,
-    /// The group, from 0; earlier layers first.
+    /// The group, from 0 to 65,535; earlier layers first.
     pub group: usize,
     /// The kind.
     pub kind: ParamKind,
@@ -93,6 +93,25 @@ impl Clone for Param {
     fn clone(&self) -> Self {
         let Self { name, tensor, group, kind } = self;
         Self { name: name.clone(), tensor: tensor.shallow_clone(), group: *group, kind: *kind }
+    }
+}
+
+/// The largest number of parameter groups. Optimizers and schedules need memory for each group, even if it has no
+/// parameters.
+pub(crate) const MAX_GROUPS: usize = 1 << 16;
+
+impl Param {
+    /// Checks that the group is below [`MAX_GROUPS`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the parameter.
+    pub(crate) fn check_group(&self) -> Result<()> {
+        let Self { name, group, .. } = self;
+        if *group < MAX_GROUPS {
+            return Ok(());
+        }
+        let why = format!("is {group} for the parameter `{name}`; it must be below {MAX_GROUPS}");
+        Err(Error::config("group", why))
     }
 }
 
@@ -119,7 +138,7 @@ impl Model {
     /// [`Path::set_group`](tch::nn::Path::set_group) when it was built.
     ///
     /// # Errors
-    /// [`Error::Config`] if a trainable variable has no name.
+    /// [`Error::Config`] if a trainable variable has no name, or a group above 65,535.
     pub fn from_module(vars: VarStore, net: impl ModuleT + 'static) -> Result<Self> {
         Self::from_net(vars, Net::Own(Box::new(net)))
     }
@@ -453,12 +472,14 @@ fn listed_variables(vars: &VarStore) -> Result<(Vec<Param>, Vec<NamedTensor>)> {
                 let why = format!("a variable of shape {:?} has no name", var.tensor.size());
                 return Err(Error::config("Model::from_module", why));
             };
-            params.push(Param {
+            let param = Param {
                 name: (*name).clone(),
                 tensor: var.tensor.shallow_clone(),
                 group: var.group,
                 kind: kind(name, &var.tensor, &named),
-            });
+            };
+            param.check_group()?;
+            params.push(param);
         }
     }
     weights_first(&mut params);

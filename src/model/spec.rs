@@ -306,9 +306,9 @@ impl ArchSpec {
     }
 }
 
-/// Returns the number of groups so far.
+/// Returns the number of groups so far. Numbers that are too large become an error when the model is complete.
 fn groups(vars: &VarStore) -> usize {
     let vars = vars.variables_.lock();
     let last = |vars: &tch::nn::Variables| vars.trainable_variables.iter().map(|v| v.group).max();
-    vars.ok().and_then(|vars| last(&vars)).map_or(0, |last| last + 1)
+    vars.ok().and_then(|vars| last(&vars)).map_or(0, |last| last.saturating_add(1))
 }

@@ -1,6 +1,9 @@
 //! A learning rate for each group of parameters.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::MAX_GROUPS,
+};
 use std::ops::{RangeInclusive, RangeToInclusive};
 
 /// A learning rate for each group of parameters: fastai's `slice`, as Rust's ranges.
@@ -60,8 +63,12 @@ impl Lr {
     /// at 0 is treated as an open one, as in fastai.
     ///
     /// # Errors
-    /// [`Error::Config`] if the length of a list is neither 1 nor `n`.
+    /// [`Error::Config`] if the length of a list is neither 1 nor `n`, or `n` is above 65,536.
     pub fn for_groups(&self, n: usize) -> Result<Vec<f64>> {
+        if n > MAX_GROUPS {
+            let why = format!("is for {n} parameter groups; there can be at most {MAX_GROUPS}");
+            return Err(Error::config("lr", why));
+        }
         let last = |v: f64| (0..n).map(|i| if i + 1 == n { v } else { v / 10.0 }).collect();
         Ok(match *self {
             Self::Same(v) => vec![v; n],

@@ -48,8 +48,9 @@ impl Optimizer {
     /// Returns an optimizer for `params`, with the number of groups in `params`.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no parameters.
+    /// [`Error::Config`] if there are no parameters, or a group is above 65,535.
     pub fn new(params: &[Param], rule: impl Rule + 'static) -> Result<Self> {
+        params.iter().try_for_each(Param::check_group)?;
         let groups = params.iter().map(|p| p.group + 1).max().unwrap_or(0);
         if groups == 0 {
             return Err(Error::config("Optimizer::new", "the model has no parameters"));

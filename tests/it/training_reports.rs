@@ -19,9 +19,13 @@ use finetune::{
         f1_score_multi, foreground_acc, mae, mse, named, perplexity, roc_auc_binary,
         top_k_accuracy,
     },
-    model::{BatchNorm, Model, Param, ParamKind, adapt_first_layer, batch_norm1d, resnet18},
-    optim::{Adam, Optimizer, Sgd},
+    model::{
+        Arch, ArchSpec, BatchNorm, HeadOptions, Model, Param, ParamKind, adapt_first_layer,
+        batch_norm1d, resnet18,
+    },
+    optim::{Adam, Lr, Optimizer, Sgd},
     sample::{Batch, Task},
+    seed::Seed,
 };
 use std::fs;
 use tch::{
@@ -298,6 +302,43 @@ fn a_parameter_without_memory_of_its_own_is_an_error() {
 }
 
 #[test]
+fn group_numbers_that_need_terabytes_are_errors() {
+    let tensor = || Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let param =
+        |group| Param { name: "w".into(), tensor: tensor(), group, kind: ParamKind::Weight };
+    let layer = |path: &Path<'_>, group| {
+        nn::linear(path.set_group(group) / "last", 4, 3, Default::default())
+    };
+    for group in [1 << 16, 1 << 40, usize::MAX] {
+        let told = format!("`group` is {group} for the parameter `");
+        let error = Optimizer::new(&[param(group)], Adam::new()).unwrap_err().to_string();
+        assert!(error.starts_with(&told), "{error}");
+
+        let vars = nn::VarStore::new(Device::Cpu);
+        let net = layer(&vars.root(), group);
+        let error = Model::from_module(vars, net).unwrap_err().to_string();
+        assert!(error.starts_with(&told), "{error}");
+
+        // The head comes after the groups of the body.
+        let arch = Arch::new("far", move |net, n_in| {
+            net.add("conv", move |p| {
+                nn::conv2d(p.set_group(group) / "far", n_in, 8, 3, Default::default())
+            });
+        });
+        let spec = ArchSpec::new(&arch, 3, 2, HeadOptions::new());
+        let error = spec.build(Device::Cpu, Seed(1)).unwrap_err().to_string();
+        assert!(error.starts_with(&told), "{error}");
+    }
+    let error = Lr::from(1e-3).for_groups(1 << 40).unwrap_err().to_string();
+    assert!(error.contains("`lr` is for 1099511627776 parameter groups"), "{error}");
+
+    // Groups without parameters are allowed.
+    let last = (1 << 16) - 1;
+    assert_eq!(Optimizer::new(&[param(last)], Adam::new()).unwrap().hypers().len(), last + 1);
+    assert_eq!(model(|path| layer(path, last)).groups(), last + 1);
+}
+
+#[test]
 fn calls_that_used_to_panic_are_errors() {
     let mut short = LrCurve::new(vec![1e-3; 20], vec![1.0; 20]).unwrap();
     short.lrs.clear();
@@ -305,6 +346,11 @@ fn calls_that_used_to_panic_are_errors() {
         assert!(suggest(&short).is_err());
     }
     assert!(short.loss_at(1e-3).is_nan());
+    let curve = LrCurve::new(vec![1e-3; 20], vec![1.0; 20]).unwrap();
+    for distance in [20, usize::MAX - 1, usize::MAX] {
+        assert!(curve.slide_with(distance, 0.005, 1.0).is_err(), "{distance}");
+    }
+    assert_eq!(curve.slide_with(19, 0.005, 1.0).unwrap(), 1e-3);
     assert!(LrCurve::new(vec![1e-3], vec![]).is_err());
 
     let mut plan = finetune::transform::Plan::new(2, (4, 4), 3);
@@ -657,6 +703,9 @@ fn t10_a_sweep_says_what_happened_to_the_loss() {
     for sweep in wrong {
         assert!(three().lr_find_with(sweep).is_err());
     }
+    let mut one = of(loaders(4, 6, 4, &classes(3)), linear(3), CrossEntropy::new());
+    let error = one.lr_find_with(LrFinder::new().steps(usize::MAX)).unwrap_err().to_string();
+    assert!(error.contains("it must be from 6 to 1000000"), "{error}");
 }
 
 #[test]

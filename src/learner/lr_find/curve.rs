@@ -138,7 +138,8 @@ impl LrCurve {
     /// [`Error::Config`] if the curve is not longer than the distance; [`Error::Mismatch`] if the numbers of rates
     /// and losses differ.
     pub fn slide_with(&self, distance: usize, threshold: f64, factor: f64) -> Result<f64> {
-        self.at_least(distance + 1, "slide")?;
+        // No curve has `usize::MAX` points, so saturation does not change the result.
+        self.at_least(distance.saturating_add(1), "slide")?;
         let slopes = gradient(&self.losses);
         let (mut right, mut left) = (slopes.len() - 1, slopes.len() - 1 - distance);
         let mut lr = self.lrs[left];

@@ -10,6 +10,9 @@ use crate::{
     sample::Batch,
 };
 
+/// The largest number of steps. [`LrCurve::valley`] compares all pairs of them.
+const MAX_STEPS: usize = 1_000_000;
+
 /// Options of the learning-rate finder: the arguments of fastai's `lr_find`.
 #[derive(Debug, Clone)]
 pub struct LrFinder {
@@ -43,7 +46,7 @@ impl LrFinder {
         self.end_lr = lr;
         self
     }
-    /// Sets the number of steps, at least 6. Default: 100.
+    /// Sets the number of steps, from 6 to 1,000,000. Default: 100.
     #[must_use]
     pub fn steps(mut self, steps: usize) -> Self {
         self.steps = steps;
@@ -76,8 +79,8 @@ impl LrFinder {
             );
             return Err(Error::config("lr_find", why));
         }
-        if self.steps < 6 {
-            let why = format!("`steps` is {}; it must be 6 or more", self.steps);
+        if !(6..=MAX_STEPS).contains(&self.steps) {
+            let why = format!("`steps` is {}; it must be from 6 to {MAX_STEPS}", self.steps);
             return Err(Error::config("lr_find", why));
         }
         let steps = self.steps;
