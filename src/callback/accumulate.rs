@@ -50,7 +50,8 @@ impl Callback for GradientAccumulation {
         }
         let train = t.dls.train();
         let epochs = t.at.epochs.saturating_sub(t.at.epoch);
-        let of_fit = epochs * train.len().min(train.num_batches() * train.bs());
+        let of_epoch = train.len().min(train.num_batches() * train.bs());
+        let of_fit = epochs.saturating_mul(of_epoch);
         let wrong = |why| Err(Error::config("GradientAccumulation", why).into());
         if self.items == 0 {
             return wrong("`items` is 0; it must be 1 or more".to_owned());

@@ -58,13 +58,20 @@ impl Schedule {
     /// Combines changes, each given by its fraction of the whole, its shape, its start and its end.
     ///
     /// # Errors
-    /// [`Error::Config`] if the fractions do not add up to 1, or one is negative.
+    /// [`Error::Config`] if the fractions do not add up to 1, one is negative or NaN, or a start or an end is NaN or
+    /// infinite.
     pub fn combine(parts: Vec<(f64, Anneal, f64, f64)>) -> Result<Self> {
         let sum: f64 = parts.iter().map(|p| p.0).sum();
-        if (sum - 1.0).abs() > 1e-6 || parts.iter().any(|p| p.0 < 0.0) {
+        let whole = (sum - 1.0).abs() <= 1e-6 && parts.iter().all(|p| p.0 >= 0.0);
+        if !whole {
             let why = format!(
                 "the sum of the fractions is {sum}; they must not be negative and must add up to 1"
             );
+            return Err(Error::config("Schedule::combine", why));
+        }
+        let bad = parts.iter().enumerate().find(|(_, p)| !p.2.is_finite() || !p.3.is_finite());
+        if let Some((i, (_, _, start, end))) = bad {
+            let why = format!("part {i} is from {start} to {end}; both must be finite");
             return Err(Error::config("Schedule::combine", why));
         }
         Ok(Self { parts })

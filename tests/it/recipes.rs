@@ -7,12 +7,12 @@ use finetune::{
     callback::{Ema, SaveBest},
     data::{Arrays, DataLoaders, LoaderOptions},
     learner::{
-        Callback, Course, Defaults, FineTune, Flat, Learner, OneCycle, Policy, Scope, Step,
+        Callback, Course, Defaults, FineTune, Flat, Learner, OneCycle, Policy, Scope, Sgdr, Step,
         Training, TrainingPlan, WarmupCosine, vision_learner,
     },
     loss::CrossEntropy,
     model::{ArchSpec, Model, ParamKind, batch_norm1d, by_name},
-    optim::Hyper,
+    optim::{Anneal, Hyper, Schedule},
     sample::{Batch, Task},
     seed::Seed,
 };
@@ -48,6 +48,52 @@ fn a_warm_up_with_a_cosine_has_timms_rates() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn warm_restarts_of_too_many_cycles_or_epochs_are_errors() -> Result<()> {
+    let course = |policy: &Sgdr| policy.course(1, &Defaults::default());
+    let longest = Sgdr::new(3, 2).cycle_mult(usize::MAX);
+    for (policy, told) in [
+        (Sgdr::new(1 << 40, 1), "`cycles` is 1099511627776; it must be at most 10000"),
+        (Sgdr::new(100, 1), "`cycles` is 100, `cycle_len` 1 and `cycle_mult` 2"),
+        (longest, "`cycles` is 3, `cycle_len` 2 and `cycle_mult` 18446744073709551615"),
+        (Sgdr::new(2, usize::MAX), "`cycle_len` 18446744073709551615"),
+    ] {
+        let e = course(&policy).unwrap_err();
+        assert!(matches!(&e, Error::Config { option: "Sgdr", .. }), "{e}");
+        assert!(e.to_string().contains(told), "{e}");
+    }
+    let course = course(&Sgdr::new(3, 2).lr(1e-3))?;
+    assert_eq!(course.epochs, 14);
+    // Each cycle starts at the maximum and ends at 0.
+    for (start, end) in [(0.0, 2.0), (2.0, 6.0), (6.0, 14.0)] {
+        let rate = |epoch: f64| course.schedules[0].1[0].at(epoch / 14.0);
+        assert!((rate(start + 0.01) - 1e-3).abs() < 1e-6, "{start}");
+        assert!(rate(end - 0.01) < 1e-6, "{end}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_schedule_of_fractions_or_values_that_are_not_finite_is_an_error() {
+    let (nan, infinite) = (f64::NAN, f64::INFINITY);
+    let one = |fraction, start, end| Schedule::combine(vec![(fraction, Anneal::Cos, start, end)]);
+    for (made, told) in [
+        (one(nan, 1.0, 0.0), "the sum of the fractions is NaN"),
+        (one(infinite, 1.0, 0.0), "the sum of the fractions is inf"),
+        (one(0.5, 1.0, 0.0), "the sum of the fractions is 0.5"),
+        (Schedule::combine(vec![]), "the sum of the fractions is"),
+        (one(1.0, nan, 0.0), "part 0 is from NaN to 0"),
+        (one(1.0, 1.0, infinite), "part 0 is from 1 to inf"),
+    ] {
+        let e = made.unwrap_err();
+        assert!(matches!(&e, Error::Config { option: "Schedule::combine", .. }), "{e}");
+        assert!(e.to_string().contains(told), "{e}");
+    }
+    let parts = [(2.0, Anneal::Cos, 1.0, 0.0), (-1.0, Anneal::Cos, 1.0, 0.0)];
+    assert!(Schedule::combine(parts.to_vec()).is_err());
+    assert_eq!(one(1.0, 1.0, 0.0).unwrap().at(1.0), 0.0);
 }
 
 #[test]

@@ -17,8 +17,11 @@ pub struct Sgdr {
     cycle_mult: usize,
 }
 
+/// The largest number of cycles. Each of them is a part of the schedule of every parameter group.
+const MAX_CYCLES: usize = 10_000;
+
 impl Sgdr {
-    /// Returns the policy for `cycles` cycles, the first of which takes `cycle_len` epochs.
+    /// Returns the policy for `cycles` cycles, at most 10,000, the first of which takes `cycle_len` epochs.
     #[must_use]
     pub fn new(cycles: usize, cycle_len: usize) -> Self {
         Self { common: Common::new(0), cycles, cycle_len, cycle_mult: 2 }
@@ -31,6 +34,18 @@ impl Sgdr {
         self.cycle_mult = mult;
         self
     }
+
+    /// Returns the length of each cycle in epochs, and their sum; `None` if the sum is larger than `usize::MAX`.
+    fn lengths(&self) -> Option<(Vec<usize>, usize)> {
+        let (mut lengths, mut sum, mut next) = (vec![], 0_usize, Some(self.cycle_len));
+        for _ in 0..self.cycles {
+            let length = next?;
+            sum = sum.checked_add(length)?;
+            lengths.push(length);
+            next = length.checked_mul(self.cycle_mult);
+        }
+        Some((lengths, sum))
+    }
 }
 
 impl Policy for Sgdr {
@@ -41,13 +56,20 @@ impl Policy for Sgdr {
                 "`cycles`, `cycle_len` and `cycle_mult` must not be 0",
             ));
         }
-        let lengths: Vec<f64> = (0..self.cycles)
-            .map(|i| self.cycle_len as f64 * (self.cycle_mult as f64).powi(i as i32))
-            .collect();
-        let epochs: f64 = lengths.iter().sum();
-        let common = Common { epochs: epochs as usize, ..self.common.clone() };
+        if self.cycles > MAX_CYCLES {
+            let why = format!("`cycles` is {}; it must be at most {MAX_CYCLES}", self.cycles);
+            return Err(Error::config("Sgdr", why));
+        }
+        let (lengths, epochs) = self.lengths().ok_or_else(|| {
+            let why = format!(
+                "the cycles have too many epochs: `cycles` is {}, `cycle_len` {} and `cycle_mult` {}",
+                self.cycles, self.cycle_len, self.cycle_mult
+            );
+            Error::config("Sgdr", why)
+        })?;
+        let common = Common { epochs, ..self.common.clone() };
         let (mut course, lrs) = common.course(groups, defaults)?;
-        let parts: Vec<f64> = lengths.iter().map(|n| n / epochs).collect();
+        let parts: Vec<f64> = lengths.iter().map(|n| *n as f64 / epochs as f64).collect();
         let falls = |lr: f64| parts.iter().map(|&part| (part, Anneal::Cos, lr, 0.0)).collect();
         let each = lrs.iter().map(|&lr| Schedule::combine(falls(lr))).collect::<Result<_>>()?;
         course.schedules = vec![(Hyper::Lr, each)];
