@@ -418,6 +418,33 @@ fn fine_tune_starts_at_a_given_epoch_and_with_a_new_optimizer_on_request() {
 }
 
 #[test]
+fn a_start_epoch_after_all_epochs_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut learn = learner().model_dir(folder.path());
+    let before = weights(&learn);
+    let late = || FineTune::new(3).start_epoch(5);
+    for done in [
+        learn.fine_tune(late()),
+        learn.fit_or_resume("late", late()),
+        learn.fine_tune(FineTune::new(3).start_epoch(3)),
+        learn.fine_tune(FineTune::new(0).freeze_epochs(2).start_epoch(2)),
+        learn.fit_with(&Flat::new(0).start_epoch(1), &mut []),
+    ] {
+        let e = done.unwrap_err();
+        assert!(matches!(&e, Error::Config { option: "start_epoch", .. }), "{e}");
+        assert!(e.to_string().contains("it must be below the number of epochs, "), "{e}");
+    }
+    assert_eq!(weights(&learn), before);
+    // Either stage is enough, and no epochs without a `start_epoch` are allowed.
+    learn.fine_tune(FineTune::new(3).start_epoch(2)).unwrap();
+    assert_eq!(learn.recorder().rows.len(), 1);
+    let trained = weights(&learn);
+    learn.fine_tune(FineTune::new(1).freeze_epochs(3).start_epoch(1)).unwrap();
+    assert_ne!(weights(&learn), trained);
+    learn.fit(0, 1e-3).unwrap();
+}
+
+#[test]
 fn sixteen_bits_end_near_thirty_two() {
     let lr = 0.02;
     let mut full = learner();

@@ -70,10 +70,10 @@ impl Learner {
         run.check()?;
         let folder = self.training.model_dir.clone();
         let files = run.files(&folder)?;
+        let stages = self.stages_of(&plan)?;
         if plan.starts_from_probe() {
             self.start_from_probe()?;
         }
-        let stages = self.stages_of(&plan)?;
         if self.training.is_first_rank() {
             run.lock(&files, true)?;
             disk::remove_leftovers(files.folder());

@@ -9,7 +9,7 @@ use super::{
 /// [`fine_tune`](https://docs.fast.ai/callback.schedule.html#learner.fine_tune).
 ///
 /// Weight decay, layer decay, `reset_opt`, `start_epoch`, `div_final` and `moms` apply to both stages, `pct_start`
-/// and `div` to the second one. A stage with no more epochs than `start_epoch` is skipped.
+/// and `div` to the second one. A stage with no more epochs than `start_epoch` is skipped; one must be left.
 #[derive(Debug, Clone)]
 pub struct FineTune {
     /// The settings of both stages, without the learning rate.

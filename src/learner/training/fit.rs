@@ -76,10 +76,10 @@ impl Learner {
         callbacks: Lent<'_, '_>,
     ) -> Result<()> {
         let how = how.into();
+        let stages = self.stages_of(&how)?;
         if how.starts_from_probe() {
             self.start_from_probe()?;
         }
-        let stages = self.stages_of(&how)?;
         self.carry_out(stages, callbacks)
     }
 
@@ -91,20 +91,24 @@ impl Learner {
     /// data, the model, a metric or a callback.
     pub fn fit_with(&mut self, policy: &dyn Policy, callbacks: Lent<'_, '_>) -> Result<()> {
         let stages = caught(|| self.stages_of(&policy))?;
-        if let Some(course) = stages.first().map(|stage| &stage.course)
-            && course.epochs > 0
-            && course.start_epoch >= course.epochs
+        self.carry_out(stages, callbacks)
+    }
+
+    /// Returns the stages of a plan.
+    ///
+    /// # Errors
+    /// Errors of the plan; [`Error::Config`] if `start_epoch` skips all stages.
+    pub(in crate::learner) fn stages_of(&self, plan: &impl TrainingPlan) -> Result<Vec<Stage>> {
+        let courses = plan.courses(self.training.model.groups(), &self.defaults)?;
+        let skipped = |course: &Course| course.start_epoch >= course.epochs;
+        if let Some((_, course)) = courses.iter().max_by_key(|(_, course)| course.epochs)
+            && course.start_epoch > 0
+            && courses.iter().all(|(_, course)| skipped(course))
         {
             let (start, epochs) = (course.start_epoch, course.epochs);
             let why = format!("is {start}; it must be below the number of epochs, {epochs}");
             return Err(Error::config("start_epoch", why));
         }
-        self.carry_out(stages, callbacks)
-    }
-
-    /// Returns the stages of a plan.
-    pub(in crate::learner) fn stages_of(&self, plan: &impl TrainingPlan) -> Result<Vec<Stage>> {
-        let courses = plan.courses(self.training.model.groups(), &self.defaults)?;
         Ok(courses.into_iter().map(|(freeze_to, course)| Stage { freeze_to, course }).collect())
     }
 
