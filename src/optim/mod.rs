@@ -32,6 +32,7 @@ pub use {
     sgd::Sgd,
 };
 
+use crate::error::{Error, Result};
 use std::fmt;
 
 /// The hyperparameters of one group.
@@ -56,6 +57,18 @@ impl Hypers {
     pub fn new(lr: f64) -> Self {
         Self { lr, mom: 0.0, sqr_mom: 0.0, eps: 0.0, wd: 0.0 }
     }
+
+    /// Checks all values.
+    ///
+    /// # Errors
+    /// As [`Hyper::check`].
+    fn check(&self) -> Result<()> {
+        Hyper::Lr.check("lr", self.lr)?;
+        Hyper::Mom.check("mom", self.mom)?;
+        Hyper::SqrMom.check("sqr_mom", self.sqr_mom)?;
+        Hyper::Eps.check("eps", self.eps)?;
+        Hyper::Wd.check("wd", self.wd)
+    }
 }
 
 /// A hyperparameter that can be scheduled.
@@ -76,13 +89,36 @@ pub enum Hyper {
 
 impl fmt::Display for Hyper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.name())
+    }
+}
+
+impl Hyper {
+    fn name(self) -> &'static str {
+        match self {
             Self::Lr => "lr",
             Self::Mom => "mom",
             Self::SqrMom => "sqr_mom",
             Self::Eps => "eps",
             Self::Wd => "wd",
-        })
+        }
+    }
+
+    /// Checks a value, which `option` sets.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a momentum is not at least 0 and below 1, or another value is negative, NaN or infinite.
+    pub(crate) fn check(self, option: &'static str, value: f64) -> Result<()> {
+        let (fits, range) = match self {
+            Self::Mom | Self::SqrMom => ((0.0..1.0).contains(&value), "at least 0 and below 1"),
+            Self::Lr | Self::Eps | Self::Wd => {
+                (value.is_finite() && value >= 0.0, "finite and not negative")
+            }
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Error::config(option, format!("is {value}; it must be {range}")))
     }
 }
 

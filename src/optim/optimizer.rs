@@ -48,15 +48,18 @@ impl Optimizer {
     /// Returns an optimizer for `params`, with the number of groups in `params`.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no parameters, or a group is above 65,535.
+    /// [`Error::Config`] if there are no parameters, a group is above 65,535, or a hyperparameter of the rule is
+    /// invalid: see [`set`](Self::set).
     pub fn new(params: &[Param], rule: impl Rule + 'static) -> Result<Self> {
         params.iter().try_for_each(Param::check_group)?;
         let groups = params.iter().map(|p| p.group + 1).max().unwrap_or(0);
         if groups == 0 {
             return Err(Error::config("Optimizer::new", "the model has no parameters"));
         }
+        let hypers = rule.hypers();
+        hypers.check()?;
         Ok(Self {
-            hypers: vec![rule.hypers(); groups],
+            hypers: vec![hypers; groups],
             kept: params.iter().map(|_| None).collect(),
             all: list(params.iter().map(|p| &p.tensor))?,
             params: params.to_vec(),
@@ -114,10 +117,11 @@ impl Optimizer {
     /// Sets all hyperparameters, one set per group.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the number of sets differs from the number of groups. Nothing is changed
-    /// then.
+    /// [`Error::Mismatch`] if the number of sets differs from the number of groups, and [`Error::Config`] for values
+    /// that [`set`](Self::set) rejects. Nothing is changed then.
     pub fn set_hypers(&mut self, hypers: &[Hypers]) -> Result<()> {
         self.one_each("hyperparameters", hypers.len())?;
+        hypers.iter().try_for_each(Hypers::check)?;
         self.hypers.copy_from_slice(hypers);
         Ok(())
     }
@@ -133,10 +137,11 @@ impl Optimizer {
     /// Sets one hyperparameter, one value per group.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the number of values differs from the number of groups. Nothing is changed
-    /// then.
+    /// [`Error::Mismatch`] if the number of values differs from the number of groups. [`Error::Config`] if a momentum
+    /// is not at least 0 and below 1, or another value is negative, NaN or infinite. Nothing is changed then.
     pub fn set(&mut self, hyper: Hyper, values: &[f64]) -> Result<()> {
         self.one_each("hyperparameter", values.len())?;
+        values.iter().try_for_each(|value| hyper.check(hyper.name(), *value))?;
         for (h, &v) in self.hypers.iter_mut().zip(values) {
             *match hyper {
                 Hyper::Lr => &mut h.lr,
@@ -265,8 +270,8 @@ impl Optimizer {
     /// Restores the result of [`Optimizer::state`]. Parameters that are not named start without state.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] listing unexpected and missing names and differing shapes. Nothing is changed
-    /// then.
+    /// [`Error::Mismatch`] for an unexpected or missing name, a differing shape, and a count that is not an integer
+    /// from 0 to 2⁵³. Nothing is changed then.
     pub fn load_state(&mut self, saved: &[(String, Tensor)]) -> Result<()> {
         let mut saved = Saved(saved.iter().map(|(n, t)| (n.as_str(), t)).collect());
         let mut all_kept = Vec::with_capacity(self.params.len());
@@ -319,7 +324,10 @@ fn list<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<TensorList> {
     TensorList::new(&tensors.map(Tensor::shallow_clone).collect::<Vec<_>>())
 }
 
-/// Converts a count to a tensor, exact up to 2⁵³.
+/// 2⁵³: up to here, a tensor of doubles has every count.
+const LARGEST_COUNT: f64 = 9_007_199_254_740_992.0;
+
+/// Converts a count to a tensor, exact up to [`LARGEST_COUNT`].
 fn count(n: u64) -> Tensor {
     Tensor::from(n as f64)
 }
@@ -411,10 +419,10 @@ impl<'a> Saved<'a> {
 
     fn number(&mut self, name: &str) -> Result<u64> {
         let n = f64::try_from(self.take(name, &[])?.to_kind(Kind::Double))?;
-        if n.is_finite() && n >= 0.0 && n.fract() == 0.0 {
+        if (0.0..=LARGEST_COUNT).contains(&n) && n.fract() == 0.0 {
             return Ok(n as u64);
         }
-        Self::wrong(format!("`{name}` is {n}; it must be a count"))
+        Self::wrong(format!("`{name}` is {n}; it must be a count of at most {LARGEST_COUNT}"))
     }
 
     fn nothing_left(&self) -> Result<()> {

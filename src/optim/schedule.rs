@@ -96,7 +96,8 @@ impl Schedule {
             let to = from + part as f32;
             if (pos as f32) < to || i + 1 == self.parts.len() {
                 let (from, part) = (f64::from(from), f64::from(to - from));
-                let within = if part > 0.0 { (pos - from) / part } else { 1.0 };
+                // That rounding must not extrapolate a part, for example to a rate below 0.
+                let within = if part > 0.0 { ((pos - from) / part).clamp(0.0, 1.0) } else { 1.0 };
                 return anneal.at(start, end, within);
             }
             from = to;

@@ -97,6 +97,16 @@ fn a_schedule_of_fractions_or_values_that_are_not_finite_is_an_error() {
 }
 
 #[test]
+fn a_schedule_of_zeros_and_a_rise_is_never_negative() {
+    // The boundary in 32 bits is above 0.3 in 64 bits.
+    let parts = vec![(0.3, Anneal::Const, 0.0, 0.0), (0.7, Anneal::Linear, 0.0, 1.0)];
+    let schedule = Schedule::combine(parts).unwrap();
+    assert_eq!(schedule.at(0.3), 0.0);
+    assert!(schedule.at(0.31) > 0.0);
+    assert_eq!(schedule.at(1.0), 1.0);
+}
+
+#[test]
 fn a_warmup_longer_than_the_fit_is_an_error() {
     let learn = &mut fit::learner();
     for warmup in [-1.0, 2.0, f64::NAN] {

@@ -10,8 +10,8 @@ use finetune::{
     },
     data::{Arrays, DataLoaders, LoaderOptions, RandomSplitter},
     learner::{
-        Callback, FineTune, Flat, Learner, LrCurve, LrFinder, OneCycle, Outcome, Predictor, Scope,
-        Step, Training, vision_learner,
+        Callback, Defaults, FineTune, Flat, Learner, LrCurve, LrFinder, OneCycle, Outcome,
+        Predictor, Scope, Step, Training, vision_learner,
     },
     loss::{BceWithLogits, Combined, CrossEntropy, Focal, LabelSmoothing, Loss, Mse},
     metric::{
@@ -23,7 +23,7 @@ use finetune::{
         Arch, ArchSpec, BatchNorm, HeadOptions, Model, Param, ParamKind, adapt_first_layer,
         batch_norm1d, resnet18,
     },
-    optim::{Adam, Lr, Optimizer, Sgd},
+    optim::{Adam, Anneal, Hyper, Lr, Optimizer, Schedule, Sgd},
     sample::{Batch, Task},
     seed::Seed,
 };
@@ -336,6 +336,82 @@ fn group_numbers_that_need_terabytes_are_errors() {
     let last = (1 << 16) - 1;
     assert_eq!(Optimizer::new(&[param(last)], Adam::new()).unwrap().hypers().len(), last + 1);
     assert_eq!(model(|path| layer(path, last)).groups(), last + 1);
+}
+
+#[test]
+fn weight_decay_and_momentum_are_checked_before_training() {
+    type Fit = Box<dyn Fn(&mut Learner) -> Result<()>>;
+    let cycle = || OneCycle::new(1);
+    let plans: [(&str, Fit); 8] = [
+        ("`wd` is NaN", Box::new(|l| l.fit_with(&Flat::new(1).wd(f64::NAN), &mut []))),
+        ("`wd` is -1", Box::new(|l| l.fine_tune(FineTune::new(1).wd(-1.0)))),
+        ("`wd` is inf", Box::new(|l| l.fit_or_resume("no", Flat::new(1).wd(f64::INFINITY)))),
+        ("`moms` is 1.5", Box::new(move |l| l.fit_with(&cycle().moms(1.5, 0.9, 0.9), &mut []))),
+        ("`moms` is 1;", Box::new(move |l| l.fit_with(&cycle().moms(0.9, 1.0, 0.9), &mut []))),
+        ("`moms` is -0.1", Box::new(move |l| l.fit_with(&cycle().moms(0.9, 0.9, -0.1), &mut []))),
+        ("`moms` is NaN", Box::new(|l| l.fine_tune(FineTune::new(1).moms(f64::NAN, 0.9, 0.9)))),
+        ("`lr` is -0.1", Box::new(|l| l.fit(1, -0.1))),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut learn = three().model_dir(folder.path());
+    let before = weights(&learn);
+    for (told, fit) in &plans {
+        let error = fit(&mut learn).unwrap_err();
+        assert!(matches!(error, Error::Config { .. }), "{error}");
+        assert!(error.to_string().starts_with(told), "{error}");
+    }
+    let (wd, moms) = (Some(f64::NAN), (0.9, 2.0, 0.9));
+    let mut own = three().defaults(Defaults { wd, moms, ..Defaults::default() });
+    assert!(own.fit(1, 1e-3).unwrap_err().to_string().starts_with("`wd` is NaN"));
+    let error = own.fit_with(&cycle().wd(0.1), &mut []).unwrap_err().to_string();
+    assert!(error.starts_with("`moms` is 2;"), "{error}");
+
+    // The optimizer itself rejects them too, and keeps its values.
+    let opt = &mut learn.training_mut().opt;
+    let hypers = opt.hypers().to_vec();
+    for (hyper, value) in [
+        (Hyper::Wd, f64::NAN),
+        (Hyper::Wd, -1.0),
+        (Hyper::Lr, f64::INFINITY),
+        (Hyper::Mom, 1.5),
+        (Hyper::SqrMom, 1.0),
+        (Hyper::Eps, -1e-5),
+    ] {
+        let error = opt.set(hyper, &[value]).unwrap_err();
+        assert!(matches!(error, Error::Config { .. }), "{error}");
+        assert!(error.to_string().starts_with(&format!("`{hyper}` is {value}; ")), "{error}");
+    }
+    let mut wrong = hypers.clone();
+    wrong[0].wd = f64::NAN;
+    assert!(opt.set_hypers(&wrong).is_err());
+    assert_eq!(opt.hypers(), hypers);
+    assert!(Optimizer::new(learn.model().params(), Adam::new().mom(1.0)).is_err());
+    assert_eq!(weights(&learn), before);
+}
+
+#[test]
+fn a_count_of_steps_that_would_overflow_is_an_error() {
+    let mut learn = three();
+    learn.fit(1, 1e-3).unwrap();
+    let opt = &mut learn.training_mut().opt;
+    let state = opt.state();
+    let counted = |n: f64| {
+        let set = |(name, t): &(String, Tensor)| match name.ends_with(".step") {
+            true => (name.clone(), Tensor::from(n)),
+            false => (name.clone(), t.copy()),
+        };
+        state.iter().map(set).collect::<Vec<_>>()
+    };
+    for n in [1.8e19, 2_f64.powi(54), f64::INFINITY, f64::NAN, -1.0, 0.5] {
+        let error = opt.load_state(&counted(n)).unwrap_err();
+        assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+        assert!(error.to_string().contains(".step` is "), "{error}");
+    }
+    opt.load_state(&counted(2_f64.powi(53))).unwrap();
+    let x = Tensor::ones([1, 4], (Kind::Float, Device::Cpu));
+    learn.model().forward(&x, true).unwrap().sum(Kind::Float).backward();
+    learn.training_mut().opt.step().unwrap();
+    learn.model().check_finite().unwrap();
 }
 
 #[test]

@@ -187,6 +187,8 @@ fn state_and_hypers(t: &Training, opt: &Value) -> Result<(StateDict, Hypers), St
         let values: Option<Vec<f64>> =
             groups.iter().map(|g| g.get(name).and_then(Value::as_f64)).collect();
         if let Some(values) = values {
+            let checked = values.iter().try_for_each(|value| hyper.check(name, *value));
+            checked.map_err(|e| format!("a hyperparameter of its optimizer is invalid: {e}"))?;
             hypers.push((hyper, values));
         }
     }

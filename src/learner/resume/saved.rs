@@ -337,9 +337,12 @@ pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
     }
     history.hypers = hypers_of(list("hypers")?)?;
     history.better = better(t, &history.names);
-    weights::install(t, &file.below("model"), Some(&file.below("opt")))
-        .map_err(|e| broken(e.to_string()))?;
-    t.opt.set_hypers(&saved.hypers)?;
+    let before = t.opt.hypers().to_vec();
+    t.opt.set_hypers(&saved.hypers).map_err(|e| broken(e.to_string()))?;
+    if let Err(e) = weights::install(t, &file.below("model"), Some(&file.below("opt"))) {
+        t.opt.set_hypers(&before)?;
+        return Err(broken(e.to_string()));
+    }
     for p in t.model.params() {
         let _ = p.tensor.set_requires_grad(saved.learn.contains(&p.name));
     }

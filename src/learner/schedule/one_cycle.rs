@@ -61,7 +61,8 @@ macro_rules! cycle_setters {
             self.cycle.div_final = div;
             self
         }
-        /// Sets the momentum at the start, at the peak and at the end. Default: the learner's.
+        /// Sets the momentum at the start, at the peak and at the end, each at least 0 and below 1. Default: the
+        /// learner's.
         #[must_use]
         pub fn moms(mut self, start: f64, peak: f64, end: f64) -> Self {
             self.cycle.moms = Some((start, peak, end));
@@ -92,6 +93,7 @@ impl Policy for OneCycle {
         let (mut course, lrs) = self.common.course(groups, defaults)?;
         let cycle = |start, peak, end| Schedule::cos_cos(pct_start, start, peak, end);
         let (start, peak, end) = moms.unwrap_or(defaults.moms);
+        [start, peak, end].iter().try_for_each(|mom| Hyper::Mom.check("moms", *mom))?;
         let lrs = lrs.iter().map(|lr| cycle(lr / div, *lr, lr / div_final));
         course.schedules =
             vec![(Hyper::Lr, lrs.collect()), (Hyper::Mom, vec![cycle(start, peak, end); groups])];

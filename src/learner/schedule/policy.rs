@@ -103,10 +103,9 @@ impl Common {
         let mut lrs = self.lr.as_ref().unwrap_or(&defaults.lr).for_groups(groups)?;
         let scales = defaults.layer_scales(self.layer_decay, groups)?;
         lrs.iter_mut().zip(scales).for_each(|(lr, scale)| *lr *= scale);
-        if lrs.iter().any(|lr| !lr.is_finite() || *lr < 0.0) {
-            return Err(Error::config("lr", "must be finite and not negative"));
-        }
+        lrs.iter().try_for_each(|lr| Hyper::Lr.check("lr", *lr))?;
         let wd = self.wd.or(defaults.wd);
+        wd.iter().try_for_each(|wd| Hyper::Wd.check("wd", *wd))?;
         let mut set = vec![(Hyper::Lr, lrs.clone())];
         set.extend(wd.map(|wd| (Hyper::Wd, vec![wd; groups])));
         let (epochs, start_epoch, reset_opt) = (self.epochs, self.start_epoch, self.reset_opt);
@@ -143,7 +142,7 @@ macro_rules! common_setters {
             self.common.layer_decay = Some(decay);
             self
         }
-        /// Sets the weight decay. Default: the learner's.
+        /// Sets the weight decay, 0 or more. Default: the learner's.
         #[must_use]
         pub fn wd(mut self, wd: f64) -> Self {
             self.common.wd = Some(wd);
