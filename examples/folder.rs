@@ -32,8 +32,8 @@ pub(crate) struct Args {
     /// The number of photos per batch [default: a twentieth of all, 4 to 64]
     #[arg(long)]
     bs: Option<usize>,
-    /// The side of the network's input images, in pixels
-    #[arg(long, default_value_t = 224)]
+    /// The side of the network's input images, in pixels, at most 8192
+    #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=8192))]
     size: u32,
     /// The seed of all random numbers, including those of the split
     #[arg(long, default_value_t = 42)]

@@ -58,6 +58,16 @@ fn a_folder_becomes_a_model_and_a_report() -> Result<()> {
 }
 
 #[test]
+fn a_size_that_no_network_takes_is_an_error_of_the_command_line() {
+    let parse = |size| example::Args::try_parse_from(["folder", "photos", "--size", size]);
+    for size in ["0", "8193", "4294967295"] {
+        let e = parse(size).unwrap_err().to_string();
+        assert!(e.contains("--size"), "{e}");
+    }
+    assert!(parse("8192").is_ok());
+}
+
+#[test]
 fn a_folder_of_one_class_or_without_photos_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let photos = sorted(folder.path(), &BREEDS[..1], 6);
