@@ -185,6 +185,35 @@ fn an_error_ends_the_fit_and_names_callback_and_event() {
 }
 
 #[test]
+fn an_error_shows_its_cause_once() {
+    let disk = || Error::io("log.csv")(io::Error::other("the disk is full"));
+    let mut at = At::new("after_epoch", move || Err(disk().into()));
+    let callback = fit(&mut at, 1).unwrap_err();
+    assert_eq!(callback.to_string(), "`At` failed in `after_epoch`: log.csv: the disk is full");
+    let inner = || Error::computation(|| "the loss".to_owned())(disk());
+    let all = [
+        disk(),
+        inner(),
+        Error::callback("CsvLogger", "after_fit", inner()),
+        Error::transform(&"crop", "a.jpg")(disk()),
+        Error::image("a.jpg", disk()),
+        Error::other(disk()),
+        callback,
+    ];
+    for error in &all {
+        let debug = format!("{error:?}");
+        // The text of a program that prints an error with all its sources.
+        let first: &(dyn std::error::Error + 'static) = error;
+        let chain = std::iter::successors(Some(first), |e| e.source()).map(ToString::to_string);
+        let chain = chain.collect::<Vec<_>>().join(": ");
+        for text in [error.to_string(), debug, chain] {
+            assert_eq!(text.matches("the disk is full").count(), 1, "{text}");
+            assert_eq!(text.matches("log.csv").count(), 1, "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_cancel_of_a_part_that_is_not_running_is_an_error() {
     let mut at = At::new("before_train", || Scope::Step.cancel());
     let error = fit(&mut at, 2).unwrap_err().to_string();

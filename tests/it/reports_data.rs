@@ -25,7 +25,7 @@ fn picture(path: &Path, shade: u8) {
 }
 
 /// Creates four images of cats and of dogs in each of the folders.
-fn folders(names: &[&str]) -> tempfile::TempDir {
+pub(crate) fn folders(names: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (k, name) in names.iter().enumerate() {
         for (class, shade) in [("cat", 10), ("dog", 150)] {

@@ -1,11 +1,15 @@
 //! Exported models and checkpoints: predictions equal those of the trained model, and files that do not
 //! match are rejected completely.
 
-use super::pets::{BREEDS, first_of, photos};
+use super::{
+    pets::{BREEDS, first_of, photos},
+    reports_data::folders,
+};
 use finetune::{
     Error,
     data::ImageSource,
     format::{read_safetensors, write_safetensors},
+    image::Image,
     learner::{ExportOptions, Learner},
     model::resnet34,
     prelude::*,
@@ -159,6 +163,48 @@ fn an_exported_model_predicts_like_the_trained_one() -> Result<()> {
     let flat = Tensor::zeros([1, 5, 64, 64], (Kind::Float, Device::Cpu));
     let e = served.predict_tensor(&flat).unwrap_err().to_string();
     assert!(e.contains("[1, 5, 64, 64]"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn images_of_another_size_are_an_error_with_their_number_in_the_call() -> Result<()> {
+    let folder = folders(&["photos"]);
+    let dls = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(get_image_files)
+        .splitter(RandomSplitter::new(0.25).seed(1))
+        .get_y(parent_label)
+        .bs(2)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders(folder.path())?;
+    let file = folder.path().join("any_size.safetensors");
+    vision_learner(dls, resnet18()).pretrained(false).build()?.quiet().export(&file)?;
+    let served = Predictor::load(&file, Device::Cpu)?.batch_size(2);
+
+    let image = |side: u32| Image::new(side, side, 3, vec![100; (side * side * 3) as usize]);
+    let predict = |sides: &[u32]| {
+        let images = sides.iter().map(|side| image(*side)).collect::<Result<Vec<_>>>()?;
+        served.predict_batch(images)
+    };
+    assert_eq!(predict(&[48; 5])?.len(), 5);
+    // Within a batch and in a later one.
+    for (sides, two) in [
+        (vec![40, 48], ["image 0", "image 1"]),
+        (vec![40, 40, 48, 48], ["image 0", "image 2"]),
+        (vec![40, 40, 40, 48], ["image 2", "image 3"]),
+        (vec![40, 40, 40, 40, 48], ["image 0", "image 4"]),
+    ] {
+        let e = predict(&sides).unwrap_err();
+        let Error::Collate { first, first_size, other, other_size, .. } = &e else {
+            panic!("{sides:?}: {e}")
+        };
+        assert_eq!([first.as_str(), other.as_str()], two, "{sides:?}");
+        assert_eq!((*first_size, *other_size), ((40, 40), (48, 48)), "{sides:?}");
+    }
+    let good = fs::read(&get_image_files(folder.path())?[0]).unwrap();
+    let (bad, at_3) = (b"no image".to_vec(), vec![good.clone(), good.clone(), good.clone()]);
+    let e = served.predict_batch([at_3, vec![bad, good]].concat()).unwrap_err().to_string();
+    assert!(e.starts_with("image 3 cannot be decoded"), "{e}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use finetune::{
     learner::{LrFinder, Predictions, Progress, Steps},
     prelude::*,
     sample::{Target, Task},
+    transform::RandomResizedCropGpu,
 };
 use ndarray::Array2;
 use regex::Regex;
@@ -40,6 +41,19 @@ fn placeless(text: &str) -> String {
 #[test]
 fn summary() -> Result<()> {
     insta::assert_snapshot!(placeless(&pets()?.summary(photos())?));
+    Ok(())
+}
+
+#[test]
+fn a_summary_of_several_passes_has_the_sizes_of_all_of_them() -> Result<()> {
+    // A batch can be cropped once per pass.
+    let block = unsized_pets()?.item_tfms(Resize::new(48));
+    let block = block.batch_tfms(RandomResizedCropGpu::new(40));
+    let text = block.batch_tfms(RandomResizedCropGpu::hw(24, 32)).summary(photos())?;
+    let crops: Vec<&str> = text.lines().filter(|l| l.contains("RandomResizedCropGpu")).collect();
+    assert_eq!(crops.len(), 2, "{text}");
+    assert!(crops[0].ends_with(": 8x3x40x40") && crops[1].ends_with(": 8x3x24x32"), "{text}");
+    assert!(text.contains("x: [8, 3, 24, 32] Float on Cpu"), "{text}");
     Ok(())
 }
 
