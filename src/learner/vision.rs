@@ -65,8 +65,9 @@ pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
 /// Returns the builder of a learner that predicts a code, or numbers, for each pixel: the body of `arch`
 /// with a decoder. fastai's [`unet_learner`](https://docs.fast.ai/vision.learner.html#unet_learner).
 ///
-/// It works with every architecture whose body reduces the resolution step by step, which includes all of
-/// this crate. The decoder is built for the image size of `dls`; it is the last parameter group.
+/// It works with every architecture whose body has feature maps of decreasing size: all families of this crate
+/// except the vision transformers ViT and EVA, for which [`VisionLearner::build`] returns an
+/// [`Error::Unsupported`]. The decoder is built for the image size of `dls`; it is the last parameter group.
 ///
 /// ```no_run
 /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {

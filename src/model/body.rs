@@ -42,6 +42,8 @@ struct Child<'a> {
     layer: LayerStart,
     /// The part that gradient checkpointing computes again.
     blocks: Blocks,
+    /// True if its output is `[N, H, W, C]`.
+    channels_last: bool,
     #[debug(skip)]
     make: Make<'a>,
 }
@@ -98,6 +100,7 @@ impl<'a> Children<'a> {
             at_root,
             layer: LayerStart::Joins,
             blocks: Blocks::None,
+            channels_last: false,
             make,
         });
         self
@@ -122,6 +125,15 @@ impl<'a> Children<'a> {
     /// Marks the last child as a [`Chain`] of such blocks.
     pub(super) fn chain(&mut self) -> &mut Self {
         self.set_blocks(Blocks::Inside)
+    }
+
+    /// Marks the output of the last child as `[N, H, W, C]`, so that a decoder can permute it. The default is
+    /// `[N, C, H, W]`.
+    pub(super) fn channels_last(&mut self) -> &mut Self {
+        if let Some(last) = self.list.last_mut() {
+            last.channels_last = true;
+        }
+        self
     }
 
     fn set_blocks(&mut self, blocks: Blocks) -> &mut Self {
@@ -172,14 +184,15 @@ impl<'a> Children<'a> {
         let kept = kept(self.list.len(), cut);
         let mut has_blocks = false;
         let children = self.list.into_iter().take(kept).enumerate().map(|(i, child)| {
-            let Child { name, at_root, blocks, make, .. } = child;
+            let Child { name, at_root, blocks, channels_last, make, .. } = child;
             has_blocks |= blocks != Blocks::None;
             let group = splits.iter().filter(|s| i >= **s).count();
             let levels = name.split('.').filter(|_| !at_root);
             let path = levels.fold(path.set_group(group), |path, level| path / level);
             let layer = make(&path);
             let whole = blocks == Blocks::Whole;
-            (name, if whole { Box::new(Block::of(layer)) as Box<dyn ModuleT> } else { layer })
+            let layer: Box<dyn ModuleT> = if whole { Box::new(Block::of(layer)) } else { layer };
+            BuiltChild { name, channels_last, layer }
         });
         Body { children: children.collect(), has_blocks }
     }
@@ -194,10 +207,18 @@ pub(super) fn kept(n: usize, cut: Option<i64>) -> usize {
     }
 }
 
+/// One built child.
+#[derive(Debug)]
+struct BuiltChild {
+    name: String,
+    channels_last: bool,
+    layer: Box<dyn ModuleT>,
+}
+
 /// The built children of a network.
 #[derive(Debug)]
 pub(super) struct Body {
-    children: Vec<(String, Box<dyn ModuleT>)>,
+    children: Vec<BuiltChild>,
     has_blocks: bool,
 }
 
@@ -215,11 +236,17 @@ impl Body {
         train: bool,
         visit: &mut dyn FnMut(&str, &Tensor),
     ) -> Tensor {
-        self.children.iter().fold(x.shallow_clone(), |x, (name, child)| {
-            let x = child.forward_t(&x, train);
-            visit(name, &x);
+        self.children.iter().fold(x.shallow_clone(), |x, child| {
+            let x = child.layer.forward_t(&x, train);
+            visit(&child.name, &x);
             x
         })
+    }
+
+    /// Returns the output `out` of the child at `i` as a feature map, `[N, C, H, W]`; `None` if it is not one.
+    pub(super) fn feature_map(&self, i: usize, out: &Tensor) -> Option<Tensor> {
+        let child = self.children.get(i).filter(|_| out.dim() == 4)?;
+        Some(if child.channels_last { out.permute([0, 3, 1, 2]) } else { out.shallow_clone() })
     }
 }
 

@@ -309,11 +309,12 @@ impl Model {
         self.spec.as_ref()
     }
 
-    /// Returns true for the variables of a head or a decoder that the published network does not have.
+    /// Returns true if the variable belongs to a head that is not the network's own classifier, or to a
+    /// decoder. Published weights do not contain such variables.
     pub(super) fn is_new(&self, variable: &str) -> bool {
-        match self.net {
+        match &self.net {
             Net::Parts { .. } => variable.starts_with("head."),
-            Net::Unet(_) => variable.starts_with("layers."),
+            Net::Unet(unet) => unet.own.contains(variable),
             Net::Children(_) | Net::Own(_) => false,
         }
     }

@@ -116,7 +116,8 @@ impl ArchSpec {
     /// Returns a body for `n_in` channels with a decoder for `n_out` values per pixel: fastai's
     /// [`DynamicUnet`](https://docs.fast.ai/vision.models.unet.html). The decoder is an additional
     /// parameter group. It joins the feature maps of the body wherever their width changes, so the body
-    /// must change it at least once.
+    /// must change it at least once. The children of an architecture of your own must return `[N, C, H, W]`;
+    /// other outputs are not joined.
     ///
     /// ```
     /// use finetune::{model::{ArchSpec, UnetOptions, resnet18}, seed::Seed};
@@ -155,8 +156,10 @@ impl ArchSpec {
     /// fastai's for the head. The weights are the same on every device.
     ///
     /// # Errors
-    /// [`Error::Config`] for 0 channels or outputs, a cut that leaves nothing, images of invalid size, or an invalid
-    /// head. [`Error::Torch`] if the memory does not suffice. [`Error::Panic`] if the closure of [`Arch::new`] panics.
+    /// [`Error::Config`] for 0 channels or outputs, a cut that leaves nothing, images of invalid size or that the body of a
+    /// U-Net does not accept, or an invalid head; [`Error::Unsupported`] for a U-Net whose body has no feature maps of
+    /// decreasing size; [`Error::Torch`] if the memory does not suffice; [`Error::Panic`] if the closure of
+    /// [`Arch::new`] panics.
     pub fn build(&self, device: Device, seed: Seed) -> Result<Model> {
         if let Some(options) = &self.unet {
             return self.assemble(device, seed, |vars| {
@@ -164,8 +167,11 @@ impl ArchSpec {
                 let sides = (self.n_in as i64, self.n_out as i64);
                 let encoder = self.arch.body(&root, sides.0)?;
                 let path = root.set_group(groups(vars)) / "layers";
+                let of_body = vars.variables();
                 let decoder = Decoder::new(&path, &encoder, sides, options)?;
-                Ok(Net::Unet(Box::new(Unet { encoder, decoder })))
+                let own = vars.variables().into_keys().filter(|name| !of_body.contains_key(name));
+                let own = own.collect();
+                Ok(Net::Unet(Box::new(Unet { encoder, decoder, own })))
             });
         }
         let Some(head) = &self.head else {

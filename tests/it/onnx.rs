@@ -342,6 +342,8 @@ fn transformers_can_be_exported() {
     }
     let swin = by_name("swin_tiny_patch4_window7_224").unwrap().image_size(64, 64);
     family("swin", &ArchSpec::new(&swin, 3, 4, HeadOptions::new()), 64);
+    let unet = UnetOptions::new().size_hw(64, 64);
+    family("swin with a decoder", &ArchSpec::unet(&swin, 3, 2, unet), 64);
 }
 
 #[test]

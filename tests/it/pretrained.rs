@@ -10,8 +10,8 @@ use super::server::{Server, respond, serve, serve_first};
 use finetune::{
     format::{StateDict, Value, write_pth, write_safetensors},
     model::{
-        ArchSpec, HeadOptions, Model, WeightsFrom, adapt_first_layer, read_weights, resnet18,
-        squeezenet1_1,
+        ArchSpec, HeadOptions, Model, UnetOptions, WeightsFrom, adapt_first_layer, by_name,
+        read_weights, resnet18, squeezenet1_1,
     },
     seed::Seed,
 };
@@ -276,4 +276,27 @@ fn the_body_gets_the_weights_of_a_file_and_the_head_keeps_its_own() {
     let said = ["net.pth", "missing: bn1.bias", "unexpected: ", "features.0.bias"];
     assert!(said.iter().all(|word| e.contains(word)), "{e}");
     assert!(other.state_dict().iter().zip(&before).all(|(now, then)| now.1.equal(&then.1)));
+}
+
+/// The variables of Swin's body start with `layers.`, as those of a decoder do.
+#[test]
+fn the_body_of_a_unet_gets_published_weights_and_the_decoder_keeps_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["test_convnext", "swin_tiny_patch4_window7_224"] {
+        let arch = by_name(name).unwrap().image_size(64, 64);
+        let whole = ArchSpec::classifier(&arch, 3, 5).build(Device::Cpu, Seed(1)).unwrap();
+        let file = folder.path().join(format!("{name}.safetensors"));
+        write_safetensors(&file, &whole.state_dict(), None).unwrap();
+        let published: HashMap<String, Tensor> = whole.state_dict().into_iter().collect();
+        let unet = ArchSpec::unet(&arch, 3, 2, UnetOptions::new().size_hw(64, 64));
+        let mut model = unet.build(Device::Cpu, Seed(2)).unwrap();
+        let before = copies(&model);
+        model.load_pretrained_from(&WeightsFrom::file(&file)).unwrap();
+        let mut of_body = 0;
+        for ((name, now), (_, before)) in model.state_dict().iter().zip(&before) {
+            of_body += usize::from(published.contains_key(name));
+            assert!(now.equal(published.get(name).unwrap_or(before)), "{name}");
+        }
+        assert_eq!(of_body, published.keys().filter(|name| !name.starts_with("head.")).count());
+    }
 }

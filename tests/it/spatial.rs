@@ -2,7 +2,7 @@
 //! errors of invalid input.
 
 use finetune::{
-    Result,
+    Error, Result,
     data::{
         Annotated, BBoxBlock, BBoxLblBlock, DataBlock, ImageBlock, ImageSource, IndexSplitter,
         MaskBlock, PointBlock, get_annotations, get_voc_annotations, get_yolo_annotations,
@@ -12,12 +12,12 @@ use finetune::{
     learner::{Predictor, Tiles, unet_learner, vision_learner},
     loss::{Combined, CrossEntropy, Dice, Loss},
     metric::{Metric, dice_multi, foreground_acc, iou_of_class, point_distance},
-    model::{HeadOptions, UnetOptions, resnet18},
+    model::{ArchSpec, HeadOptions, UnetOptions, by_name, resnet18},
     sample::{Batch, Point, Sample, Split, Target},
     seed::{Seed, Stream},
     transform::{self, BatchTransform, Resize, aug_transforms},
 };
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use tch::{Device, Kind, Tensor};
 
 /// Returns an image of `side` pixels with a bright square and the mask of that square.
@@ -38,17 +38,21 @@ fn squares() -> Vec<(Image, Image)> {
     (0..12).map(|i| square(48, 4 + i * 2, 30 - i * 2, 12 + i % 4)).collect()
 }
 
-fn mask_loaders(augment: bool, workers: usize) -> Result<finetune::data::DataLoaders> {
+/// Returns a block for the squares without transforms.
+fn mask_block() -> DataBlock<MaskBlock, usize> {
     let all = Arc::new(squares());
     let (images, masks) = (all.clone(), all);
-    let block = DataBlock::rows(ImageBlock::rgb(), MaskBlock::new(["ground", "square"]))
+    DataBlock::rows(ImageBlock::rgb(), MaskBlock::new(["ground", "square"]))
         .get_x(move |&i: &usize| Ok(images[i].0.clone()))
         .get_y(move |&i| Ok(masks[i].1.clone().into()))
         .splitter(IndexSplitter::new([2, 5, 8, 11]))
-        .item_tfms(Resize::new(40))
         .bs(4)
-        .num_workers(workers)
-        .device(Device::Cpu);
+        .num_workers(0)
+        .device(Device::Cpu)
+}
+
+fn mask_loaders(augment: bool, workers: usize) -> Result<finetune::data::DataLoaders> {
+    let block = mask_block().item_tfms(Resize::new(40)).num_workers(workers);
     let block = if augment { block.batch_tfms(aug_transforms().size(32)) } else { block };
     block.dataloaders_from((0..12).collect())
 }
@@ -353,6 +357,53 @@ fn a_unet_finds_squares_at_their_original_size() -> Result<()> {
     assert_eq!(tiled.mask(), Some(own));
     let tiled = predictor.predict_tiles(image, Tiles::new(32).overlap(16))?;
     assert_eq!(tiled.mask().map(|m| (m.width(), m.height())), Some((48, 48)));
+    Ok(())
+}
+
+/// The decoder has the channels and sizes of the body's feature maps, also if the blocks of the body keep the
+/// channels in the last dimension.
+#[test]
+fn a_unet_joins_the_feature_maps_of_each_family() -> Result<()> {
+    for (name, channels) in [
+        ("swin_tiny_patch4_window7_224", vec![384, 192, 96]),
+        ("test_convnext", vec![48, 32, 24]),
+        ("test_efficientnet", vec![48, 32, 24, 16]),
+    ] {
+        let dls = mask_block().item_tfms(Resize::hw(64, 96)).dataloaders_from((0..12).collect())?;
+        let mut learn = unet_learner(dls, by_name(name)?).pretrained(false).build()?.quiet();
+        let params = learn.model().params().iter();
+        let joined =
+            params.filter(|p| p.name.ends_with(".bn.weight") && p.name.contains("layers."));
+        let joined: Vec<i64> = joined.map(|p| p.tensor.size()[0]).collect();
+        assert_eq!(joined, channels, "{name}");
+        let x = learn.dls().valid().one_batch()?.x.narrow(0, 0, 1);
+        let mut sizes = BTreeMap::new();
+        let mut visit = |name: &str, out: &Tensor| drop(sizes.insert(name.to_owned(), out.size()));
+        let out = learn.model().forward_with(&x, false, &mut visit)?;
+        assert_eq!(out.size(), [1, 2, 64, 96], "{name}");
+        // From the smallest feature map, each step doubles the size.
+        for (i, by) in (0..channels.len()).zip([16, 8, 4, 2]) {
+            let size = &sizes[&format!("layers.{}", 4 + i)];
+            assert_eq!(size[2..], [64 / by, 96 / by], "{name}: step {i} of {sizes:?}");
+        }
+        learn.fit(1, 1e-3)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_body_without_feature_maps_is_an_error_of_a_unet() -> Result<()> {
+    for name in ["test_vit", "eva02_tiny_patch14_224"] {
+        let dls = mask_block().item_tfms(Resize::new(112)).dataloaders_from((0..12).collect())?;
+        let e = unet_learner(dls, by_name(name)?).pretrained(false).build().unwrap_err();
+        assert!(matches!(e, Error::Unsupported { .. }), "{e}");
+        assert!(e.to_string().contains("no feature maps of decreasing size"), "{e}");
+    }
+    // The error of a body that does not accept the images has the reason.
+    let swin = by_name("swin_tiny_patch4_window7_224")?.image_size(64, 64);
+    let spec = ArchSpec::unet(&swin, 3, 2, UnetOptions::new().size_hw(64, 96));
+    let e = text_of(spec.build(Device::Cpu, Seed(1)));
+    assert!(e.contains("built for images of 64×64 pixels"), "{e}");
     Ok(())
 }
 

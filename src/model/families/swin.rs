@@ -78,7 +78,8 @@ impl Config {
             let norm = Some((NormKind::Layer, EPS));
             let dims = (build.n_in, self.embed_dim);
             Patches(PatchEmbed::new(p, dims, self.patch_size, size, true, norm))
-        });
+        })
+        .channels_last();
         let rate = build.drop_path.unwrap_or(self.drop_path_rate);
         let (total, mut done) = (self.depths.iter().sum(), 0);
         let mut dim = self.embed_dim;
@@ -91,7 +92,8 @@ impl Config {
                     reduction: linear(&(p / "reduction"), 4 * before, 2 * before, false),
                 })
                 .layer()
-                .block();
+                .block()
+                .channels_last();
                 dim *= 2;
                 grid = halved(grid);
             }
@@ -114,7 +116,7 @@ impl Config {
                     ),
                     drop,
                 });
-                net.block();
+                net.block().channels_last();
                 if i > 0 || stage == 0 {
                     net.layer();
                 }

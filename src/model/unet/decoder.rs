@@ -11,6 +11,7 @@ use crate::{
     model::{batch_norm::BatchNorm, body::Body, layers::Activation},
     sys::caught,
 };
+use std::collections::BTreeSet;
 use tch::{
     Kind, Tensor,
     nn::{ModuleT, Path},
@@ -21,6 +22,8 @@ use tch::{
 pub(crate) struct Unet {
     pub(crate) encoder: Body,
     pub(crate) decoder: Decoder,
+    /// The names of the decoder's variables. Some bodies have names that start like them.
+    pub(crate) own: BTreeSet<String>,
 }
 
 impl Unet {
@@ -34,11 +37,13 @@ impl Unet {
         let mut at = 0;
         let features = self.encoder.forward_with(x, train, &mut |name, out| {
             if self.decoder.skips.contains(&at) {
-                skips.push(out.shallow_clone());
+                skips.extend(self.encoder.feature_map(at, out));
             }
             at += 1;
             visit(name, out);
         });
+        let last = at.saturating_sub(1);
+        let features = self.encoder.feature_map(last, &features).unwrap_or(features);
         self.decoder.forward_with(x, features, &skips, train, visit)
     }
 }
@@ -94,27 +99,49 @@ pub(crate) struct Decoder {
     y_range: Option<(f64, f64)>,
 }
 
-/// Returns the channels, height and width of the outputs of all children for one image of (height, width).
-fn sizes(encoder: &Body, n_in: i64, (height, width): (u32, u32)) -> Result<Vec<(i64, i64, i64)>> {
+/// The feature map of one child of a body.
+#[derive(Debug, Clone, Copy)]
+struct FeatureMap {
+    /// The index of the child.
+    child: usize,
+    channels: i64,
+    /// Height and width.
+    size: [i64; 2],
+}
+
+/// Returns the feature maps of the body for one image of (height, width), in the order of its children. The
+/// last one is the output of the body.
+fn feature_maps(encoder: &Body, n_in: i64, (height, width): (u32, u32)) -> Result<Vec<FeatureMap>> {
     let _guard = tch::no_grad_guard();
     let (h, w) = (i64::from(height), i64::from(width));
     let x = Tensor::zeros([1, n_in, h, w], (Kind::Float, tch::Device::Cpu));
-    let mut sizes = vec![];
+    let (mut maps, mut children) = (vec![], 0);
     let run = caught(|| {
         Ok(encoder.forward_with(&x, false, &mut |_, out| {
-            if let [_, c, h, w] = out.size()[..] {
-                sizes.push((c, h, w));
+            let size = encoder.feature_map(children, out).map(|map| map.size());
+            if let Some(&[_, channels, height, width]) = size.as_deref() {
+                maps.push(FeatureMap { child: children, channels, size: [height, width] });
             }
+            children += 1;
         }))
     });
-    if run.is_err() || sizes.is_empty() {
+    let out = run.map_err(|e| {
         let why = format!(
-            "the body does not accept images of {width}x{height} pixels and {n_in} channels: larger \
-             ones are needed"
+            "the body does not accept images of {width}x{height} pixels and {n_in} channels: {e}; it may need \
+             larger images"
         );
-        return Err(Error::config("unet_learner", why));
+        Error::config("unet_learner", why)
+    })?;
+    if maps.last().is_none_or(|map| map.child + 1 != children) {
+        let why = format!(
+            "the body returns {:?} for an image, which is not a feature map, so there are no feature maps of \
+             decreasing size for a decoder: use a network whose body ends in a feature map, such as a ResNet, \
+             a ConvNeXt or a Swin",
+            out.size()
+        );
+        return Err(Error::unsupported("unet_learner", why));
     }
-    Ok(sizes)
+    Ok(maps)
 }
 
 impl Decoder {
@@ -126,16 +153,21 @@ impl Decoder {
         options: &UnetOptions,
     ) -> Result<Self> {
         options.check()?;
-        let sizes = sizes(encoder, n_in, options.size)?;
-        let skips: Vec<usize> =
-            (0..sizes.len() - 1).filter(|&i| sizes[i].2 != sizes[i + 1].2).collect();
-        if skips.is_empty() {
-            let why = "no child of the body changes the size of its input, so there is no pyramid of \
-                       features: a U-Net needs one";
-            return Err(Error::config("unet_learner", why));
-        }
+        let maps = feature_maps(encoder, n_in, options.size)?;
+        // As in fastai, only widths are compared.
+        let changes = maps.windows(2).filter(|two| two[0].size[1] != two[1].size[1]);
+        let joined: Vec<FeatureMap> = changes.map(|two| two[0]).collect();
+        let (height, width) = options.size;
+        let (Some(first), Some(last), false) = (maps.first(), maps.last(), joined.is_empty())
+        else {
+            let why = format!(
+                "all feature maps of the body have the same width for images of {width}x{height} pixels, but a \
+                 decoder needs feature maps of decreasing size: use another network or larger images"
+            );
+            return Err(Error::unsupported("unet_learner", why));
+        };
         let (norm, act) = (options.norm, options.act);
-        let features = sizes[sizes.len() - 1].0;
+        let features = last.channels;
         let chosen = Draws::Chosen(options.init);
         let first_norm = fastai_norm(&(path / 1), features, 1.0);
         let middle = |i: usize, c_in: i64, c_out: i64| {
@@ -146,19 +178,18 @@ impl Decoder {
         let mut number = 4;
         let mut channels = features;
         let mut blocks = vec![];
-        for (i, &skip) in skips.iter().rev().enumerate() {
-            let last = i + 1 == skips.len();
+        for (i, skip) in joined.iter().rev().enumerate() {
+            let last = i + 1 == joined.len();
             let blur = options.blur && (!last || options.blur_final);
-            let attention = options.self_attention && i + 3 == skips.len();
-            let sides = (channels, sizes[skip].0);
+            let attention = options.self_attention && i + 3 == joined.len();
+            let sides = (channels, skip.channels);
             let block = UnetBlock::new(&(path / number), sides, last, blur, attention, options);
             channels = block.channels();
             blocks.push(block);
             number += 1;
         }
         let after_blocks = number;
-        let (height, width) = options.size;
-        let halved = (sizes[0].1, sizes[0].2) != (i64::from(height), i64::from(width));
+        let halved = first.size != [i64::from(height), i64::from(width)];
         let shuffle = halved.then(|| {
             let path = path / number;
             PixelShuffleIcnr::with(&path, channels, channels, false, norm, Some(act))
@@ -174,6 +205,7 @@ impl Decoder {
         let last = Layer::new(channels, n_out, 1, Draws::Untouched).norm(norm).act(None);
         let last = last.build(&(path / number));
         let y_range = options.y_range;
+        let skips = joined.iter().map(|map| map.child).collect();
         Ok(Self {
             skips,
             norm: first_norm,
