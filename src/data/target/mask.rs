@@ -13,8 +13,8 @@ use std::{collections::HashMap, sync::Arc};
 /// [`MaskBlock`](https://docs.fast.ai/vision.data.html#maskblock).
 ///
 /// `get_y` returns the source of an item's mask. Masks are opened each time their image is, and must have
-/// its size. A file contains the index of a code in each pixel: as palette index, as gray value, or as 1
-/// bit; see [`Codes`]. fastai converts palettes to gray levels first, which are not indices.
+/// its size. A file contains the index of a code in each pixel: as palette index of a PNG file, as gray
+/// value, or as 1 bit; see [`Codes`]. fastai converts palettes to gray levels first, which are not indices.
 ///
 /// ```no_run
 /// use finetune::data::{DataBlock, ImageBlock, MaskBlock, get_image_files};
@@ -74,7 +74,8 @@ impl MaskBlock {
         let invalid = |why: String| Error::label(name, why);
         let Some(colors) = &self.colors else {
             let why = "the mask has colors, not codes: set the color of each code in `MaskBlock` with \
-                       `colors`";
+                       `colors`. The numbers of a palette are read only from PNG files: convert a BMP, \
+                       GIF or TIFF file with a palette to PNG";
             return Err(invalid(why.into()));
         };
         let mut codes = Vec::with_capacity(image.pixels().len() / 3);

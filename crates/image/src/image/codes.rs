@@ -1,7 +1,8 @@
 //! Image files whose pixels are codes instead of colors.
 
-use super::{Decode, Image};
+use super::{Decode, Image, tiff};
 use crate::error::{BoxError, Error, Result};
+use ::image::{DynamicImage, ImageFormat, codecs::pnm::PnmDecoder, guess_format};
 use std::{fs, io::Cursor, path::Path};
 
 /// The pixels of a file as codes.
@@ -17,9 +18,10 @@ pub enum Codes {
 impl Codes {
     /// Reads a file of codes.
     ///
-    /// PNG files with a palette yield the palette indices. Gray values of 1, 2, 4 and 8 bits are not
-    /// scaled: 1-bit pixels are 0 and 1. Alpha is dropped. Other formats are decoded as images; the
-    /// values of gray ones are the codes.
+    /// PNG files with a palette yield the palette indices. The gray values of PNG, TIFF and PNM files are not
+    /// scaled: 1-bit pixels are 0 and 1, and 16-bit values keep their numbers. Alpha is dropped. Other
+    /// formats are decoded as images; the values of gray ones are the codes. Palettes of other formats, such
+    /// as BMP, GIF and TIFF, become colors.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Image`] if it is not an image, has more than `2^28`
@@ -38,7 +40,15 @@ impl Codes {
         if bytes.starts_with(b"\x89PNG") {
             return from_png(bytes).map_err(|cause| Error::Image { item: name.to_owned(), cause });
         }
-        Decode::new().read_native(bytes, name).map(Self::of)
+        let decode = Decode::new();
+        let image = decode.decoded(bytes, name)?;
+        if image.color().has_color() {
+            return decode.finish(image).map(Self::Colors);
+        }
+        let (width, height) = (image.width(), image.height());
+        let codes = stored(image, largest(bytes));
+        let codes = codes.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
+        Image::new(width, height, 1, codes).map(Self::Numbers)
     }
 
     /// Converts an image in memory: one channel holds codes, three channels hold colors.
@@ -50,6 +60,41 @@ impl Codes {
 
 /// The maximum number of pixels, as for images.
 const MAX_PIXELS: u64 = 1 << 28;
+
+/// Returns the largest gray value that a file can store, if decoding scales it to white.
+fn largest(bytes: &[u8]) -> Option<u32> {
+    match guess_format(bytes).ok()? {
+        ImageFormat::Pnm => {
+            let decoder = PnmDecoder::new(Cursor::new(bytes)).ok()?;
+            Some(decoder.header().maximal_sample())
+        }
+        ImageFormat::Tiff => tiff::gray_bits(bytes).map(|bits| (1 << bits) - 1),
+        _ => None,
+    }
+}
+
+/// Returns the gray values as a file stores them. `largest` is the value that was scaled to white, if any.
+fn stored(image: DynamicImage, largest: Option<u32>) -> Result<Vec<u8>, BoxError> {
+    use DynamicImage as D;
+    let wide = |values: Vec<u8>| values.into_iter().map(u16::from).collect();
+    let (white, samples, values): (u32, usize, Vec<u16>) = match image {
+        D::ImageLuma8(i) => (u8::MAX.into(), 1, wide(i.into_raw())),
+        D::ImageLumaA8(i) => (u8::MAX.into(), 2, wide(i.into_raw())),
+        D::ImageLuma16(i) => (u16::MAX.into(), 1, i.into_raw()),
+        D::ImageLumaA16(i) => (u16::MAX.into(), 2, i.into_raw()),
+        other => return Err(format!("{:?} is not gray", other.color()).into()),
+    };
+    let scale = f64::from(largest.unwrap_or(white)) / f64::from(white);
+    let unscaled = |v: u16| code((f64::from(v) * scale).round() as u32);
+    values.into_iter().step_by(samples).map(unscaled).collect()
+}
+
+/// Returns a gray value as a code.
+fn code(value: u32) -> Result<u8, BoxError> {
+    u8::try_from(value).map_err(|_| {
+        format!("the 16-bit value {value} is not a code; codes must be between 0 and 255").into()
+    })
+}
 
 fn from_png(bytes: &[u8]) -> Result<Codes, BoxError> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
@@ -73,10 +118,7 @@ fn from_png(bytes: &[u8]) -> Result<Codes, BoxError> {
             8 => values.extend_from_slice(&line[..row]),
             16 => {
                 for pair in line[..row * 2].chunks_exact(2) {
-                    let value = u16::from_be_bytes([pair[0], pair[1]]);
-                    let narrow = u8::try_from(value)
-                        .map_err(|_| format!("the 16-bit value {value} is not a code; codes must be between 0 and 255"))?;
-                    values.push(narrow);
+                    values.push(code(u16::from_be_bytes([pair[0], pair[1]]).into())?);
                 }
             }
             few => {

@@ -124,13 +124,6 @@ impl Decode {
         self.finish(self.decoded(bytes, name)?)
     }
 
-    /// Like [`read`](Self::read), but with the channels of the file instead of the requested ones.
-    pub(super) fn read_native(&self, bytes: &[u8], name: &str) -> Result<Image> {
-        let image = self.decoded(bytes, name)?;
-        let channels = if image.color().has_color() { 3 } else { 1 };
-        self.channels(channels).finish(image)
-    }
-
     /// Converts a decoded image to the requested channels.
     ///
     /// # Errors
@@ -142,7 +135,8 @@ impl Decode {
         self.with_channels(image.width(), image.height(), image.channels(), image.pixels().to_vec())
     }
 
-    fn decoded(&self, bytes: &[u8], name: &str) -> Result<DynamicImage> {
+    /// Decodes the bytes of a file with the channels and the bits of the decoder.
+    pub(super) fn decoded(&self, bytes: &[u8], name: &str) -> Result<DynamicImage> {
         // A decoder that panics has met a damaged file like any other.
         let decoded = caught(|| self.by_content(bytes)).unwrap_or_else(|Panic { place, why }| {
             Err(format!("the decoder panicked at {place}: {why}").into())
@@ -212,7 +206,7 @@ impl Decode {
     }
 
     /// Converts to 8 bits without alpha, in the requested channels.
-    fn finish(&self, image: DynamicImage) -> Result<Image> {
+    pub(super) fn finish(&self, image: DynamicImage) -> Result<Image> {
         use DynamicImage as D;
         let (w, h) = (image.width(), image.height());
         let (channels, pixels) = match image {

@@ -2,7 +2,7 @@
 
 use super::decoded::{Decoded, within};
 use crate::error::BoxError;
-use ::image::{DynamicImage, GrayImage, RgbImage, metadata::Orientation};
+use ::image::{DynamicImage, GrayImage, ImageBuffer, RgbImage, metadata::Orientation};
 use std::{borrow::Cow, io::Cursor};
 use tiff::{
     ColorType,
@@ -26,6 +26,9 @@ pub(super) struct Tiff {
     color: ColorType,
     palette: Option<Vec<u16>>,
 }
+
+/// The error of an image with too few pixels.
+const TOO_FEW: &str = "the decoder's size is wrong";
 
 type Reader<'a> = Decoder<Cursor<Cow<'a, [u8]>>>;
 
@@ -109,7 +112,12 @@ impl Tiff {
         let layout = reader.read_image_to_buffer(&mut values)?;
         let values: Vec<u8> = match values {
             DecodingResult::U8(values) => values,
-            DecodingResult::U16(values) => values.into_iter().map(|v| (v >> 8) as u8).collect(),
+            // Only gray with alpha has 16 bits here.
+            DecodingResult::U16(values) => {
+                let gray = self.first_samples(values, layout.planes > 1);
+                let image = ImageBuffer::from_raw(self.width, self.height, gray);
+                return image.map(DynamicImage::ImageLuma16).ok_or_else(|| TOO_FEW.into());
+            }
             _ => return Err("the samples are not integers of 1 to 16 bits".into()),
         };
         let gray =
@@ -126,17 +134,31 @@ impl Tiff {
                     None => gray(indices.map(|i| i * (255 / (u8::MAX >> (8 - bits)))).collect()),
                 }
             }
-            (ColorType::Multiband { num_samples, .. }, _) => {
-                let planes = layout.planes > 1;
-                let step = if planes { 1 } else { usize::from(num_samples) };
-                gray(values.into_iter().step_by(step).take(width * height).collect())
-            }
+            (ColorType::Multiband { .. }, _) => gray(self.first_samples(values, layout.planes > 1)),
             (ColorType::YCbCr(_), _) => {
                 rgb(values.chunks_exact(3).flat_map(|p| from_ycbcr([p[0], p[1], p[2]])).collect())
             }
             _ => return Err("the colors are not supported".into()),
         };
-        image.ok_or_else(|| "the decoder's size is wrong".into())
+        image.ok_or_else(|| TOO_FEW.into())
+    }
+
+    /// Returns the first sample of each pixel. `planes` is true if the samples of a pixel are not adjacent.
+    fn first_samples<T>(&self, values: Vec<T>, planes: bool) -> Vec<T> {
+        let step = match self.color {
+            ColorType::Multiband { num_samples, .. } if !planes => usize::from(num_samples),
+            _ => 1,
+        };
+        let pixels = self.width as usize * self.height as usize;
+        values.into_iter().step_by(step).take(pixels).collect()
+    }
+}
+
+/// Returns the number of bits of a gray value, if decoding scales it to 8 bits.
+pub(super) fn gray_bits(bytes: &[u8]) -> Option<u8> {
+    match Decoder::new(Cursor::new(bytes)).ok()?.colortype().ok()? {
+        ColorType::Gray(bits @ (1 | 2 | 4)) => Some(bits),
+        _ => None,
     }
 }
 
