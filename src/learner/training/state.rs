@@ -13,7 +13,7 @@ use crate::{
     metric::Metric,
     model::Model,
     optim::{Hyper, Optimizer},
-    sample::{Batch, Split},
+    sample::{Batch, Split, Task},
     seed::Seed,
     sys::{self, caught},
 };
@@ -261,16 +261,22 @@ impl Training {
         metrics::reset(&mut self.metrics)
     }
 
-    /// Checks that the model has as many outputs as there are categories, if the loss is one of this crate.
-    /// Other losses may have other outputs.
+    /// Checks that the model has as many outputs as there are categories, or outputs per pixel as there are codes,
+    /// if the loss is one of this crate. Other losses may have other outputs.
     pub(in crate::learner) fn check_outputs(&self, pred: &Tensor) -> Result<()> {
         let task = self.dls.task();
         let classes = task.vocab().len() as i64;
-        let [_, outputs] = pred.size()[..] else { return Ok(()) };
-        if classes == 0 || outputs == classes || self.loss.spec().is_none() {
+        let Some(spec) = self.loss.spec() else { return Ok(()) };
+        let (outputs, of) = match (&task, &pred.size()[..]) {
+            (_, &[_, outputs]) => (outputs, "categories"),
+            // A loss without a dimension of codes has one output per pixel.
+            (Task::Mask { .. }, &[_, outputs, _, _]) if spec.axis().is_some() => (outputs, "codes"),
+            _ => return Ok(()),
+        };
+        if classes == 0 || outputs == classes {
             return Ok(());
         }
-        let why = format!("the model has {outputs} outputs for {classes} categories");
+        let why = format!("the model has {outputs} outputs for {classes} {of}");
         Err(Error::mismatch("model", why))
     }
 
