@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    image::Image,
     learner::Predictions,
     sample::{Target, Task},
 };
@@ -55,8 +56,8 @@ impl SegmentationInterpretation {
     /// Interprets existing predictions.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the task is not masks, if a mask is missing, or if the parts of the
-    /// predictions do not match.
+    /// [`Error::Mismatch`] if the task is not masks, if a mask is missing, if the parts of the predictions do
+    /// not match, if a predicted mask has another size than its target, or if a predicted pixel is not a code.
     pub fn from_predictions(predictions: Predictions) -> Result<Self> {
         let all = Interpretation::from_predictions(predictions)?;
         let p = all.predictions();
@@ -70,16 +71,23 @@ impl SegmentationInterpretation {
             let (Target::Mask(is), Target::Mask(said)) = (is, said) else {
                 return Err(unlabelled(item, "a mask"));
             };
-            if is.pixels().len() != said.pixels().len() {
+            let shape = |mask: &Image| (mask.width(), mask.height(), mask.channels());
+            if shape(is) != shape(said) {
                 let why = format!(
                     "item {item}: the mask has the size {is:?}, but the predicted one {said:?}"
+                );
+                return Err(Error::mismatch("predictions", why));
+            }
+            if let Some(beyond) = said.pixels().iter().find(|code| usize::from(**code) >= n) {
+                let why = format!(
+                    "item {item}: a pixel is predicted as code {beyond}, but there are {n} codes"
                 );
                 return Err(Error::mismatch("predictions", why));
             }
             let mut own = Array2::<u64>::zeros((n, n));
             for (&is, &said) in is.pixels().iter().zip(said.pixels()) {
                 let (row, column) = (usize::from(is), usize::from(said));
-                if *ignored != Some(is) && row < n && column < n {
+                if *ignored != Some(is) && row < n {
                     own[(row, column)] += 1;
                 }
             }
