@@ -343,6 +343,15 @@ fn files_that_do_not_match_their_description_are_errors() {
         weights.raw_data.truncate(24);
     });
     assert!(why.contains("[1, 2]") && why.contains("[1, 3]"), "{why}");
+    // More points than a network can have outputs.
+    let why = refused(&Model {
+        change: |proto| {
+            let card = &mut proto.metadata_props[0].value;
+            *card = card.replace("\"n\":1", "\"n\":18446744073709551615");
+        },
+        ..Model::new(Task::Points { n: 1 }, OutputActivation::None)
+    });
+    assert!(why.contains("[1, 2]") && why.contains("18446744073709551615"), "{why}");
     let boxes = Task::Boxes { vocab: COLORS.map(String::from).into() };
     let why = refused(&Model::new(boxes, OutputActivation::None));
     assert!(why.contains("object detector"), "{why}");

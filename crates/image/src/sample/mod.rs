@@ -114,7 +114,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// Returns the number of outputs that a model needs.
+    /// Returns the number of outputs that a model needs; `usize::MAX` for more points than a model can have.
     #[must_use]
     pub fn n_out(&self) -> usize {
         match self {
@@ -123,7 +123,8 @@ impl Task {
             }
             Self::Mask { codes, .. } => codes.len(),
             Self::Values { n } => *n,
-            Self::Points { n } => 2 * n,
+            // A damaged file may contain any number. No model has this many outputs.
+            Self::Points { n } => n.saturating_mul(2),
         }
     }
 
