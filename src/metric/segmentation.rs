@@ -221,6 +221,7 @@ pub fn iou_of_class(class: usize, name: &str) -> MaskScore {
 #[derive(Debug)]
 pub struct ForegroundAccuracy {
     background: i64,
+    ignore_index: Option<i64>,
     /// The sum of the batches' fractions times their items, and the number of items.
     sums: Option<(Tensor, Tensor)>,
 }
@@ -230,7 +231,17 @@ pub struct ForegroundAccuracy {
 /// weighted by their items. Batches without foreground are ignored; fastai's mean becomes NaN.
 #[must_use]
 pub fn foreground_acc(background: i64) -> ForegroundAccuracy {
-    ForegroundAccuracy { background, sums: None }
+    ForegroundAccuracy { background, ignore_index: None, sums: None }
+}
+
+impl ForegroundAccuracy {
+    /// Sets the target of pixels that are ignored. Other targets that are not a class count as wrong, as in
+    /// fastai. Default: none.
+    #[must_use]
+    pub fn ignore_index(mut self, index: i64) -> Self {
+        self.ignore_index = Some(index);
+        self
+    }
 }
 
 impl Metric for ForegroundAccuracy {
@@ -246,7 +257,10 @@ impl Metric for ForegroundAccuracy {
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
         let items = y.size().first().copied().unwrap_or(1) as f64;
         let (pred, y) = flat(&pred.f_argmax(1, false)?, y)?;
-        let foreground = y.f_ne(self.background)?;
+        let mut foreground = y.f_ne(self.background)?;
+        if let Some(index) = self.ignore_index {
+            foreground = foreground.f_logical_and(&y.f_ne(index)?)?;
+        }
         let right = pred.f_eq_tensor(&y)?.f_logical_and(&foreground)?.sum(Kind::Double);
         let all = foreground.sum(Kind::Double);
         let part = right / all.clamp_min(1.0) * items;
