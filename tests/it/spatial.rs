@@ -4,19 +4,24 @@
 use finetune::{
     Error, Result,
     data::{
-        Annotated, BBoxBlock, BBoxLblBlock, DataBlock, ImageBlock, ImageSource, IndexSplitter,
-        MaskBlock, PointBlock, get_annotations, get_voc_annotations, get_yolo_annotations,
+        Annotated, BBoxBlock, BBoxLblBlock, DataBlock, DataLoaders, ImageBlock, ImageSource,
+        IndexSplitter, MaskBlock, PointBlock, get_annotations, get_voc_annotations,
+        get_yolo_annotations,
     },
+    format::{read_safetensors, write_safetensors},
     image::Image,
     interpret::SegmentationInterpretation,
-    learner::{Predictor, Tiles, unet_learner, vision_learner},
-    loss::{Combined, CrossEntropy, Dice, Loss},
-    metric::{Metric, dice_multi, foreground_acc, iou_of_class, point_distance},
+    learner::{Learner, Predictions, Predictor, Tiles, unet_learner, vision_learner},
+    loss::{Combined, CrossEntropy, Dice, Loss, PointMse},
+    metric::{
+        ForegroundAccuracy, Metric, dice_multi, foreground_acc, iou_of_class, point_distance,
+    },
     model::{ArchSpec, HeadOptions, UnetOptions, by_name, resnet18},
-    sample::{Batch, Point, Sample, Split, Target},
+    sample::{Batch, Point, Sample, Split, Target, Task},
     seed::{Seed, Stream},
-    transform::{self, BatchTransform, Resize, aug_transforms},
+    transform::{self, BatchTransform, Method, Resize, aug_transforms},
 };
+use ndarray::Array2;
 use std::{collections::BTreeMap, fs, io::Cursor, path::PathBuf, sync::Arc};
 use tch::{Device, Kind, Tensor};
 
@@ -51,7 +56,7 @@ fn mask_block() -> DataBlock<MaskBlock, usize> {
         .device(Device::Cpu)
 }
 
-fn mask_loaders(augment: bool, workers: usize) -> Result<finetune::data::DataLoaders> {
+fn mask_loaders(augment: bool, workers: usize) -> Result<DataLoaders> {
     let block = mask_block().item_tfms(Resize::new(40)).num_workers(workers);
     let block = if augment { block.batch_tfms(aug_transforms().size(32)) } else { block };
     block.dataloaders_from((0..12).collect())
@@ -511,7 +516,7 @@ fn a_body_without_feature_maps_is_an_error_of_a_unet() -> Result<()> {
     Ok(())
 }
 
-fn point_loaders() -> Result<finetune::data::DataLoaders> {
+fn point_loaders() -> Result<DataLoaders> {
     let all = Arc::new(squares());
     DataBlock::rows(ImageBlock::rgb(), PointBlock::new(1))
         .get_x(move |&i: &usize| Ok(all[i].0.clone()))
@@ -582,6 +587,190 @@ fn a_model_that_does_not_match_its_targets_is_an_error() -> Result<()> {
     let masks = unet_learner(mask_loaders(false, 0)?, resnet18()).pretrained(false).metric(score);
     let told = text_of(masks.build());
     assert!(told.contains("`class` is 2; it must be the index of one of the 2 classes"), "{told}");
+    let more = unet_learner(mask_loaders(false, 0)?, resnet18()).pretrained(false).n_out(5);
+    let more = text_of(more.build());
+    assert!(more.contains("5 outputs for 2 codes"), "{more}");
+    Ok(())
+}
+
+/// Returns a learner whose network depends only on the pixel itself: the logit of code 1 is `40 g - 20` for a
+/// green value `g`, and that of code 0 is 0.
+fn pointwise(dls: DataLoaders) -> Result<Learner> {
+    let learn = unet_learner(dls, resnet18()).pretrained(false).build()?.quiet();
+    let params = learn.model().params();
+    tch::no_grad(|| {
+        // The last block then returns its input: the output of the decoder, followed by the image.
+        for p in params.iter().filter(|p| p.name.contains(".convpath.1.")) {
+            let _ = p.tensor.shallow_clone().zero_();
+        }
+        let weight = params.iter().rev().find(|p| p.tensor.dim() == 4).unwrap();
+        let name = weight.name.replace("weight", "bias");
+        let bias = params.iter().find(|p| p.name == name).unwrap();
+        let channels = weight.tensor.size()[1];
+        let _ = weight.tensor.shallow_clone().zero_();
+        let _ = weight.tensor.get(1).get(channels - 2).fill_(40.0);
+        bias.tensor.shallow_clone().copy_(&Tensor::from_slice(&[0.0_f32, -20.0]));
+    });
+    Ok(learn)
+}
+
+/// Exports a learner and loads the file.
+fn exported(learn: &Learner) -> Result<Predictor> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    learn.export(&file)?;
+    Predictor::load(&file, Device::Cpu)
+}
+
+/// If the outputs of a pixel depend on that pixel only, tiles change nothing.
+#[test]
+fn tiles_give_the_probabilities_of_the_whole_image() -> Result<()> {
+    // Without a resize, a tile has the pixels of the image.
+    let dls = mask_block().dataloaders_from((0..12).collect())?;
+    let predictor = exported(&pointwise(dls)?)?.batch_size(4);
+    let (width, height) = (83_u32, 57_u32);
+    let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+    let pixels = places.flat_map(|(x, y)| [3 * x, 37 * x + 91 * y, 4 * y].map(|v| (v % 256) as u8));
+    let image = Image::new(width, height, 3, pixels.collect())?;
+    let whole = predictor.predict(image.clone())?;
+    let probs = whole.pixel_probs().unwrap();
+    assert_eq!(probs.dim(), (2, 57, 83));
+    for ((code, y, x), p) in probs.indexed_iter() {
+        let green = f32::from(image.pixels()[(y * 83 + x) * 3 + 1]) / 255.0;
+        let logit = (40.0 * green - 20.0) * if code == 1 { 1.0 } else { -1.0 };
+        let wanted = 1.0 / (1.0 + (-logit).exp());
+        assert!((p - wanted).abs() < 1e-4, "{p} instead of {wanted} at {x}, {y}");
+    }
+    for tiles in [Tiles::new(32).overlap(8), Tiles::new(33).overlap(25), Tiles::new(64)] {
+        let tiled = predictor.predict_tiles(image.clone(), tiles)?;
+        assert_eq!(tiled.mask(), whole.mask(), "{tiles:?}");
+        let tiled_probs = tiled.pixel_probs().unwrap();
+        let far = (&tiled_probs - &probs).iter().fold(0.0_f32, |most, d| most.max(d.abs()));
+        assert!(far < 1e-5, "{tiles:?}: {far}");
+        let means = tiled.probs.iter().zip(&whole.probs);
+        assert!(means.into_iter().all(|(a, b)| (a - b).abs() < 1e-4), "{tiles:?}");
+    }
+    Ok(())
+}
+
+/// The images of a batch have other sizes and shapes than the network's input, and than each other.
+#[test]
+fn a_loaded_predictor_gives_each_mask_the_size_of_its_image() -> Result<()> {
+    let resize = Resize::hw(64, 48).method(Method::Squish);
+    let dls = mask_block().item_tfms(resize).dataloaders_from((0..12).collect())?;
+    let mut learn = pointwise(dls)?;
+    let predictor = exported(&learn)?;
+    // The size of each image, and the left, top, right and bottom of its bright rectangle.
+    let all: [(u32, u32, [u32; 4]); 3] =
+        [(90, 60, [10, 20, 60, 45]), (40, 100, [5, 30, 25, 74]), (48, 64, [8, 8, 20, 60])];
+    let images = all.map(|(w, h, [left, top, right, bottom])| {
+        let bright = |x: u32, y: u32| (left..right).contains(&x) && (top..bottom).contains(&y);
+        let places = (0..h).flat_map(|y| (0..w).map(move |x| (x, y)));
+        let pixels = places.flat_map(|(x, y)| [90, if bright(x, y) { 200 } else { 60 }, 90]);
+        Image::new(w, h, 3, pixels.collect()).unwrap()
+    });
+    let said = predictor.predict_batch(images.clone())?;
+    for ((said, image), (w, h, [left, top, right, bottom])) in said.iter().zip(&images).zip(all) {
+        let mask = said.mask().unwrap();
+        assert_eq!((mask.width(), mask.height()), (w, h));
+        assert_eq!(said.pixel_probs().unwrap().dim(), (2, h as usize, w as usize));
+        for (i, code) in (0..w * h).zip(mask.pixels()) {
+            let (x, y) = (i % w, i / w);
+            // Pixels within 2 of an edge may be rounded to either side.
+            let inside = |d: i64| {
+                let within = |v: u32, a: u32, b: u32| {
+                    (i64::from(a) - d..i64::from(b) + d).contains(&i64::from(v))
+                };
+                within(x, left, right) && within(y, top, bottom)
+            };
+            match (inside(-2), inside(2)) {
+                (true, _) => assert_eq!(*code, 1, "{w}x{h}: {x}, {y}"),
+                (_, false) => assert_eq!(*code, 0, "{w}x{h}: {x}, {y}"),
+                _ => {}
+            }
+        }
+        assert_eq!(predictor.predict(image.clone())?.mask(), Some(mask));
+        assert_eq!(learn.predict(image.clone())?.mask(), Some(mask));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loaded_predictor_places_points_in_each_image() -> Result<()> {
+    let model = ArchSpec::classifier(&resnet18(), 3, 2).build(Device::Cpu, Seed(1))?;
+    let mut learn = Learner::new(point_loaders()?, model, PointMse)?.quiet();
+    // The same place for every image: three quarters from the left, three eighths from the top.
+    tch::no_grad(|| {
+        let find = |name: &str| learn.model().params().iter().find(|p| p.name == name).unwrap();
+        let _ = find("fc.weight").tensor.shallow_clone().zero_();
+        let place = Tensor::from_slice(&[0.5_f32, -0.25]);
+        find("fc.bias").tensor.shallow_clone().copy_(&place);
+    });
+    let predictor = exported(&learn)?;
+    // The size of each image; the left edge and the width of the part that the network sees, which has the
+    // shape of the input and the full height.
+    let all: [(u32, u32, f32, f32); 3] =
+        [(60, 90, 3.0, 54.0), (100, 50, 35.0, 30.0), (48, 48, 10.0, 28.0)];
+    let images = all.map(|(w, h, ..)| Image::new(w, h, 3, vec![90; (w * h * 3) as usize]).unwrap());
+    let said = predictor.predict_batch(images.clone())?;
+    assert_eq!(said.len(), 3);
+    for ((said, image), (w, h, left, wide)) in said.iter().zip(&images).zip(all) {
+        let Target::Points(points) = &said.target else { panic!("{said:?}") };
+        let wanted = (left + 0.75 * wide, 0.375 * h as f32);
+        let near = (points[0].x - wanted.0).abs() < 1e-3 && (points[0].y - wanted.1).abs() < 1e-3;
+        assert!(near && points.len() == 1, "{w}x{h}: {points:?} instead of {wanted:?}");
+        assert_eq!(predictor.predict(image.clone())?.target, said.target);
+        assert_eq!(learn.predict(image.clone())?.target, said.target);
+    }
+
+    // A damaged file with more points than any network has outputs.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("points.safetensors");
+    learn.export(&file)?;
+    let (state, mut about) = read_safetensors(&file)?;
+    let export = about.get_mut("export").unwrap();
+    let (one, many) = (r#""kind":"points","n":1"#, r#""kind":"points","n":18446744073709551615"#);
+    assert!(export.contains(one), "{export}");
+    *export = export.replace(one, many);
+    write_safetensors(&file, &state, Some(about))?;
+    let e = Predictor::load(&file, Device::Cpu).unwrap_err();
+    assert!(matches!(e, Error::Checkpoint { .. }), "{e}");
+    assert!(e.to_string().contains("2 outputs"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn predicted_masks_that_do_not_fit_are_errors_of_the_interpretation() -> Result<()> {
+    let of = |said: Image| {
+        let task = Task::Mask { codes: ["a".to_owned(), "b".to_owned()].into(), ignored: Some(9) };
+        // 9 is ignored, and 7 is not a code.
+        let target = Target::Mask(Image::new(4, 2, 1, vec![0, 1, 0, 1, 9, 7, 0, 1])?);
+        let (preds, decoded) = (Array2::zeros((1, 2)), vec![Target::Mask(said)]);
+        let all = Predictions::new(vec![3], preds, vec![target], decoded, vec![], task);
+        SegmentationInterpretation::from_predictions(all)
+    };
+    let fits = of(Image::new(4, 2, 1, vec![0, 1, 1, 1, 0, 0, 0, 0])?)?;
+    assert_eq!(fits.confusion_matrix(), &ndarray::array![[2, 1], [1, 2]]);
+    let turned = text_of(of(Image::new(2, 4, 1, vec![0; 8])?));
+    assert!(["item 3", "4x2", "2x4"].iter().all(|word| turned.contains(word)), "{turned}");
+    let beyond = text_of(of(Image::new(4, 2, 1, vec![0, 1, 2, 1, 0, 0, 0, 0])?));
+    assert!(beyond.contains("item 3") && beyond.contains("code 2"), "{beyond}");
+    Ok(())
+}
+
+#[test]
+fn the_accuracy_of_the_foreground_ignores_a_value() -> Result<()> {
+    let ones = Tensor::from_slice(&[0.0_f32, 1.0, 0.0, 0.0]).view([1, 1, 1, 4]);
+    let half = ones.zeros_like() + 0.5;
+    let pred = Tensor::cat(&[&half, &ones], 1);
+    let y = Tensor::from_slice(&[0_i64, 1, 1, 255]).view([1, 1, 4]);
+    let value = |mut metric: ForegroundAccuracy| -> Result<f64> {
+        metric.update(&pred, &y)?;
+        Ok(metric.value()?.unwrap())
+    };
+    assert!((value(foreground_acc(0))? - 1.0 / 3.0).abs() < 1e-9);
+    assert!((value(foreground_acc(0).ignore_index(255))? - 0.5).abs() < 1e-9);
+    assert!((value(foreground_acc(0).ignore_index(0))? - 1.0 / 3.0).abs() < 1e-9);
     Ok(())
 }
 
