@@ -182,7 +182,7 @@ fn gray_masks_keep_their_numbers_in_every_format() -> Result<()> {
         }
         bytes
     };
-    let codes = [0, 1, 2, 20, 127, 128, 254, 255];
+    let codes = [0_u16, 1, 2, 20, 127, 128, 254, 255];
     let wanted = codes.map(i64::from);
     assert_eq!(write("deep.png", &encoded(codes, image::ImageFormat::Png))?, wanted);
     assert_eq!(write("deep.tif", &encoded(codes, image::ImageFormat::Tiff))?, wanted);
@@ -190,7 +190,7 @@ fn gray_masks_keep_their_numbers_in_every_format() -> Result<()> {
         assert_eq!(write("deep.pgm", &pgm(largest, codes))?, wanted, "{largest}");
     }
     for largest in 7..255 {
-        let few = [0, 1, 2, 3, 4, 5, 6, 7];
+        let few = [0_u16, 1, 2, 3, 4, 5, 6, 7];
         assert_eq!(write("few.pgm", &pgm(largest, few))?, few.map(i64::from), "{largest}");
     }
     assert_eq!(write("text.pgm", b"P2 4 2 20 0 1 2 3 4 5 19 20")?, [0, 1, 2, 3, 4, 5, 19, 20]);
@@ -231,7 +231,7 @@ fn tiff_of_bits(bits: u16, rows: &[u8]) -> Vec<u8> {
         bytes.extend(1_u32.to_le_bytes());
         bytes.extend(value.to_le_bytes());
     }
-    bytes.extend([0; 4]);
+    bytes.extend([0_u8; 4]);
     bytes.extend(rows);
     bytes
 }
