@@ -315,6 +315,45 @@ fn annotations_of_voc_and_yolo() -> Result<()> {
     Ok(())
 }
 
+/// Each image has its own text file, also if its name has several dots or it is in a subfolder.
+#[test]
+fn yolo_files_have_the_paths_of_their_images() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (images, labels) = (folder.path().join("images"), folder.path().join("labels"));
+    let (image, _) = square(10, 1, 1, 3);
+    let add = |name: &str, text: Option<(&str, &str)>| {
+        let file = images.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        image::save_buffer(&file, image.pixels(), 10, 10, image::ExtendedColorType::Rgb8).unwrap();
+        if let Some((name, text)) = text {
+            let file = labels.join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        file
+    };
+    let files = [
+        ("cat_jpg.rf.0a1b.jpg", "cat_jpg.rf.0a1b.txt", "0 0.5 0.5 0.2 0.2", "dog"),
+        ("frame.0001.png", "frame.0001.txt", "1 0.5 0.5 0.2 0.2", "cat"),
+        ("frame.0002.png", "frame.0002.txt", "2 0.5 0.5 0.2 0.2", "owl"),
+        ("train/1.png", "train/1.txt", "0 0.5 0.5 0.4 0.4", "dog"),
+        ("val/1.png", "val/1.txt", "1 0.5 0.5 0.4 0.4", "cat"),
+    ];
+    let files: BTreeMap<PathBuf, &str> =
+        files.map(|(name, text, line, class)| (add(name, Some((text, line))), class)).into();
+    let read = || get_yolo_annotations(&images, &labels, &["dog", "cat", "owl"]);
+    let found = read()?;
+    assert_eq!(found.len(), files.len());
+    for item in &found {
+        assert_eq!(item.labels, [files[&item.file]], "{}", item.file.display());
+    }
+    add("val/1.bmp", None);
+    let twice = text_of(read());
+    assert!(twice.contains("val/1.bmp") && twice.contains("val/1.png"), "{twice}");
+    assert!(twice.contains("1.txt"), "{twice}");
+    Ok(())
+}
+
 /// Errors of annotation files name the file and the problem.
 #[test]
 fn errors_of_annotations_name_the_file() -> Result<()> {
@@ -344,6 +383,23 @@ fn errors_of_annotations_name_the_file() -> Result<()> {
     ] {
         let bad = text_of(coco(image, category, bbox));
         assert!(bad.contains("a.json") && bad.contains(what), "{bad}");
+    }
+    for (images, categories, what) in [
+        (r#"{"id": 1, "file_name": "b.png"}"#, "", ["`images`", "`a.png` and `b.png`"]),
+        ("", r#"{"id": 5, "name": "dog"}"#, ["`categories`", "`cat` and `dog`"]),
+    ] {
+        let list = |first: &str, more: &str| match more {
+            "" => format!("[{first}]"),
+            more => format!("[{first}, {more}]"),
+        };
+        let text = format!(
+            r#"{{"images": {}, "categories": {}, "annotations": []}}"#,
+            list(r#"{"id": 1, "file_name": "a.png"}"#, images),
+            list(r#"{"id": 5, "name": "cat"}"#, categories)
+        );
+        fs::write(path("a.json"), text).unwrap();
+        let bad = text_of(get_annotations(path("a.json"), ""));
+        assert!(bad.contains("a.json") && what.iter().all(|w| bad.contains(w)), "{bad}");
     }
     // A box without a width is an error of the block, which names the image.
     let items = coco(1, 5, "[2, 3, 0, 20]")?;

@@ -8,8 +8,7 @@ use crate::{
 };
 use serde::Deserialize;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    ffi::OsString,
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -94,22 +93,23 @@ struct CocoCategory {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Label`], naming it, if it is not a COCO file, or if a
-/// box is inverted, or refers to an image or a category that is not listed. fastai ignores boxes without an
-/// image.
+/// box is inverted, or refers to an image or a category that is not listed, or if two images or two categories
+/// have the same id. fastai ignores boxes without an image, and keeps the last image or category of an id.
 pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annotated>> {
     let file = file.as_ref();
     let coco: Coco = serde_json::from_str(&text_of(file)?)
         .map_err(|e| broken(file, format!("it is not a COCO file: {e}")))?;
-    let names: HashMap<i64, &str> =
-        coco.categories.iter().map(|c| (c.id, c.name.as_str())).collect();
-    let known: BTreeSet<i64> = coco.images.iter().map(|i| i.id).collect();
+    let names = by_id("categories", coco.categories.iter().map(|c| (c.id, c.name.as_str())))
+        .map_err(|why| broken(file, why))?;
+    let known = by_id("images", coco.images.iter().map(|i| (i.id, i.file_name.as_str())))
+        .map_err(|why| broken(file, why))?;
     let mut boxes: HashMap<i64, (Vec<Corners>, Vec<String>)> = HashMap::new();
     for (i, b) in coco.annotations.iter().enumerate() {
         let Some(name) = names.get(&b.category_id) else {
             let why = format!("annotation {i} has category {}, which is not listed", b.category_id);
             return Err(broken(file, why));
         };
-        if !known.contains(&b.image_id) {
+        if !known.contains_key(&b.image_id) {
             let why = format!("annotation {i} is of image {}, which is not listed", b.image_id);
             return Err(broken(file, why));
         }
@@ -125,6 +125,22 @@ pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annot
         Some(Annotated { file: format!("{prefix}{}", image.file_name).into(), boxes, labels })
     };
     Ok(coco.images.iter().filter_map(annotated).collect())
+}
+
+/// Returns the names of a list in a COCO file by their ids, which must be distinct.
+fn by_id<'a>(
+    list: &str,
+    entries: impl Iterator<Item = (i64, &'a str)>,
+) -> std::result::Result<HashMap<i64, &'a str>, String> {
+    let mut all = HashMap::new();
+    for (id, name) in entries {
+        if let Some(first) = all.insert(id, name) {
+            return Err(format!(
+                "`{list}` has two entries with the id {id}: `{first}` and `{name}`"
+            ));
+        }
+    }
+    Ok(all)
 }
 
 /// Returns the files of a folder with an extension, sorted.
@@ -181,27 +197,38 @@ fn voc(file: &Path, images: &Path) -> Result<Annotated> {
     Ok(all)
 }
 
-/// Returns the images of a folder that have a YOLO text file next to them or in `labels`, sorted by name.
-/// Each line is a class index, then the center, the width and the height of a box as fractions of the
-/// image. `names` are the classes. Image sizes are read from the headers.
+/// Returns the images of a folder and its subfolders with the boxes of their YOLO text files, in the order of
+/// [`get_image_files`]. The text file of `images/train/a.jpg` is `labels/train/a.txt`: it has the same path within
+/// `labels`, which may be the same folder, and the extension `txt`. Each line is a class index, then the center, the
+/// width and the height of a box as fractions of the image. `names` are the classes. Image sizes are read from the
+/// headers.
 ///
 /// # Errors
 /// [`Error::Io`] if a file is missing or cannot be read; [`Error::Label`], naming the text file, if a line
-/// is invalid, a box is inverted, or a class is not in `names`; [`Error::Image`] for a file that is not an image.
+/// is invalid, a box is inverted, a class is not in `names`, or two images have the same text file, such as `a.jpg`
+/// and `a.png`; [`Error::Image`] for a file that is not an image.
 pub fn get_yolo_annotations<S: AsRef<str>>(
     images: impl AsRef<Path>,
     labels: impl AsRef<Path>,
     names: &[S],
 ) -> Result<Vec<Annotated>> {
-    let by_stem: BTreeMap<OsString, PathBuf> = get_image_files(images.as_ref())?
-        .into_iter()
-        .filter_map(|file| Some((file.file_stem()?.to_owned(), file)))
-        .collect();
-    let one = |(stem, image): (OsString, PathBuf)| {
-        let file = labels.as_ref().join(&stem).with_extension("txt");
-        yolo(&file, image, names)
-    };
-    by_stem.into_iter().map(one).collect()
+    let (images, labels) = (images.as_ref(), labels.as_ref());
+    let mut pairs: Vec<(PathBuf, PathBuf)> = vec![];
+    let mut owners: HashMap<PathBuf, PathBuf> = HashMap::new();
+    for image in get_image_files(images)? {
+        let inside = image.strip_prefix(images).unwrap_or(&image);
+        let file = labels.join(inside.with_extension("txt"));
+        if let Some(other) = owners.insert(file.clone(), image.clone()) {
+            let why = format!(
+                "it is the text file of two images, {} and {}: rename or remove one of them",
+                other.display(),
+                image.display()
+            );
+            return Err(broken(&file, why));
+        }
+        pairs.push((file, image));
+    }
+    pairs.into_iter().map(|(file, image)| yolo(&file, image, names)).collect()
 }
 
 fn yolo<S: AsRef<str>>(file: &Path, image: PathBuf, names: &[S]) -> Result<Annotated> {
