@@ -114,8 +114,8 @@ pub(crate) fn write(model: &Model, example: &Tensor, how: &Writing<'_>) -> Resul
 
 impl Model {
     /// Writes the model in evaluation mode as an ONNX file, by recording what it does to `example`, an image
-    /// `[1, C, H, W]`. The file takes any number of images of that size as `image`, 32-bit floats, and returns what
-    /// [`forward`](Self::forward) does as `outputs`.
+    /// `[1, C, H, W]`. Of a batch `[N, C, H, W]`, the first image is used. The file takes any number of images of that
+    /// size as `image`, 32-bit floats, and returns what [`forward`](Self::forward) does as `outputs`.
     ///
     /// [`Learner::export_onnx`](crate::learner::Learner::export_onnx) also stores what the outputs mean, verifies the file, and
     /// has options.
@@ -136,10 +136,17 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NonFiniteWeights`] if a weight is NaN or infinite; [`Error::Unsupported`] if the network does something for
-    /// which there is no ONNX operation in this crate, which is named; [`Error::Io`] if the file cannot be written.
+    /// [`Error::NonFiniteWeights`] if a weight is NaN or infinite; [`Error::Mismatch`] if `example` is empty or has fewer
+    /// than two dimensions; [`Error::Unsupported`] if the network does something for which there is no ONNX operation in
+    /// this crate, which is named; [`Error::Io`] if the file cannot be written.
     pub fn export_onnx(&self, path: impl AsRef<Path>, example: &Tensor) -> Result<()> {
         self.check_finite()?;
+        // The inputs of networks for other data than images have other dimensions, such as `[1, features]`.
+        let shape = example.size();
+        if shape.len() < 2 || shape.contains(&0) {
+            let why = format!("`example` is {shape:?}; it must be an image [1, C, H, W]");
+            return Err(Error::mismatch("export_onnx", why));
+        }
         let how = Writing {
             input: NetworkInput::Prepared,
             normalize: None,
@@ -147,7 +154,7 @@ impl Model {
             half: false,
             metadata: &[],
         };
-        let bytes = write(self, example, &how)?;
+        let bytes = write(self, &example.f_narrow(0, 0, 1)?, &how)?;
         disk::replace(path.as_ref(), |file| file.write_all(&bytes))
     }
 }

@@ -347,6 +347,31 @@ fn transformers_can_be_exported() {
 }
 
 #[test]
+fn the_example_is_an_image_or_the_first_of_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.onnx");
+    let spec = ArchSpec::classifier(&by_name("resnet10t").unwrap(), 3, 10);
+    let model = spec.build(Device::Cpu, Seed(1)).unwrap();
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, tch::kind::FLOAT_CPU);
+    let wrong: [&[i64]; 4] = [&[], &[8], &[0, 3, 64, 64], &[1, 3, 0, 64]];
+    for shape in wrong {
+        let e = model.export_onnx(&path, &zeros(shape)).unwrap_err();
+        assert!(matches!(e, Error::Mismatch { .. }), "{e}");
+        let text = e.to_string();
+        assert!(text.contains(&format!("{shape:?}")) && text.contains("[1, C, H, W]"), "{text}");
+        assert!(!path.exists());
+    }
+    tch::manual_seed(1);
+    let batch = Tensor::randn([4, 3, 64, 64], tch::kind::FLOAT_CPU);
+    model.export_onnx(&path, &batch).unwrap();
+    let of_batch = fs::read(&path).unwrap();
+    model.export_onnx(&path, &batch.narrow(0, 0, 1)).unwrap();
+    assert!(of_batch == fs::read(&path).unwrap(), "the file is that of one image");
+    let expected = tch::no_grad(|| model.forward(&batch, false)).unwrap();
+    close("a batch", &of_batch, &batch, &expected);
+}
+
+#[test]
 fn an_operation_without_an_onnx_form_is_named_with_its_module() {
     let folder = tempfile::tempdir().unwrap();
     let vars = nn::VarStore::new(Device::Cpu);
