@@ -177,30 +177,53 @@ impl finetune::data::Dataset for Exchanged {
     }
 }
 
+/// Returns a learner whose network averages each channel and passes the result to `last`, and writes the files of
+/// its images into `folder`.
 #[cfg(feature = "onnx")]
-#[test]
-fn labels_that_differ_are_an_error_that_names_the_items() {
-    let folder = tempfile::tempdir().unwrap();
+fn averages(folder: &Path, last: impl Fn(Tensor) -> Tensor + Send + 'static) -> Learner {
     for i in 0..6 {
         // The last file has the color of the item before.
         let image = Exchanged::image(if i == 5 { 4 } else { i });
         let bytes = [b"P6 8 8 255\n", image.pixels()].concat();
-        fs::write(folder.path().join(format!("{i}.ppm")), bytes).unwrap();
+        fs::write(folder.join(format!("{i}.ppm")), bytes).unwrap();
     }
     let vocab = ["red", "green", "blue"].map(String::from).into();
-    let data = Exchanged {
-        folder: folder.path().to_owned(),
-        task: finetune::sample::Task::Category { vocab },
-    };
+    let task = finetune::sample::Task::Category { vocab };
+    let data = Exchanged { folder: folder.to_owned(), task };
     let splits = finetune::data::Splits { train: (0..6).collect(), valid: (0..6).collect() };
     let loading = finetune::data::LoaderOptions::new().bs(4).num_workers(0).device(Device::Cpu);
     let dls = DataLoaders::from_dataset(data, splits, finetune::data::Transforms::new(), loading)
         .unwrap();
     let vars = nn::VarStore::new(Device::Cpu);
     let scale = vars.root().var("scale", &[3], nn::Init::Const(2.0));
-    let means = nn::func_t(move |x, _| x.mean_dim([2_i64, 3].as_slice(), false, x.kind()) * &scale);
+    let means =
+        nn::func_t(move |x, _| last(x.mean_dim([2_i64, 3].as_slice(), false, x.kind()) * &scale));
     let model = finetune::model::Model::from_module(vars, means).unwrap();
-    let learn = Learner::new(dls, model, finetune::loss::CrossEntropy::new()).unwrap().quiet();
+    Learner::new(dls, model, finetune::loss::CrossEntropy::new()).unwrap().quiet()
+}
+
+#[cfg(feature = "onnx")]
+#[test]
+fn a_file_that_no_predictor_can_load_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("colors.onnx");
+    // Four outputs for three categories.
+    let learn = averages(folder.path(), |x| Tensor::cat(&[&x, &x.narrow(1, 0, 1)], 1));
+    let e = learn.export_onnx(&path).unwrap_err();
+    assert!(matches!(e, Error::Unsupported { .. }), "{e}");
+    let text = e.to_string();
+    assert!(text.contains("colors.onnx") && text.contains("the task needs [1, 3]"), "{text}");
+    assert!(!path.exists());
+    learn.export_onnx(OnnxOptions::new(&path).verify(0)).unwrap();
+    let e = finetune_predict::Predictor::load(&path).unwrap_err();
+    assert!(e.to_string().contains("the task needs [1, 3]"), "{e}");
+}
+
+#[cfg(feature = "onnx")]
+#[test]
+fn labels_that_differ_are_an_error_that_names_the_items() {
+    let folder = tempfile::tempdir().unwrap();
+    let learn = averages(folder.path(), |x| x);
     let path = folder.path().join("colors.onnx");
 
     let e = learn.export_onnx(&path).unwrap_err();

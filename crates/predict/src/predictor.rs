@@ -115,6 +115,12 @@ impl Predictor {
         &self.card
     }
 
+    /// Returns the network, for inputs that the program prepares itself. Clones of it share its weights.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// Predicts one image: a path, the bytes of an image file, or a decoded [`Image`](crate::Image).
     ///
     /// # Errors

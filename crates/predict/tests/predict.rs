@@ -237,9 +237,8 @@ fn a_network_takes_what_the_preparation_makes() {
     for kind in [NetworkInput::Prepared, NetworkInput::Pixels] {
         let mut model = Model::colors();
         model.card.input = kind;
-        let bytes = model.bytes();
-        let (colors, network) =
-            (Predictor::from_bytes(&bytes).unwrap(), Network::from_bytes(&bytes).unwrap());
+        let colors = loaded(&model);
+        let network = colors.network();
         let photos = [plain([200, 100, 50], 30, 20), plain([10, 0, 90], 9, 9)];
         let preparation = colors.card().preparation().unwrap();
         let samples = photos.iter().map(|photo| preparation.sample(&photo.clone().into(), "it"));

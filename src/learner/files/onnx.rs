@@ -135,7 +135,8 @@ impl Learner {
     /// Writes the model as an ONNX file, by recording its operations on a batch, and verifies it. The
     /// file takes any number of images of the size of the validation images.
     ///
-    /// The file is run by [tract](https://github.com/sonos/tract) on a sample of the validation items,
+    /// The file is loaded by `Predictor` of the package `finetune-predict`, or by its `Network` if the items are
+    /// arrays, and run by [tract](https://github.com/sonos/tract) on a sample of the validation items,
     /// whose images are prepared as the metadata of the file describes. Its labels must be those of the
     /// model; otherwise no file is written. The report has the largest difference of the outputs.
     /// Verification needs the cargo feature `onnx`. Without it, the file is not verified, which the
@@ -161,8 +162,8 @@ impl Learner {
     /// # Errors
     /// - [`Error::Unsupported`] if a transform or the loss is code that a file cannot hold, if this
     ///   crate has no ONNX operation for an operation of the network (the error names it and its module),
-    ///   if tract cannot build the network, or if [`OnnxOptions::verify`] is set and the crate was built
-    ///   without the feature `onnx`.
+    ///   if tract cannot build the network, if the shape of its outputs does not fit the task, or if
+    ///   [`OnnxOptions::verify`] is set and the crate was built without the feature `onnx`.
     /// - [`Error::Export`] naming the items if the labels of more than [`OnnxOptions::tolerance`] of them differ.
     /// - [`Error::NonFiniteWeights`] if a weight is NaN or infinite.
     /// - [`Error::Config`] if the tolerance is not between 0 and 1.

@@ -10,7 +10,7 @@ use crate::{
     sys::caught,
 };
 use finetune_image::preparation::Preparation;
-use finetune_predict::{Input, Network};
+use finetune_predict::{Input, Network, Predictor};
 use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 use std::path::Path;
@@ -87,7 +87,12 @@ impl<'a> Reader<'a> {
     fn new(loader: &'a DataLoader, what: &Exported<'_>) -> Result<Self> {
         // Read the file back, as another program does.
         let card = ModelCard::from_json(&what.card.to_json()?)?;
-        let network = Network::from_bytes(what.bytes).map_err(|e| match e {
+        // A predictor also checks that the network and the description belong together. It takes images only.
+        let network = match loader.has_images() {
+            true => Predictor::from_bytes(what.bytes).map(|p| p.network().clone()),
+            false => Network::from_bytes(what.bytes),
+        };
+        let network = network.map_err(|e| match e {
             Error::Checkpoint { why, .. } => {
                 Error::unsupported("export_onnx", format!("{}: {why}", what.path.display()))
             }
