@@ -10,8 +10,8 @@ use finetune::{
     data::ImageSource,
     format::{read_safetensors, write_safetensors},
     image::Image,
-    learner::{ExportOptions, Learner},
-    model::resnet34,
+    learner::{ExportOptions, Learner, PredictOptions},
+    model::{HeadOptions, resnet34},
     prelude::*,
     sample::Sample,
     seed::Rng,
@@ -407,5 +407,34 @@ fn weights_that_are_nan_are_not_exported_unless_allowed() -> Result<()> {
     let served = Predictor::load(&bundle, Device::Cpu)?;
     let e = served.predict(first_of(&BREEDS, 6)(&photos())?.remove(0)).unwrap_err().to_string();
     assert!(e.contains("NaN"), "{e}");
+    Ok(())
+}
+
+/// A softmax of an infinite output is NaN, and the first category would be the label.
+#[test]
+fn infinite_outputs_are_errors() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pets.safetensors");
+    let head = HeadOptions::new().bn_final(true);
+    let learn = vision_learner(block(&BREEDS).dataloaders(photos())?, resnet18());
+    let mut learn = learn.pretrained(false).head(head).build()?.quiet();
+    let last = learn.model().params().iter().rfind(|p| p.name.ends_with(".bias")).unwrap();
+    let bias = last.tensor.shallow_clone();
+    assert_eq!(bias.size(), [BREEDS.len() as i64]);
+    let _spoiled = tch::no_grad(|| bias.narrow(0, 1, 1).fill_(f64::INFINITY));
+    learn.export(ExportOptions::new(&file).allow_non_finite(true))?;
+    let served = Predictor::load(&file, Device::Cpu)?;
+    let photo = first_of(&BREEDS, 6)(&photos())?.remove(0);
+    let all = [
+        learn.get_preds().map(drop),
+        learn.get_preds_with(&PredictOptions::new().activation(false)).map(drop),
+        learn.predict(photo.clone()).map(drop),
+        served.predict(photo).map(drop),
+    ];
+    for said in all {
+        let e = said.unwrap_err();
+        assert!(matches!(e, Error::Computation { .. }), "{e}");
+        assert!(e.to_string().contains("outputs are infinite"), "{e}");
+    }
     Ok(())
 }

@@ -37,8 +37,8 @@ pub(crate) fn prediction(
     placement: Option<Placement>,
     name: &str,
 ) -> Result<Prediction> {
-    if outputs.iter().any(|v| v.is_nan()) {
-        return Err(failed(format!("the outputs of the network are NaN for {name}")));
+    if outputs.iter().any(|v| !v.is_finite()) {
+        return Err(failed(format!("the outputs of the network are infinite or NaN for {name}")));
     }
     let (height, width) = size;
     let whole = || Placement::whole((width as u32, height as u32));

@@ -210,6 +210,23 @@ fn nan_is_an_error() {
 }
 
 #[test]
+fn an_infinite_output_is_an_error() {
+    let model = Model {
+        // The second output is infinite if there is green, and the others are finite.
+        change: |proto| {
+            let weights = &mut proto.graph.as_mut().unwrap().initializer[0].raw_data;
+            weights[16..20].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        },
+        ..Model::colors()
+    };
+    let colors = loaded(&model);
+    let color = plain([255, 128, 51], 8, 8);
+    assert_eq!(colors.outputs(color.clone()).unwrap()[1], f32::INFINITY);
+    let why = colors.predict(color).unwrap_err().to_string();
+    assert!(why.contains("infinite"), "{why}");
+}
+
+#[test]
 fn a_network_takes_any_number_of_prepared_images() {
     let model = Model {
         // As `Model::export_onnx` writes it, without a description.

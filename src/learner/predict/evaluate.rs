@@ -297,6 +297,8 @@ struct Gather {
     inputs: Vec<Tensor>,
     preds: Vec<Tensor>,
     pixels: Vec<Tensor>,
+    /// Whether the outputs of each item are finite, before the activation, which could hide it.
+    finite: Vec<Tensor>,
     losses: Vec<f32>,
     targets: Vec<Target>,
     decoded: Vec<Target>,
@@ -323,6 +325,7 @@ impl Gather {
             }
             None => self.targets.extend(batch.items.iter().map(|_| Target::None)),
         }
+        self.finite.push(finite(pred)?.to_device(Device::Cpu));
         let activated = caught(|| t.loss.activation(pred))?;
         self.decoded.extend(decode(&caught(|| t.loss.decode(&activated))?, None, &task, size)?);
         let kept = if self.activation { activated } else { pred.shallow_clone() };
@@ -351,7 +354,11 @@ impl Gather {
             true => Tensor::f_zeros([0, task.n_out() as i64], (Kind::Float, Device::Cpu))?,
             false => Tensor::f_cat(&self.preds, 0)?,
         };
-        check_numbers(&all, |i| name(self.items.get(i).copied().unwrap_or(i)))?;
+        let name = |i: usize| name(self.items.get(i).copied().unwrap_or(i));
+        if !self.finite.is_empty() {
+            check_finite(&Tensor::f_cat(&self.finite, 0)?, name)?;
+        }
+        check_numbers(&all, name)?;
         let preds = rows(&all)?;
         let inputs = match self.keep_inputs && !self.inputs.is_empty() {
             true => Some(array(&Tensor::f_cat(&self.inputs, 0)?)?),
@@ -384,24 +391,37 @@ impl Callback for Gather {
     }
 }
 
-/// Returns an error if an output is NaN, since no class can be derived from it. `name` returns the name of
-/// an item.
+/// Returns an error if an output is infinite or NaN, since no probabilities can be derived from it. `name`
+/// returns the name of an item.
 pub(in crate::learner) fn check_numbers(
     outputs: &Tensor,
     name: impl Fn(usize) -> String,
 ) -> Result<()> {
+    check_finite(&finite(outputs)?, name)
+}
+
+/// Returns for each item whether all of its outputs are finite.
+fn finite(outputs: &Tensor) -> Result<Tensor> {
     let n = outputs.size().first().copied().unwrap_or(0);
-    if outputs.numel() == 0 || !bool::try_from(outputs.f_isnan()?.f_any()?)? {
+    if n == 0 || outputs.numel() == 0 {
+        return Ok(Tensor::f_ones([n], (Kind::Bool, outputs.device()))?);
+    }
+    Ok(outputs.f_isfinite()?.f_reshape([n, -1])?.f_all_dim(1, false)?)
+}
+
+/// Returns an error that counts the items whose outputs are not finite, and names the first.
+fn check_finite(each: &Tensor, name: impl Fn(usize) -> String) -> Result<()> {
+    if bool::try_from(each.f_all()?)? {
         return Ok(());
     }
-    let each = outputs.f_reshape([n, -1])?.f_isnan()?.f_any_dim(1, false)?;
     let each: Vec<i64> = Vec::try_from(each.f_to_kind(Kind::Int64)?.f_to_device(Device::Cpu)?)?;
-    let which: Vec<usize> = (0..each.len()).filter(|i| each[*i] != 0).collect();
+    let which: Vec<usize> = (0..each.len()).filter(|i| each[*i] == 0).collect();
     let first = which.first().map_or_else(String::new, |i| name(*i));
     let why = format!(
-        "the model's outputs are NaN for {} of {n} items, the first of which is {first}: check the \
+        "the model's outputs are infinite or NaN for {} of {} items, the first of which is {first}: check the \
          weights with `Model::check_finite`, and check the items",
-        which.len()
+        which.len(),
+        each.len()
     );
     Err(Error::computation(|| "the prediction".to_owned())(Error::other(why)))
 }

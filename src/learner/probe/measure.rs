@@ -158,8 +158,7 @@ impl Learner {
             let item = items.get(i).copied().unwrap_or(i);
             caught(|| Ok(loader.dataset().name(item))).unwrap_or_default()
         };
-        // The product is 0 for finite numbers, otherwise NaN.
-        check_numbers(&(&x * 0.0), name)?;
+        check_numbers(&x, name)?;
         if targets.is_empty() {
             return Err(Error::mismatch("the linear probe", "the items have no targets"));
         }
