@@ -37,6 +37,14 @@ pub(super) fn legend(task: &Task) -> Vec<(String, Rgb)> {
 /// The opacity of a mask.
 const MASK: f32 = 0.55;
 
+/// A distance in pixels that is beyond every image, and small enough for sums.
+const FAR: i64 = 1 << 40;
+
+/// Returns the pixel of a coordinate, which a model may have predicted anywhere.
+fn pixel(coordinate: f32) -> i64 {
+    (coordinate as i64).clamp(-FAR, FAR)
+}
+
 struct Canvas {
     width: i64,
     height: i64,
@@ -53,7 +61,7 @@ impl Canvas {
 
     /// Draws a disc with a white rim, so that it is visible on any background.
     fn disc(&mut self, (x, y): (f32, f32), radius: i64, color: Rgb) {
-        let (cx, cy) = (x.floor() as i64, y.floor() as i64);
+        let (cx, cy) = (pixel(x.floor()), pixel(y.floor()));
         let outer = radius + 1;
         for dy in -outer..=outer {
             for dx in -outer..=outer {
@@ -68,8 +76,8 @@ impl Canvas {
     }
 
     fn frame(&mut self, [left, top, right, bottom]: [f32; 4], thick: i64, color: Rgb) {
-        let (left, top) = (left.floor() as i64, top.floor() as i64);
-        let (right, bottom) = (right.ceil() as i64 - 1, bottom.ceil() as i64 - 1);
+        let (left, top) = (pixel(left.floor()), pixel(top.floor()));
+        let (right, bottom) = (pixel(right.ceil()) - 1, pixel(bottom.ceil()) - 1);
         for t in 0..thick {
             for x in left.max(0)..=right.min(self.width - 1) {
                 self.set(x, top + t, color);

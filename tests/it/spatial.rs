@@ -16,14 +16,14 @@ use finetune::{
     metric::{
         ForegroundAccuracy, Metric, dice_multi, foreground_acc, iou_of_class, point_distance,
     },
-    model::{ArchSpec, HeadOptions, UnetOptions, by_name, resnet18},
+    model::{ArchSpec, HeadOptions, Model, UnetOptions, by_name, resnet18},
     sample::{Batch, Point, Sample, Split, Target, Task},
     seed::{Seed, Stream},
     transform::{self, BatchTransform, Method, Resize, aug_transforms},
 };
 use ndarray::Array2;
 use std::{collections::BTreeMap, fs, io::Cursor, path::PathBuf, sync::Arc};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, nn};
 
 /// Returns an image of `side` pixels with a bright square and the mask of that square.
 fn square(side: u32, left: u32, top: u32, wide: u32) -> (Image, Image) {
@@ -520,8 +520,10 @@ fn a_unet_finds_squares_at_their_original_size() -> Result<()> {
     // One tile that covers the whole image equals the image.
     let tiled = predictor.predict_tiles(image.clone(), Tiles::new(48))?;
     assert_eq!(tiled.mask(), Some(own));
-    let tiled = predictor.predict_tiles(image, Tiles::new(32).overlap(16))?;
+    let tiled = predictor.predict_tiles(image.clone(), Tiles::new(32).overlap(16))?;
     assert_eq!(tiled.mask().map(|m| (m.width(), m.height())), Some((48, 48)));
+    let none = text_of(predictor.batch_size(0).predict_tiles(image, Tiles::new(32)));
+    assert!(none.contains("`batch_size` is 0"), "{none}");
     Ok(())
 }
 
@@ -623,7 +625,7 @@ fn points_are_predicted_in_pixels_of_the_original() -> Result<()> {
 /// The default loss ignores hidden points.
 #[test]
 fn hidden_points_are_ignored() {
-    let loss = finetune::loss::PointMse;
+    let loss = PointMse;
     let pred = Tensor::from_slice(&[0.5_f32, 0.0, 9.0, 9.0]).view([1, 4]).set_requires_grad(true);
     let y = Tensor::from_slice(&[0.0_f32, 0.0, f32::NAN, f32::NAN]).view([1, 2, 2]);
     let mean = loss.mean(&pred, &y).unwrap();
@@ -863,6 +865,20 @@ fn figures_show_masks_points_and_boxes() -> Result<()> {
     assert!(learn.show_results(2)?.image()?.width() > 200);
     let html = learn.report("Squares")?.html();
     assert!(html.contains("Mean IoU") && html.contains("square"));
+    Ok(())
+}
+
+/// A model may predict a point at any distance.
+#[cfg(feature = "show")]
+#[test]
+fn points_far_outside_of_the_image_are_not_drawn() -> Result<()> {
+    let vars = nn::VarStore::new(Device::Cpu);
+    let far = vars.root().var("far", &[2], nn::Init::Const(1e19));
+    let sign = Tensor::from_slice(&[1.0_f32, -1.0]);
+    let net = nn::func_t(move |x, _| (&far * &sign).unsqueeze(0).repeat([x.size()[0], 1]));
+    let model = Model::from_module(vars, net)?;
+    let mut learn = Learner::new(point_loaders()?, model, PointMse)?.quiet();
+    assert!(learn.show_results(2)?.image()?.width() > 64);
     Ok(())
 }
 

@@ -231,14 +231,11 @@ impl Predictor {
         &self,
         images: impl IntoIterator<Item = S>,
     ) -> Result<Vec<Prediction>> {
-        if self.batch_size == 0 {
-            return Err(Error::config("batch_size", "is 0; it must be 1 or more"));
-        }
+        let n = self.at_once()?;
         let mut images = images.into_iter();
         let (mut all, mut first) = (vec![], None);
         loop {
-            let few: Vec<ImageSource> =
-                images.by_ref().take(self.batch_size).map(Into::into).collect();
+            let few: Vec<ImageSource> = images.by_ref().take(n).map(Into::into).collect();
             if few.is_empty() {
                 return Ok(all);
             }
@@ -279,9 +276,12 @@ impl Predictor {
         self.predict_batch(images.collect::<Result<Vec<_>>>()?)
     }
 
-    /// Returns the number of images per batch.
-    pub(super) fn at_once(&self) -> usize {
-        self.batch_size
+    /// Returns the number of images per batch, which is at least 1.
+    pub(super) fn at_once(&self) -> Result<usize> {
+        match self.batch_size {
+            0 => Err(Error::config("batch_size", "is 0; it must be 1 or more")),
+            n => Ok(n),
+        }
     }
 
     /// Decodes an image with the model's decoding options.

@@ -63,8 +63,8 @@ impl Predictor {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if the tiles have no pixels or overlap completely; [`Error::Unsupported`] for
-    /// models that do not predict masks; the errors of [`predict`](Self::predict).
+    /// [`Error::Config`] if the tiles have no pixels or overlap completely, or if the batch size is 0;
+    /// [`Error::Unsupported`] for models that do not predict masks; the errors of [`predict`](Self::predict).
     pub fn predict_tiles(&self, image: impl Into<ImageSource>, tiles: Tiles) -> Result<Prediction> {
         if tiles.size == 0 || tiles.overlap >= tiles.size {
             let why = format!(
@@ -88,7 +88,7 @@ impl Predictor {
             .into_iter()
             .flat_map(|y| tiles.starts(width).into_iter().map(move |x| (x, y)))
             .collect();
-        for few in starts.chunks(self.at_once()) {
+        for few in starts.chunks(self.at_once()?) {
             let cut =
                 |&(x, y): &(u32, u32)| image.crop_pad(x.into(), y.into(), tw, th, PadMode::Zeros);
             let pieces: Vec<Image> = few.iter().map(cut).collect::<Result<_>>()?;
