@@ -2,7 +2,7 @@
 
 use crate::{
     Options,
-    batches::{Batches, Together},
+    batches::{Batches, Refused, Together},
     metrics::Metrics,
 };
 use axum::{
@@ -46,11 +46,11 @@ struct Shared {
 }
 
 impl App {
-    pub(crate) fn new(predictor: Predictor, options: &Options, timeout: Duration) -> Self {
+    pub(crate) fn new(predictor: Predictor, options: &Options) -> Self {
         let metrics = Arc::new(Metrics::new());
         let task = predictor.task().clone();
         let how = Together {
-            most: options.batch,
+            most: options.batch as usize,
             wait: Duration::from_millis(options.batch_wait),
             queue: options.max_requests as usize,
         };
@@ -60,7 +60,7 @@ impl App {
             metrics,
             slots: Semaphore::new(options.max_requests as usize),
             max_bytes: options.max_bytes,
-            timeout,
+            timeout: options.timeout,
             draining: AtomicBool::new(false),
         }))
     }
@@ -109,6 +109,15 @@ fn failure(status: StatusCode, code: &str, message: impl Into<String>) -> Respon
     response
 }
 
+fn busy() -> Response {
+    failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many concurrent requests")
+}
+
+fn ended() -> Response {
+    let why = "the prediction thread has ended: restart the server";
+    failure(StatusCode::SERVICE_UNAVAILABLE, "ended", why)
+}
+
 /// Counts requests and measures their time.
 async fn measured(State(app): State<App>, request: Request, next: Next) -> Response {
     let start = Instant::now();
@@ -137,9 +146,12 @@ async fn health(State(app): State<App>) -> Response {
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    match app.0.draining.load(Ordering::Relaxed) {
-        false => Json(json!({ "status": "ready" })).into_response(),
-        true => failure(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping"),
+    if app.0.draining.load(Ordering::Relaxed) {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping");
+    }
+    match app.0.batches.alive() {
+        true => Json(json!({ "status": "ready" })).into_response(),
+        false => ended(),
     }
 }
 
@@ -174,9 +186,7 @@ async fn predict(State(app): State<App>, request: Request) -> Response {
     if let Some(refused) = rejection(&request, shared.max_bytes) {
         return refused;
     }
-    let Ok(_slot) = shared.slots.try_acquire() else {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many concurrent requests");
-    };
+    let Ok(_slot) = shared.slots.try_acquire() else { return busy() };
     let _counted = shared.metrics.in_progress();
     let body = timeout_at(end, axum::body::to_bytes(request.into_body(), shared.max_bytes));
     let bytes = match body.await {
@@ -190,8 +200,10 @@ async fn predict(State(app): State<App>, request: Request) -> Response {
             return failure(StatusCode::REQUEST_TIMEOUT, "timeout", why);
         }
     };
-    let Some(answer) = shared.batches.push(Vec::from(bytes).into()) else {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many concurrent requests");
+    let answer = match shared.batches.push(Vec::from(bytes).into()) {
+        Ok(answer) => answer,
+        Err(Refused::Full) => return busy(),
+        Err(Refused::Ended) => return ended(),
     };
     match timeout_at(end, answer).await {
         Ok(Ok(Ok(prediction))) => {
@@ -205,10 +217,7 @@ async fn predict(State(app): State<App>, request: Request) -> Response {
             let why = "the prediction failed; the log of the server has the cause";
             failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
         }
-        Ok(Err(_)) => {
-            let why = "the prediction thread has ended";
-            failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
-        }
+        Ok(Err(_)) => ended(),
         Err(_) => {
             let why = format!("the prediction took more than {:?}", shared.timeout);
             failure(StatusCode::SERVICE_UNAVAILABLE, "timeout", why)
@@ -252,6 +261,46 @@ fn to_json(task: &Task, prediction: &Prediction, top_k: usize) -> Value {
             let labels: Vec<_> = all.iter().filter_map(|i| task.vocab().get(*i)).collect();
             json!({ "label": label, "labels": labels, "top": top() })
         }
+        Target::Mask(mask) => {
+            let mut counts = vec![0_usize; task.vocab().len()];
+            for code in mask.pixels() {
+                if let Some(n) = counts.get_mut(usize::from(*code)) {
+                    *n += 1;
+                }
+            }
+            let share = |n: usize| n as f64 / mask.pixels().len().max(1) as f64;
+            let one = |(label, n): (&String, usize)| json!({ "label": label, "share": share(n) });
+            let codes: Value = task.vocab().iter().zip(counts).map(one).collect();
+            json!({ "label": label, "codes": codes })
+        }
         _ => json!({ "label": label, "top": top() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{Model, plain, pnm};
+    use clap::Parser as _;
+
+    async fn answer(response: Response) -> (u16, Value) {
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_server_without_its_prediction_thread_says_so() {
+        let predictor = Predictor::from_bytes(&Model::colors().bytes()).unwrap();
+        let app = App::new(predictor, &Options::parse_from(["finetune-server", "colors.onnx"]));
+        let upload = || Request::new(Body::from(pnm(&plain([255, 0, 0], 9, 9))));
+        let (status, said) = answer(predict(State(app.clone()), upload()).await).await;
+        assert_eq!((status, &said["label"]), (200, &"red".into()));
+        assert_eq!(ready(State(app.clone())).await.status(), StatusCode::OK);
+        app.join();
+        for response in [ready(State(app.clone())).await, predict(State(app), upload()).await] {
+            let (status, said) = answer(response).await;
+            assert_eq!((status, &said["error"]["code"]), (503, &"ended".into()));
+        }
     }
 }

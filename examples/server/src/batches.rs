@@ -26,6 +26,15 @@ pub(crate) struct Batches {
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The reason why the queue does not take an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The queue is full.
+    Full,
+    /// The thread has ended.
+    Ended,
+}
+
 /// The limits of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Together {
@@ -45,13 +54,18 @@ impl Batches {
         Self { queue: Mutex::new(Some(queue)), worker: Mutex::new(Some(worker)) }
     }
 
-    /// Puts an image into the queue. Returns `None` if the queue is full.
-    pub(crate) fn push(&self, image: ImageSource) -> Option<oneshot::Receiver<Result<Prediction>>> {
+    /// Puts an image into the queue.
+    pub(crate) fn push(
+        &self,
+        image: ImageSource,
+    ) -> Result<oneshot::Receiver<Result<Prediction>>, Refused> {
         let (answer, receiver) = oneshot::channel();
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        match queue.as_ref()?.try_send(Job { image, answer }) {
-            Ok(()) => Some(receiver),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
+        let queue = queue.as_ref().ok_or(Refused::Ended)?;
+        match queue.try_send(Job { image, answer }) {
+            Ok(()) => Ok(receiver),
+            Err(TrySendError::Full(_)) => Err(Refused::Full),
+            Err(TrySendError::Disconnected(_)) => Err(Refused::Ended),
         }
     }
 

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `POST /predict?top_k=K` with the bytes of an image file | the prediction as JSON |
 //! | `GET /health` | 200 while the process works |
-//! | `GET /ready` | 200 while it accepts requests, 503 once it stops |
+//! | `GET /ready` | 200 while it accepts requests, 503 once it stops or can no longer predict |
 //! | `GET /metrics` | metrics in the text format of Prometheus |
 //!
 //! Errors are JSON too: `{"error": {"code": "too_large", "message": "…"}}`.
@@ -18,6 +18,9 @@
 
 mod app;
 mod batches;
+#[cfg(test)]
+#[path = "../../../crates/predict/tests/common/mod.rs"]
+mod common;
 mod metrics;
 mod serve;
 
@@ -45,50 +48,46 @@ struct Options {
     #[arg(long, default_value_t = 50_000_000)]
     max_pixels: u64,
     /// The maximum number of concurrent uploads; further ones are answered with status 503.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_requests: u32,
     /// The maximum number of connections; further ones wait.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
     /// The maximum number of images that are predicted together.
-    #[arg(long, default_value_t = 8)]
-    batch: usize,
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: u32,
     /// The milliseconds that a request waits for others, to be predicted together with them.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(..=60_000))]
     batch_wait: u64,
     /// The time limit from the start of an upload to its answer, in seconds.
-    #[arg(long, default_value_t = 10.0)]
-    timeout: f64,
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    timeout: Duration,
     /// The seconds during a stop in which new requests are still answered, while `/ready` returns 503.
-    #[arg(long, default_value_t = 1.0)]
-    drain: f64,
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    drain: Duration,
     /// The seconds after that for requests that have begun.
-    #[arg(long, default_value_t = 30.0)]
-    grace: f64,
+    #[arg(long, default_value = "30", value_parser = seconds)]
+    grace: Duration,
 }
 
-/// Converts a number of seconds to a duration.
-fn seconds(option: &'static str, value: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| Error::config(option, format!("is {value}; it must be 0 or more seconds")))
+/// The maximum number of seconds of an option: a day.
+const DAY: f64 = 86_400.0;
+
+/// Parses a number of seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value = text.parse::<f64>().ok().filter(|value| (0.0..=DAY).contains(value));
+    value.map(Duration::from_secs_f64).ok_or_else(|| format!("it must be 0 to {DAY} seconds"))
 }
 
 async fn run(options: Options) -> Result<usize> {
     let limits = serve::Limits {
         connections: options.max_connections,
-        headers: seconds("timeout", options.timeout)?,
-        drain: seconds("drain", options.drain)?,
-        grace: seconds("grace", options.grace)?,
+        headers: options.timeout,
+        drain: options.drain,
+        grace: options.grace,
     };
-    let positive = |option, is_positive: bool| match is_positive {
-        false => Err(Error::config(option, "is 0; it must be 1 or more")),
-        true => Ok(()),
-    };
-    positive("max_requests", options.max_requests > 0)?;
-    positive("max_connections", options.max_connections > 0)?;
-    positive("batch", options.batch > 0)?;
     let predictor = Predictor::load(&options.model)?.max_pixels(options.max_pixels)?;
-    let app = App::new(predictor, &options, limits.headers);
+    let app = App::new(predictor, &options);
     let address = options.listen.to_string();
     let listener = TcpListener::bind(options.listen).await.map_err(Error::io(&address))?;
     let local = listener.local_addr().map_err(Error::io(&address))?;

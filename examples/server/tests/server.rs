@@ -5,7 +5,8 @@
 #[path = "../../../crates/predict/tests/common/mod.rs"]
 mod common;
 
-use common::{Model, plain, pnm};
+use common::{COLORS, Model, plain, pnm};
+use finetune_image::{card::OutputActivation, image::Image, sample::Task};
 use serde_json::Value;
 use std::{
     fs,
@@ -27,15 +28,19 @@ struct Server {
 
 impl Server {
     fn start(options: &[&str]) -> Self {
+        Self::of(&Model::colors(), options)
+    }
+
+    fn of(model: &Model, options: &[&str]) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("finetune-server-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
-        let model = folder.join("colors.onnx");
-        fs::write(&model, Model::colors().bytes()).unwrap();
+        let file = folder.join("model.onnx");
+        fs::write(&file, model.bytes()).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_finetune-server"))
-            .arg(model)
+            .arg(file)
             .args(["--listen", "127.0.0.1:0"])
             .args(options)
             .stdout(Stdio::piped())
@@ -160,6 +165,25 @@ fn an_upload_gets_its_prediction() {
     assert!(metrics.contains("finetune_requests_total{status=\"200\"} 1"), "{metrics}");
     assert!(metrics.contains("finetune_batch_images_count 1"), "{metrics}");
     assert!(metrics.contains("finetune_predictions_in_progress 0"), "{metrics}");
+}
+
+#[test]
+fn a_mask_is_answered_by_the_share_of_each_code() {
+    let codes = COLORS.map(String::from).into();
+    let task = Task::Mask { codes, ignored: None };
+    let server = Server::of(&Model::new(task, OutputActivation::Softmax), &[]);
+    // The left quarter is red, and the rest is blue.
+    let row = |x: u32| if x < 8 { [255, 0, 0] } else { [0, 0, 255] };
+    let pixels = (0..32 * 32).flat_map(|i| row(i % 32)).collect();
+    let said = server.post("/predict", &pnm(&Image::new(32, 32, 3, pixels).unwrap()));
+    assert_eq!(said.status, 200, "{said:?}");
+    let said = said.json();
+    assert_eq!(said["label"], "red; blue");
+    for (i, wanted) in [0.25, 0.0, 0.75].into_iter().enumerate() {
+        let code = &said["codes"][i];
+        assert_eq!(code["label"], COLORS[i]);
+        assert!((code["share"].as_f64().unwrap() - wanted).abs() < 0.04, "{said}");
+    }
 }
 
 #[test]
@@ -324,7 +348,18 @@ fn options_and_files_are_checked_at_the_start() {
         String::from_utf8(run.stderr).unwrap()
     };
     assert!(run(&["/no/such/file.onnx"]).contains("/no/such/file.onnx"));
-    assert!(run(&["model.onnx", "--batch", "0"]).contains("`batch` is 0"));
-    assert!(run(&["model.onnx", "--timeout=-1"]).contains("`timeout` is -1"));
+    for (option, wrong) in [
+        ("--batch", "0"),
+        ("--max-requests", "4000000000"),
+        ("--max-connections", "0"),
+        ("--batch-wait", "18446744073709551615"),
+        ("--timeout", "-1"),
+        ("--timeout", "1e19"),
+        ("--drain", "NaN"),
+        ("--grace", "inf"),
+    ] {
+        let said = run(&["model.onnx", &format!("{option}={wrong}")]);
+        assert!(said.contains(option) && said.contains(&format!("'{wrong}'")), "{said}");
+    }
     assert!(run(&[]).contains("MODEL"));
 }
