@@ -32,6 +32,10 @@ impl GradientAccumulation {
 }
 
 impl Callback for GradientAccumulation {
+    fn exclusive(&self) -> Option<String> {
+        Some("accumulates gradients".to_owned())
+    }
+
     fn order(&self) -> i32 {
         order::GRADIENT_ACCUMULATION
     }

@@ -87,6 +87,10 @@ fn columns(t: &Training) -> Vec<String> {
 }
 
 impl Callback for CsvLogger {
+    fn exclusive(&self) -> Option<String> {
+        Some(format!("writes {}", self.path.display()))
+    }
+
     fn order(&self) -> i32 {
         order::SCHEDULER
     }

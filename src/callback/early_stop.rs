@@ -39,6 +39,10 @@ impl Callback for EarlyStopping {
         Some(format!("EarlyStopping({}, patience {})", self.monitor.description(), self.patience))
     }
 
+    fn exclusive(&self) -> Option<String> {
+        Some(self.monitor.exclusive(OWNER))
+    }
+
     fn order(&self) -> i32 {
         order::EARLY_STOPPING
     }

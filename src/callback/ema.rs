@@ -28,7 +28,7 @@ const OWNER: &str = "Ema";
 /// `decay = 1 - (1 + step / gamma)^-power`, up to [`decay`](Self::decay). It is on by default, unlike in
 /// timm, because a fit of a few thousand steps is too short for a decay of 0.9999 from the start.
 ///
-/// It costs the memory of one more copy of the weights.
+/// It costs the memory of one more copy of the weights. A fit can have only one [`Ema`].
 ///
 /// ```
 /// use finetune::callback::Ema;
@@ -334,6 +334,10 @@ impl Callback for Ema {
             "Ema(decay {decay}, min_decay {min_decay}, warmup {warmup} {warmup_gamma} {warmup_power}, \
              update_after_step {update_after_step}, average_buffers {average_buffers}, validate {validate})"
         ))
+    }
+
+    fn exclusive(&self) -> Option<String> {
+        Some("averages the weights".to_owned())
     }
 
     fn order(&self) -> i32 {

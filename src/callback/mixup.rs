@@ -8,6 +8,7 @@ use crate::{
 };
 use rand::RngExt as _;
 use rand_distr::{Beta, Distribution as _};
+use std::fmt::Display;
 use tch::{Kind, Tensor};
 
 /// The targets of the other item of each pair, and the weight of the item itself.
@@ -48,7 +49,20 @@ fn permutation(n: usize, rng: &mut Rng) -> Vec<i64> {
 }
 
 fn beta(alpha: f64) -> Result<Beta<f64>> {
-    Beta::new(alpha, alpha).map_err(|_| Error::config("alpha", "must be positive"))
+    let wrong = || Error::config("alpha", format!("is {alpha}; it must be above 0 and finite"));
+    if !alpha.is_finite() {
+        return Err(wrong());
+    }
+    Beta::new(alpha, alpha).map_err(|_| wrong())
+}
+
+/// Returns an error unless a drawn weight is between 0 and 1.
+fn check_weight(weight: impl Into<f64> + Copy + Display) -> Result<()> {
+    if (0.0..=1.0).contains(&weight.into()) {
+        return Ok(());
+    }
+    let why = format!("the weight {weight} was drawn; it must be between 0 and 1");
+    Err(Error::config("draws", why))
 }
 
 /// The pairs and weights drawn by [`MixUp`] for a batch.
@@ -66,7 +80,7 @@ pub struct Pairs {
 pub struct Cut {
     /// The item whose box is pasted into each item.
     pub perm: Vec<i64>,
-    /// The fraction of the image, from 0 to 1, outside of an unclipped box.
+    /// The fraction of the image outside of an unclipped box, from 0 to 1.
     pub weight: f64,
     /// The center of the box, x and y in pixels.
     pub center: (i64, i64),
@@ -92,6 +106,9 @@ struct Mixer {
 }
 
 impl Mixer {
+    /// What only one callback of a fit can do: the loss of each callback would contain only its own pairs.
+    const EXCLUSIVE: &str = "mixes the items of each batch";
+
     fn new(alpha: f64) -> Self {
         Self { alpha, mixed: None }
     }
@@ -115,7 +132,7 @@ impl Mixer {
     }
 }
 
-/// Trains on weighted sums of pairs of items: fastai's `MixUp`.
+/// Trains on weighted sums of pairs of items: fastai's `MixUp`. A fit can have only one [`MixUp`] or [`CutMix`].
 ///
 /// Zhang et al., [mixup](https://arxiv.org/abs/1710.09412).
 #[derive(derive_more::Debug)]
@@ -162,6 +179,10 @@ impl Callback for MixUp {
         Some(format!("MixUp of {}{own}", self.mixer.alpha))
     }
 
+    fn exclusive(&self) -> Option<String> {
+        Some(Mixer::EXCLUSIVE.to_owned())
+    }
+
     fn order(&self) -> i32 {
         order::MIX
     }
@@ -178,10 +199,7 @@ impl Callback for MixUp {
         }
         let n = batch.x.size()[0] as usize;
         let Pairs { perm, weights } = self.draw(n, t)?;
-        if let Some(bad) = weights.iter().find(|w| !(0.0..=1.0).contains(*w)) {
-            let why = format!("the weight {bad} was drawn; it must be between 0 and 1");
-            return Err(Error::config("draws", why).into());
-        }
+        weights.iter().try_for_each(|weight| check_weight(*weight))?;
         let weights: Vec<f32> = weights.into_iter().map(|w| w.max(1.0 - w)).collect();
         if weights.len() != n {
             let why = format!("there are {} weights for a batch of {n} items", weights.len());
@@ -204,7 +222,8 @@ impl Callback for MixUp {
     }
 }
 
-/// Trains on items into which a box of another item is pasted: fastai's `CutMix`.
+/// Trains on items into which a box of another item is pasted: fastai's `CutMix`. A fit can have only one
+/// [`MixUp`] or [`CutMix`].
 ///
 /// Yun et al., [CutMix](https://arxiv.org/abs/1905.04899).
 #[derive(derive_more::Debug)]
@@ -268,6 +287,10 @@ impl Callback for CutMix {
         Some(format!("CutMix of {}{own}", self.mixer.alpha))
     }
 
+    fn exclusive(&self) -> Option<String> {
+        Some(Mixer::EXCLUSIVE.to_owned())
+    }
+
     fn order(&self) -> i32 {
         order::MIX
     }
@@ -284,6 +307,7 @@ impl Callback for CutMix {
         }
         let (n, _, height, width) = batch.x.size4()?;
         let Cut { perm, weight, center: (cx, cy) } = self.draw(n as usize, width, height, t)?;
+        check_weight(weight)?;
         let perm = order_of(&perm, n as usize)?.to_device(batch.x.device());
         let bounds @ [x1, y1, x2, y2] = Self::bounds(width, height, weight, cx, cy);
         batch.x = Self::paste(&batch.x, &perm, bounds);

@@ -161,7 +161,13 @@ impl Monitor {
         Ok(())
     }
 
-    fn key(&self, owner: &str) -> String {
+    /// Returns the text of [`Callback::exclusive`](crate::learner::Callback::exclusive) for `owner`.
+    pub(super) fn exclusive(&self, owner: &str) -> String {
+        format!("stores its state in checkpoints as `{}`", self.key(owner))
+    }
+
+    /// Returns the key of the state of `owner` in a checkpoint.
+    pub(super) fn key(&self, owner: &str) -> String {
         format!("{owner}.{}", self.column)
     }
 }

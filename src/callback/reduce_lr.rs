@@ -62,6 +62,10 @@ impl Callback for ReduceLrOnPlateau {
         ))
     }
 
+    fn exclusive(&self) -> Option<String> {
+        Some(self.monitor.exclusive(OWNER))
+    }
+
     fn order(&self) -> i32 {
         order::REDUCE_LR
     }

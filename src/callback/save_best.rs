@@ -5,9 +5,10 @@ use crate::{
 };
 use tch::Tensor;
 
-/// The key of the notes in a checkpoint.
+/// The owner of the monitor's note, and of the tensors, in a checkpoint.
 const OWNER: &str = "SaveBest";
-const EPOCH: &str = "SaveBest.epoch";
+/// The owner of the note of the best epoch.
+const EPOCH: &str = "SaveBest epoch";
 /// The prefixes of the names of tensors in a checkpoint.
 const WEIGHTS: &str = "weights";
 const OPT: &str = "opt";
@@ -110,14 +111,14 @@ impl SaveBest {
 
     /// Returns the best epoch from before the fit was resumed.
     fn restored(&self, t: &Training) -> Option<Kept> {
-        let all = t.tensors.get(OWNER)?;
+        let all = t.tensors.get(&self.monitor.key(OWNER))?;
         let below = |prefix: &str| -> State {
             let of = |(n, w): &(String, Tensor)| {
                 Some((n.strip_prefix(prefix)?.strip_prefix('.')?.to_owned(), w.shallow_clone()))
             };
             all.iter().filter_map(of).collect()
         };
-        let epoch = t.notes.get(EPOCH)?.as_u64()? as usize;
+        let epoch = t.notes.get(&self.monitor.key(EPOCH))?.as_u64()? as usize;
         let opt = self.with_opt.then(|| below(OPT));
         Some(Kept { epoch, weights: below(WEIGHTS), opt })
     }
@@ -155,6 +156,10 @@ impl Callback for SaveBest {
         // The callback affects the result only if it decides which weights the fit ends with.
         let ends = self.every.is_none() && !self.at_end;
         ends.then(|| format!("SaveBest({})", self.monitor.description()))
+    }
+
+    fn exclusive(&self) -> Option<String> {
+        self.every.is_none().then(|| self.monitor.exclusive(OWNER))
     }
 
     fn order(&self) -> i32 {
@@ -207,8 +212,8 @@ impl Callback for SaveBest {
         };
         let mut all = named(WEIGHTS, weights);
         all.extend(opt.iter().flat_map(|opt| named(OPT, opt)));
-        t.tensors.insert(OWNER.to_owned(), all);
-        t.notes.insert(EPOCH.to_owned(), (*epoch).into());
+        t.tensors.insert(self.monitor.key(OWNER), all);
+        t.notes.insert(self.monitor.key(EPOCH), (*epoch).into());
         Ok(())
     }
 

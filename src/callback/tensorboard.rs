@@ -51,6 +51,10 @@ impl TensorBoard {
 }
 
 impl Callback for TensorBoard {
+    fn exclusive(&self) -> Option<String> {
+        Some(format!("writes event files in {}", self.folder.display()))
+    }
+
     fn order(&self) -> i32 {
         order::SCHEDULER
     }

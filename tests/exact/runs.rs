@@ -2,7 +2,9 @@
 
 use crate::alone;
 use finetune::{
-    callback::{CsvLogger, EarlyStopping, GradientAccumulation, SaveBest, TensorBoard},
+    callback::{
+        Better, CsvLogger, EarlyStopping, GradientAccumulation, Monitor, SaveBest, TensorBoard,
+    },
     data::{Arrays, DataLoaders, LoaderOptions},
     disk::{self, FileOp},
     learner::{Checkpoint, Difference, Flat, History, OnCheckpointError, TrainingPlan},
@@ -211,6 +213,35 @@ fn everything_that_has_state_continues() -> Result<()> {
     assert!(disturbed.0.0 == whole.0.0, "weights and moments");
     assert_eq!(disturbed.1, whole.1, "the log");
     assert_eq!(disturbed.2, whole.2, "the events");
+    Ok(())
+}
+
+#[test]
+fn best_weights_of_several_columns_continue() -> Result<()> {
+    let _alone = alone();
+    let run = |kill: Option<u64>| -> Result<_> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut step = kill;
+        loop {
+            let mut learn = learner(folder.path())?;
+            let worst = Monitor::new("train_loss").better(Better::Higher);
+            let (mut first, mut second) = (SaveBest::new().monitor(worst), SaveBest::new());
+            let mut kill = At::kill(step.take().unwrap_or(u64::MAX));
+            let done = learn.fit_or_resume_with(
+                Checkpoint::new("run").every(3),
+                plan(),
+                &mut [&mut first, &mut second, &mut kill],
+            );
+            match done {
+                Err(e) => assert!(e.to_string().contains("killed"), "{e}"),
+                Ok(()) => return Ok((first.epoch(), second.epoch(), end(&mut learn))),
+            }
+        }
+    };
+    let whole = run(None)?;
+    assert_eq!(whole.0, Some(0));
+    assert_ne!(whole.1, whole.0);
+    assert!(run(Some(21))? == whole);
     Ok(())
 }
 

@@ -343,6 +343,19 @@ fn the_average_is_validated_and_the_training_continues() -> Result<()> {
 }
 
 #[test]
+fn two_averages_in_a_fit_are_an_error() -> Result<()> {
+    let mut learn = fit::learner().callback(Ema::new());
+    let before = state(&learn);
+    let error = learn.fit_with(&Flat::new(2).lr(1e-2), &mut [&mut Ema::new().decay(0.5)]);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("`Ema` and `Ema`") && error.contains("averages the weights"), "{error}");
+    assert_eq!(state(&learn), before);
+    learn.fit_with(&Flat::new(2).lr(1e-2), &mut [])?;
+    assert_ne!(state(&learn), before);
+    Ok(())
+}
+
+#[test]
 fn the_best_epoch_is_one_of_the_average() -> Result<()> {
     let mut learn = fit::learner();
     let (mut best, mut ema) = (SaveBest::new(), Ema::new().warmup(false).decay(0.5));

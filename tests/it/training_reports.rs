@@ -5,8 +5,8 @@ use crate::{fit::learner, pets};
 use finetune::{
     Error, Result,
     callback::{
-        Better, CsvLogger, EarlyStopping, GradientAccumulation, MixUp, Monitor, Pairs,
-        ReduceLrOnPlateau, SaveBest, ShortEpoch,
+        Better, Checkpoint, CsvLogger, Cut, CutMix, EarlyStopping, GradientAccumulation, MixUp,
+        Monitor, Pairs, ReduceLrOnPlateau, SaveBest, ShortEpoch,
     },
     data::{Arrays, DataLoaders, LoaderOptions, RandomSplitter},
     learner::{
@@ -78,6 +78,25 @@ fn model<M: ModuleT + 'static>(make: impl FnOnce(&Path<'_>) -> M) -> Model {
 
 fn of(dls: DataLoaders, model: Model, loss: impl Loss + 'static) -> Learner {
     Learner::new(dls, model, loss).unwrap().quiet()
+}
+
+/// Returns loaders of 12 images of 8x8 pixels.
+fn images() -> DataLoaders {
+    let rows = |n: i64| {
+        let at = Tensor::arange(n * 3 * 8 * 8, (Kind::Float, Device::Cpu));
+        let y = Tensor::arange(n, (Kind::Int64, Device::Cpu)).remainder(3);
+        Arrays::from_tensors(&at.sin().view([n, 3, 8, 8]), &y, classes(3)).unwrap()
+    };
+    let options = LoaderOptions::new().bs(4).device(Device::Cpu);
+    DataLoaders::from_arrays(rows(12), rows(6), options).unwrap()
+}
+
+/// Returns one linear layer for such images.
+fn flat() -> Model {
+    model(|path| {
+        let layer = nn::linear(path / "last", 3 * 8 * 8, 3, Default::default());
+        nn::seq_t().add_fn(|x| x.flatten(1, -1)).add(layer)
+    })
 }
 
 fn three() -> Learner {
@@ -922,6 +941,61 @@ fn t15_mixed_losses_are_normalized_as_others_are() {
         learn.fit(1, 0.0).unwrap();
         let last = |name| learn.recorder().last(name).unwrap();
         assert!((last("train_loss") - last("valid_loss")).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn callbacks_that_exclude_each_other_are_errors() {
+    #[track_caller]
+    fn refused(mut first: impl Callback, mut second: impl Callback, words: &[&str]) {
+        let mut learn = three();
+        let before = weights(&learn);
+        let plan = Flat::new(1).lr(1e-2);
+        let error = learn.fit_with(&plan, &mut [&mut first, &mut second]).unwrap_err();
+        assert!(matches!(&error, Error::Config { option: "callbacks", .. }), "{error}");
+        let error = error.to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert_eq!(weights(&learn), before);
+    }
+    let mixing = ["`MixUp` and `CutMix`", "mixes the items", "only one"];
+    refused(MixUp::new(0.4), CutMix::new(1.0), &mixing);
+    refused(MixUp::new(0.4), MixUp::new(0.1), &["`MixUp` and `MixUp`"]);
+    let gather = GradientAccumulation::new;
+    refused(gather(8), gather(4), &["accumulates gradients"]);
+    refused(Checkpoint::new("a"), Checkpoint::new("b"), &["checkpoints of the fit"]);
+    let stop = EarlyStopping::new;
+    refused(stop(1), stop(2), &["`EarlyStopping.valid_loss`"]);
+    let folder = tempfile::tempdir().unwrap();
+    let log = || CsvLogger::new(folder.path().join("log.csv"));
+    refused(log(), log(), &["log.csv"]);
+    // Those of a learner and those of a fit, also before the learning rates are searched.
+    let mut learn = three().callback(MixUp::new(0.4)).callback(CutMix::new(1.0));
+    assert!(learn.lr_find().unwrap_err().to_string().contains("`CutMix`"));
+    // Different columns, or a learner's callback alone.
+    let mut learn = three().callback(EarlyStopping::new(1)).callback(SaveBest::new());
+    let mut others = (stop(1).monitor("train_loss"), SaveBest::new().monitor("train_loss"));
+    learn.fit_with(&Flat::new(1).lr(1e-2), &mut [&mut others.0, &mut others.1]).unwrap();
+}
+
+#[test]
+fn mixing_with_invalid_options_is_an_error() {
+    #[track_caller]
+    fn refused(mixing: impl Callback + 'static, word: &str) {
+        let error = three().callback(mixing).fit(1, 1e-2).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    for alpha in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        refused(MixUp::new(alpha), &format!("`alpha` is {alpha}"));
+        refused(CutMix::new(alpha), &format!("`alpha` is {alpha}"));
+    }
+    for weight in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+        let order = |n: usize| -> Vec<i64> { (0..n as i64).collect() };
+        let pairs = move |n| Pairs { perm: order(n), weights: vec![weight as f32; n] };
+        refused(MixUp::new(0.4).draws(pairs), &format!("weight {weight}"));
+        let cut = move |n, _, _| Cut { perm: order(n), weight, center: (0, 0) };
+        let learn = of(images(), flat(), CrossEntropy::new());
+        let error = learn.callback(CutMix::new(1.0).draws(cut)).fit(1, 1e-2).unwrap_err();
+        assert!(error.to_string().contains(&format!("weight {weight}")), "{error}");
     }
 }
 

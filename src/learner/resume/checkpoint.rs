@@ -199,6 +199,10 @@ impl<S: Into<String>> From<S> for Checkpoint {
 }
 
 impl Callback for Checkpoint {
+    fn exclusive(&self) -> Option<String> {
+        Some("writes the checkpoints of the fit".to_owned())
+    }
+
     fn order(&self) -> i32 {
         order::CHECKPOINT
     }

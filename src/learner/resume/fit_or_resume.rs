@@ -72,6 +72,7 @@ impl Learner {
         let files = run.files(&folder)?;
         let stages = self.stages_of(&plan)?;
         if plan.starts_from_probe() {
+            self.check_callbacks(callbacks)?;
             self.start_from_probe()?;
         }
         if self.training.is_first_rank() {

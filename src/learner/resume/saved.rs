@@ -22,7 +22,7 @@ use std::{
 use tch::{Kind, Tensor};
 
 /// The version of the content. Increase it when the meaning of a field changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The metadata of a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]

@@ -208,6 +208,12 @@ pub trait Callback: Debug + Send {
     fn fingerprint(&self) -> Option<String> {
         None
     }
+    /// Returns what only one callback of a fit can do, as in "averages the weights". A fit with two callbacks
+    /// that return the same text is an error. A callback that stores state for checkpoints returns a text with
+    /// the key. Default: `None`.
+    fn exclusive(&self) -> Option<String> {
+        None
+    }
     /// Called when a part was cancelled, before its `after_…` event.
     fn after_cancel(&mut self, t: &mut Training, scope: Scope) -> Step {
         Ok(())

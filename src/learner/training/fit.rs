@@ -78,6 +78,7 @@ impl Learner {
         let how = how.into();
         let stages = self.stages_of(&how)?;
         if how.starts_from_probe() {
+            self.check_callbacks(callbacks)?;
             self.start_from_probe()?;
         }
         self.carry_out(stages, callbacks)
@@ -114,6 +115,25 @@ impl Learner {
 
     fn carry_out(&mut self, stages: Vec<Stage>, callbacks: Lent<'_, '_>) -> Result<()> {
         self.stages(Checkpoints::of(stages.clone()), stages, callbacks, None)
+    }
+
+    /// Returns an error if two callbacks of a fit exclude each other.
+    pub(in crate::learner) fn check_callbacks(&self, lent: &[&mut dyn Callback]) -> Result<()> {
+        let of = |c: &dyn Callback| Some((c.exclusive()?, c.name().to_owned()));
+        let all: Vec<(String, String)> = caught(|| {
+            let kept = self.callbacks.iter().filter_map(|c| of(&**c));
+            Ok(kept.chain(lent.iter().filter_map(|c| of(&**c))).collect())
+        })?;
+        for (i, (does, second)) in all.iter().enumerate() {
+            if let Some((_, first)) = all[..i].iter().find(|(other, _)| other == does) {
+                let why = format!(
+                    "`{first}` and `{second}` exclude each other, because each of them {does}: use only one of \
+                     them in a fit"
+                );
+                return Err(Error::config("callbacks", why));
+            }
+        }
+        Ok(())
     }
 
     /// Runs the remaining stages sequentially. If the first of them is resumed, it starts at the given
@@ -165,6 +185,7 @@ impl Learner {
             return Err(Error::config("bs", why));
         }
         self.training.check()?;
+        self.check_callbacks(&lent)?;
         let Stage { freeze_to, course } = stage;
         if from.is_none() {
             if let Some(first) = freeze_to {
