@@ -216,6 +216,9 @@ fn they_are_data_and_their_options_are_checked() {
         assert!(matches!(&e, Error::Config { option: o, .. } if *o == option), "{e}");
     };
     refused(&RandAugment::new().num_ops(0), "num_ops");
+    refused(&RandAugment::new().num_ops(1 << 40), "num_ops");
+    refused(&RandAugment::new().num_magnitude_bins(usize::MAX), "num_magnitude_bins");
+    refused(&TrivialAugment::new().num_magnitude_bins(usize::MAX), "num_magnitude_bins");
     refused(&RandAugment::new().magnitude(31), "magnitude");
     refused(&RandAugment::new().num_magnitude_bins(1), "num_magnitude_bins");
     refused(&TrivialAugment::new().ops([]), "ops");

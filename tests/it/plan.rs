@@ -348,5 +348,15 @@ fn options_are_checked_before_any_work() {
     assert_eq!(size_0(block().batch_tfms(aug_transforms().p_affine(1.5))), "p");
     assert_eq!(size_0(block().batch_tfms(aug_transforms().min_scale(0.5))), "min_scale");
     assert_eq!(size_0(block().batch_tfms(aug_transforms().max_lighting(1.0))), "max_lighting");
+    for (min, max) in [(1.0, 0.5), (1.0, f64::NAN), (f64::NAN, 1.1), (0.0, 1.1)] {
+        let augment = aug_transforms().min_zoom(min).max_zoom(max);
+        assert_eq!(size_0(block().batch_tfms(augment)), "min_zoom", "{min} {max}");
+    }
+    for (mean, std) in [(0.5, 0.0), (0.5, -1.0), (0.5, f32::INFINITY), (f32::NAN, 0.5)] {
+        let normalize = Normalize::rgb([0.5, mean, 0.5], [0.5, std, 0.5]);
+        assert_eq!(size_0(block().batch_tfms(normalize)), "Normalize", "{mean} {std}");
+        let e = Normalize::new(vec![mean], vec![std]).unwrap_err();
+        assert!(e.to_string().contains("must be finite"), "{e}");
+    }
     assert_eq!(size_0(block().batch_tfms(RandomErasing::new().max_count(0))), "RandomErasing");
 }

@@ -183,9 +183,10 @@ impl Augment {
         if rotate != 0.0 {
             tfms.push(Arc::new(Rotate::of(geometry(self.p_affine), rotate)));
         }
-        if self.min_zoom < 1.0 || self.max_zoom > 1.0 {
-            let geometry = geometry(self.p_affine);
-            tfms.push(Arc::new(Zoom::of(geometry, self.min_zoom, self.max_zoom)));
+        let zoom = Zoom::of(geometry(self.p_affine), self.min_zoom, self.max_zoom);
+        // An invalid range is kept, so that the check of the transforms finds it.
+        if self.min_zoom < 1.0 || self.max_zoom > 1.0 || zoom.check().is_err() {
+            tfms.push(Arc::new(zoom));
         }
         if tfms.is_empty() && self.min_scale == 1.0 && self.size.is_some() {
             // The image is not changed, but it is resized.

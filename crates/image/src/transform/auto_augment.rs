@@ -138,6 +138,12 @@ impl Strongest {
     }
 }
 
+/// The maximum number of strengths of an operation.
+const MAX_BINS: usize = 1 << 16;
+
+/// The maximum number of operations for each image.
+const MAX_OPS: usize = 1000;
+
 /// Returns the strength with its sign.
 fn signed(op: AugmentOp, strength: f64, negative: bool) -> f64 {
     if negative && op.is_signed() { -strength } else { strength }
@@ -191,7 +197,7 @@ macro_rules! auto_augment {
                 self.ops = ops.into();
                 self
             }
-            /// Sets the number of strengths of an operation, 2 or more. Default: 31.
+            /// Sets the number of strengths of an operation, from 2 to 65,536. Default: 31.
             #[must_use]
             pub fn num_magnitude_bins(mut self, n: usize) -> Self {
                 self.bins = n;
@@ -249,8 +255,8 @@ macro_rules! auto_augment {
                 if self.ops.is_empty() {
                     return Err(Error::config("ops", "is empty; name at least one operation"));
                 }
-                if self.bins < 2 {
-                    let why = format!("is {}; it must be 2 or more", self.bins);
+                if !(2..=MAX_BINS).contains(&self.bins) {
+                    let why = format!("is {}; it must be between 2 and {MAX_BINS}", self.bins);
                     return Err(Error::config("num_magnitude_bins", why));
                 }
                 self.options()
@@ -379,7 +385,7 @@ impl RandAugment {
         Self { ops: AugmentOp::ALL.to_vec(), bins: 31, resampling, num_ops: 2, magnitude: 9 }
     }
 
-    /// Sets the number of operations for each image, 1 or more. Default: 2.
+    /// Sets the number of operations for each image, from 1 to 1,000. Default: 2.
     #[must_use]
     pub fn num_ops(mut self, n: usize) -> Self {
         self.num_ops = n;
@@ -394,8 +400,9 @@ impl RandAugment {
     }
 
     fn options(&self) -> Result<()> {
-        if self.num_ops == 0 {
-            return Err(Error::config("num_ops", "is 0; it must be 1 or more"));
+        if !(1..=MAX_OPS).contains(&self.num_ops) {
+            let why = format!("is {}; it must be between 1 and {MAX_OPS}", self.num_ops);
+            return Err(Error::config("num_ops", why));
         }
         if self.magnitude >= self.bins {
             let (magnitude, last) = (self.magnitude, self.bins - 1);

@@ -20,18 +20,15 @@ impl Normalize {
     /// 0 and 1.
     ///
     /// # Errors
-    /// [`Error::Config`] if the lengths differ, or a deviation is not above 0.
+    /// [`Error::Config`] if the lengths differ, a mean is not finite, or a deviation is not finite and above 0.
     pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Result<Self> {
-        if mean.len() != std.len() || std.iter().any(|s| s.is_nan() || *s <= 0.0) {
-            let why = format!(
-                "means {mean:?} and deviations {std:?}: each mean needs one deviation above 0"
-            );
-            return Err(Error::config("Normalize", why));
-        }
-        Ok(Self { mean, std })
+        let new = Self { mean, std };
+        new.check()?;
+        Ok(new)
     }
 
-    /// Creates a normalization from known statistics of three channels.
+    /// Creates a normalization from known statistics of three channels. If they are invalid,
+    /// [`check`](BatchTransform::check) returns the error of [`Normalize::new`], before any batch is loaded.
     #[must_use]
     pub fn rgb(mean: [f32; 3], std: [f32; 3]) -> Self {
         Self { mean: mean.into(), std: std.into() }
@@ -80,7 +77,22 @@ impl Normalize {
 
 impl BatchTransform for Normalize {
     fn plan(&self, plan: &mut Plan, _: Split, _: &mut Rng) -> Result<()> {
+        self.check()?;
         plan.normalize(&self.mean, &self.std)
+    }
+    fn check(&self) -> Result<()> {
+        let Self { mean, std } = self;
+        let valid = mean.len() == std.len()
+            && mean.iter().all(|m| m.is_finite())
+            && std.iter().all(|s| s.is_finite() && *s > 0.0);
+        if valid {
+            return Ok(());
+        }
+        let why = format!(
+            "means {mean:?} and deviations {std:?}: each mean must be finite, with one deviation that is finite \
+             and above 0"
+        );
+        Err(Error::config("Normalize", why))
     }
     fn order(&self) -> i32 {
         99
