@@ -24,7 +24,7 @@ pub struct Diagnosis {
     pub cudnn: bool,
     /// The number of processors that are available to this program.
     pub processors: usize,
-    /// The number of threads that libtorch uses within an operation.
+    /// The number of threads that libtorch uses within an operation, in training and prediction.
     pub threads: usize,
     /// The instructions that libtorch uses: `DEFAULT`, `AVX2`, `AVX512` and so on.
     pub capability: String,
@@ -44,6 +44,8 @@ pub struct Diagnosis {
 #[must_use]
 pub fn doctor() -> Diagnosis {
     let cuda = sys::cuda();
+    // Otherwise the number of threads ignores the quota of a control group.
+    sys::share_processors();
     Diagnosis {
         finetune: env!("CARGO_PKG_VERSION"),
         libtorch: sys::version(),
@@ -189,6 +191,10 @@ mod tests {
         let folder = found.libtorch_folder.clone().unwrap();
         assert!(folder.is_dir(), "{}", folder.display());
         assert!(found.threads > 0 && found.processors > 0);
+        let is_set = |name| std::env::var_os(name).is_some();
+        if !is_set("OMP_NUM_THREADS") && !is_set("MKL_NUM_THREADS") {
+            assert!(found.threads <= found.processors, "{found}");
+        }
         assert!(!found.capability.is_empty(), "{found}");
     }
 }
