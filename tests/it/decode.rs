@@ -167,6 +167,24 @@ fn reduced_images_are_close_to_full_decoding() {
     assert_eq!((sideways.width(), sideways.height()), (80, 60));
 }
 
+/// A reserved marker after the frame is skipped by one decoder and rejected by the one for reduced sizes.
+#[test]
+fn reduced_decoding_accepts_the_same_files_as_full_decoding() {
+    let bytes = file("reduced.jpg");
+    let mut at = 2;
+    loop {
+        let (marker, length) = (bytes[at + 1], u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        at += 2 + usize::from(length);
+        if marker == 0xc0 {
+            break;
+        }
+    }
+    let odd = [&bytes[..at], &[0xff, 0xf0, 0, 4, 1, 2], &bytes[at..]].concat();
+    let full = Decode::new().read(&odd, "odd.jpg").unwrap();
+    assert_eq!(full, Decode::new().read(&bytes, "reduced.jpg").unwrap());
+    assert_eq!(Decode::new().reduce_to(60).read(&odd, "odd.jpg").unwrap(), full);
+}
+
 #[test]
 fn reduced_decoding_rejects_the_same_files_as_full_decoding() {
     let bytes = file("reduced.jpg");

@@ -82,8 +82,8 @@ impl Decode {
     }
 
     /// Decodes large JPEG files at a reduced size: at a half, a quarter or an eighth of both sides, as
-    /// long as the shorter side has at least `shorter` pixels. Other formats, CMYK and smaller files are
-    /// decoded at full size.
+    /// long as the shorter side has at least `shorter` pixels. Other formats, CMYK, smaller files and files
+    /// that the decoder for reduced sizes rejects are decoded at full size.
     ///
     /// This saves time for photos of many megapixels. Use the size of the `Resize` that follows, or
     /// twice that size for pixels that are closer to those of full decoding. Default: full size, as in
@@ -177,9 +177,12 @@ impl Decode {
             true => second(bytes),
             false => self.common(bytes).or_else(|e| second(bytes).map_err(|_| e)),
         };
-        let reduce = |n| reduced::decode(bytes, jpeg.transform, n, self.max_pixels);
+        let reduce = |n| {
+            // After a panic, too, decoding at full size may succeed.
+            caught(|| reduced::decode(bytes, jpeg.transform, n, self.max_pixels)).ok().flatten()
+        };
         if let Some(reduced) = self.reduce_to.filter(|_| jpeg.ended).and_then(reduce) {
-            return reduced;
+            return Ok(reduced);
         }
         match jpeg.ended {
             true => decode(bytes),

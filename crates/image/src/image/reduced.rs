@@ -4,7 +4,6 @@
 //! ones returns a half, a quarter or an eighth of the pixels of each side, in a fraction of the time.
 
 use super::decoded::Decoded;
-use crate::error::BoxError;
 use ::image::{DynamicImage, GrayImage, RgbImage, metadata::Orientation};
 use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 
@@ -15,37 +14,33 @@ fn divisor(width: u16, height: u16, least: u32) -> Option<u16> {
 }
 
 /// Decodes a JPEG file at the smallest size whose shorter side has at least `least` pixels. `transform`
-/// is the color space of its components. Returns `None` for CMYK, and if only the full size is large
-/// enough.
+/// is the color space of its components. Returns `None` for CMYK, if only the full size is large enough, and
+/// if the decoder rejects the file: decoding at full size may succeed, and otherwise returns the error.
 pub(super) fn decode(
     bytes: &[u8],
     transform: ColorTransform,
     least: u32,
     max_pixels: u64,
-) -> Option<Result<Decoded, BoxError>> {
+) -> Option<Decoded> {
     let mut decoder = Decoder::new(bytes);
     decoder.set_color_transform(transform);
     decoder.read_info().ok()?;
     let info = decoder.info()?;
     let whole = u64::from(info.width) * u64::from(info.height);
     if !matches!(info.pixel_format, PixelFormat::RGB24 | PixelFormat::L8) || whole > max_pixels {
-        return None; // decoding at full size reports the error
+        return None;
     }
     let divisor = divisor(info.width, info.height, least)?;
-    let scaled = (|| {
-        let (width, height) =
-            decoder.scale(info.width.div_ceil(divisor), info.height.div_ceil(divisor))?;
-        let pixels = decoder.decode()?;
-        let (width, height) = (width.into(), height.into());
-        let image = match info.pixel_format {
-            PixelFormat::L8 => GrayImage::from_raw(width, height, pixels).map(Into::into),
-            _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
-        };
-        let image = image.ok_or("the decoder's size is wrong")?;
-        let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk);
-        Ok(Decoded { image, orientation })
-    })();
-    Some(scaled)
+    let (width, height) =
+        decoder.scale(info.width.div_ceil(divisor), info.height.div_ceil(divisor)).ok()?;
+    let pixels = decoder.decode().ok()?;
+    let (width, height) = (width.into(), height.into());
+    let image = match info.pixel_format {
+        PixelFormat::L8 => GrayImage::from_raw(width, height, pixels).map(Into::into),
+        _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
+    };
+    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk);
+    Some(Decoded { image: image?, orientation })
 }
 
 #[cfg(test)]
