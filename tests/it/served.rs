@@ -7,7 +7,7 @@ use super::{
 };
 use finetune::{
     Error,
-    data::ImageSource,
+    data::{ImageSource, IndexSplitter},
     format::{read_safetensors, write_safetensors},
     image::Image,
     learner::{ExportOptions, Learner, PredictOptions},
@@ -101,6 +101,40 @@ fn a_predictor_in_bf16_predicts_like_a_learner_in_bf16() -> Result<()> {
     assert_ne!(half.probs, full.probs);
     for (half, full) in half.probs.iter().zip(&full.probs) {
         assert!((half - full).abs() < 0.02, "{half} {full}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_exported_model_decodes_at_the_reduced_size_of_the_learner() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pets.safetensors");
+    let all = first_of(&BREEDS, 4)(&photos())?;
+    let dls = DataBlock::blocks(ImageBlock::rgb().reduce_to(16), CategoryBlock::new())
+        .get_items(first_of(&BREEDS, 4))
+        .splitter(IndexSplitter::new(vec![0, 5]))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$").unwrap()))
+        .item_tfms(Resize::new(64))
+        .batch_tfms(Normalize::imagenet())
+        .bs(5)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders(photos())?;
+    let mut learn = vision_learner(dls, resnet18()).pretrained(false).build()?.quiet();
+    learn.export(&file)?;
+    let valid = learn.get_preds()?.preds;
+    let served = Predictor::load(&file, Device::Cpu)?;
+    let far =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    for (row, item) in [0, 5].into_iter().enumerate() {
+        let reduced = ImageBlock::rgb().reduce_to(16).open(&(&all[item]).into(), "reduced")?;
+        let full = ImageBlock::rgb().open(&(&all[item]).into(), "full")?;
+        assert!(reduced.width() * 4 < full.width(), "{}", all[item].display());
+        let valid = valid.row(row).to_vec();
+        let of_file = served.predict(&all[item])?.probs;
+        assert!(far(&of_file, &valid) < 1e-5, "{of_file:?} {valid:?}");
+        assert!(far(&served.predict(reduced)?.probs, &valid) < 1e-5);
+        assert!(far(&served.predict(full)?.probs, &valid) > 1e-4, "reduced images differ");
     }
     Ok(())
 }
