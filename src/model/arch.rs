@@ -136,6 +136,8 @@ impl Arch {
     /// Sets the first child of each parameter group after group 0: `[6]` puts the children before the seventh
     /// into group 0 and the others into group 1, as fastai's `splitter` does. Default: fastai's split for the
     /// architectures of its `model_meta`, otherwise one group.
+    ///
+    /// Building a model fails if a group would start at child 0 or after the last child of the body.
     #[must_use]
     pub fn split(mut self, at: &[usize]) -> Self {
         self.splits = Cow::Owned(at.to_vec());
@@ -410,6 +412,7 @@ impl Arch {
         caught(|| {
             let children = self.list(n_in, 1, false);
             self.checked(&children)?;
+            self.check_splits(kept(children.names().len(), self.cut))?;
             Ok(children.build(path, self.cut, &self.splits))
         })
     }
@@ -423,6 +426,7 @@ impl Arch {
     fn whole_of(&self, path: &Path<'_>, n_in: i64, n_out: i64) -> Result<Body> {
         let children = self.list(n_in, n_out, true);
         self.checked(&children)?;
+        self.check_splits(children.names().len())?;
         let end = kept(children.names().len(), self.cut);
         // A split into layers may already put the layers before the classifier into its group.
         let last = self.splits.iter().max().copied();
@@ -449,6 +453,21 @@ impl Arch {
             Make::Table(network) => Some(network.params),
             Make::Shipped(_) | Make::Own(_) => None,
         }
+    }
+
+    /// Returns an error if a split of the user has no effect on the first `n` children. The default splits and
+    /// those into layers may lie beyond the cut.
+    fn check_splits(&self, n: usize) -> Result<()> {
+        let Some(at) = self.splits.iter().find(|at| **at == 0 || **at >= n) else { return Ok(()) };
+        if self.has_default_splits() || self.splits == self.list(3, 1, true).layers() {
+            return Ok(());
+        }
+        let name = &self.name;
+        let why = format!(
+            "{name}: a group cannot start at child {at}; it must start between 1 and the last child, {}",
+            n - 1
+        );
+        Err(Error::config("split", why))
     }
 
     fn checked(&self, children: &Children<'_>) -> Result<()> {

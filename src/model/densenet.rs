@@ -21,6 +21,8 @@ pub(super) struct Shape {
     pub(super) blocks: [usize; 4],
     /// The number of channels after the first convolution.
     pub(super) stem: i64,
+    /// The rate of dropout before the classifier.
+    pub(super) drop: f64,
 }
 
 fn conv(c_in: i64, c_out: i64, size: i64) -> Conv {
@@ -79,7 +81,7 @@ impl ModuleT for Transition {
 
 /// Appends the children of a DenseNet.
 pub(super) fn children(net: &mut Children<'_>, n_in: i64, shape: Shape, n_out: i64) {
-    let Shape { growth, blocks, stem } = shape;
+    let Shape { growth, blocks, stem, drop } = shape;
     net.add("features.conv0", move |p| conv(n_in, stem, 7).stride(2).first().build(p))
         .add("features.norm0", move |p| norm(p, stem))
         .add("features.relu0", |_| relu())
@@ -105,12 +107,8 @@ pub(super) fn children(net: &mut Children<'_>, n_in: i64, shape: Shape, n_out: i
         }
     }
     net.add("features.norm5", move |p| norm(p, c_in)).add("classifier", move |p| {
-        nn::seq_t().add(relu()).add(avg_pool_flat(1)).add(layers::linear(
-            p,
-            c_in,
-            n_out,
-            linear_default(c_in),
-            Some(0.0),
-        ))
+        let linear = layers::linear(p, c_in, n_out, linear_default(c_in), Some(0.0));
+        let dropout = move |x: &Tensor, train: bool| x.dropout(drop, train);
+        nn::seq_t().add(relu()).add(avg_pool_flat(1)).add_fn_t(dropout).add(linear)
     });
 }

@@ -58,7 +58,7 @@ const fn bottleneck(blocks: [usize; 4], groups: i64, group_width: i64) -> resnet
 }
 
 const fn dense(growth: i64, blocks: [usize; 4], stem: i64) -> densenet::Shape {
-    densenet::Shape { growth, blocks, stem }
+    densenet::Shape { growth, blocks, stem, drop: 0.0 }
 }
 
 const fn xres(blocks: [usize; 4], expansion: i64) -> xresnet::Shape {

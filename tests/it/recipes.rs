@@ -11,7 +11,7 @@ use finetune::{
         Training, TrainingPlan, WarmupCosine, vision_learner,
     },
     loss::CrossEntropy,
-    model::{ArchSpec, Model, ParamKind, batch_norm1d, by_name},
+    model::{ArchSpec, HeadOptions, Model, ParamKind, batch_norm1d, by_name},
     optim::{Anneal, Hyper, Schedule},
     sample::{Batch, Task},
     seed::Seed,
@@ -455,6 +455,41 @@ fn a_vision_learner_splits_its_network_into_blocks() -> Result<()> {
     // Splits of the user are kept.
     let learn = vision_learner(dls, arch.split(&[3])).pretrained(false).layer_decay(0.5).build()?;
     assert_eq!(learn.model().groups(), 3);
+    Ok(())
+}
+
+#[test]
+fn splits_without_effect_are_errors() -> Result<()> {
+    let arch = by_name("test_vit")?; // the body has 9 children, the network 10
+    let body = |at: usize| ArchSpec::new(&arch.clone().split(&[at]), 3, 2, HeadOptions::new());
+    for at in [0, 9, 1000] {
+        let e = body(at).build(Device::Cpu, Seed(1)).unwrap_err();
+        assert!(matches!(&e, Error::Config { option: "split", .. }), "{e}");
+        assert!(e.to_string().contains(&format!("child {at};")), "{e}");
+    }
+    assert_eq!(body(6).build(Device::Cpu, Seed(1))?.groups(), 3);
+    let whole = |at: usize| ArchSpec::classifier(&arch.clone().split(&[at]), 3, 2);
+    assert_eq!(whole(9).build(Device::Cpu, Seed(1))?.groups(), 2);
+    assert!(whole(10).build(Device::Cpu, Seed(1)).is_err());
+    Ok(())
+}
+
+#[test]
+fn dropout_is_applied_before_the_classifier() -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    for (name, fixed) in [("timm/densenet121", false), ("deit_tiny_distilled_patch16_224", true)] {
+        let arch = by_name(name)?.dropout(1.0)?;
+        let arch = if fixed { arch.image_size(32, 32) } else { arch };
+        let model = ArchSpec::classifier(&arch, 3, 2).build(Device::Cpu, Seed(1))?;
+        let x = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, Device::Cpu)).sin();
+        let x = x.view([2, 3, 32, 32]);
+        let rows_differ = |train: bool| -> Result<bool> {
+            let out = model.forward(&x, train)?;
+            Ok(!out.get(0).equal(&out.get(1)))
+        };
+        assert!(!rows_differ(true)?, "{name}: all inputs of the classifier are 0");
+        assert!(rows_differ(false)?, "{name}: there is no dropout in prediction");
+    }
     Ok(())
 }
 

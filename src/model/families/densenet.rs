@@ -21,7 +21,9 @@ impl Default for Config {
 impl Config {
     pub(super) fn children(&self, net: &mut Children<'_>, build: Build) {
         let stem = 2 * self.growth_rate;
-        let shape = densenet::Shape { growth: self.growth_rate, blocks: self.block_config, stem };
+        let (growth, blocks) = (self.growth_rate, self.block_config);
+        let drop = build.drop.unwrap_or(0.0);
+        let shape = densenet::Shape { growth, blocks, stem, drop };
         densenet::children(net, build.n_in, shape, build.n_out);
     }
 }

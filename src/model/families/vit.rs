@@ -234,7 +234,8 @@ impl Config {
                 };
                 net.step("pool", two);
             }
-            net.at_root("head", move |p| Distilled::new(p, dim, build.n_out)).last_layer();
+            let drop = build.drop.unwrap_or(self.drop_rate);
+            net.at_root("head", move |p| Distilled::new(p, dim, build.n_out, drop)).last_layer();
             return;
         }
         let skipped = if self.pool_include_prefix { 0 } else { self.prefix().len() };
@@ -371,25 +372,28 @@ impl Parallel {
     }
 }
 
-/// The mean of two classifiers, of the class token and of the distillation token.
+/// The mean of two classifiers, of the class token and of the distillation token, with dropout before each.
 #[derive(Debug)]
 struct Distilled {
     head: Linear,
     head_dist: Linear,
+    drop: f64,
 }
 
 impl Distilled {
-    fn new(path: &Path<'_>, dim: i64, n_out: i64) -> Self {
+    fn new(path: &Path<'_>, dim: i64, n_out: i64, drop: f64) -> Self {
         Self {
             head: linear(&(path / "head"), dim, n_out, true),
             head_dist: linear(&(path / "head_dist"), dim, n_out, true),
+            drop,
         }
     }
 }
 
 impl ModuleT for Distilled {
-    fn forward_t(&self, x: &Tensor, _: bool) -> Tensor {
-        let class = self.head.forward(&x.select(1, 0));
-        (class + self.head_dist.forward(&x.select(1, 1))) * 0.5
+    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        let token = |i: i64| x.select(1, i).dropout(self.drop, train);
+        let (class, distilled) = (token(0), token(1));
+        (self.head.forward(&class) + self.head_dist.forward(&distilled)) * 0.5
     }
 }
