@@ -23,7 +23,7 @@ use finetune::{
         Arch, ArchSpec, BatchNorm, HeadOptions, Model, Param, ParamKind, adapt_first_layer,
         batch_norm1d, resnet18,
     },
-    optim::{Adam, Anneal, Hyper, Lr, Optimizer, Schedule, Sgd},
+    optim::{Adam, Hyper, Lr, Optimizer, Sgd},
     sample::{Batch, Task},
     seed::Seed,
 };
