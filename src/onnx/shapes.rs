@@ -80,6 +80,7 @@ pub(super) fn convert(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<Option<Str
             Ok(call.file().node("Gather", &[&x.name, &index.name], &[("axis", axis.into())]))
         }
         "index" => index(call),
+        "upsample_nearest2d" => nearest(call, out),
         "constant_pad_nd" => {
             let (pads, value) = (call.ints(1)?, call.float_or(2, 0.0)?);
             pad(call, &pads, "constant", value)
@@ -229,6 +230,28 @@ fn index(call: &mut Call<'_, '_>) -> Result<String> {
     let index = call.nested_tensor(&places[axis])?;
     let attributes = [("axis", (axis as i64).into())];
     Ok(call.file().node("Gather", &[&x.name, &index.name], &attributes))
+}
+
+/// Converts an enlargement by the nearest pixel: selects rows and columns by the positions that libtorch computes.
+fn nearest(call: &mut Call<'_, '_>, out: &[Dim]) -> Result<String> {
+    if !(call.absent(2) && call.absent(3)) {
+        return Err(unsupported("an interpolation by a factor instead of a size"));
+    }
+    let x = call.tensor(0)?;
+    let mut name = x.name.clone();
+    for axis in [2, 3] {
+        let (from, to) = match (x.side(axis)?, out.get(axis as usize)) {
+            (from, Some(Dim::Fixed(to))) => (from, *to),
+            _ => return Err(unsupported("an interpolation to an unknown size")),
+        };
+        if from != to {
+            let step = from as f32 / to as f32;
+            let position = |i: i64| ((i as f32 * step).floor() as i64).min(from - 1);
+            let index = call.file().integers(&(0..to).map(position).collect::<Vec<_>>());
+            name = call.file().node("Gather", &[&name, &index], &[("axis", axis.into())]);
+        }
+    }
+    Ok(name)
 }
 
 /// Converts a padding. `pads` are the pads before and after each dimension, the last dimension first.

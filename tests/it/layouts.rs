@@ -338,6 +338,12 @@ fn body_of(learn: &Learner) -> StateDict {
     all.filter(|(n, _)| !n.starts_with("head.")).map(|(n, t)| (n, t.copy())).collect()
 }
 
+/// Returns the weights of the linear layers of the head.
+fn head_of(learn: &Learner) -> StateDict {
+    let all = learn.model().state_dict().into_iter();
+    all.filter(|(n, t)| n.starts_with("head.") && t.dim() == 2).collect()
+}
+
 #[test]
 fn a_model_of_this_crate_is_the_start_of_another_training() {
     check_start(&squeezenet1_1());
@@ -352,6 +358,12 @@ fn check_start(arch: &Arch) {
     dls.add_batch_tfm(own.clone()).unwrap();
     let learner = vision_learner(dls, arch.clone()).pretrained(false);
     let mut first = learner.build().unwrap().quiet().model_dir(folder.path());
+    // Other values than those of a new head, which the seed determines.
+    tch::no_grad(|| {
+        for (_, t) in head_of(&first) {
+            let _ = t.shallow_clone().fill_(0.25);
+        }
+    });
     first.export(&bundle).unwrap();
     let saved = first.save("weights").unwrap();
     let fastai = first.save("fastai.pth").unwrap();
@@ -371,12 +383,8 @@ fn check_start(arch: &Arch) {
         second.fine_tune(1).unwrap();
     }
     // The same number of classes: the head is new all the same.
-    let head = |learn: &Learner| -> StateDict {
-        let all = learn.model().state_dict().into_iter();
-        all.filter(|(n, t)| n.starts_with("head.") && t.dim() == 2).collect()
-    };
     let second = start(arch, few(&BREEDS, ImageBlock::rgb(), 64), &bundle);
-    let (old, new) = (head(&first), head(&second));
+    let (old, new) = (head_of(&first), head_of(&second));
     assert_eq!(old.len(), 2);
     assert!(old.iter().zip(&new).all(|(a, b)| a.0 == b.0 && !a.1.equal(&b.1)));
     // Gray photos: the first layer is the sum over the colors, and the normalization has one channel.

@@ -61,7 +61,12 @@ const MEMBERS: &[Member] = &[
     },
     Member {
         src: "crates/predict/src",
-        layers: &[&["failure"], &["file", "input", "outputs"], &["network"], &["predictor"]],
+        layers: &[
+            &["failure", "parts"],
+            &["file", "input", "outputs"],
+            &["network"],
+            &["predictor"],
+        ],
         cycles: &[],
     },
 ];

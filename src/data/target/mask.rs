@@ -172,7 +172,13 @@ impl TargetBlock for MaskBlock {
             ImageSource::Image(image) => (Codes::of((**image).clone()), String::new()),
             other => return Err(Error::unsupported("mask", format!("cannot open {other:?}"))),
         };
-        self.codes_of(codes, &name).map(Target::Mask)
+        self.codes_of(codes, &name).map(Target::Mask).map_err(|e| match (e, label) {
+            // The item of the error becomes the image, so its reason names the mask.
+            (Error::Label { item, why, .. }, ImageSource::File(path)) => {
+                Error::label(item, format!("{}: {why}", path.display()))
+            }
+            (e, _) => e,
+        })
     }
 
     /// Returns the mask itself.
