@@ -85,6 +85,20 @@ impl Loss for LabelSmoothing {
     fn sum(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.reduced(pred, y, Reduction::Sum)
     }
+    /// Returns `None`, the number of items.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with class weights: the spread fraction and the target's own have different divisors.
+    fn divisor(&self, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        match self.weight {
+            None => Ok(None),
+            Some(_) => Err(Error::unsupported(
+                "label_smoothing",
+                "with class weights, the means of the parts of a batch cannot be combined: use `CrossEntropy` with \
+                 `label_smoothing`, or train with one process and without `deterministic_reduction`",
+            )),
+        }
+    }
     fn activation(&self, pred: &Tensor) -> Result<Tensor> {
         Ok(pred.f_softmax(self.axis, Kind::Float)?)
     }

@@ -4,7 +4,7 @@ use crate::training_reports::{classes, linear, loaders};
 use finetune::{
     Error, Result,
     learner::Learner,
-    loss::{BceWithLogits, Combined, CrossEntropy, Dice, Focal, Loss, PointMse},
+    loss::{BceWithLogits, Combined, CrossEntropy, Dice, Focal, LabelSmoothing, Loss, PointMse},
     sample::Task,
 };
 use tch::{Device, Kind, Tensor};
@@ -126,4 +126,14 @@ fn masks_and_points_of_another_shape_are_errors() {
         mismatch(PointMse.elements(&pred, &y));
         mismatch(PointMse.mean(&pred, &y));
     }
+}
+
+#[test]
+fn smoothed_labels_with_class_weights_have_no_divisor() {
+    let (pred, y, _) = six();
+    let loss = LabelSmoothing::new(0.1);
+    assert!(loss.divisor(&pred, &y).unwrap().is_none());
+    let error = loss.weight(vec![0.2, 1.0, 3.0]).divisor(&pred, &y).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("`CrossEntropy` with `label_smoothing`"), "{error}");
 }
