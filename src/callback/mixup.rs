@@ -106,7 +106,7 @@ struct Mixer {
 }
 
 impl Mixer {
-    /// What only one callback of a fit can do: the loss of each callback would contain only its own pairs.
+    /// The text of [`Callback::exclusive`]. With two of these callbacks, the loss of each would contain only its own pairs.
     const EXCLUSIVE: &str = "mixes the items of each batch";
 
     fn new(alpha: f64) -> Self {

@@ -289,18 +289,16 @@ impl Arch {
     pub(super) fn features_of(&self, body: &Body, n_in: i64, device: Device) -> Result<i64> {
         match self.features {
             Some(features) => Ok(features),
-            None => probe(body, n_in, device, self.image_size_of_build()).map_err(|e| {
-                let why = format!(
-                    "{}: the body accepts no image of {n_in} channels{}: {e}",
-                    self.name,
-                    if self.image_size_of_build().is_none() {
-                        " and up to 2048 pixels"
-                    } else {
-                        ""
-                    }
-                );
-                Error::config("arch", why)
-            }),
+            None => {
+                let size = self.image_size_of_build();
+                probe(body, n_in, device, size).map_err(|e| {
+                    let limit = if size.is_none() { " and up to 2048 pixels" } else { "" };
+                    let name = &self.name;
+                    let why =
+                        format!("{name}: the body accepts no image of {n_in} channels{limit}: {e}");
+                    Error::config("arch", why)
+                })
+            }
         }
     }
 
@@ -417,13 +415,9 @@ impl Arch {
         })
     }
 
-    /// Builds the whole network with its own classifier, which is an additional group.
+    /// Builds the whole network with its own classifier, which is an additional group. Children may panic.
     pub(super) fn whole(&self, path: &Path<'_>, n_in: i64, n_out: i64) -> Result<Body> {
         self.check_size()?;
-        caught(|| self.whole_of(path, n_in, n_out))
-    }
-
-    fn whole_of(&self, path: &Path<'_>, n_in: i64, n_out: i64) -> Result<Body> {
         let children = self.list(n_in, n_out, true);
         self.checked(&children)?;
         self.check_splits(children.names().len())?;

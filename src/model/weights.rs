@@ -13,6 +13,7 @@ use crate::{
     format::{Metadata, StateDict},
     transform::{BatchSpec, Normalize},
 };
+use serde_json::Value;
 use std::collections::BTreeMap;
 use tch::{Device, Tensor, nn::VarStore};
 
@@ -47,11 +48,16 @@ pub(super) fn load(
     }
 }
 
+/// Returns the variables of `model`, which are `own`, that a file of weights can contain.
+fn published<'a>(model: &Model, arch: &'a Arch, own: &StateDict) -> Variables<'a> {
+    let body = own.iter().filter(|(name, _)| !model.is_new(name));
+    Variables::new(arch.name(), body.map(|(name, t)| (name, t)))
+}
+
 /// Returns the variables of the body from `state`, and the model's own head or decoder.
 fn of_body(model: &Model, arch: &Arch, n_in: usize, state: &StateDict) -> Result<StateDict> {
     let own = model.state_dict();
-    let pairs = own.iter().filter(|(name, _)| !model.is_new(name)).map(|(name, t)| (name, t));
-    let variables = Variables::new(arch.name(), pairs);
+    let variables = published(model, arch, &own);
     let matched = variables.matched(state);
     let first = model.params().first().map(|p| p.name.clone()).unwrap_or_default();
     // Variables after the cut are dropped, unless this model has them.
@@ -88,12 +94,12 @@ fn of_publisher(
     let computed = ["relative_position_index", "attn_mask", "num_batches_tracked"];
     let trained = size.map(|[height, width]| arch.clone().image_size(height, width));
     trained.as_ref().map_or(Ok(()), Arch::check_size)?;
-    let grid = Sides {
-        file: trained.as_ref().and_then(|arch| patches(arch, &own)),
-        network: patches(arch, &own),
+    let sides = |of: &dyn Fn(&Arch) -> Option<[i64; 2]>| Sides {
+        file: trained.as_ref().and_then(of),
+        network: of(arch),
     };
-    let pairs = own.iter().filter(|(name, _)| !model.is_new(name)).map(|(name, t)| (name, t));
-    let variables = Variables::new(arch.name(), pairs);
+    let grid = sides(&|arch| patches(arch, &own));
+    let variables = published(model, arch, &own);
     let renamed = variables.matched(state);
     let unchanged = state.iter().filter(|(name, _)| variables.has(name)).count();
     let state = if renamed.named > unchanged { &renamed.state } else { state };
@@ -108,10 +114,7 @@ fn of_publisher(
         let size = variable.size();
         let adapts = *name == first && t.dim() == 4 && size[1] == n_in as i64;
         let t = if adapts { adapt_first_layer(t, n_in as i64)? } else { t.shallow_clone() };
-        let window = Sides {
-            file: trained.as_ref().and_then(|arch| arch.window_of(name)),
-            network: arch.window_of(name),
-        };
+        let window = sides(&|arch| arch.window_of(name));
         let t = resample::fitted(name, t, &size, grid, window)?;
         // A classifier with another number of outputs keeps its initial weights.
         if !of_classifier(name) || t.size() == size {
@@ -136,37 +139,35 @@ fn patches(arch: &Arch, own: &[(String, Tensor)]) -> Option<[i64; 2]> {
     Some([size[0] / patch[2], size[1] / patch[3]])
 }
 
+/// Returns a part of the description in a file of this crate, of an exported model or of saved weights.
+fn described(about: &Metadata, part: &str) -> Result<Option<Value>, String> {
+    let parsed = |text: &String| serde_json::from_str::<Value>(text).map_err(|e| undescribed(&e));
+    match (about.get("export"), about.get(part)) {
+        (Some(export), _) => Ok(parsed(export)?.get_mut(part).map(Value::take)),
+        (None, Some(own)) => parsed(own).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn undescribed(e: &serde_json::Error) -> String {
+    format!("its description: {e}")
+}
+
 /// Returns the image size that the network in a file of this crate was built for, if its description has one.
 fn trained_size(about: &Metadata) -> Result<Option<[i64; 2]>, String> {
-    let parsed = |text: &String| {
-        serde_json::from_str::<serde_json::Value>(text).map_err(|e| format!("its description: {e}"))
-    };
-    let spec = match (about.get("export"), about.get("arch")) {
-        (Some(export), _) => parsed(export)?.get_mut("arch").map(serde_json::Value::take),
-        (None, Some(arch)) => Some(parsed(arch)?),
-        (None, None) => None,
-    };
-    let size = spec.and_then(|mut spec| spec.get_mut("image_size").map(serde_json::Value::take));
+    let spec = described(about, "arch")?;
+    let size = spec.and_then(|mut spec| spec.get_mut("image_size").map(Value::take));
     serde_json::from_value(size.unwrap_or_default()).map_err(|e| format!("its image size: {e}"))
 }
 
 /// Returns the normalization that weights were trained with: the one stored in a file of this crate,
 /// otherwise that of the published weights of the architecture, otherwise ImageNet's.
 fn normalization(about: &Metadata, arch: &Arch) -> Result<Option<Normalize>, String> {
-    let broken = |e: serde_json::Error| format!("its description: {e}");
-    let batch_tfms = match (about.get("export"), about.get("batch_tfms")) {
-        (Some(export), _) => {
-            let mut export: serde_json::Value = serde_json::from_str(export).map_err(broken)?;
-            export.get_mut("batch_tfms").map(serde_json::Value::take)
-        }
-        (None, Some(tfms)) => Some(serde_json::from_str(tfms).map_err(broken)?),
-        (None, None) => None,
-    };
-    let Some(batch_tfms) = batch_tfms else {
+    let Some(batch_tfms) = described(about, "batch_tfms")? else {
         let published = arch.weights().map(|weights| weights.normalize());
         return Ok(Some(published.unwrap_or_else(Normalize::imagenet)));
     };
-    let tfms: Vec<BatchSpec> = serde_json::from_value(batch_tfms).map_err(broken)?;
+    let tfms: Vec<BatchSpec> = serde_json::from_value(batch_tfms).map_err(|e| undescribed(&e))?;
     Ok(tfms.into_iter().find_map(|tfm| match tfm {
         BatchSpec::Normalize(normalize) => Some(normalize),
         _ => None,

@@ -199,7 +199,8 @@ fn built(
     mut proto: ModelProto,
     input: InferenceFact,
 ) -> TractResult<(Arc<TypedRunnableModel>, Vec<usize>)> {
-    // tract would copy all weights before it drops the first one. So it sees them as inputs, which are replaced one by one.
+    // tract would copy all weights before the first of them is dropped. So it sees them as inputs, which are replaced
+    // one by one.
     let weights = proto.graph.as_mut().map(weights_as_inputs).unwrap_or_default();
     let mut model = tract_onnx::onnx().model_for_proto_model(&proto)?;
     for tensor in weights {

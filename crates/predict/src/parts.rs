@@ -6,6 +6,7 @@ use std::{
     io::{self, Read as _},
 };
 
+/// The length of a part in bytes.
 const PART: usize = 1 << 16;
 
 /// The bytes of a file in parts, so that the whole file is never in memory beside its parsed messages.
@@ -20,7 +21,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Begins a file of so many bytes.
+    /// Reads the first part of a file, whose length is `bytes`.
     pub(crate) fn new(file: File, bytes: u64) -> Self {
         let left = usize::try_from(bytes).unwrap_or(usize::MAX);
         let mut parts = Self { file, left, part: vec![], parsed: 0, failed: None };
