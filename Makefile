@@ -87,7 +87,7 @@ notebook:
 	$(WITH) cargo build
 	$(WITH) python3 scripts/notebook-check --compiled docs/notebooks/pets.ipynb
 
-## Compares speed and memory with fastai, alternating on the same photos.
+## Compares speed and memory with fastai, alternating on the same photos; TASKS=networks compares networks with timm.
 versus:
 	$(WITH) python3 scripts/versus "$(IMAGES)" $(TASKS)
 

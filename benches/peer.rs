@@ -11,7 +11,12 @@
 //! cargo bench --bench peer -- loader-masks --images DIR           loader with masks; DIR is what `scripts/shapes` writes
 //! cargo bench --bench peer -- train-masks --images DIR --arch resnet18  a U-Net of the same set
 //! cargo bench --bench peer -- cache --images DIR                  items with the presize cache: the epochs after the first
+//! cargo bench --bench peer -- network-train --images DIR --arch NAME  a step of training on random images, not on those of DIR
+//! cargo bench --bench peer -- network-infer --images DIR --arch NAME  a step of inference on the same images
 //! ```
+//!
+//! The other side of the last two tasks is `scripts/timm_peer.py`: the network is that of timm's name `NAME`, with its own
+//! classifier.
 //!
 //! Training and inference also print the billions of multiplications and additions that a ResNet-18 or 34 needs for an
 //! image, and the rate of a product of two matrices in the same precision.
@@ -24,11 +29,14 @@ mod shapes;
 use clap::{Parser, ValueEnum};
 use finetune::{
     Result,
-    data::Cache,
+    data::{Arrays, Cache, LoaderOptions},
     distributed::{Launched, launch, only_on_rank_0},
-    learner::{Callback, Scope, Step, Training},
+    learner::{Callback, Flat, Scope, Step, Training},
+    loss::CrossEntropy,
+    model::ArchSpec,
     prelude::*,
-    sample::Batch,
+    sample::{Batch, Split},
+    seed::Seed,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Instant};
@@ -87,6 +95,8 @@ enum Task {
     Cache,
     LoaderMasks,
     TrainMasks,
+    NetworkTrain,
+    NetworkInfer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -182,6 +192,11 @@ fn main() -> Result<()> {
             }
             report(&args, Some(files.len()), start.elapsed().as_secs_f64(), json!({}));
         }
+        Task::NetworkTrain | Task::NetworkInfer => {
+            let seconds = network_step(&args)?;
+            let ms = (seconds * 1e5).round() / 100.0;
+            report(&args, Some(args.bs), seconds, json!({ "ms_per_step": ms }));
+        }
     }
     Ok(())
 }
@@ -224,11 +239,73 @@ fn learner(args: &Args) -> Result<Learner> {
     } else {
         vision_learner(dataloaders(args, true)?, arch).pretrained(false).metric(error_rate())
     };
-    let learn = learn.build()?.quiet();
-    Ok(match args.precision {
+    Ok(in_precision(learn.build()?.quiet(), args))
+}
+
+fn in_precision(learn: Learner, args: &Args) -> Learner {
+    match args.precision {
         Precision::Fp32 => learn,
         Precision::Bf16 => learn.to_bf16(),
-    })
+    }
+}
+
+/// Returns the median seconds of a step of training or inference on random images in memory.
+fn network_step(args: &Args) -> Result<f64> {
+    const CLASSES: usize = 37;
+    let cpu = |kind| (kind, Device::Cpu);
+    // The first step is not timed, and the last one has no end.
+    let steps = args.batches.max(1) + 2;
+    let rows = (args.bs * steps) as i64;
+    let (x, y) =
+        (Tensor::zeros([rows, 1], cpu(Kind::Float)), Tensor::zeros([rows], cpu(Kind::Int64)));
+    let vocab: Vec<String> = (0..CLASSES).map(|c| c.to_string()).collect();
+    let task = finetune::sample::Task::Category { vocab: vocab.into() };
+    let placeholders = Arrays::from_tensors(&x, &y, task)?;
+    let options = LoaderOptions::new().bs(args.bs).num_workers(0).device(Device::Cpu);
+    let dls = DataLoaders::from_arrays(placeholders.clone(), placeholders, options)?;
+    let arch = finetune::model::by_name(&args.arch)?;
+    let mut model = ArchSpec::classifier(&arch, 3, CLASSES).build(Device::Cpu, Seed(1))?;
+    model.channels_last();
+    let mut learn = in_precision(Learner::new(dls, model, CrossEntropy::new())?.quiet(), args);
+    tch::manual_seed(1);
+    let (n, side) = (args.bs as i64, i64::from(args.size));
+    let train = args.task == Task::NetworkTrain;
+    let mut steps = Steps {
+        split: if train { Split::Train } else { Split::Valid },
+        x: Tensor::randn([n, side, side, 3], cpu(Kind::Float)).permute([0, 3, 1, 2]),
+        y: Tensor::randint(CLASSES as i64, [n], cpu(Kind::Int64)),
+        starts: vec![],
+    };
+    learn.fit_with(&Flat::new(1).lr(1e-3), &mut [&mut steps])?;
+    let timed = steps.starts.windows(2).skip(1);
+    let mut seconds: Vec<f64> = timed.map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
+
+/// Runs only the training or only the validation, puts the same images into every batch, and records when each batch
+/// starts.
+#[derive(Debug)]
+struct Steps {
+    split: Split,
+    x: Tensor,
+    y: Tensor,
+    starts: Vec<Instant>,
+}
+
+impl Callback for Steps {
+    fn before_train(&mut self, _: &mut Training) -> Step {
+        if self.split == Split::Train { Ok(()) } else { Scope::Train.cancel() }
+    }
+    fn before_validate(&mut self, _: &mut Training) -> Step {
+        if self.split == Split::Valid { Ok(()) } else { Scope::Validate.cancel() }
+    }
+    fn before_batch(&mut self, _: &mut Training, batch: &mut Batch) -> Step {
+        batch.x = self.x.shallow_clone();
+        batch.y = Some(self.y.shallow_clone());
+        self.starts.push(Instant::now());
+        Ok(())
+    }
 }
 
 /// Returns the number of images through the training loop and the time, without the first batch.
