@@ -4,7 +4,7 @@ import json, os, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ["torch==2.11.0", "torchvision==0.26.0", "fastai==2.8.12"]
+PACKAGES = ["torch==2.11.0", "torchvision==0.26.0", "fastai==2.8.12", "timm==1.0.31"]
 
 
 def python():
