@@ -74,6 +74,7 @@ impl Learner {
             tensors: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
             resumed: false,
+            old_messages: 0,
             run: state::Run::Fit,
             plan: VecDeque::new(),
             stage: 0,

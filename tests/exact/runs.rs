@@ -383,9 +383,15 @@ fn a_damaged_checkpoint_is_reported_and_the_previous_one_used() -> Result<()> {
         let mut bytes = fs::read(&newest).unwrap();
         damage(&mut bytes);
         fs::write(&newest, bytes).unwrap();
-        let mut learn = learner(folder.path())?;
+        let table = folder.path().join("table.txt");
+        let progress = Progress::to_writer(fs::File::create(&table).unwrap());
+        let mut learn = learner(folder.path())?.progress(progress);
         learn.fit_or_resume(Checkpoint::new("run").every(2), plan())?;
         let (weights, history) = end(&mut learn);
+        let printed = fs::read_to_string(&table).unwrap();
+        let lines: Vec<&str> = printed.lines().collect();
+        assert!(lines[1].starts_with("a checkpoint was not used: "), "{what}: {printed}");
+        assert_eq!(printed.matches("was not used").count(), 1, "{what}: {printed}");
         assert!(weights == whole.0, "{what}");
         let name = newest.file_name().unwrap().to_string_lossy().into_owned();
         let reported = history.messages.iter().filter(|m| m.contains(&name)).count();

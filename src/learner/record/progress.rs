@@ -256,7 +256,8 @@ impl Callback for Progress {
     fn before_fit(&mut self, t: &mut Training) -> Step {
         match t.run {
             Run::Fit => {
-                self.told = t.history.messages.len();
+                // The program that wrote the checkpoint has printed its messages.
+                self.told = if t.is_resumed() { t.old_messages } else { 0 };
                 self.head(t)?;
             }
             Run::Sweep(steps) => self.open(t, "lr_find".to_owned(), steps),
@@ -267,6 +268,8 @@ impl Callback for Progress {
 
     fn before_train(&mut self, t: &mut Training) -> Step {
         if t.run == Run::Fit {
+            // Messages from before the training, for example of the resume.
+            self.tell(t)?;
             self.open(t, format!("epoch {} train", t.at.epoch), t.at.batches);
             if let Some(part) = &mut self.part {
                 part.done = t.at.batch;

@@ -356,6 +356,7 @@ pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
         t.tensors.entry(owner.to_owned()).or_default().push((name, tensor));
     }
     (t.history, t.notes, t.at) = (history, saved.notes.clone(), saved.at);
+    t.old_messages = saved.messages.len();
     if saved.written_by != env!("CARGO_PKG_VERSION") {
         t.say(format!(
             "the checkpoint was written by finetune {}, but this is {}: the results may differ slightly",

@@ -55,6 +55,8 @@ pub struct Training {
     /// choice: set in [`Callback::before_checkpoint`](crate::learner::Callback::before_checkpoint).
     pub tensors: BTreeMap<String, Vec<(String, Tensor)>>,
     pub(in crate::learner) resumed: bool,
+    /// The number of messages that the checkpoint of a resumed fit contained.
+    pub(in crate::learner) old_messages: usize,
     pub(in crate::learner) checkpoints: Checkpoints,
     pub(in crate::learner) run: Run,
     /// The current stage and those after it.
@@ -302,7 +304,8 @@ impl Training {
         Ok(())
     }
 
-    /// Adds a message, which is printed below the table of epochs and stored in [`History::messages`].
+    /// Adds a message, which is printed between the rows of the table of epochs and stored in
+    /// [`History::messages`].
     pub fn say(&mut self, message: impl Into<String>) {
         self.history.messages.push(message.into());
     }
