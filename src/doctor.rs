@@ -56,7 +56,7 @@ pub fn doctor() -> Diagnosis {
         processors: thread::available_parallelism().map_or(1, Into::into),
         threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
         capability: sys::capability(),
-        features: features(),
+        features: sys::processor_features(),
         folders: folders(),
     }
 }
@@ -78,39 +78,6 @@ fn folders() -> Vec<(&'static str, Result<PathBuf, String>)> {
 fn driver() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     Some(text.lines().next()?.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-/// Returns the processor features that speed up training.
-#[cfg(target_arch = "x86_64")]
-fn features() -> Vec<(&'static str, bool)> {
-    vec![
-        ("AVX2", is_x86_feature_detected!("avx2")),
-        ("AVX-512", is_x86_feature_detected!("avx512f")),
-        ("AVX-512 bf16", is_x86_feature_detected!("avx512bf16")),
-        ("AMX bf16", flag("amx_bf16")),
-    ]
-}
-
-#[cfg(target_arch = "aarch64")]
-fn features() -> Vec<(&'static str, bool)> {
-    vec![
-        ("NEON", std::arch::is_aarch64_feature_detected!("neon")),
-        ("bf16", std::arch::is_aarch64_feature_detected!("bf16")),
-    ]
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn features() -> Vec<(&'static str, bool)> {
-    vec![]
-}
-
-/// Returns true if the processor has a flag, by Linux's name: the standard library does not know all of
-/// them.
-#[cfg(target_arch = "x86_64")]
-fn flag(name: &str) -> bool {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = text.lines().find(|line| line.starts_with("flags"));
-    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == name))
 }
 
 impl fmt::Display for Diagnosis {

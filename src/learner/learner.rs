@@ -206,7 +206,8 @@ impl Learner {
     }
 
     /// Trains in bfloat16, in operations that libtorch considers safe. Weights stay 32-bit. Fast on
-    /// processors and GPUs with bfloat16 instructions, slow on others.
+    /// processors and GPUs with bfloat16 instructions. On other processors it is slower than 32-bit floats, and a
+    /// message before the training says so.
     #[must_use]
     pub fn to_bf16(mut self) -> Self {
         self.training.precision = Precision::BFloat16;

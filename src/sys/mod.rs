@@ -25,6 +25,7 @@ mod native;
 #[path = "absent.rs"]
 mod native;
 mod pinned;
+mod processor;
 #[cfg(not(feature = "doc-only"))]
 mod recompute;
 mod slots;
@@ -45,6 +46,7 @@ pub(crate) use memory::KeptMemory;
 pub(crate) use native::recomputed;
 pub(crate) use native::{Autocast, capability, pinned, tensor_lent, version};
 pub(crate) use pinned::pinned_bytes;
+pub(crate) use processor::{has_bf16, processor_features};
 #[cfg(not(feature = "doc-only"))]
 pub(crate) use recompute::recomputed;
 pub(crate) use slots::Slots;

@@ -494,6 +494,23 @@ fn sixteen_bits_end_near_thirty_two() {
 }
 
 #[test]
+fn bfloat16_on_a_processor_without_its_instructions_is_told_before_the_training() {
+    let features = finetune::doctor().features;
+    let is_fast = features.iter().any(|(name, has)| *has && name.ends_with("bf16"));
+    let fit = |learn: Learner| {
+        let table = Shared::default();
+        let mut learn = learn.progress(Progress::to_writer(table.clone()));
+        learn.fit(1, 1e-3).unwrap();
+        let printed = table.text().lines().nth(1).unwrap().contains("bfloat16");
+        let told = learn.recorder().messages.iter().filter(|m| m.contains("bfloat16")).count();
+        assert_eq!(usize::from(printed), told, "{}", table.text());
+        printed
+    };
+    assert_eq!(fit(learner().to_bf16()), !is_fast, "{features:?}");
+    assert!(!fit(learner()));
+}
+
+#[test]
 fn sixteen_bit_floats_on_a_cpu_are_an_error_that_says_what_to_use() {
     let error = learner().to_fp16().fit(1, 1e-3).unwrap_err().to_string();
     assert!(error.contains("CUDA") && error.contains("to_bf16"), "{error}");

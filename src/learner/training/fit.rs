@@ -1,6 +1,6 @@
 //! The fits of a learner.
 
-use super::{epochs, finite::Finite, stage::Stage, state::Run};
+use super::{emulated::Emulated, epochs, finite::Finite, stage::Stage, state::Run};
 use crate::{
     error::{Error, Result},
     learner::{
@@ -151,9 +151,9 @@ impl Learner {
         self.training.plan = left.into();
         while let Some(stage) = self.training.plan.front().cloned() {
             let from = resumed.take();
-            let mut finite = Finite;
+            let (mut finite, mut emulated) = (Finite, Emulated);
             let mut below = self.probed.clone().map(BelowProbe::new);
-            let mut lent: Vec<&mut dyn Callback> = vec![&mut finite];
+            let mut lent: Vec<&mut dyn Callback> = vec![&mut finite, &mut emulated];
             lent.extend(below.as_mut().map(|b| b as &mut dyn Callback));
             lent.extend(callbacks.iter_mut().map(|c| &mut **c as &mut dyn Callback));
             let done = self.one(stage, lent, Run::Fit, from);

@@ -1,6 +1,7 @@
 //! The training loop, its state, and the events that callbacks handle.
 
 pub(in crate::learner) mod callback;
+mod emulated;
 pub(in crate::learner) mod epochs;
 pub(in crate::learner) mod finite;
 pub(in crate::learner) mod fit;
