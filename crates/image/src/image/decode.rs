@@ -89,6 +89,14 @@ impl Decode {
     /// twice that size for pixels that are closer to those of full decoding. Default: full size, as in
     /// fastai.
     ///
+    /// The mean difference from full decoding after the `Resize`, in levels from 0 to 255, is below these bounds in small
+    /// sharp pictures, baseline, progressive, gray and turned by EXIF:
+    ///
+    /// | decoded size | at a half or a quarter | at an eighth |
+    /// |---|---|---|
+    /// | that of the `Resize` | 3 | 3 |
+    /// | twice that of the `Resize` | 1 | 2 |
+    ///
     /// ```
     /// use finetune::image::Decode;
     ///
