@@ -3,6 +3,7 @@
 // No exception crosses into Rust: every function catches exceptions or is noexcept. A function that can fail returns
 // an error message, which the caller frees with finetune_free, or null.
 
+#include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
@@ -266,6 +267,11 @@ char* finetune_has_cuda_half(bool* has) noexcept {
     return caught([&] {
         *has = typeid(at::detail::getCUDAHooks()) != typeid(at::CUDAHooksInterface);
     });
+}
+
+// The number of threads within an operation that libtorch uses by default.
+char* finetune_default_threads(int* threads) noexcept {
+    return caught([&] { *threads = at::intraop_default_num_threads(); });
 }
 
 // A copy in pinned memory. tch passes a device, for which libtorch prints a warning with every call.

@@ -1,11 +1,21 @@
 //! libtorch's compute threads on a machine with other programs.
 
-use std::{env, sync::Once, thread};
+use super::message::checked;
+use std::{
+    env,
+    ffi::{c_char, c_int},
+    sync::Once,
+    thread,
+};
+
+unsafe extern "C" {
+    fn finetune_default_threads(threads: *mut c_int) -> *mut c_char;
+}
 
 /// Sets, once per process, how libtorch's threads share the processors with other programs.
 ///
-/// - The number of threads is the number of available processors, including quotas of control groups, which OpenMP
-///   ignores. A number set by `OMP_NUM_THREADS`, `MKL_NUM_THREADS` or a call is kept.
+/// - The number of threads is at most the number of available processors, including quotas of control groups, which
+///   libtorch and OpenMP ignore. A number set by `OMP_NUM_THREADS`, `MKL_NUM_THREADS` or a call is kept.
 /// - Threads that wait for the next operation sleep. By default, GNU's OpenMP lets them spin for milliseconds, which
 ///   takes time from other programs and from the threads for which they wait. It does not spin if there are more
 ///   threads than processors, so this function starts a team of idle threads. `OMP_WAIT_POLICY` and
@@ -18,10 +28,10 @@ pub(crate) fn share_processors() {
         let processors = openmp.processors();
         let mut threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
         let available = thread::available_parallelism().map_or(processors, Into::into);
-        let is_default = threads == processors && !is_set(&["OMP_NUM_THREADS", "MKL_NUM_THREADS"]);
-        if is_default && available < threads {
-            tch::set_num_threads(i32::try_from(available).unwrap_or(1));
-            threads = available;
+        let fitting = within(available, threads, &[processors, default_threads(processors)]);
+        if fitting != threads && !is_set(&["OMP_NUM_THREADS", "MKL_NUM_THREADS"]) {
+            tch::set_num_threads(i32::try_from(fitting).unwrap_or(1));
+            threads = fitting;
         }
         // A single thread waits for no other.
         if threads > 1 && !is_set(&["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"]) {
@@ -30,6 +40,21 @@ pub(crate) fn share_processors() {
             openmp.start_idle_team(processors.saturating_sub(threads) + 2);
         }
     });
+}
+
+/// Returns libtorch's default number of threads: the number of cores, which is half of `processors` where each core
+/// runs two threads.
+fn default_threads(processors: usize) -> usize {
+    let mut threads = 0;
+    // SAFETY: the call writes to a local variable.
+    let read = checked(unsafe { finetune_default_threads(&raw mut threads) });
+    read.ok().and_then(|()| usize::try_from(threads).ok()).unwrap_or(processors)
+}
+
+/// Returns the number of threads for `available` processors. A number that is not one of the `defaults` was set by a
+/// call, and is kept.
+fn within(available: usize, threads: usize, defaults: &[usize]) -> usize {
+    if defaults.contains(&threads) { threads.min(available) } else { threads }
 }
 
 /// The functions of GNU's OpenMP that libtorch was loaded with.
@@ -109,6 +134,18 @@ impl OpenMp {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_lowers_the_default_number_of_threads_only() {
+        // Sixteen cores with two threads each: libtorch starts one thread per core.
+        for (available, threads, expected) in
+            [(2, 16, 2), (2, 32, 2), (20, 32, 20), (20, 16, 16), (32, 16, 16), (2, 6, 6), (2, 1, 1)]
+        {
+            let found = within(available, threads, &[32, 16]);
+            assert_eq!(found, expected, "{threads} threads for {available} processors");
+        }
+        assert!(default_threads(0) > 0);
+    }
 
     /// Runs many short operations with pauses in a separate process. Spinning threads would use processor time
     /// during the pauses.
