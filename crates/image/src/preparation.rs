@@ -84,6 +84,7 @@ impl Preparation {
         let placements = samples.iter().enumerate().map(place).collect();
         let mut images = samples.into_iter().map(|s| s.image);
         let mut pixels = images.next().map(Image::into_pixels).unwrap_or_default();
+        pixels.reserve_exact(pixels.len() * (n - 1));
         images.for_each(|image| pixels.extend_from_slice(image.pixels()));
         Ok(Prepared { plan, pixels, placements })
     }

@@ -306,9 +306,10 @@ impl Predictor {
         }
         let Prepared { plan, pixels, placements, .. } = self.preparation.batch(samples, from)?;
         let (w, h) = plan.output_size();
-        let shape = [n as i64, i64::from(h), i64::from(w), i64::from(channels)];
-        let x = Tensor::f_from_slice(&plan.execute(&pixels, false)?)?.f_view(shape)?;
-        let x = x.f_permute([0, 3, 1, 2])?.f_to_device(self.model.device())?;
+        let [n, c, h, w] = [n as i64, i64::from(channels), i64::from(h), i64::from(w)];
+        let floats = plan.execute(&pixels, n > 1)?;
+        let x = sys::tensor_lent(floats, &[n, c, h, w], &[h * w * c, 1, w * c, c], drop)?;
+        let x = x.f_to_device(self.model.device())?;
         self.through(&plan.tensor_steps(x)?, &placements, from)
     }
 
