@@ -57,6 +57,9 @@ struct Args {
     /// The side of the images after the item transforms
     #[arg(long, default_value_t = 460)]
     presize: u32,
+    /// Decode JPEG files at the smallest size that has `presize` pixels
+    #[arg(long)]
+    reduce: bool,
     /// The side of the images after the batch transforms
     #[arg(long, default_value_t = 224)]
     size: u32,
@@ -203,7 +206,9 @@ fn main() -> Result<()> {
 
 fn block(args: &Args) -> DataBlock<CategoryBlock> {
     let pattern = RegexLabeller::new(r"^(.+)_\d+\.jpg$").expect("it is a pattern");
-    DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+    let images = ImageBlock::rgb();
+    let images = if args.reduce { images.reduce_to(args.presize) } else { images };
+    DataBlock::blocks(images, CategoryBlock::new())
         .get_items(get_image_files)
         .splitter(RandomSplitter::new(0.2).seed(42))
         .get_y(using_name(pattern))
