@@ -27,6 +27,8 @@ pub struct HeadOptions {
     y_range: Option<(f64, f64)>,
     act: Activation,
     init: HeadInit,
+    /// If true, the last layer has biases after a normalization too.
+    last_bias: bool,
 }
 
 /// The initialization of the linear layers of a head. Biases start at zero, except for `Default`.
@@ -58,6 +60,7 @@ impl Default for HeadOptions {
             y_range: None,
             act: Activation::Relu,
             init: HeadInit::KaimingNormal,
+            last_bias: false,
         }
     }
 }
@@ -191,15 +194,17 @@ impl HeadOptions {
         Ok(layers)
     }
 
-    /// Returns options with the same pooling, followed by a single linear layer, without hidden layers,
-    /// normalization, dropout or a range. [`Probe::install`](crate::learner::Probe::install) creates such a head.
+    /// Returns options with the same pooling, followed by normalization, the dropout of the last layer, and a single
+    /// linear layer with biases, without hidden layers or a range.
+    /// [`Probe::install`](crate::learner::Probe::install) creates such a head.
     ///
     /// ```
     /// use finetune::model::{HeadLayer, HeadOptions};
     ///
     /// let layers = HeadOptions::new().linear().layers(512, 37)?;
-    /// let last = HeadLayer::Linear { n_in: 1024, n_out: 37, bias: true };
-    /// assert_eq!(layers, [HeadLayer::ConcatPool, HeadLayer::Flatten, last]);
+    /// assert_eq!(layers[..2], [HeadLayer::ConcatPool, HeadLayer::Flatten]);
+    /// assert_eq!(layers[3], HeadLayer::Dropout(0.5));
+    /// assert_eq!(layers[4], HeadLayer::Linear { n_in: 1024, n_out: 37, bias: true });
     /// # Ok::<(), finetune::Error>(())
     /// ```
     #[must_use]
@@ -207,15 +212,16 @@ impl HeadOptions {
         let Self { pool, concat_pool, act, init, .. } = *self;
         Self {
             lin_ftrs: Some(vec![]),
-            ps: vec![0.0],
+            ps: self.ps.last().copied().into_iter().collect(),
             pool,
             concat_pool,
-            first_bn: false,
+            first_bn: true,
             bn_final: false,
             lin_first: false,
             y_range: None,
             act,
             init,
+            last_bias: true,
         }
     }
 
@@ -250,7 +256,7 @@ impl HeadOptions {
         let features = if self.lin_first { n_out } else { n_in };
         let norms = norm.then_some(HeadLayer::BatchNorm { features, bias: 1e-3, momentum: 0.1 });
         let norms = norms.into_iter().chain((p != 0.0).then_some(HeadLayer::Dropout(p)));
-        let linear = [HeadLayer::Linear { n_in, n_out, bias: !norm }];
+        let linear = [HeadLayer::Linear { n_in, n_out, bias: !norm || self.last_bias }];
         let linear = linear.into_iter().chain(act.then_some(HeadLayer::Act(self.act)));
         if self.lin_first {
             layers.extend(linear.chain(norms));

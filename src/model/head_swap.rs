@@ -48,14 +48,13 @@ impl Model {
         }
     }
 
-    /// Replaces the head by a linear layer with these weights, `[outputs, features]`, and biases,
-    /// `[outputs]`, after the same pooling. The body is unchanged. The new head is in the parameter group of the
-    /// previous one and is trainable.
+    /// Replaces the head by that of [`HeadOptions::linear`], with these weights. The body is unchanged. The new head
+    /// is in the parameter group of the previous one and is trainable.
     ///
     /// # Errors
     /// [`Error::Unsupported`] as [`head_options`](Self::head_options), and [`Error::Mismatch`] if the
     /// weights have another shape. On failure, the previous head is kept.
-    pub(crate) fn install_linear_head(&mut self, weight: &Tensor, bias: &Tensor) -> Result<()> {
+    pub(crate) fn install_linear_head(&mut self, regression: &LinearHead) -> Result<()> {
         let options = self.head_options()?.linear();
         let Some((arch, n_in)) = &self.arch else {
             return Err(Error::unsupported("the linear probe", "the model has no architecture"));
@@ -65,7 +64,7 @@ impl Model {
             return Err(Error::unsupported("the linear probe", "the model has no body"));
         };
         let features = arch.features_of(body, n_in, self.vars.device())?;
-        let outputs = weight.size().first().copied().unwrap_or(0);
+        let outputs = regression.weight.size().first().copied().unwrap_or(0);
         let pointers: BTreeSet<usize> = own.of_body.iter().map(|t| t.data_ptr() as usize).collect();
         let is_of_body = |t: &Tensor| pointers.contains(&(t.data_ptr() as usize));
         let group = self.groups().saturating_sub(1);
@@ -74,7 +73,7 @@ impl Model {
         let path = beside.root().set_group(group) / "head";
         let head = undrawn(|| options.build(&path, features, outputs))?;
         arch.rename(&beside)?;
-        copy_into(&beside, weight, bias)?;
+        regression.copy_into(&beside)?;
         let poisoned = || Error::other("another thread panicked with the variables");
         {
             let mut old = self.vars.variables_.lock().map_err(|_| poisoned())?;
@@ -96,16 +95,53 @@ impl Model {
     }
 }
 
-/// Copies weights and biases into the only linear layer of `vars`.
-fn copy_into(vars: &tch::nn::VarStore, weight: &Tensor, bias: &Tensor) -> Result<()> {
-    let _guard = tch::no_grad_guard();
-    for (name, mut own) in vars.variables() {
-        let given = if name.ends_with("weight") { weight } else { bias };
-        if own.size() != given.size() {
-            let why = format!("{name} is {:?}, but the probe has {:?}", own.size(), given.size());
-            return Err(Error::mismatch("the linear probe", why));
+/// The values of a linear head: its outputs are `weight · (x - mean) / std + bias`.
+#[derive(Debug)]
+pub(crate) struct LinearHead {
+    /// `[outputs, features]`.
+    pub(crate) weight: Tensor,
+    /// `[outputs]`.
+    pub(crate) bias: Tensor,
+    /// `[features]`.
+    pub(crate) mean: Tensor,
+    /// `[features]`, positive.
+    pub(crate) std: Tensor,
+}
+
+impl LinearHead {
+    /// Copies the values into the variables of a head of [`HeadOptions::linear`].
+    fn copy_into(&self, vars: &tch::nn::VarStore) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        // The normalization divides by the square root of the variance and this number.
+        let eps = tch::nn::BatchNormConfig::default().eps;
+        let variance = self.std.f_square()?;
+        let scale = (&variance + eps).f_sqrt()? / &self.std;
+        let (weight, ones) = (&self.weight * &scale, scale.f_ones_like()?);
+        let none = scale.f_zeros_like()?;
+        let vars = vars.variables();
+        let linear = vars.iter().find(|(_, t)| t.dim() == 2).and_then(|(name, _)| layer_of(name));
+        for (name, mut own) in vars.iter().map(|(name, t)| (name, t.shallow_clone())) {
+            let field = name.rsplit('.').next().unwrap_or_default();
+            let given = match (field, layer_of(name) == linear) {
+                ("running_mean", _) => &self.mean,
+                ("running_var", _) => &variance,
+                ("weight", true) => &weight,
+                ("weight", false) => &ones,
+                (_, true) => &self.bias,
+                (_, false) => &none,
+            };
+            if own.size() != given.size() {
+                let why =
+                    format!("{name} is {:?}, but the probe has {:?}", own.size(), given.size());
+                return Err(Error::mismatch("the linear probe", why));
+            }
+            own.f_copy_(given)?;
         }
-        own.f_copy_(given)?;
+        Ok(())
     }
-    Ok(())
+}
+
+/// Returns the name of the layer of a variable.
+fn layer_of(variable: &str) -> Option<&str> {
+    Some(variable.rsplit_once('.')?.0)
 }

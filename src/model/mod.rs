@@ -50,6 +50,7 @@ pub use {
     },
 };
 
+pub(crate) use head_swap::LinearHead;
 pub(crate) use source::checkpoints;
 
 use crate::{

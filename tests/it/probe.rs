@@ -176,7 +176,7 @@ fn an_installed_probe_predicts_saves_and_exports() -> Result<()> {
     close(preds.preds.iter().map(|p| f64::from(*p)), &flat(&probe.predictions.preds), 1e-4);
     let names: Vec<&str> = learn.model().params().iter().map(|p| &*p.name).collect();
     let head: Vec<&&str> = names.iter().filter(|n| n.starts_with("head.")).collect();
-    assert_eq!(head, [&"head.2.weight", &"head.2.bias"]);
+    assert_eq!(head, [&"head.2.weight", &"head.2.bias", &"head.4.weight", &"head.4.bias"]);
     // The frozen body stays frozen; the head is trained in the last group.
     let params = learn.model().params();
     assert_eq!(learn.model().groups(), 3);
@@ -202,7 +202,7 @@ fn fine_tuning_starts_from_a_probe() -> Result<()> {
     assert_eq!(learn.recorder().rows.len(), 2);
     assert_eq!(learn.training().stage(), 1, "no stage with a frozen body");
     let names: Vec<&str> = learn.model().params().iter().map(|p| &*p.name).collect();
-    assert!(names.contains(&"head.2.bias") && !names.contains(&"head.8.weight"), "{names:?}");
+    assert!(names.contains(&"head.4.bias") && !names.contains(&"head.8.weight"), "{names:?}");
     // With such a small rate, only the statistics of the normalizations change.
     learn.fine_tune(FineTune::new(1).from_probe().freeze_epochs(1).base_lr(1e-6))?;
     assert_eq!(learn.training().stage(), 2);

@@ -18,6 +18,7 @@ use crate::{
         },
     },
     metric::Proportion,
+    model::LinearHead,
     sample::{Target, Task},
     seed::{Seed, Stream},
     sys::caught,
@@ -109,7 +110,9 @@ impl Learner {
         let began = Instant::now();
         let seed = self.training.seed;
         let fitted = fitted(&of_train, &task, seed, options);
-        let Measured { scale, fitted } = self.of_first_rank(fitted)?;
+        let measured = self.of_first_rank(fitted)?;
+        let head = measured.head()?.into();
+        let Measured { scale, fitted } = measured;
         let fit_time = began.elapsed();
         let valid = Valid::new(&of_valid, &task, &scale, &fitted)?;
         let accuracy = valid.accuracy();
@@ -134,6 +137,7 @@ impl Learner {
             train_items: of_train.items.len(),
             weight,
             bias,
+            head,
             predictions: valid.predictions,
             features_time,
             fit_time,
@@ -253,6 +257,23 @@ impl Scale {
         let weight: Vec<f64> = Vec::try_from(&weight.f_view([-1])?)?;
         let weight = Array2::from_shape_vec(shape, weight).map_err(Error::other)?;
         Ok((weight, Array1::from(Vec::<f64>::try_from(&bias)?)))
+    }
+}
+
+impl Measured {
+    /// Returns the regression as a head.
+    fn head(&self) -> Result<LinearHead> {
+        let Self { scale: Scale { mean, inverse }, fitted } = self;
+        let float = |t: &Tensor| t.f_to_kind(Kind::Float);
+        // Features that do not vary have no weight.
+        let std =
+            inverse.f_reciprocal()?.f_where_self(&inverse.f_gt(0.0)?, &inverse.f_ones_like()?)?;
+        Ok(LinearHead {
+            weight: float(&fitted.weight.f_tr()?.f_contiguous()?)?,
+            bias: float(&fitted.bias)?,
+            mean: float(mean)?,
+            std: float(&std)?,
+        })
     }
 }
 

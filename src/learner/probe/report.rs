@@ -5,11 +5,11 @@ use crate::{
     error::{Error, Result},
     learner::{Learner, Predictions},
     metric::Proportion,
+    model::LinearHead,
     sys::caught,
 };
 use ndarray::{Array1, Array2};
-use std::{fmt, time::Duration};
-use tch::Tensor;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A logistic regression on the features of a body: the result of [`Learner::probe`], which has an
 /// example.
@@ -35,6 +35,8 @@ pub struct Probe {
     pub weight: Array2<f64>,
     /// The biases for features that are not standardized, `[outputs]`.
     pub bias: Array1<f64>,
+    /// The regression as a head.
+    pub(super) head: Arc<LinearHead>,
     /// The probabilities, decoded predictions and losses of the validation items, for
     /// [`interpret`](crate::interpret).
     pub predictions: Predictions,
@@ -47,10 +49,13 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Replaces the head of the learner's model by the regression: the head's pooling, followed by one linear
-    /// layer that includes the standardization. The model then has the predictions of the probe, up to
-    /// rounding to 32 bits. Hidden layers, normalization and dropout of the previous head are removed, and the
-    /// learner gets a new optimizer. The body is not changed, and its frozen groups stay frozen.
+    /// Replaces the head of the learner's model by the regression:
+    /// [`HeadOptions::linear`](crate::model::HeadOptions::linear) of the previous head, which has its pooling, a normalization with the statistics of the training items, the dropout of its last layer, and
+    /// one linear layer. The model then has the predictions of the probe, up to rounding to 32 bits. The learner
+    /// gets a new optimizer. The body is not changed, and its frozen groups stay frozen.
+    ///
+    /// The normalization gives all features the same scale, and so a step of the optimizer the same effect on all of
+    /// them. The dropout takes the place of the penalty of the regression, which fine-tuning does not have.
     ///
     /// [`FineTune::from_probe`](crate::learner::FineTune::from_probe) trains from this model, which can be
     /// saved, exported and resumed like any other.
@@ -66,12 +71,8 @@ impl Probe {
             let why = format!("has {} outputs for {outputs} categories", self.bias.len());
             return Err(Error::mismatch("the linear probe", why));
         }
-        let flat: Vec<f32> = self.weight.iter().map(|w| *w as f32).collect();
-        let shape = [self.weight.nrows() as i64, self.weight.ncols() as i64];
-        let weight = Tensor::f_from_slice(&flat)?.f_view(shape)?;
-        let bias: Vec<f32> = self.bias.iter().map(|b| *b as f32).collect();
         let t = &mut learn.training;
-        t.model.install_linear_head(&weight, &Tensor::f_from_slice(&bias)?)?;
+        t.model.install_linear_head(&self.head)?;
         if let Some(p) = &mut t.parallel {
             p.forget_parameters();
         }
