@@ -29,6 +29,7 @@ mod layouts;
 mod loader;
 mod losses;
 mod metrics;
+mod old_files;
 mod onnx;
 mod pets;
 #[cfg(feature = "show")]
