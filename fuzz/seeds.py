@@ -20,12 +20,19 @@ header = {"__metadata__": {"format": "pt"}, "w": {"dtype": "F32", "shape": [2, 2
 text = json.dumps(header).encode()
 Path("corpus/safetensors/plain").write_bytes(struct.pack("<Q", len(text)) + text + bytes(27))
 head = {"lin_ftrs": None, "ps": [0.5], "pool": True, "concat_pool": True, "first_bn": True, "bn_final": False,
-        "lin_first": False, "y_range": None}
+        "lin_first": False, "y_range": None, "act": "Relu", "init": "KaimingNormal"}
 export = {"arch": {"arch": "resnet18", "n_in": 3, "n_out": 2, "head": head},
-          "task": {"Category": {"vocab": ["a", "b"]}}, "loss": "cross_entropy", "decode": {}, "item_tfms": [], "batch_tfms": []}
+          "task": {"kind": "category", "vocab": ["a", "b"]},
+          "loss": {"cross_entropy": {"weight": None, "label_smoothing": 0.0, "axis": -1, "ignore_index": -100}},
+          "decode": {"channels": 3, "orient": True, "max_pixels": 65536},
+          "item_tfms": [{"transform": "resize", "height": 8, "width": 8, "method": "crop", "filter": "bilinear"}],
+          "batch_tfms": [{"transform": "normalize", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}]}
 Path("corpus/export/plain").write_text(json.dumps(export))
+# The tensor of the target is large enough for this network, which is therefore built.
+whole = export | {"arch": export["arch"] | {"head": None}}
+Path("corpus/export/whole").write_text(json.dumps(whole))
 
-saved = {"version": 1, "written_by": "0.1.0", "run": "run", "generation": 1, "complete": False, "fingerprint": [["Seed", "42"]],
+saved = {"version": 2, "written_by": "0.1.0", "run": "run", "generation": 1, "complete": False, "fingerprint": [["Seed", "42"]],
          "at": {"split": "Train", "epoch": 0, "epochs": 1, "batch": 0, "batches": 2, "fit_batches": 1, "step": 1, "pass": 0},
          "stages": [], "left": [], "hypers": [], "learn": [], "names": ["train_loss"], "rows": [], "iters": [], "messages": [],
          "smooth": {"value": 0.5, "count": 1}, "notes": {}}
