@@ -5,8 +5,8 @@ use finetune::{
     Error, Result,
     data::{
         Annotated, BBoxBlock, BBoxLblBlock, DataBlock, DataLoaders, ImageBlock, ImageSource,
-        IndexSplitter, MaskBlock, PointBlock, get_annotations, get_voc_annotations,
-        get_yolo_annotations,
+        IndexSplitter, MaskBlock, PointBlock, TargetBlock as _, get_annotations,
+        get_voc_annotations, get_yolo_annotations,
     },
     format::{read_safetensors, write_safetensors},
     image::Image,
@@ -142,6 +142,11 @@ fn errors_of_masks_name_the_file() -> Result<()> {
     assert!(colors.contains("photo.png") && colors.contains("`colors`"), "{colors}");
     let missing = text_of(load(path("none.png"), block()));
     assert!(missing.contains("none.png"), "{missing}");
+    // Called without a loader, the block names the file once.
+    let direct = text_of(block().encode(&path("codes.png").into()));
+    assert_eq!(direct.matches("codes.png").count(), 1, "{direct}");
+    let memory = text_of(block().encode(&Image::new(1, 1, 1, vec![2])?.into()));
+    assert!(memory.contains("for the mask: ") && memory.contains("is 2"), "{memory}");
     let distinct = text_of(load(path("colors.png"), block().colors([[0, 0, 0]; 2])));
     assert!(distinct.contains("colors"), "{distinct}");
     Ok(())
@@ -194,6 +199,24 @@ fn gray_masks_keep_their_numbers_in_every_format() -> Result<()> {
         assert_eq!(write("few.pgm", &pgm(largest, few))?, few.map(i64::from), "{largest}");
     }
     assert_eq!(write("text.pgm", b"P2 4 2 20 0 1 2 3 4 5 19 20")?, [0, 1, 2, 3, 4, 5, 19, 20]);
+    let pam = |largest: u16, kind: &str, depth: u8, data: &[u8]| {
+        let size = "WIDTH 4\nHEIGHT 2";
+        let head = format!("P7\n{size}\nDEPTH {depth}\nMAXVAL {largest}\n{kind}ENDHDR\n");
+        [head.as_bytes(), data].concat()
+    };
+    let gray = [0_u8, 1, 2, 3, 4, 5, 19, 20];
+    let both = gray.map(|v| [v, 20]).concat();
+    let wide = gray.map(|v| [0, v]).concat();
+    for (largest, kind, depth, data) in [
+        (20, "TUPLTYPE GRAYSCALE\n", 1, &gray[..]),
+        (20, "", 1, &gray[..]),
+        (20, "TUPLTYPE GRAYSCALE_ALPHA\n", 2, &both[..]),
+        (700, "TUPLTYPE GRAYSCALE\n", 1, &wide[..]),
+        (700, "", 1, &wide[..]),
+    ] {
+        let found = write("gray.pam", &pam(largest, kind, depth, data))?;
+        assert_eq!(found, gray.map(i64::from), "{largest} {kind}");
+    }
     // In a bitmap, 1 is black.
     assert_eq!(write("bits.pbm", b"P1 4 2 1 0 1 0 0 0 1 1")?, [0, 1, 0, 1, 1, 1, 0, 0]);
 
@@ -205,6 +228,14 @@ fn gray_masks_keep_their_numbers_in_every_format() -> Result<()> {
     ] {
         let e = text_of(write(name, &bytes));
         assert!(e.contains(name) && e.contains("16-bit value 256 is not a code"), "{e}");
+    }
+    for (name, bytes) in [
+        ("above.pgm", pgm(7, [0, 1, 2, 3, 4, 5, 6, 8])),
+        ("above.txt", b"P2 4 2 20 0 1 2 3 4 5 19 21".to_vec()),
+        ("above.pam", pam(19, "TUPLTYPE GRAYSCALE\n", 1, &gray)),
+    ] {
+        let e = text_of(write(name, &bytes));
+        assert!(e.contains(name) && e.contains("the maximum of the file"), "{e}");
     }
     let gif = text_of(loaded_codes("tests/pillow/pt.gif".into()));
     assert!(gif.contains("pt.gif") && gif.contains("only from PNG files"), "{gif}");

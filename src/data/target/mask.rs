@@ -70,13 +70,12 @@ impl MaskBlock {
         self
     }
 
-    fn by_color(&self, image: &Image, name: &str) -> Result<Image> {
-        let invalid = |why: String| Error::label(name, why);
+    fn by_color(&self, image: &Image) -> Result<Image> {
         let Some(colors) = &self.colors else {
             let why = "the mask has colors, not codes: set the color of each code in `MaskBlock` with \
                        `colors`. The numbers of a palette are read only from PNG files: convert a BMP, \
                        GIF or TIFF file with a palette to PNG";
-            return Err(invalid(why.into()));
+            return Err(invalid(why));
         };
         let mut codes = Vec::with_capacity(image.pixels().len() / 3);
         for (i, pixel) in image.pixels().chunks_exact(3).enumerate() {
@@ -96,11 +95,11 @@ impl MaskBlock {
         Image::new(image.width(), image.height(), 1, codes)
     }
 
-    /// Returns the codes of a mask; `name` is its name in errors.
-    fn codes_of(&self, codes: Codes, name: &str) -> Result<Image> {
+    /// Returns the codes of a mask.
+    fn codes_of(&self, codes: Codes) -> Result<Image> {
         let mut image = match codes {
             Codes::Numbers(image) => image,
-            Codes::Colors(image) => self.by_color(&image, name)?,
+            Codes::Colors(image) => self.by_color(&image)?,
             other => return Err(Error::unsupported("mask", format!("no codes in {other:?}"))),
         };
         if self.div != 1.0 {
@@ -113,7 +112,7 @@ impl MaskBlock {
             });
             let pixels = divided.collect::<Result<Vec<u8>, i64>>().map_err(|value| {
                 let why = format!("`div_mask` is {}, which gives {value} for a pixel", self.div);
-                Error::label(name, why)
+                invalid(why)
             })?;
             image = Image::new(width, height, 1, pixels)?;
         }
@@ -126,10 +125,15 @@ impl MaskBlock {
                  add codes, or set `ignored` or `div_mask`",
                 image.pixels()[i]
             );
-            return Err(Error::label(name, why));
+            return Err(invalid(why));
         }
         Ok(image)
     }
+}
+
+/// Returns the error of an invalid mask. The loader replaces the item by the image.
+fn invalid(why: impl Into<String>) -> Error {
+    Error::label("the mask", why)
 }
 
 /// Returns the column and row of the i-th pixel.
@@ -166,14 +170,14 @@ impl TargetBlock for MaskBlock {
     }
 
     fn encode(&self, label: &ImageSource) -> Result<Target> {
-        let (codes, name) = match label {
-            ImageSource::File(path) => (Codes::open(path)?, path.display().to_string()),
-            ImageSource::Bytes(bytes) => (Codes::read(bytes, "a mask in memory")?, String::new()),
-            ImageSource::Image(image) => (Codes::of((**image).clone()), String::new()),
+        let codes = match label {
+            ImageSource::File(path) => Codes::open(path)?,
+            ImageSource::Bytes(bytes) => Codes::read(bytes, "a mask in memory")?,
+            ImageSource::Image(image) => Codes::of((**image).clone()),
             other => return Err(Error::unsupported("mask", format!("cannot open {other:?}"))),
         };
-        self.codes_of(codes, &name).map(Target::Mask).map_err(|e| match (e, label) {
-            // The item of the error becomes the image, so its reason names the mask.
+        self.codes_of(codes).map(Target::Mask).map_err(|e| match (e, label) {
+            // The item of the error becomes the image, so its reason names the file.
             (Error::Label { item, why, .. }, ImageSource::File(path)) => {
                 Error::label(item, format!("{}: {why}", path.display()))
             }

@@ -2,8 +2,12 @@
 
 use super::{Decode, Image, tiff};
 use crate::error::{BoxError, Error, Result};
-use ::image::{DynamicImage, ImageFormat, codecs::pnm::PnmDecoder, guess_format};
-use std::{fs, io::Cursor, path::Path};
+use ::image::{
+    DynamicImage, ImageFormat,
+    codecs::pnm::{ArbitraryHeader, ArbitraryTuplType, PnmDecoder, PnmSubtype, SampleEncoding},
+    guess_format,
+};
+use std::{borrow::Cow, fs, io::Cursor, path::Path};
 
 /// The pixels of a file as codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +29,7 @@ impl Codes {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Image`] if it is not an image, has more than `2^28`
-    /// pixels, or has 16-bit values above 255.
+    /// pixels, has 16-bit values above 255, or is a PNM file with gray values above its maximum.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(Error::io(path))?;
@@ -41,12 +45,20 @@ impl Codes {
             return from_png(bytes).map_err(|cause| Error::Image { item: name.to_owned(), cause });
         }
         let decode = Decode::new();
-        let image = decode.decoded(bytes, name)?;
+        let (file, maximum): (Cow<'_, [u8]>, _) = match unscaled(bytes) {
+            Some((file, maximum)) => (Cow::Owned(file), Some(maximum)),
+            None => (Cow::Borrowed(bytes), None),
+        };
+        let image = decode.decoded(&file, name)?;
         if image.color().has_color() {
             return decode.finish(image).map(Self::Colors);
         }
         let (width, height) = (image.width(), image.height());
-        let codes = stored(image, largest(bytes));
+        let scaled = if maximum.is_some() { None } else { largest(bytes) };
+        let codes = stored(image, scaled).and_then(|codes| match maximum {
+            Some(maximum) => within_maximum(codes, maximum),
+            None => Ok(codes),
+        });
         let codes = codes.map_err(|cause| Error::Image { item: name.to_owned(), cause })?;
         Image::new(width, height, 1, codes).map(Self::Numbers)
     }
@@ -60,6 +72,46 @@ impl Codes {
 
 /// The maximum number of pixels, as for images.
 const MAX_PIXELS: u64 = 1 << 28;
+
+/// Returns a PNM file of gray values with the maximum of its type, so that decoding neither scales nor clips
+/// them, and its own maximum. Returns `None` for other files.
+fn unscaled(bytes: &[u8]) -> Option<(Vec<u8>, u32)> {
+    let (raster, header) = PnmDecoder::new(Cursor::new(bytes)).ok()?.into_inner();
+    let maximum = header.maximal_sample();
+    let white = if maximum > u32::from(u8::MAX) { u16::MAX } else { u16::from(u8::MAX) };
+    let (width, height) = (header.width(), header.height());
+    let head = match (header.subtype(), header.as_arbitrary()) {
+        (PnmSubtype::Graymap(SampleEncoding::Ascii), _) => format!("P2 {width} {height} {white}\n"),
+        (PnmSubtype::Graymap(SampleEncoding::Binary), _) => {
+            format!("P5 {width} {height} {white}\n")
+        }
+        (_, Some(ArbitraryHeader { depth, tupltype, .. })) => {
+            use ArbitraryTuplType as T;
+            let kind = match (*depth, tupltype) {
+                (1, None | Some(T::Grayscale)) => "GRAYSCALE",
+                (2, None | Some(T::GrayscaleAlpha)) => "GRAYSCALE_ALPHA",
+                _ => return None,
+            };
+            format!(
+                "P7\nWIDTH {width}\nHEIGHT {height}\nDEPTH {depth}\nMAXVAL {white}\n\
+                 TUPLTYPE {kind}\nENDHDR\n"
+            )
+        }
+        _ => return None,
+    };
+    let at = usize::try_from(raster.position()).ok()?;
+    Some(([head.as_bytes(), bytes.get(at..)?].concat(), maximum))
+}
+
+/// Returns an error if a code is above the maximum that its file states.
+fn within_maximum(codes: Vec<u8>, maximum: u32) -> Result<Vec<u8>, BoxError> {
+    match codes.iter().find(|code| u32::from(**code) > maximum) {
+        Some(code) => {
+            Err(format!("a pixel is {code}, above {maximum}, the maximum of the file").into())
+        }
+        None => Ok(codes),
+    }
+}
 
 /// Returns the largest gray value that a file can store, if decoding scales it to white.
 fn largest(bytes: &[u8]) -> Option<u32> {
