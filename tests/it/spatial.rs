@@ -242,6 +242,23 @@ fn gray_masks_keep_their_numbers_in_every_format() -> Result<()> {
     Ok(())
 }
 
+/// Programs that write palettes choose their order, so the index of a color says nothing about its code.
+#[test]
+fn the_colors_of_a_palette_are_the_colors_of_the_codes() -> Result<()> {
+    let file = ImageSource::from(PathBuf::from("tests/pillow/pt.png"));
+    let names = ["blue", "red", "green"];
+    let colors = [[0, 0, 255], [255, 0, 0], [0, 255, 0]];
+    let codes = |block: MaskBlock| -> Result<Vec<u8>> {
+        let Target::Mask(mask) = block.encode(&file)? else { panic!("not a mask") };
+        Ok(mask.into_pixels())
+    };
+    assert_eq!(codes(MaskBlock::new(names).colors(colors))?, [1, 2, 0]);
+    assert_eq!(codes(MaskBlock::new(names))?, [0, 1, 2]);
+    let other = text_of(codes(MaskBlock::new(names).colors([[0, 0, 255], [9, 9, 9], [0, 255, 0]])));
+    assert!(other.contains("pt.png") && other.contains("[255, 0, 0]"), "{other}");
+    Ok(())
+}
+
 /// A gray TIFF of a few bits, without compression.
 fn tiff_of_bits(bits: u16, rows: &[u8]) -> Vec<u8> {
     let mut bytes = b"II*\0\x08\0\0\0".to_vec();

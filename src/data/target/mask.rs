@@ -45,7 +45,8 @@ impl MaskBlock {
         Self { codes, colors: None, n_colors: 0, div: 1.0, ignored: None }
     }
 
-    /// Sets the color of each code, for masks that contain colors. Default: none; masks contain codes.
+    /// Sets the color of each code, for masks that contain colors, themselves or in a palette. Default: none;
+    /// masks contain codes.
     #[must_use]
     pub fn colors(mut self, colors: impl IntoIterator<Item = [u8; 3]>) -> Self {
         let colors: Vec<[u8; 3]> = colors.into_iter().collect();
@@ -170,9 +171,17 @@ impl TargetBlock for MaskBlock {
     }
 
     fn encode(&self, label: &ImageSource) -> Result<Target> {
+        let read = |bytes: &[u8], name: &str| match self.colors {
+            // The order of a palette is that of the program that wrote the file.
+            Some(_) => Codes::read_colors(bytes, name),
+            None => Codes::read(bytes, name),
+        };
         let codes = match label {
-            ImageSource::File(path) => Codes::open(path)?,
-            ImageSource::Bytes(bytes) => Codes::read(bytes, "a mask in memory")?,
+            ImageSource::File(path) => {
+                let bytes = std::fs::read(path).map_err(Error::io(path))?;
+                read(&bytes, &path.display().to_string())?
+            }
+            ImageSource::Bytes(bytes) => read(bytes, "a mask in memory")?,
             ImageSource::Image(image) => Codes::of((**image).clone()),
             other => return Err(Error::unsupported("mask", format!("cannot open {other:?}"))),
         };

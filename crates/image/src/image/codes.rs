@@ -41,8 +41,9 @@ impl Codes {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn read(bytes: &[u8], name: &str) -> Result<Self> {
-        if bytes.starts_with(b"\x89PNG") {
-            return from_png(bytes).map_err(|cause| Error::Image { item: name.to_owned(), cause });
+        if bytes.starts_with(PNG) {
+            return from_png(bytes, false)
+                .map_err(|cause| Error::Image { item: name.to_owned(), cause });
         }
         let decode = Decode::new();
         let (file, maximum): (Cow<'_, [u8]>, _) = match unscaled(bytes) {
@@ -63,12 +64,29 @@ impl Codes {
         Image::new(width, height, 1, codes).map(Self::Numbers)
     }
 
+    /// Reads a file of colors: as [`read`](Self::read), but a PNG file with a palette yields colors instead of
+    /// palette indices.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_colors(bytes: &[u8], name: &str) -> Result<Self> {
+        match bytes.starts_with(PNG) {
+            true => {
+                from_png(bytes, true).map_err(|cause| Error::Image { item: name.to_owned(), cause })
+            }
+            false => Self::read(bytes, name),
+        }
+    }
+
     /// Converts an image in memory: one channel holds codes, three channels hold colors.
     #[must_use]
     pub fn of(image: Image) -> Self {
         if image.channels() == 1 { Self::Numbers(image) } else { Self::Colors(image) }
     }
 }
+
+/// The first bytes of a PNG file.
+const PNG: &[u8] = b"\x89PNG";
 
 /// The maximum number of pixels, as for images.
 const MAX_PIXELS: u64 = 1 << 28;
@@ -148,7 +166,8 @@ fn code(value: u32) -> Result<u8, BoxError> {
     })
 }
 
-fn from_png(bytes: &[u8]) -> Result<Codes, BoxError> {
+/// Reads a PNG file. If `colors` is true, the indices of a palette become its colors.
+fn from_png(bytes: &[u8], colors: bool) -> Result<Codes, BoxError> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     // The stored values, without palette and scaling.
     decoder.set_transformations(png::Transformations::IDENTITY);
@@ -186,6 +205,17 @@ fn from_png(bytes: &[u8]) -> Result<Codes, BoxError> {
     };
     use png::ColorType as C;
     Ok(match info.color_type {
+        C::Indexed if colors => {
+            let palette = reader.info().palette.as_deref().ok_or("the palette is missing")?;
+            let mut all = Vec::with_capacity(values.len() * 3);
+            for index in values {
+                let at = usize::from(index) * 3;
+                let color = palette.get(at..at + 3);
+                let color = color.ok_or_else(|| format!("the palette has no color {index}"))?;
+                all.extend_from_slice(color);
+            }
+            Codes::Colors(Image::new(width, height, 3, all)?)
+        }
         C::Grayscale | C::Indexed => Codes::Numbers(Image::new(width, height, 1, values)?),
         C::GrayscaleAlpha => Codes::Numbers(Image::new(width, height, 1, kept(1))?),
         C::Rgb => Codes::Colors(Image::new(width, height, 3, values)?),
