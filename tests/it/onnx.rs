@@ -163,7 +163,12 @@ impl finetune::data::Dataset for Exchanged {
         6
     }
     fn get(&self, index: usize) -> finetune::Result<finetune::sample::Sample> {
-        let target = finetune::sample::Target::Category(index % 3);
+        let target = match self.task {
+            finetune::sample::Task::Categories { .. } => {
+                finetune::sample::Target::Categories(vec![index % 3])
+            }
+            _ => finetune::sample::Target::Category(index % 3),
+        };
         Ok(finetune::sample::Sample::new(Self::image(index), target))
     }
     fn name(&self, index: usize) -> String {
@@ -181,14 +186,25 @@ impl finetune::data::Dataset for Exchanged {
 /// its images into `folder`.
 #[cfg(feature = "onnx")]
 fn averages(folder: &Path, last: impl Fn(Tensor) -> Tensor + Send + 'static) -> Learner {
+    let vocab = ["red", "green", "blue"].map(String::from).into();
+    let task = finetune::sample::Task::Category { vocab };
+    averages_for(folder, task, finetune::loss::CrossEntropy::new(), last)
+}
+
+/// As [`averages`], for other targets and another loss.
+#[cfg(feature = "onnx")]
+fn averages_for(
+    folder: &Path,
+    task: finetune::sample::Task,
+    loss: impl finetune::loss::Loss + 'static,
+    last: impl Fn(Tensor) -> Tensor + Send + 'static,
+) -> Learner {
     for i in 0..6 {
         // The last file has the color of the item before.
         let image = Exchanged::image(if i == 5 { 4 } else { i });
         let bytes = [b"P6 8 8 255\n", image.pixels()].concat();
         fs::write(folder.join(format!("{i}.ppm")), bytes).unwrap();
     }
-    let vocab = ["red", "green", "blue"].map(String::from).into();
-    let task = finetune::sample::Task::Category { vocab };
     let data = Exchanged { folder: folder.to_owned(), task };
     let splits = finetune::data::Splits { train: (0..6).collect(), valid: (0..6).collect() };
     let loading = finetune::data::LoaderOptions::new().bs(4).num_workers(0).device(Device::Cpu);
@@ -199,7 +215,55 @@ fn averages(folder: &Path, last: impl Fn(Tensor) -> Tensor + Send + 'static) -> 
     let means =
         nn::func_t(move |x, _| last(x.mean_dim([2_i64, 3].as_slice(), false, x.kind()) * &scale));
     let model = finetune::model::Model::from_module(vars, means).unwrap();
-    Learner::new(dls, model, finetune::loss::CrossEntropy::new()).unwrap().quiet()
+    Learner::new(dls, model, loss).unwrap().quiet()
+}
+
+/// A loss of a program, with a threshold of 0.6. Its `spec` names the loss that it is given.
+#[cfg(feature = "onnx")]
+#[derive(Debug)]
+struct Own {
+    slope: f64,
+    spec: BceWithLogits,
+}
+
+#[cfg(feature = "onnx")]
+impl finetune::loss::Loss for Own {
+    fn each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
+        finetune::loss::Loss::each(&self.spec, pred, y)
+    }
+    fn activation(&self, pred: &Tensor) -> Result<Tensor> {
+        Ok(pred.f_mul_scalar(self.slope)?.f_sigmoid()?)
+    }
+    fn decode(&self, activated: &Tensor) -> Result<Tensor> {
+        Ok(activated.f_gt(0.6)?)
+    }
+    fn spec(&self) -> Option<finetune::loss::LossSpec> {
+        finetune::loss::Loss::spec(&self.spec)
+    }
+}
+
+/// The probabilities are 0.83 and 0.56, so that a threshold of 0.6 selects one category, and one of 0.5 all.
+#[cfg(feature = "onnx")]
+#[test]
+fn a_loss_that_decodes_unlike_its_description_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("colors.onnx");
+    let export = |slope: f64, thresh: f64| {
+        let vocab = ["red", "green", "blue"].map(String::from).into();
+        let task = finetune::sample::Task::Categories { vocab };
+        let loss = Own { slope, spec: BceWithLogits::new().thresh(thresh) };
+        let learn = averages_for(folder.path(), task, loss, |x| x);
+        // The file of the last item has another color.
+        learn.export_onnx(OnnxOptions::new(&path).tolerance(0.2))
+    };
+    let e = export(1.0, 0.5).unwrap_err();
+    assert!(matches!(e, Error::Export { .. }), "{e}");
+    assert!(e.to_string().contains("6 of 6 items differ"), "{e}");
+    let e = export(1.1, 0.6).unwrap_err();
+    assert!(matches!(e, Error::Unsupported { .. }), "{e}");
+    assert!(e.to_string().contains("`Own`") && e.to_string().contains("Sigmoid"), "{e}");
+    assert!(!path.exists());
+    assert_eq!(export(1.0, 0.6).unwrap().verified.unwrap().differing.len(), 1);
 }
 
 #[cfg(feature = "onnx")]

@@ -160,7 +160,8 @@ impl Learner {
     /// ```
     ///
     /// # Errors
-    /// - [`Error::Unsupported`] if a transform or the loss is code that a file cannot hold, if this
+    /// - [`Error::Unsupported`] if a transform or the loss is code that a file cannot hold, if the activation of the loss
+    ///   differs from that of the loss that its `spec` names, if this
     ///   crate has no ONNX operation for an operation of the network (the error names it and its module),
     ///   if tract cannot build the network, if the shape of its outputs does not fit the task, or if
     ///   [`OnnxOptions::verify`] is set and the crate was built without the feature `onnx`.

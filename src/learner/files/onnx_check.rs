@@ -5,7 +5,7 @@ use crate::{
     data::{DataLoader, ImageSource, LoaderOptions},
     error::{Error, Result},
     learner::{Training, predict::evaluate},
-    onnx::{ModelCard, NetworkInput},
+    onnx::{ModelCard, NetworkInput, OutputActivation},
     sample::{Batch, Split, Target, Task},
     sys::caught,
 };
@@ -153,17 +153,18 @@ impl Compared {
         found: &Tensor,
         name: impl Fn(usize) -> String,
     ) -> Result<()> {
-        let applied = what.card.output.applied;
+        let card = what.card;
+        let applied = card.output.applied;
         let task = t.dls.task();
         let size = evaluate::picture_size(&batch.x);
-        let labels = |activated: &Tensor| {
-            evaluate::decode(&caught(|| t.loss.decode(activated))?, None, &task, size)
-        };
         let activated = caught(|| t.loss.activation(expected))?;
-        let expected_labels = labels(&activated)?;
-        let found_labels = labels(&match applied {
-            true => found.f_to_device(activated.device())?,
-            false => caught(|| t.loss.activation(&found.f_to_device(expected.device())?))?,
+        check_activation(t, card, expected, &activated)?;
+        let labels = |decoded: Tensor| evaluate::decode(&decoded, None, &task, size);
+        let expected_labels = labels(caught(|| t.loss.decode(&activated))?)?;
+        // The loss may be code whose `spec` names another threshold: only the file decides.
+        let found_labels = labels(match applied {
+            true => decided(card, &task, found)?,
+            false => decided(card, &task, &described(card, found)?)?,
         })?;
         let expected = floats(if applied { &activated } else { expected })?;
         let found = floats(found)?;
@@ -194,6 +195,45 @@ impl Compared {
         }
         Ok(())
     }
+}
+
+/// Applies the activation that the file describes.
+fn described(card: &ModelCard, outputs: &Tensor) -> Result<Tensor> {
+    Ok(match card.output.activation {
+        OutputActivation::Softmax => outputs.f_softmax(1, Kind::Float)?,
+        OutputActivation::Sigmoid => outputs.f_sigmoid()?,
+        _ => outputs.shallow_clone(),
+    })
+}
+
+/// Decodes activated outputs as a predictor of the file does.
+fn decided(card: &ModelCard, task: &Task, activated: &Tensor) -> Result<Tensor> {
+    Ok(match task {
+        Task::Category { .. } | Task::Mask { .. } => activated.f_argmax(1, false)?,
+        Task::Categories { .. } => activated.f_gt(card.output.threshold)?,
+        _ => activated.shallow_clone(),
+    })
+}
+
+/// Returns an error if the activation of the loss is not the one that the file describes.
+fn check_activation(
+    t: &Training,
+    card: &ModelCard,
+    outputs: &Tensor,
+    activated: &Tensor,
+) -> Result<()> {
+    let described = described(card, outputs)?;
+    let same = described.size() == activated.size()
+        && described.f_allclose(&activated.f_to_kind(described.f_kind()?)?, 1e-4, 1e-4, false)?;
+    if same {
+        return Ok(());
+    }
+    let why = format!(
+        "the activation of the loss `{}` differs from that of the loss that its `spec` names: {:?}",
+        t.loss.name(),
+        card.output.activation
+    );
+    Err(Error::unsupported("export_onnx", why))
 }
 
 /// Returns the tolerated difference of equal numbers, as a fraction of the largest output.
