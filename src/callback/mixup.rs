@@ -82,7 +82,7 @@ pub struct Cut {
     pub perm: Vec<i64>,
     /// The fraction of the image outside of an unclipped box, from 0 to 1.
     pub weight: f64,
-    /// The center of the box, x and y in pixels.
+    /// The center of the box, x and y in pixels within the image.
     pub center: (i64, i64),
 }
 
@@ -308,6 +308,10 @@ impl Callback for CutMix {
         let (n, _, height, width) = batch.x.size4()?;
         let Cut { perm, weight, center: (cx, cy) } = self.draw(n as usize, width, height, t)?;
         check_weight(weight)?;
+        if !(0..width).contains(&cx) || !(0..height).contains(&cy) {
+            let why = format!("the center ({cx}, {cy}) was drawn for images of {width}x{height}");
+            return Err(Error::config("draws", why).into());
+        }
         let perm = order_of(&perm, n as usize)?.to_device(batch.x.device());
         let bounds @ [x1, y1, x2, y2] = Self::bounds(width, height, weight, cx, cy);
         batch.x = Self::paste(&batch.x, &perm, bounds);

@@ -997,6 +997,12 @@ fn mixing_with_invalid_options_is_an_error() {
         let error = learn.callback(CutMix::new(1.0).draws(cut)).fit(1, 1e-2).unwrap_err();
         assert!(error.to_string().contains(&format!("weight {weight}")), "{error}");
     }
+    for center in [(-1, 0), (0, -1), (i64::MAX, 0), (0, i64::MAX)] {
+        let cut = move |n: usize, _, _| Cut { perm: (0..n as i64).collect(), weight: 0.5, center };
+        let learn = of(images(), flat(), CrossEntropy::new());
+        let error = learn.callback(CutMix::new(1.0).draws(cut)).fit(1, 1e-2).unwrap_err();
+        assert!(error.to_string().contains(&format!("the center {center:?}")), "{error}");
+    }
 }
 
 #[test]
