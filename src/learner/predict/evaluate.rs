@@ -297,7 +297,7 @@ struct Gather {
     inputs: Vec<Tensor>,
     preds: Vec<Tensor>,
     pixels: Vec<Tensor>,
-    /// Whether the outputs of each item are finite, before the activation, which could hide it.
+    /// Whether the outputs of each item are finite, before the activation, which could hide it, and after it.
     finite: Vec<Tensor>,
     losses: Vec<f32>,
     targets: Vec<Target>,
@@ -325,7 +325,6 @@ impl Gather {
             }
             None => self.targets.extend(batch.items.iter().map(|_| Target::None)),
         }
-        self.finite.push(finite(pred)?.to_device(Device::Cpu));
         let activated = caught(|| t.loss.activation(pred))?;
         self.decoded.extend(decode(&caught(|| t.loss.decode(&activated))?, None, &task, size)?);
         let kept = if self.activation { activated } else { pred.shallow_clone() };
@@ -337,6 +336,8 @@ impl Gather {
             Task::Mask { .. } => kept.f_mean_dim([2_i64, 3].as_slice(), false, Kind::Float)?,
             _ => kept,
         };
+        let finite = finite(pred)?.f_logical_and(&finite(&kept)?)?;
+        self.finite.push(finite.to_device(Device::Cpu));
         self.preds.push(kept.to_device(Device::Cpu));
         let placements = batch.items.iter().enumerate();
         let placements = placements.map(|(i, _)| batch.placements.get(i).cloned().flatten());
@@ -358,7 +359,6 @@ impl Gather {
         if !self.finite.is_empty() {
             check_finite(&Tensor::f_cat(&self.finite, 0)?, name)?;
         }
-        check_numbers(&all, name)?;
         let preds = rows(&all)?;
         let inputs = match self.keep_inputs && !self.inputs.is_empty() {
             true => Some(array(&Tensor::f_cat(&self.inputs, 0)?)?),
