@@ -23,7 +23,7 @@ TESTS := cargo test --workspace --features finetune/onnx
 TRIALS := 100
 SEED := 1
 
-.PHONY: gpu predict-figures kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz sanitize libtorch
+.PHONY: gpu predict-figures serve-load kill-ranks kill soak pets folder test golden lint doc notebook versus label accuracy interop decode fuzz sanitize libtorch
 
 ## Runs the walk-through on the bundled photos and writes its figures to target/pets/. ARGS="--help" lists its options.
 pets:
@@ -112,6 +112,11 @@ label:
 ## Prints size, time to the first label, memory and agreement of the predictor without libtorch, as one line of JSON.
 predict-figures:
 	$(WITH) python3 scripts/predict-figures "$(IMAGES)"
+
+## Prints requests per second, latency, memory and lost requests of the server under load, as one line of JSON; needs wrk.
+## MODEL=pets.onnx takes a file of yours. It fails if a request is lost or an invalid upload is not answered with 4xx.
+serve-load:
+	$(WITH) python3 scripts/serve-load "$(IMAGES)" $(MODEL)
 
 ## Compares error rates with fastai, from the same weights. ARGS="--help" lists the data sets, weights, sizes and seeds.
 accuracy:
