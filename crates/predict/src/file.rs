@@ -10,8 +10,10 @@ use prost::{Message as _, bytes::Buf};
 use std::{collections::HashSet, fs, io::Read as _, path::Path};
 use tract_onnx::{
     pb::{
-        GraphProto, ModelProto, TensorProto, TypeProto, tensor_proto::DataType,
-        tensor_shape_proto::dimension::Value as Side, type_proto::Value,
+        GraphProto, ModelProto, TensorProto, TypeProto,
+        tensor_proto::{DataLocation, DataType},
+        tensor_shape_proto::dimension::Value as Side,
+        type_proto::Value,
     },
     prelude::DatumType,
 };
@@ -65,9 +67,12 @@ pub(crate) fn card(proto: &ModelProto) -> Result<ModelCard, String> {
 
 impl File {
     /// Checks the network, its input and its output.
-    pub(crate) fn checked(proto: ModelProto) -> Result<Self, String> {
-        let graph = proto.graph.as_ref().ok_or("has no network")?;
+    pub(crate) fn checked(mut proto: ModelProto) -> Result<Self, String> {
+        let graph = proto.graph.as_mut().ok_or("has no network")?;
         graph.initializer.iter().try_for_each(whole)?;
+        // Files of the first versions of ONNX list the weights as inputs too.
+        let weights: HashSet<&String> = graph.initializer.iter().map(|t| &t.name).collect();
+        graph.input.retain(|input| !weights.contains(&input.name));
         let (kind, input) = input(graph)?;
         let mut names: HashSet<&String> = graph.input.iter().map(|input| &input.name).collect();
         if let Some(twice) = graph.initializer.iter().find(|tensor| !names.insert(&tensor.name)) {
@@ -99,6 +104,11 @@ impl File {
 /// Returns an error unless a tensor has as many bytes as its shape says.
 fn whole(tensor: &TensorProto) -> Result<(), String> {
     let name = &tensor.name;
+    if tensor.data_location == Some(DataLocation::External as i32) {
+        return Err(format!(
+            "the values of `{name}` are in another file, which is not read: write the network into one file"
+        ));
+    }
     let mut n = Some(1_usize);
     for side in &tensor.dims {
         n = usize::try_from(*side).ok().and_then(|side| n?.checked_mul(side));
@@ -111,7 +121,10 @@ fn whole(tensor: &TensorProto) -> Result<(), String> {
         Ok(DataType::Uint8 | DataType::Int8 | DataType::Bool) => 1,
         _ => return Err(format!("the type of `{name}` is {}", tensor.data_type)),
     };
-    let typed = tensor.float_data.len() + tensor.int32_data.len() + tensor.int64_data.len();
+    let typed = tensor.float_data.len()
+        + tensor.double_data.len()
+        + tensor.int32_data.len()
+        + tensor.int64_data.len();
     match tensor.raw_data.len() {
         0 if typed == n => Ok(()),
         bytes if Some(bytes) == n.checked_mul(each) => Ok(()),

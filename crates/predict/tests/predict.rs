@@ -10,6 +10,7 @@ use finetune_predict::{
     ndarray::{Array3, Array4, Ix2, s},
 };
 use std::{fs, sync::Arc, thread};
+use tract_onnx::pb::{ModelProto, tensor_proto::DataLocation};
 
 fn loaded(model: &Model) -> Predictor {
     Predictor::from_bytes(&model.bytes()).unwrap()
@@ -304,6 +305,35 @@ fn files_that_no_network_can_be_read_from_are_errors_that_name_them() {
     assert!(why.contains("no shape"), "{why}");
 }
 
+#[test]
+fn files_of_other_programs_may_store_weights_in_other_ways() {
+    let image = plain([255, 0, 51], 8, 8);
+    let wanted = loaded(&Model::colors()).outputs(image.clone()).unwrap();
+    // As a list of numbers, and also listed as an input, as in the first versions of ONNX.
+    let change: fn(&mut ModelProto) = |proto| {
+        let graph = proto.graph.as_mut().unwrap();
+        let weights = &mut graph.initializer[0];
+        let bytes = std::mem::take(&mut weights.raw_data);
+        let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        weights.float_data = bytes.chunks_exact(4).map(number).collect();
+        let mut listed = graph.input[0].clone();
+        listed.name = weights.name.clone();
+        graph.input.push(listed);
+    };
+    let other = Model { change, ..Model::colors() };
+    assert_eq!(loaded(&other).outputs(image).unwrap(), wanted);
+}
+
+#[test]
+fn a_mask_of_more_codes_than_a_byte_can_hold_is_an_error() {
+    let codes: Vec<String> = (0..257).map(|i| format!("code {i}")).collect();
+    let task = |n: usize| Task::Mask { codes: codes[..n].into(), ignored: None };
+    let of = |n| loaded(&Model::new(task(n), OutputActivation::Softmax)).predict(plain(RED, 8, 8));
+    assert_eq!(of(256).unwrap().probs.len(), 256);
+    let why = of(257).unwrap_err().to_string();
+    assert!(why.contains("257 codes") && why.contains("256"), "{why}");
+}
+
 fn refused(model: &Model) -> String {
     match Predictor::from_bytes(&model.bytes()) {
         Err(e @ Error::Checkpoint { .. }) => e.to_string(),
@@ -341,6 +371,12 @@ fn files_that_do_not_match_their_description_are_errors() {
     assert!(why.contains("F32") && why.contains("U8"), "{why}");
     let why = changed(|proto| proto.graph.as_mut().unwrap().initializer[0].raw_data.truncate(5));
     assert!(why.contains("`weights`") && why.contains("5 bytes"), "{why}");
+    let why = changed(|proto| {
+        let weights = &mut proto.graph.as_mut().unwrap().initializer[0];
+        weights.raw_data.clear();
+        weights.data_location = Some(DataLocation::External as i32);
+    });
+    assert!(why.contains("`weights`") && why.contains("another file"), "{why}");
     let why = changed(|proto| {
         let weights = &mut proto.graph.as_mut().unwrap().initializer;
         weights.push(weights[0].clone());

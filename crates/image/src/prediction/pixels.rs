@@ -1,7 +1,11 @@
 //! Pixel-wise predictions, mapped back to the original image.
 
 use super::largest::largest;
-use crate::{error::Result, image::Image, sample::Placement};
+use crate::{
+    error::{Error, Result},
+    image::Image,
+    sample::Placement,
+};
 use ndarray::Array3;
 use rayon::prelude::*;
 
@@ -59,9 +63,13 @@ fn neighbors(place: f64, n: usize) -> (usize, usize, f32) {
 /// Returns the code with the highest probability in each pixel, from `[codes, height, width]`.
 ///
 /// # Errors
-/// [`Error::Mismatch`](crate::Error::Mismatch) if a side is 0.
+/// [`Error::Mismatch`] if a side is 0, or if there are more than 256 codes.
 pub fn highest(probs: &Array3<f32>) -> Result<Image> {
     let (codes, height, width) = probs.dim();
+    if codes > 256 {
+        let why = format!("there are {codes} codes; a mask can have 256");
+        return Err(Error::mismatch("mask", why));
+    }
     let mut mask = Vec::with_capacity(width * height);
     for y in 0..height {
         for x in 0..width {
