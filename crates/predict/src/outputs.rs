@@ -5,7 +5,7 @@ use finetune_image::{
     Result,
     card::{ModelCard, NetworkInput, OutputActivation},
     ndarray::Array3,
-    prediction::{PixelProbs, Prediction, highest, largest},
+    prediction::{PixelProbs, Prediction, largest},
     sample::{Placement, Point, Target, Task},
 };
 
@@ -67,7 +67,7 @@ pub(crate) fn prediction(
                 .map_err(|e| failed(e.to_string()))?;
             let means = probs.outer_iter().map(|code| code.mean().unwrap_or(0.0)).collect();
             let pixels = PixelProbs { probs, placement: placement.unwrap_or_else(whole) };
-            let mask = Target::Mask(highest(&pixels.original())?);
+            let mask = Target::Mask(pixels.mask()?);
             return Ok(Prediction::new(means, mask, &card.task).with_pixels(pixels));
         }
         _ => Target::Values(outputs.clone()),

@@ -14,7 +14,7 @@ use crate::{
     sys::caught,
     transform,
 };
-use finetune_image::prediction::{PixelProbs, Prediction, highest};
+use finetune_image::prediction::{PixelProbs, Prediction};
 use ndarray::{Array2, ArrayD, Ix4, IxDyn};
 use tch::{Device, Kind, Tensor};
 
@@ -502,7 +502,7 @@ pub(in crate::learner) fn predictions(
         })?;
         let one = |(i, probs): (usize, ndarray::ArrayView3<'_, f32>)| {
             let pixels = PixelProbs { probs: probs.to_owned(), placement: place(i) };
-            let mask = Target::Mask(highest(&pixels.original())?);
+            let mask = Target::Mask(pixels.mask()?);
             let means = probs.outer_iter().map(|code| code.mean().unwrap_or(0.0)).collect();
             Ok(Prediction::new(means, mask, task).with_pixels(pixels))
         };
