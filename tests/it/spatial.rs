@@ -514,9 +514,9 @@ fn errors_of_labels_name_the_file_of_the_image() -> Result<()> {
     };
     let nan = text_of(points(Point::new(1.0, f32::NAN)));
     assert!(nan.contains("photo.png") && nan.contains("NaN"), "{nan}");
-    let mask = |mask: Image| {
+    let mask = |mask: ImageSource| {
         let dls = DataBlock::blocks(ImageBlock::rgb(), MaskBlock::new(["a", "b"]))
-            .get_y(move |_: &PathBuf| Ok(mask.clone().into()))
+            .get_y(move |_: &PathBuf| Ok(mask.clone()))
             .splitter(IndexSplitter::new([]))
             .bs(1)
             .num_workers(0)
@@ -524,9 +524,11 @@ fn errors_of_labels_name_the_file_of_the_image() -> Result<()> {
             .dataloaders_from(vec![file.clone()])?;
         dls.train().one_batch()
     };
-    let size = text_of(mask(Image::new(8, 4, 1, vec![0; 32])?));
+    let size = text_of(mask(Image::new(8, 4, 1, vec![0; 32])?.into()));
     assert!(size.contains("photo.png") && size.contains("8x4"), "{size}");
-    let code = text_of(mask(Image::new(8, 8, 1, vec![7; 64])?));
+    let bytes = text_of(mask(b"not an image".to_vec().into()));
+    assert!(bytes.contains("photo.png") && bytes.contains("cannot be decoded"), "{bytes}");
+    let code = text_of(mask(Image::new(8, 8, 1, vec![7; 64])?.into()));
     assert!(code.contains("photo.png") && code.contains("is 7"), "{code}");
     Ok(())
 }
