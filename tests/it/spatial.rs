@@ -341,15 +341,18 @@ fn annotations_of_voc_and_yolo() -> Result<()> {
     let (image, _) = square(40, 1, 1, 3);
     image::save_buffer(path("a.png"), image.pixels(), 40, 40, image::ExtendedColorType::Rgb8)
         .unwrap();
-    let object = "<object><name>cat</name><bndbox><xmin>3</xmin><ymin>5</ymin><xmax>12</xmax>\
-                  <ymax>20</ymax></bndbox></object>";
+    // A part of an object has a name and a box of its own, which are not those of an object.
+    let object = "<object><part><name>head</name><bndbox><xmin>4</xmin><ymin>5</ymin>\
+                  <xmax>9</xmax><ymax>8</ymax></bndbox></part><name>cat</name><bndbox>\
+                  <xmin>3</xmin><ymin>5</ymin><xmax>12</xmax><ymax>20</ymax></bndbox></object>";
     let voc = format!("<annotation><filename>a.png</filename>{object}</annotation>");
     fs::write(path("a.xml"), &voc).unwrap();
     let found = get_voc_annotations(folder.path(), folder.path())?;
     let Annotated { file, boxes, labels, .. } = &found[0];
     assert_eq!((file, labels), (&path("a.png"), &vec!["cat".to_owned()]));
-    assert_eq!(boxes, &[[2.0, 4.0, 12.0, 20.0]]);
-    fs::write(path("a.txt"), "1 0.5 0.25 0.2 0.1\n").unwrap();
+    assert_eq!((found.len(), boxes), (1, &vec![[2.0, 4.0, 12.0, 20.0]]));
+    // With the byte order mark and the line end of programs for Windows.
+    fs::write(path("a.txt"), "\u{feff}1 0.5 0.25 0.2 0.1\r\n").unwrap();
     let found = get_yolo_annotations(folder.path(), folder.path(), &["dog", "cat"])?;
     assert_eq!(found[0].labels, ["cat"]);
     let wanted = [16.0, 8.0, 24.0, 12.0];
@@ -414,9 +417,10 @@ fn errors_of_annotations_name_the_file() -> Result<()> {
         let text = format!(
             r#"{{"images": [{{"id": 1, "file_name": "a.png"}}],
                 "categories": [{{"id": 5, "name": "cat"}}],
-                "annotations": [{{"image_id": {image}, "category_id": {category}, "bbox": {bbox}}}]}}"#
+                "annotations": [{{"image_id": {image}, "category_id": {category}, "bbox": {bbox},
+                    "iscrowd": 1, "segmentation": {{"counts": [9, 3, 4], "size": [4, 4]}}}}]}}"#
         );
-        fs::write(path("a.json"), text).unwrap();
+        fs::write(path("a.json"), format!("\u{feff}{text}")).unwrap();
         get_annotations(path("a.json"), &format!("{}/", folder.path().display()))
     };
     let found = coco(1, 5, "[2, 3, 10, 20]")?;

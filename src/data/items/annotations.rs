@@ -56,8 +56,10 @@ fn corners_of(sides: [f64; 4]) -> std::result::Result<Corners, String> {
     Err(format!("the box from ({left}, {top}) to ({right}, {bottom}) {what}"))
 }
 
+/// Returns the text of a file, without the byte order mark that programs for Windows write.
 fn text_of(file: &Path) -> Result<String> {
-    fs::read_to_string(file).map_err(Error::io(file))
+    let text = fs::read_to_string(file).map_err(Error::io(file))?;
+    Ok(text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text))
 }
 
 #[derive(Deserialize)]
@@ -89,7 +91,8 @@ struct CocoCategory {
 
 /// Returns the annotated images of a COCO file, in its order, with `prefix` before their file names:
 /// fastai's [`get_annotations`](https://docs.fast.ai/vision.data.html#get_annotations). Images without a
-/// box are left out, as in fastai.
+/// box are left out, and boxes of crowds (`iscrowd`) are boxes like the others, as in fastai. Polygons and masks
+/// (`segmentation`) are not read.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Label`], naming it, if it is not a COCO file, or if a
