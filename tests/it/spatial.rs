@@ -351,6 +351,13 @@ fn annotations_of_voc_and_yolo() -> Result<()> {
     let Annotated { file, boxes, labels, .. } = &found[0];
     assert_eq!((file, labels), (&path("a.png"), &vec!["cat".to_owned()]));
     assert_eq!((found.len(), boxes), (1, &vec![[2.0, 4.0, 12.0, 20.0]]));
+    // Programs for macOS add such files to archives.
+    fs::write(path("._a.xml"), b"\x00\x05\x16\x07").unwrap();
+    assert_eq!(get_voc_annotations(folder.path(), folder.path())?.len(), 1);
+    fs::write(path("b.xml"), &voc).unwrap();
+    let twice = text_of(get_voc_annotations(folder.path(), folder.path()));
+    assert!(["a.xml", "b.xml", "a.png"].iter().all(|name| twice.contains(name)), "{twice}");
+    fs::remove_file(path("b.xml")).unwrap();
     // With the byte order mark and the line end of programs for Windows.
     fs::write(path("a.txt"), "\u{feff}1 0.5 0.25 0.2 0.1\r\n").unwrap();
     let found = get_yolo_annotations(folder.path(), folder.path(), &["dog", "cat"])?;
@@ -438,6 +445,7 @@ fn errors_of_annotations_name_the_file() -> Result<()> {
     }
     for (images, categories, what) in [
         (r#"{"id": 1, "file_name": "b.png"}"#, "", ["`images`", "`a.png` and `b.png`"]),
+        (r#"{"id": 7, "file_name": "a.png"}"#, "", ["images 1 and 7", "`a.png`"]),
         ("", r#"{"id": 5, "name": "dog"}"#, ["`categories`", "`cat` and `dog`"]),
     ] {
         let list = |first: &str, more: &str| match more {

@@ -96,8 +96,9 @@ struct CocoCategory {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Label`], naming it, if it is not a COCO file, or if a
-/// box is inverted, or refers to an image or a category that is not listed, or if two images or two categories
-/// have the same id. fastai ignores boxes without an image, and keeps the last image or category of an id.
+/// box is inverted, or refers to an image or a category that is not listed, if two images or two categories
+/// have the same id, or if two images have the same file. fastai ignores boxes without an image, and keeps the
+/// last image or category of an id.
 pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annotated>> {
     let file = file.as_ref();
     let coco: Coco = serde_json::from_str(&text_of(file)?)
@@ -106,6 +107,14 @@ pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annot
         .map_err(|why| broken(file, why))?;
     let known = by_id("images", coco.images.iter().map(|i| (i.id, i.file_name.as_str())))
         .map_err(|why| broken(file, why))?;
+    let mut ids: HashMap<&str, i64> = HashMap::new();
+    for image in &coco.images {
+        if let Some(first) = ids.insert(&image.file_name, image.id) {
+            let (name, id) = (&image.file_name, image.id);
+            let why = format!("the images {first} and {id} have the same file, `{name}`");
+            return Err(broken(file, why));
+        }
+    }
     let mut boxes: HashMap<i64, (Vec<Corners>, Vec<String>)> = HashMap::new();
     for (i, b) in coco.annotations.iter().enumerate() {
         let Some(name) = names.get(&b.category_id) else {
@@ -146,12 +155,13 @@ fn by_id<'a>(
     Ok(all)
 }
 
-/// Returns the files of a folder with an extension, sorted.
+/// Returns the files of a folder with an extension, sorted. Files whose names begin with a dot are left out.
 fn files_with(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let mut files = vec![];
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending)) {
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending)) {
             files.push(path);
         }
     }
@@ -160,17 +170,28 @@ fn files_with(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Returns the annotated images of a folder of Pascal VOC files, one XML file each, sorted by name. Their
-/// images are in `images`. Pixels are counted from 1 in the files, and from 0 here.
+/// images are in `images`. Pixels are counted from 1 in the files, and from 0 here. Files whose names begin with
+/// a dot are left out.
 ///
 /// # Errors
-/// [`Error::Io`] if a file cannot be read; [`Error::Label`], naming it, if it does not have this format or a
-/// box is inverted.
+/// [`Error::Io`] if a file cannot be read; [`Error::Label`], naming it, if it does not have this format, a
+/// box is inverted, or it is of the same image as another file.
 pub fn get_voc_annotations(
     folder: impl AsRef<Path>,
     images: impl AsRef<Path>,
 ) -> Result<Vec<Annotated>> {
-    let files = files_with(folder.as_ref(), "xml")?;
-    files.iter().map(|file| voc(file, images.as_ref())).collect()
+    let mut all = vec![];
+    let mut owners: HashMap<PathBuf, PathBuf> = HashMap::new();
+    for file in files_with(folder.as_ref(), "xml")? {
+        let item = voc(&file, images.as_ref())?;
+        if let Some(other) = owners.insert(item.file.clone(), file.clone()) {
+            let image = item.file.display();
+            let why = format!("it is of the same image as {}, {image}", other.display());
+            return Err(broken(&file, why));
+        }
+        all.push(item);
+    }
+    Ok(all)
 }
 
 fn voc(file: &Path, images: &Path) -> Result<Annotated> {
