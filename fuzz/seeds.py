@@ -29,7 +29,7 @@ export = {"arch": {"arch": "resnet18", "n_in": 3, "n_out": 2, "head": head},
           "batch_tfms": [{"transform": "normalize", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}]}
 Path("corpus/export/plain").write_text(json.dumps(export))
 # The tensor of the target is large enough for this network, which is therefore built.
-whole = export | {"arch": export["arch"] | {"head": None}}
+whole = export | {"arch": export["arch"] | {"arch": "squeezenet1_1", "head": None}}
 Path("corpus/export/whole").write_text(json.dumps(whole))
 
 saved = {"version": 2, "written_by": "0.1.0", "run": "run", "generation": 1, "complete": False, "fingerprint": [["Seed", "42"]],
