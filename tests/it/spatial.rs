@@ -152,6 +152,25 @@ fn errors_of_masks_name_the_file() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_check_finds_masks_that_do_not_fit() -> Result<()> {
+    let (image, mask) = square(40, 1, 1, 3);
+    let masks = [mask, Image::new(40, 20, 1, vec![0; 800])?, Image::new(40, 40, 1, vec![7; 1600])?];
+    let dls = DataBlock::rows(ImageBlock::rgb(), MaskBlock::new(["ground", "square"]))
+        .get_x(move |_: &usize| Ok(image.clone()))
+        .get_y(move |&i| Ok(masks[i].clone().into()))
+        .splitter(IndexSplitter::new([2]))
+        .bs(1)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders_from(vec![0, 1, 2])?;
+    let found = dls.check()?.undecodable;
+    let items: Vec<usize> = found.iter().map(|f| f.item).collect();
+    assert_eq!(items, [1, 2]);
+    assert!(found[0].what.contains("40x20") && found[1].what.contains("is 7"), "{found:?}");
+    Ok(())
+}
+
 /// Returns the codes of a mask file of 4x2 pixels, from a loader.
 fn loaded_codes(file: PathBuf) -> Result<Vec<i64>> {
     let image = Image::new(4, 2, 3, vec![90; 24])?;
@@ -538,8 +557,10 @@ fn errors_of_labels_name_the_file_of_the_image() -> Result<()> {
     };
     let size = text_of(mask(Image::new(8, 4, 1, vec![0; 32])?.into()));
     assert!(size.contains("photo.png") && size.contains("8x4"), "{size}");
-    let bytes = text_of(mask(b"not an image".to_vec().into()));
-    assert!(bytes.contains("photo.png") && bytes.contains("cannot be decoded"), "{bytes}");
+    let bytes = mask(b"not an image".to_vec().into()).unwrap_err();
+    assert!(matches!(&bytes, Error::Image { .. }), "{bytes}");
+    let bytes = bytes.to_string();
+    assert!(bytes.contains("the mask of") && bytes.contains("photo.png"), "{bytes}");
     let code = text_of(mask(Image::new(8, 8, 1, vec![7; 64])?.into()));
     assert!(code.contains("photo.png") && code.contains("is 7"), "{code}");
     Ok(())

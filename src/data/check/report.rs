@@ -65,7 +65,8 @@ pub struct CheckReport {
     pub train: usize,
     /// The number of validation items.
     pub valid: usize,
-    /// Items that cannot be read or decoded, or that have more pixels than the block allows.
+    /// Items that cannot be read or decoded, that have more pixels than the block allows, or whose mask has another
+    /// size than their image.
     pub undecodable: Vec<Finding>,
     /// Items whose format differs from their extension. They are decoded by content.
     pub misnamed: Vec<Finding>,

@@ -10,7 +10,7 @@ use crate::{
         caught::{self, caught, position},
         dataset::Dataset,
         loaders::DataLoaders,
-        loading::loader::Data,
+        loading::{loader::Data, pass::fitting},
         target::category::TargetBlock,
     },
     error::{Error, Result},
@@ -145,7 +145,12 @@ fn look(dataset: &dyn Dataset, item: usize, split: Split) -> Seen {
     let mut find = |kind, what: String| {
         seen.findings.push((kind, Finding { item, name: name.clone(), what }));
     };
-    let sample = caught(|| dataset.get(item), || name.clone(), || position(item));
+    let whole = || {
+        let sample = dataset.get(item)?;
+        fitting(&sample, "the image", || name.clone())?;
+        Ok(sample)
+    };
+    let sample = caught(whole, || name.clone(), || position(item));
     let image = match &sample {
         Ok(sample) => Some(&sample.image),
         Err(e) => {

@@ -139,6 +139,8 @@ pub(in crate::data) fn encode<Y: TargetBlock>(
 pub(in crate::data) fn naming<T>(done: Result<T>, name: impl FnOnce() -> String) -> Result<T> {
     done.map_err(|e| match e {
         Error::Label { why, .. } => Error::label(name(), why),
+        // Of a mask, which may be in memory.
+        Error::Image { item, cause, .. } => Error::image(format!("{item} of {}", name()), cause),
         e => e,
     })
 }

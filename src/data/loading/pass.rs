@@ -41,7 +41,11 @@ pub(in crate::data) struct Draw {
 }
 
 /// Checks that a mask has the size of its image.
-fn fitting(sample: &Sample, image: &str, name: impl FnOnce() -> String) -> Result<()> {
+pub(in crate::data) fn fitting(
+    sample: &Sample,
+    image: &str,
+    name: impl FnOnce() -> String,
+) -> Result<()> {
     let Target::Mask(mask) = &sample.target else { return Ok(()) };
     let size = |image: &Image| (image.width(), image.height());
     let (own, wanted) = (size(mask), size(&sample.image));

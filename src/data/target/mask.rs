@@ -181,15 +181,7 @@ impl TargetBlock for MaskBlock {
                 let bytes = std::fs::read(path).map_err(Error::io(path))?;
                 read(&bytes, &path.display().to_string())?
             }
-            ImageSource::Bytes(bytes) => {
-                read(bytes, "a mask in memory").map_err(|e| match e {
-                    // As an error of the label, it gets the name of the image.
-                    Error::Image { cause, .. } => {
-                        invalid(format!("the mask cannot be decoded: {cause}"))
-                    }
-                    e => e,
-                })?
-            }
+            ImageSource::Bytes(bytes) => read(bytes, "the mask")?,
             ImageSource::Image(image) => Codes::of((**image).clone()),
             other => return Err(Error::unsupported("mask", format!("cannot open {other:?}"))),
         };
