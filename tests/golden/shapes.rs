@@ -7,7 +7,7 @@ use crate::{
 };
 use finetune::{
     data::{
-        BBoxBlock, BBoxLblBlock, DataBlock, DataLoaders, ImageBlock, IndexSplitter, PointBlock,
+        BBoxBlock, BBoxLblBlock, DataBlock, DataLoaders, ImageBlock, IndexSplitter, NA, PointBlock,
         TargetBlock, get_annotations,
     },
     image::Image,
@@ -503,7 +503,10 @@ fn variant_of(
     }
     let classes = match what {
         "add_na_false" => BBoxLblBlock::new().add_na(false),
-        "given_vocab" => BBoxLblBlock::new().vocab(["dog", "cat", "Ant"]),
+        "given_vocab" => {
+            let given = variant["vocab"].as_array().unwrap().iter().map(text);
+            BBoxLblBlock::new().vocab(given.filter(|name| *name != NA))
+        }
         _ => BBoxLblBlock::new(),
     };
     let resize = match what {

@@ -10,7 +10,7 @@ use finetune::{
     loss::{CrossEntropy, Loss},
     model::{
         Arch, ArchSpec, ConvNormKind, Model, ParamKind, PixelShuffleIcnr, SelfAttention, UnetBlock,
-        UnetOptions, batch_norm2d, fastai_unet_name, icnr, resnet18, resnet34,
+        UnetOptions, batch_norm2d, by_name, fastai_unet_name, icnr,
     },
     optim::Lr,
     sample::Task,
@@ -33,6 +33,10 @@ pub(crate) fn check(g: &Golden, r: &mut Report) {
 
 fn salt(g: &Golden) -> u32 {
     g.json["salt"].as_u64().unwrap() as u32
+}
+
+fn arch(case: &Value) -> Arch {
+    by_name(text(&case["arch"])).unwrap()
 }
 
 fn options(case: &Value) -> UnetOptions {
@@ -97,7 +101,7 @@ fn wanted(case: &Value) -> BTreeSet<(String, Vec<i64>)> {
 
 fn variant(g: &Golden, r: &mut Report, case: &Value) {
     let key = text(&case["key"]);
-    let arch = if case["arch"] == "resnet34" { resnet34() } else { resnet18() };
+    let arch = arch(case);
     let n_out = case["n_out"].as_u64().unwrap() as usize;
     let n_in = case["kwargs"]["n_in"].as_u64().unwrap_or(3) as usize;
     let spec = ArchSpec::unet(&arch, n_in, n_out, options(case));
@@ -271,7 +275,7 @@ fn learner(g: &Golden, r: &mut Report) {
     let about = &g.json["learner"];
     let case = &g.cases("models")[0];
     let n_out = case["n_out"].as_u64().unwrap() as usize;
-    let spec = ArchSpec::unet(&resnet18(), 3, n_out, options(case));
+    let spec = ArchSpec::unet(&arch(case), 3, n_out, options(case));
     let mut m = spec.build(Device::Cpu, Seed(1)).unwrap();
     let names = |of: &dyn Fn(&finetune::model::Param) -> bool| -> Vec<String> {
         m.params().iter().filter(|p| of(p)).map(|p| fastai_unet_name(&p.name)).collect()
@@ -394,7 +398,7 @@ fn initial(g: &Golden, r: &mut Report) {
     r.case();
     let n_out = case["n_out"].as_u64().unwrap() as usize;
     let m =
-        ArchSpec::unet(&resnet18(), 3, n_out, options(case)).build(Device::Cpu, Seed(3)).unwrap();
+        ArchSpec::unet(&arch(case), 3, n_out, options(case)).build(Device::Cpu, Seed(3)).unwrap();
     let state = m.state_dict();
     for (name, theirs) in case["init"].as_object().unwrap() {
         let own = &state.iter().find(|(n, _)| n == name).unwrap().1;
