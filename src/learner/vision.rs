@@ -26,9 +26,10 @@ pub struct VisionLearner {
     pretrained: bool,
     weights: WeightsFrom,
     normalize: bool,
-    head: HeadOptions,
+    head: Option<HeadOptions>,
     unet: Option<UnetOptions>,
     n_out: Option<usize>,
+    own_classifier: bool,
     #[debug(skip)]
     custom_head: Option<MakeHead>,
     #[debug(skip)]
@@ -52,9 +53,10 @@ pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
         pretrained: true,
         weights: WeightsFrom::published(),
         normalize: true,
-        head: HeadOptions::default(),
+        head: None,
         unet: None,
         n_out: None,
+        own_classifier: false,
         custom_head: None,
         opt_func: Box::new(|params| Optimizer::new(params, Adam::new())),
         defaults: Defaults::default(),
@@ -134,7 +136,29 @@ impl VisionLearner {
     /// Sets the options of the layers after the body. Default: fastai's.
     #[must_use]
     pub fn head(mut self, head: HeadOptions) -> Self {
-        self.head = head;
+        self.head = Some(head);
+        self
+    }
+    /// If true, the body is followed by the network's own classifier, as timm and torchvision build it, instead
+    /// of a head of fastai's: for example one linear layer for the class token, or for the normalized means of
+    /// the channels. Excludes [`head`](Self::head) and [`custom_head`](Self::custom_head). Default: false.
+    ///
+    /// The classifier of the pretrained weights is loaded too if it has the same number of outputs, otherwise its
+    /// last layer is new. [`Arch::dropout`] sets the dropout before it. [`Learner::probe`] needs a head of
+    /// fastai's.
+    ///
+    /// ```no_run
+    /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
+    /// use finetune::{learner::vision_learner, model::by_name};
+    ///
+    /// let arch = by_name("convnext_tiny.in12k_ft_in1k")?;
+    /// let mut learn = vision_learner(dls, arch).own_classifier(true).build()?;
+    /// learn.fine_tune(5)?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn own_classifier(mut self, yes: bool) -> Self {
+        self.own_classifier = yes;
         self
     }
     /// Sets a head of your own, which takes the body's feature map. `make` receives the path of its
@@ -229,17 +253,15 @@ impl VisionLearner {
         let n_out = self.n_out.unwrap_or(task.n_out());
         let unet = self.unet.is_some();
         suits(&task, unet, self.loss.is_some())?;
+        self.check_ends()?;
         let spec = match self.unet {
-            Some(_) if self.custom_head.is_some() => {
-                let why = "a U-Net has a decoder and no head";
-                return Err(Error::config("custom_head", why));
-            }
             Some(options) => {
                 let side = |i: usize| shape.get(i).copied().unwrap_or(1) as u32;
                 let options = options.size_hw(side(2), side(3));
                 ArchSpec::unet(&self.arch, n_in, n_out, options)
             }
-            None => ArchSpec::new(&self.arch, n_in, n_out, self.head),
+            None if self.own_classifier => ArchSpec::classifier(&self.arch, n_in, n_out),
+            None => ArchSpec::new(&self.arch, n_in, n_out, self.head.unwrap_or_default()),
         };
         let mut model = match self.custom_head {
             None => spec.build(self.dls.device(), seed)?,
@@ -263,6 +285,20 @@ impl VisionLearner {
             learner.freeze();
         }
         Ok(learner)
+    }
+
+    /// Checks that at most one option sets the layers after the body.
+    fn check_ends(&self) -> Result<()> {
+        let options = [
+            ("unet", self.unet.is_some()),
+            ("own_classifier", self.own_classifier),
+            ("custom_head", self.custom_head.is_some()),
+            ("head", self.head.is_some()),
+        ];
+        let mut set = options.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name);
+        let (Some(first), Some(second)) = (set.next(), set.next()) else { return Ok(()) };
+        let why = format!("contradicts `{first}`: both set the layers after the body");
+        Err(Error::config(second, why))
     }
 }
 

@@ -449,6 +449,15 @@ impl Arch {
         }
     }
 
+    /// Returns the number of channels at the end of the default body; `None` for an architecture of the user.
+    pub(super) fn published_features(&self) -> Option<i64> {
+        match &self.make {
+            Make::Shipped(entry) => Some(entry.features),
+            Make::Table(network) => Some(network.features),
+            Make::Own(_) => None,
+        }
+    }
+
     /// Returns an error if a split of the user has no effect on the first `n` children. The default splits and
     /// those into layers may lie beyond the cut.
     fn check_splits(&self, n: usize) -> Result<()> {

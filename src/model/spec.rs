@@ -240,13 +240,15 @@ impl ArchSpec {
         if params > LARGE && params / 8 > elements as u64 {
             return Ok(false);
         }
-        // The smallest first convolution has 16 filters of 3×3, the narrowest classifier 512 inputs.
+        // The smallest first convolution has 16 filters of 3×3.
         let fits = |n: usize, each: usize| n.checked_mul(each).is_some_and(|n| n <= elements);
         if let Some(options) = &self.unet {
             return Ok(options.is_moderate() && fits(self.n_in, 144) && fits(self.n_out, 1));
         }
         let Some(head) = &self.head else {
-            return Ok(fits(self.n_in, 144) && fits(self.n_out, 512));
+            // The last layer of a classifier has at least as many inputs as there are features.
+            let inputs = self.arch.published_features().unwrap_or(512).clamp(1, 512) as usize;
+            return Ok(fits(self.n_in, 144) && fits(self.n_out, inputs));
         };
         if head.hidden() > tensors || !fits(self.n_in, 144) || !fits(self.n_out, 1) {
             return Ok(false);

@@ -60,18 +60,26 @@ fn of_body(model: &Model, arch: &Arch, n_in: usize, state: &StateDict) -> Result
     let variables = published(model, arch, &own);
     let matched = variables.matched(state);
     let first = model.params().first().map(|p| p.name.clone()).unwrap_or_default();
-    // Variables after the cut are dropped, unless this model has them.
     let beyond: Vec<String> = arch.beyond_cut().iter().map(|child| format!("{child}.")).collect();
     let cut_off = |name: &str| beyond.iter().any(|child| name.starts_with(child));
-    let kept = matched.state.into_iter();
-    let kept = kept.filter(|(name, _)| variables.has(name) || !cut_off(name));
+    let sizes: BTreeMap<&str, Vec<i64>> = own.iter().map(|(n, t)| (n.as_str(), t.size())).collect();
+    // Variables after the cut are dropped, unless this model has them. A layer of the classifier with another
+    // number of outputs keeps its initial weights.
+    let fits = |name: &str, t: &Tensor| sizes.get(name).is_some_and(|size| *size == t.size());
+    let kept = matched.state.into_iter().filter(|(name, t)| !cut_off(name) || fits(name, t));
     let body = kept.map(|(name, t)| {
         let adapted = if name == first { adapt_first_layer(&t, n_in as i64)? } else { t };
         Ok((name, adapted))
     });
-    let head = own.iter().filter(|(name, _)| model.is_new(name));
-    let head = head.map(|(name, t)| Ok((name.clone(), t.shallow_clone())));
-    body.chain(head).collect()
+    let mut loaded = body.collect::<Result<BTreeMap<String, Tensor>>>()?;
+    for (name, t) in &own {
+        if model.is_new(name) {
+            loaded.insert(name.clone(), t.shallow_clone());
+        } else if cut_off(name) {
+            loaded.entry(name.clone()).or_insert_with(|| t.shallow_clone());
+        }
+    }
+    Ok(loaded.into_iter().collect())
 }
 
 /// Returns the variables from `state` that `model` has, by their publisher's names or those of another
@@ -90,6 +98,8 @@ fn of_publisher(
     let first = first.unwrap_or_default();
     let beyond = arch.beyond_cut();
     let of_classifier = |name: &str| beyond.iter().any(|prefix| name.starts_with(prefix));
+    // A file of this crate may have a head of fastai's instead.
+    let not_needed = |name: &str| of_classifier(name) || name.starts_with("head.");
     // Tables that this crate computes, and counters that it does not have.
     let computed = ["relative_position_index", "attn_mask", "num_batches_tracked"];
     let trained = size.map(|[height, width]| arch.clone().image_size(height, width));
@@ -106,7 +116,7 @@ fn of_publisher(
     let mut loaded: BTreeMap<String, Tensor> = BTreeMap::new();
     for (name, t) in state.iter().filter(|(name, _)| !model.is_new(name)) {
         let Some(variable) = known.get(name.as_str()) else {
-            if !of_classifier(name) && !computed.iter().any(|end| name.ends_with(end)) {
+            if !not_needed(name) && !computed.iter().any(|end| name.ends_with(end)) {
                 loaded.insert(name.clone(), t.shallow_clone()); // the error names it
             }
             continue;

@@ -16,6 +16,7 @@ mod disk;
 #[cfg(unix)]
 mod distributed;
 mod download;
+mod families;
 mod fit;
 #[cfg(feature = "show")]
 mod folder;

@@ -1,0 +1,171 @@
+//! Learners with networks of every family: complete networks with their own classifiers, and files for
+//! predictions.
+
+use super::pets::{BREEDS, first_of, photos};
+use finetune::{
+    Error, Result,
+    data::{
+        Arrays, CategoryBlock, DataBlock, DataLoaders, ImageBlock, LoaderOptions, RandomSplitter,
+        RegexLabeller, using_name,
+    },
+    format::write_safetensors,
+    learner::{Learner, Predictor, unet_learner, vision_learner},
+    loss::CrossEntropy,
+    model::{Arch, ArchSpec, HeadOptions, ParamKind, by_name, resnet18, squeezenet1_1},
+    sample::Task,
+    seed::Seed,
+    transform::Resize,
+};
+use std::{collections::BTreeMap, path::Path};
+use tch::{Device, Kind, Tensor};
+
+/// Returns loaders of four photos of each breed, as squares of `side` pixels.
+fn few(side: u32) -> Result<DataLoaders> {
+    DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+        .get_items(first_of(&BREEDS, 4))
+        .splitter(RandomSplitter::new(0.25).seed(42))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
+        .item_tfms(Resize::new(side))
+        .bs(3)
+        .num_workers(0)
+        .device(Device::Cpu)
+        .dataloaders(photos())
+}
+
+/// Checks that a predictor of the exported file predicts as the learner does.
+fn predicts_alike(learn: &mut Learner, file: &Path) -> Result<()> {
+    learn.export(file)?;
+    let expected = learn.get_preds()?;
+    let names: Vec<String> = expected.items.iter().map(|item| learn.dls().name(*item)).collect();
+    let found = Predictor::load(file, Device::Cpu)?.predict_batch(names)?;
+    assert_eq!(found.len(), expected.items.len());
+    for (found, expected) in found.iter().zip(expected.preds.rows()) {
+        for (a, b) in found.probs.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-5, "{}: {a} {b}", file.display());
+        }
+    }
+    Ok(())
+}
+
+/// The variables of the own classifier of each network start with `classifier`.
+#[test]
+fn a_learner_can_have_the_networks_own_classifier() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    for (arch, side, classifier) in [
+        (by_name("test_vit")?, 160, "head."),
+        (by_name("resnet10t")?, 64, "fc."),
+        (resnet18(), 64, "fc."),
+        (squeezenet1_1(), 64, "classifier.1."),
+    ] {
+        let name = arch.name().to_owned();
+        let published = folder.path().join(format!("{name}.safetensors"));
+        let learner = |classes: usize| -> Result<(BTreeMap<String, Tensor>, Learner)> {
+            let spec = ArchSpec::classifier(&arch, 3, classes);
+            let given = spec.build(Device::Cpu, Seed(5))?.state_dict();
+            write_safetensors(&published, &given, None)?;
+            let learn = vision_learner(few(side)?, arch.clone()).own_classifier(true);
+            let learn = learn.weights(published.as_path()).build()?.quiet();
+            Ok((given.into_iter().collect(), learn))
+        };
+        // The photos have three classes. The classifier of other classes is new.
+        let (given, mut learn) = learner(10)?;
+        let own = learn.model().state_dict();
+        assert_eq!(own.len(), given.len(), "{name}");
+        for (variable, t) in &own {
+            if variable.starts_with(classifier) {
+                assert_eq!(t.size()[0], 3, "{name}: {variable}");
+            } else {
+                assert!(t.equal(&given[variable]), "{name}: {variable}");
+            }
+        }
+        // The body starts frozen.
+        for p in learn.model().params().iter().filter(|p| p.kind != ParamKind::Norm) {
+            let trained = p.tensor.requires_grad();
+            assert_eq!(trained, p.name.starts_with(classifier), "{name}: {}", p.name);
+        }
+        learn.fit_one_cycle(1, 1e-3)?;
+        predicts_alike(&mut learn, &folder.path().join(format!("{name}.export.safetensors")))?;
+        learn.export_onnx(folder.path().join(format!("{name}.onnx")))?;
+
+        let (given, learn) = learner(3)?;
+        let own = learn.model().state_dict();
+        assert!(own.iter().all(|(variable, t)| t.equal(&given[variable])), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_body_of_a_learner_starts_a_network_with_its_own_classifier() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    for arch in [by_name("resnet10t")?, resnet18()] {
+        let file = folder.path().join(format!("{}.safetensors", arch.name()));
+        let first = vision_learner(few(64)?, arch.clone()).pretrained(false).build()?.quiet();
+        first.export(&file)?;
+        let second = vision_learner(few(64)?, arch).own_classifier(true).weights(file.as_path());
+        let second: BTreeMap<String, Tensor> =
+            second.build()?.model().state_dict().into_iter().collect();
+        let first = first.model().state_dict();
+        for (name, t) in first.iter().filter(|(name, _)| !name.starts_with("head.")) {
+            assert!(t.equal(&second[name]), "{name}");
+        }
+        assert_eq!(second["fc.bias"].size(), [3]);
+    }
+    Ok(())
+}
+
+#[test]
+fn only_one_option_sets_the_layers_after_the_body() -> Result<()> {
+    let dls = few(64)?;
+    let learner = || vision_learner(dls.clone(), resnet18()).pretrained(false);
+    let head = HeadOptions::new;
+    let decoder =
+        || unet_learner(dls.clone(), resnet18()).pretrained(false).loss(CrossEntropy::new());
+    let own = |arch: Arch| vision_learner(dls.clone(), arch).pretrained(false).own_classifier(true);
+    let custom = |path: &tch::nn::Path<'_>, n_in, n_out| {
+        let layer = tch::nn::linear(path / "last", n_in, n_out, Default::default());
+        let layers = tch::nn::seq_t().add_fn(|x| x.flatten(1, -1)).add(layer);
+        Ok(Box::new(layers) as Box<dyn tch::nn::ModuleT>)
+    };
+    for (builder, wrong) in [
+        (own(resnet18()).head(head()), "`head` contradicts `own_classifier`"),
+        (own(resnet18()).custom_head(custom), "`custom_head` contradicts `own_classifier`"),
+        (learner().custom_head(custom).head(head()), "`head` contradicts `custom_head`"),
+        (decoder().head(head()), "`head` contradicts `unet`"),
+        (decoder().custom_head(custom), "`custom_head` contradicts `unet`"),
+        (decoder().own_classifier(true), "`own_classifier` contradicts `unet`"),
+    ] {
+        let e = builder.build().unwrap_err();
+        assert!(matches!(e, Error::Config { .. }), "{e}");
+        assert!(e.to_string().contains(wrong), "{e}");
+    }
+    // A probe replaces a head of fastai's.
+    let e = own(resnet18()).build()?.quiet().probe().unwrap_err();
+    assert!(e.to_string().contains("a whole classifier"), "{e}");
+    Ok(())
+}
+
+/// The classifier is narrow: its 64 inputs for each of many classes.
+#[test]
+fn a_classifier_of_many_classes_is_loaded() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("many.safetensors");
+    let vocab: Vec<String> = (0..2000).map(|i| i.to_string()).collect();
+    let task = Task::Category { vocab: vocab.into() };
+    let rows = |n: i64| {
+        let at = Tensor::arange(n * 3 * 32 * 32, (Kind::Float, Device::Cpu));
+        let y = Tensor::arange(n, (Kind::Int64, Device::Cpu));
+        Arrays::from_tensors(&at.sin().view([n, 3, 32, 32]), &y, task.clone())
+    };
+    let options = LoaderOptions::new().bs(2).device(Device::Cpu).num_workers(0);
+    let dls = DataLoaders::from_arrays(rows(4)?, rows(2)?, options)?;
+    let learn = vision_learner(dls, by_name("test_vit")?).pretrained(false).own_classifier(true);
+    let mut learn = learn.build()?.quiet();
+    learn.export(&file)?;
+    let x = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, Device::Cpu)).sin().view([2, 3, 32, 32]);
+    let found = Predictor::load(&file, Device::Cpu)?.predict_tensor(&x)?;
+    let expected = learn.get_preds()?;
+    for (found, expected) in found.iter().zip(expected.preds.rows()) {
+        assert!(found.probs.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+    Ok(())
+}
