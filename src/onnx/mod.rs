@@ -24,7 +24,7 @@ use builder::{Builder, described};
 use convert::Converter;
 use message::{DataType, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use prost::Message as _;
-use record::{BATCHES, Dim, Recording};
+use record::{Dim, Recording};
 use std::{collections::BTreeMap, io::Write as _, path::Path};
 use tch::{Kind, Tensor};
 use unsupported::unsupported;
@@ -164,13 +164,10 @@ fn recorded(model: &Model, example: &Tensor) -> Result<Recording> {
     let parameters: Vec<_> =
         model.params().iter().map(|p| (p.name.clone(), p.tensor.shallow_clone())).collect();
     let record = |n: i64| {
-        let mut times = vec![1; example.dim()];
-        times[0] = n;
-        let batch =
-            example.f_to_device(model.device())?.f_to_kind(Kind::Float)?.f_repeat(&times[..])?;
+        let batch = model.copies_of(example, n)?.f_to_kind(Kind::Float)?;
         sys::graph(&batch, &parameters, model.buffers(), |x| model.forward(x, false))
     };
-    let [small, large] = BATCHES;
+    let [small, large] = sys::BATCHES;
     Recording::new(record(small)?, &record(large)?)
 }
 

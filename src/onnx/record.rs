@@ -3,13 +3,10 @@
 use super::unsupported::unsupported;
 use crate::{
     error::Result,
-    sys::{Argument, TracedGraph, TracedNode, TracedValue},
+    sys::{Argument, BATCHES, TracedGraph, TracedNode, TracedValue},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
-
-/// The sizes of the two batches that are recorded.
-pub(super) const BATCHES: [i64; 2] = [2, 3];
 
 /// The size of a dimension of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -51,4 +51,4 @@ pub(crate) use processor::{has_bf16, processor_features};
 pub(crate) use recompute::recomputed;
 pub(crate) use slots::Slots;
 pub(crate) use threads::share_processors;
-pub(crate) use trace::{TraceOptions, trace};
+pub(crate) use trace::{BATCHES, TraceOptions, trace};

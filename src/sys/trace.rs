@@ -15,6 +15,7 @@ unsafe extern "C" {
         parameters: usize,
         n: usize,
         input: *mut c_void,
+        other: *mut c_void,
         forward: extern "C" fn(*mut c_void, *mut c_void) -> *mut c_void,
         context: *mut c_void,
         file_names: *const *const c_char,
@@ -59,9 +60,13 @@ impl<'a> Recorded<'a> {
     }
 }
 
-/// Records the operations of `forward` on `input` and writes them to `path` as TorchScript.
+/// The sizes of the two batches that are recorded to find the numbers that depend on the number of images.
+pub(crate) const BATCHES: [i64; 2] = [2, 3];
+
+/// Records the operations of `forward` and writes them to `path` as TorchScript, for any number of images. `inputs`
+/// are batches of the sizes [`BATCHES`].
 pub(crate) fn trace(
-    input: &Tensor,
+    inputs: [&Tensor; 2],
     path: &Path,
     what: &TraceOptions<'_>,
     mut forward: impl FnMut(&Tensor) -> Result<Tensor>,
@@ -82,7 +87,8 @@ pub(crate) fn trace(
             variables.tensors().as_ptr(),
             what.parameters.len(),
             variables.tensors().len(),
-            input.as_ptr().cast_mut().cast(),
+            inputs[0].as_ptr().cast_mut().cast(),
+            inputs[1].as_ptr().cast_mut().cast(),
             call,
             recorded.context(),
             file_names_at.as_ptr(),

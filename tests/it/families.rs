@@ -11,13 +11,13 @@ use finetune::{
     format::write_safetensors,
     learner::{Learner, Predictor, unet_learner, vision_learner},
     loss::CrossEntropy,
-    model::{Arch, ArchSpec, HeadOptions, ParamKind, by_name, resnet18, squeezenet1_1},
+    model::{Arch, ArchSpec, HeadOptions, Model, ParamKind, by_name, resnet18, squeezenet1_1},
     sample::Task,
     seed::Seed,
     transform::Resize,
 };
 use std::{collections::BTreeMap, path::Path};
-use tch::{Device, Kind, Tensor};
+use tch::{CModule, Device, Kind, Tensor, nn};
 
 /// Returns loaders of four photos of each breed, as squares of `side` pixels.
 fn few(side: u32) -> Result<DataLoaders> {
@@ -121,10 +121,10 @@ fn only_one_option_sets_the_layers_after_the_body() -> Result<()> {
     let decoder =
         || unet_learner(dls.clone(), resnet18()).pretrained(false).loss(CrossEntropy::new());
     let own = |arch: Arch| vision_learner(dls.clone(), arch).pretrained(false).own_classifier(true);
-    let custom = |path: &tch::nn::Path<'_>, n_in, n_out| {
-        let layer = tch::nn::linear(path / "last", n_in, n_out, Default::default());
-        let layers = tch::nn::seq_t().add_fn(|x| x.flatten(1, -1)).add(layer);
-        Ok(Box::new(layers) as Box<dyn tch::nn::ModuleT>)
+    let custom = |path: &nn::Path<'_>, n_in, n_out| {
+        let layer = nn::linear(path / "last", n_in, n_out, Default::default());
+        let layers = nn::seq_t().add_fn(|x| x.flatten(1, -1)).add(layer);
+        Ok(Box::new(layers) as Box<dyn nn::ModuleT>)
     };
     for (builder, wrong) in [
         (own(resnet18()).head(head()), "`head` contradicts `own_classifier`"),
@@ -167,5 +167,91 @@ fn a_classifier_of_many_classes_is_loaded() -> Result<()> {
     for (found, expected) in found.iter().zip(expected.preds.rows()) {
         assert!(found.probs.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
     }
+    Ok(())
+}
+
+/// Checks that a TorchScript file computes what the model does for another number of images than it was traced with.
+fn scripts_alike(name: &str, model: &Model, file: &Path, x: &Tensor) -> Result<()> {
+    let read = CModule::load(file)?;
+    let _guard = tch::no_grad_guard();
+    for n in 1..=x.size()[0] {
+        let few = x.narrow(0, 0, n).contiguous();
+        let (found, expected) = (read.forward_ts(&[&few])?, model.forward(&few, false)?);
+        assert_eq!(found.size(), expected.size(), "{name}");
+        let largest = f64::try_from(expected.abs().max())?;
+        let error = f64::try_from((found - &expected).abs().max())?;
+        assert!(largest > 0.0 && error <= 1e-4 * largest, "{name}, {n}: {error} of {largest}");
+    }
+    Ok(())
+}
+
+/// A small network of each family, and sides of images for it.
+const FAMILIES: &[(&str, u32)] = &[
+    ("resnet10t", 64),
+    ("resnetv2_18", 64),
+    ("regnetx_002", 64),
+    ("test_efficientnet", 64),
+    ("mobilenetv3_small_050", 64),
+    ("mobilenet_v2", 64),
+    ("mobilenetv4_hybrid_medium", 96),
+    ("test_convnext", 64),
+    ("test_vit", 32),
+    ("test_vit2", 32),
+    ("test_vit3", 32),
+    ("test_vit4", 32),
+    ("deit_tiny_distilled_patch16_224", 32),
+    ("eva02_tiny_patch14_224", 28),
+    ("swin_tiny_patch4_window7_224", 64),
+    ("tiny_vit_5m_224", 64),
+    ("timm/densenet121", 64),
+    ("timm/vgg11", 64),
+    ("xresnet18", 64),
+    ("squeezenet1_1", 64),
+];
+
+#[test]
+fn files_of_every_family_predict_as_the_learner_does() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (bundle, script) = (folder.path().join("net.safetensors"), folder.path().join("net.pt"));
+    for (name, side) in FAMILIES {
+        let learn = vision_learner(few(*side)?, by_name(name)?).pretrained(false);
+        let mut learn = learn.build()?.quiet();
+        predicts_alike(&mut learn, &bundle)?;
+        learn.export_torchscript(&script)?;
+        let x = learn.dls().valid().one_batch()?.x;
+        scripts_alike(name, learn.model(), &script, &x)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_traced_module_may_use_the_number_of_images() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.pt");
+    let own = |net: fn(&Tensor, &nn::Linear) -> Tensor| {
+        let vars = nn::VarStore::new(Device::Cpu);
+        let layer = nn::linear(vars.root() / "last", 12, 3, Default::default());
+        Model::from_module(vars, nn::func_t(move |x, _| net(x, &layer)))
+    };
+    let x = Tensor::arange(5 * 12, (Kind::Float, Device::Cpu)).sin().view([5, 3, 2, 2]);
+    let rows = own(|x, layer| x.view([x.size()[0], -1]).apply(layer))?;
+    rows.export_torchscript(&file, &x, "{}")?;
+    scripts_alike("rows", &rows, &file, &x)?;
+    // Pairs of rows of all images.
+    let pairs = own(|x, layer| x.reshape([x.size()[0] * 2, 6]).repeat([1, 2]).apply(layer))?;
+    pairs.export_torchscript(&file, &x.narrow(0, 0, 1), "{}")?;
+    scripts_alike("pairs", &pairs, &file, &x)?;
+
+    let refused = folder.path().join("refused.pt");
+    let other = own(|x, layer| {
+        let x = if x.size()[0] > 2 { x.relu() } else { x.tanh() };
+        x.flatten(1, -1).apply(layer)
+    })?;
+    let e = other.export_torchscript(&refused, &x, "{}").unwrap_err();
+    assert!(matches!(e, Error::Unsupported { .. }), "{e}");
+    assert!(e.to_string().contains("another number of images"), "{e}");
+    let e = rows.export_torchscript(&refused, &x.narrow(0, 0, 0), "{}").unwrap_err();
+    assert!(matches!(e, Error::Mismatch { .. }) && e.to_string().contains("[0, 3, 2, 2]"), "{e}");
+    assert!(!refused.exists());
     Ok(())
 }

@@ -9,9 +9,10 @@ use tch::Kind;
 
 impl Learner {
     /// Writes the model as TorchScript (`.pt`) for Python's `torch.jit.load`, by tracing its forward pass
-    /// on one validation image.
+    /// on copies of one validation image.
     ///
-    /// The input is a batch `[N, C, H, W]` of floats after all transforms, including normalization. The
+    /// The input is a batch `[N, C, H, W]` of floats after all transforms, including normalization, of any number of
+    /// images. The
     /// output is that of [`Model::forward`](crate::model::Model::forward): logits, before any softmax. The
     /// extra file `finetune.json` describes the preprocessing and the outputs, with `task` (and its
     /// vocabulary), `input` (the shape that was traced), `item_tfms` and `batch_tfms`:
