@@ -1,7 +1,10 @@
 //! Published weights, and the preprocessing of images for them.
 
 use super::WeightsFrom;
-use crate::{image::Filter, transform::Normalize};
+use crate::{
+    image::Filter,
+    transform::{CropPad, Method, Normalize, Resize},
+};
 
 /// Weights published by torchvision or timm, and the preprocessing with which they were validated.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +27,9 @@ pub struct Weights {
     /// The fraction of the shorter side of an image that the center crop keeps: an image is first resized
     /// to `size / crop_pct`.
     pub crop_pct: f32,
+    /// The treatment of images that are not square before the center crop: [`Method::Crop`] cuts off the longer
+    /// side, [`Method::Squish`] is timm's `squash`.
+    pub method: Method,
     /// The number of outputs of the classifier; 0 if the weights have none.
     pub classes: usize,
     /// The license of the weights, if the publisher states one.
@@ -44,6 +50,7 @@ impl Weights {
             std: [0.229, 0.224, 0.225],
             interpolation: Filter::Bilinear,
             crop_pct,
+            method: Method::Crop,
             classes: 1000,
             license: None,
             base: "https://download.pytorch.org/models",
@@ -85,7 +92,47 @@ impl Weights {
     /// ```
     #[must_use]
     pub fn resize(&self) -> i64 {
-        (self.size[0].min(self.size[1]) as f64 / f64::from(self.crop_pct)).floor() as i64
+        self.before_crop(self.size[0].min(self.size[1]))
+    }
+
+    /// Returns a side of the image before the center crop.
+    fn before_crop(&self, side: i64) -> i64 {
+        // The fraction is a rounded quotient of whole numbers of pixels.
+        (side as f64 / f64::from(self.crop_pct) + 1e-2).floor() as i64
+    }
+
+    /// Returns the first of the two transforms with which the weights were validated: it resizes images with
+    /// [`interpolation`](Self::interpolation). [`crop_tfm`](Self::crop_tfm) is the second. Use both for images that
+    /// are not augmented, for example with [`Learner::probe`](crate::learner::Learner::probe), or with the network's
+    /// own classes. In training, the part of a longer side is at a random position.
+    ///
+    /// ```
+    /// use finetune::{model::by_name, prelude::*, transform::{CropPad, Resize}, image::Filter};
+    ///
+    /// let arch = by_name("convnext_tiny.in12k_ft_in1k")?;
+    /// let weights = arch.weights().unwrap();
+    /// let block = DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
+    ///     .get_items(get_image_files)
+    ///     .get_y(parent_label)
+    ///     .item_tfms(weights.resize_tfm())
+    ///     .item_tfms(weights.crop_tfm());
+    /// assert_eq!(weights.resize_tfm(), Resize::new(235).filter(Filter::Bicubic));
+    /// assert_eq!(weights.crop_tfm(), CropPad::new(224));
+    /// # drop(block);
+    /// # Ok::<(), finetune::Error>(())
+    /// ```
+    #[must_use]
+    pub fn resize_tfm(&self) -> Resize {
+        let [height, width] = self.size.map(|side| self.before_crop(side) as u32);
+        Resize::hw(height, width).method(self.method).filter(self.interpolation)
+    }
+
+    /// Returns the second of the two transforms with which the weights were validated: it crops the center to
+    /// [`size`](Self::size), after [`resize_tfm`](Self::resize_tfm).
+    #[must_use]
+    pub fn crop_tfm(&self) -> CropPad {
+        let [height, width] = self.size.map(|side| side as u32);
+        CropPad::hw(height, width)
     }
 
     /// Returns the source of the weights for [`WeightsFrom::published`].

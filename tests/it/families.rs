@@ -9,27 +9,31 @@ use finetune::{
         RegexLabeller, using_name,
     },
     format::write_safetensors,
+    image::Filter,
     learner::{Learner, Predictor, unet_learner, vision_learner},
     loss::CrossEntropy,
     model::{Arch, ArchSpec, HeadOptions, Model, ParamKind, by_name, resnet18, squeezenet1_1},
     sample::Task,
     seed::Seed,
-    transform::Resize,
+    transform::{CropPad, Method, Resize},
 };
 use std::{collections::BTreeMap, path::Path};
 use tch::{CModule, Device, Kind, Tensor, nn};
 
-/// Returns loaders of four photos of each breed, as squares of `side` pixels.
-fn few(side: u32) -> Result<DataLoaders> {
+/// Returns a block of four photos of each breed.
+fn block() -> DataBlock<CategoryBlock> {
     DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
         .get_items(first_of(&BREEDS, 4))
         .splitter(RandomSplitter::new(0.25).seed(42))
-        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$")?))
-        .item_tfms(Resize::new(side))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$").unwrap()))
         .bs(3)
         .num_workers(0)
         .device(Device::Cpu)
-        .dataloaders(photos())
+}
+
+/// Returns loaders of squares of `side` pixels.
+fn few(side: u32) -> Result<DataLoaders> {
+    block().item_tfms(Resize::new(side)).dataloaders(photos())
 }
 
 /// Checks that a predictor of the exported file predicts as the learner does.
@@ -224,15 +228,17 @@ fn files_of_every_family_predict_as_the_learner_does() -> Result<()> {
     Ok(())
 }
 
+/// Returns a model of a function with a linear layer.
+fn own(net: fn(&Tensor, &nn::Linear) -> Tensor) -> Result<Model> {
+    let vars = nn::VarStore::new(Device::Cpu);
+    let layer = nn::linear(vars.root() / "last", 12, 3, Default::default());
+    Model::from_module(vars, nn::func_t(move |x, _| net(x, &layer)))
+}
+
 #[test]
 fn a_traced_module_may_use_the_number_of_images() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("net.pt");
-    let own = |net: fn(&Tensor, &nn::Linear) -> Tensor| {
-        let vars = nn::VarStore::new(Device::Cpu);
-        let layer = nn::linear(vars.root() / "last", 12, 3, Default::default());
-        Model::from_module(vars, nn::func_t(move |x, _| net(x, &layer)))
-    };
     let x = Tensor::arange(5 * 12, (Kind::Float, Device::Cpu)).sin().view([5, 3, 2, 2]);
     let rows = own(|x, layer| x.view([x.size()[0], -1]).apply(layer))?;
     rows.export_torchscript(&file, &x, "{}")?;
@@ -254,4 +260,36 @@ fn a_traced_module_may_use_the_number_of_images() -> Result<()> {
     assert!(matches!(e, Error::Mismatch { .. }) && e.to_string().contains("[0, 3, 2, 2]"), "{e}");
     assert!(!refused.exists());
     Ok(())
+}
+
+#[test]
+fn weights_offer_the_transforms_that_they_were_validated_with() -> Result<()> {
+    use {
+        Filter::{Bicubic, Bilinear},
+        Method::{Crop, Squish},
+    };
+    for (name, resized, method, filter, side) in [
+        ("convnext_tiny.in12k_ft_in1k", 235_u32, Crop, Bicubic, 224),
+        // torchvision's sizes before the crop.
+        ("convnext_tiny", 236, Crop, Bilinear, 224),
+        ("vit_l_16", 242, Crop, Bilinear, 224),
+        ("vit_base_patch16_clip_384.openai_ft_in12k_in1k", 404, Squish, Bicubic, 384),
+        ("efficientnet_lite0", 256, Crop, Bicubic, 224),
+    ] {
+        let arch = by_name(name)?;
+        let weights = arch.weights().unwrap();
+        assert_eq!(weights.resize(), i64::from(resized), "{name}");
+        let resize = Resize::new(resized).method(method).filter(filter);
+        assert_eq!(weights.resize_tfm(), resize, "{name}");
+        assert_eq!(weights.crop_tfm(), CropPad::new(side), "{name}");
+    }
+    // They are applied to photos in this order, and are part of an exported model.
+    let folder = tempfile::tempdir().unwrap();
+    let arch = by_name("test_vit")?;
+    let weights = arch.weights().unwrap();
+    let block = block().item_tfms(weights.resize_tfm()).item_tfms(weights.crop_tfm());
+    let dls = block.dataloaders(photos())?;
+    let mut learn = vision_learner(dls, arch).pretrained(false).build()?.quiet();
+    assert_eq!(learn.dls().valid().one_batch()?.x.size(), [3, 3, 160, 160]);
+    predicts_alike(&mut learn, &folder.path().join("vit.safetensors"))
 }

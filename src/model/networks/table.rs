@@ -6,6 +6,7 @@ use crate::{
         families::{Family, Layout},
         published::Weights,
     },
+    transform::Method,
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -76,9 +77,20 @@ struct Published {
     interpolation: Filter,
     #[serde(default = "crop_pct")]
     crop_pct: f32,
+    #[serde(default)]
+    crop_mode: CropMode,
     #[serde(default = "classes")]
     classes: usize,
     license: Option<&'static str>,
+}
+
+/// timm's names of the [`Method`]s.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum CropMode {
+    #[default]
+    Center,
+    Squash,
 }
 
 fn imagenet_mean() -> [f32; 3] {
@@ -112,6 +124,10 @@ impl Published {
             mean: self.mean,
             std: self.std,
             interpolation: self.interpolation,
+            method: match self.crop_mode {
+                CropMode::Center => Method::Crop,
+                CropMode::Squash => Method::Squish,
+            },
             classes: self.classes,
             license: self.license,
             ..Weights::torchvision(self.tag, file, self.crop_pct)
