@@ -2,12 +2,15 @@
 //!
 //! `scripts/interop` runs it: `FINETUNE_INTEROP_PYTHON` names the Python that runs
 //! `tests/interop/networks.py`, `FINETUNE_INTEROP_NAMES` the networks, otherwise those of `NAMES`.
-//! Without the Python nothing is compared.
+//! `FINETUNE_INTEROP_WEIGHTS` has lines with a name and a file of published weights, with which photos are
+//! classified. Without the Python nothing is compared.
 
 #![allow(clippy::print_stdout, reason = "a test that says how close it is")]
 
 #[path = "interop/peer.rs"]
 mod peer;
+#[path = "interop/published.rs"]
+mod published;
 
 use finetune::{
     Result,
@@ -54,7 +57,15 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (mut right, mut wrong) = (0, vec![]);
+    let mut wrong = vec![];
+    let published = env::var("FINETUNE_INTEROP_WEIGHTS").unwrap_or_default();
+    let mut right = match photos(Path::new(&python), &published, &mut wrong) {
+        Ok(right) => right,
+        Err(e) => {
+            println!("{}: {e}", Path::new(&python).display());
+            return ExitCode::FAILURE;
+        }
+    };
     for name in names.split_whitespace() {
         match peer.compare(name) {
             Ok(found) => {
@@ -74,6 +85,36 @@ fn main() -> ExitCode {
     }
     println!("{right} ok, {} not ok {}", wrong.len(), wrong.join(" "));
     if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Compares the networks of `lines`, each of a name and a file of published weights, on photos. Returns the number of
+/// those that are ok, and adds the names of the others to `wrong`.
+fn photos(python: &Path, lines: &str, wrong: &mut Vec<String>) -> std::io::Result<usize> {
+    if lines.trim().is_empty() {
+        return Ok(0);
+    }
+    let mut peer = Peer::new(python, "tests/interop/published.py")?;
+    let mut right = 0;
+    for line in lines.lines() {
+        let (name, file) = line.split_once(' ').unwrap_or((line, ""));
+        let about = format!("{name} with published weights");
+        match published::compare(&mut peer, name, Path::new(file)) {
+            Ok(found) => {
+                let verdict = if found.is_ok() { "ok" } else { "NOT OK" };
+                println!("{about:<44} {:.1e}  {verdict}{}", found.logits, found.rest());
+                if found.is_ok() {
+                    right += 1;
+                } else {
+                    wrong.push(about);
+                }
+            }
+            Err(e) => {
+                println!("{about:<44} -        NOT OK  {e}");
+                wrong.push(about);
+            }
+        }
+    }
+    Ok(right)
 }
 
 /// The largest relative differences of a network.
