@@ -169,8 +169,8 @@ impl Arch {
     /// Sets the height and width in pixels of the images that the network is built for. Networks with
     /// position embeddings, or with windows that depend on the size, accept only images of this size;
     /// pretrained positions are resampled to it as in timm. Other networks ignore it: they accept any size.
-    /// Default: the network's own, see [`image_size_of_build`](Self::image_size_of_build). Sides below 1 or above 4096
-    /// are an error when the network is built.
+    /// Default: the network's own, see [`image_size_of_build`](Self::image_size_of_build). Sides below 1 or above 4096,
+    /// and sides that are not multiples of the side of a patch, are an error when the network is built.
     #[must_use]
     pub fn image_size(mut self, height: i64, width: i64) -> Self {
         self.size = Some([height, width]);
@@ -430,15 +430,29 @@ impl Arch {
         Ok(children.build(path, None, &splits))
     }
 
-    /// Checks the size of the images, with which networks with position embeddings grow.
+    /// Checks the size of the images, with which networks with position embeddings grow. Pixels beyond the last whole
+    /// patch would be ignored, as those of two published networks are.
     pub(super) fn check_size(&self) -> Result<()> {
-        match self.size.filter(|size| size.iter().any(|n| !SIZES.contains(n))) {
-            None => Ok(()),
-            Some([height, width]) => {
-                let why = format!("{height}×{width} pixels; both must be between 1 and 4096");
-                Err(Error::config("image_size", why))
-            }
+        let Some(size @ [height, width]) = self.size else { return Ok(()) };
+        if size.iter().any(|n| !SIZES.contains(n)) {
+            let why = format!("is {height}×{width} pixels; both must be between 1 and 4096");
+            return Err(Error::config("image_size", why));
         }
+        let Make::Table(network) = &self.make else { return Ok(()) };
+        let (Some(patch), Some(own)) = (network.family.patch(), network.family.image_size()) else {
+            return Ok(());
+        };
+        let published = size == own || network.weights.iter().any(|w| w.size == size);
+        if published || size.iter().all(|n| n % patch == 0) {
+            return Ok(());
+        }
+        let [fit_height, fit_width] = size.map(|n| (n / patch).max(1) * patch);
+        let why = format!(
+            "is {height}×{width} pixels for {}; both must be multiples of {patch}, the side of a patch: resize \
+             the images, for example to {fit_height}×{fit_width}",
+            self.name
+        );
+        Err(Error::config("image_size", why))
     }
 
     /// Returns the number of parameters of the published network, if it is one of the tables.

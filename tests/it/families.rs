@@ -293,3 +293,34 @@ fn weights_offer_the_transforms_that_they_were_validated_with() -> Result<()> {
     assert_eq!(learn.dls().valid().one_batch()?.x.size(), [3, 3, 160, 160]);
     predicts_alike(&mut learn, &folder.path().join("vit.safetensors"))
 }
+
+#[test]
+fn images_that_do_not_consist_of_whole_patches_are_an_error() -> Result<()> {
+    let build = |name: &str, side: u32| -> Result<Learner> {
+        vision_learner(few(side)?, by_name(name)?).pretrained(false).build()
+    };
+    for (name, side, told) in [
+        ("test_vit", 40, "is 40×40 pixels for test_vit; both must be multiples of 16"),
+        ("eva02_tiny_patch14_224", 48, "for example to 42×42"),
+        ("swin_tiny_patch4_window7_224", 66, "for example to 64×64"),
+        ("test_vit", 8, "for example to 16×16"),
+    ] {
+        let e = build(name, side).unwrap_err();
+        assert!(matches!(e, Error::Config { option: "image_size", .. }), "{e}");
+        assert!(e.to_string().contains(told), "{e}");
+    }
+    // A size that the publisher uses is accepted: 27 patches of 14 pixels, and 6 pixels beyond them.
+    let spec = |side: i64| -> serde_json::Result<ArchSpec> {
+        serde_json::from_value(serde_json::json!({
+            "arch": "vit_so400m_patch14_siglip_384",
+            "image_size": [side, side],
+            "n_in": 3,
+            "n_out": 2,
+        }))
+    };
+    assert_eq!(spec(384).unwrap().arch().image_size_of_build(), Some([384, 384]));
+    assert!(spec(392).is_ok());
+    let e = spec(386).unwrap_err().to_string();
+    assert!(e.contains("multiples of 14") && e.contains("378×378"), "{e}");
+    Ok(())
+}

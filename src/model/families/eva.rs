@@ -41,7 +41,7 @@ enum Biases {
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
     pub(super) img_size: Extent,
-    patch_size: i64,
+    pub(super) patch_size: i64,
     global_pool: Pooling,
     embed_dim: i64,
     depth: usize,

@@ -111,6 +111,16 @@ impl Family {
         }
     }
 
+    /// Returns the side of a patch in pixels; `None` if the variables do not depend on the image size.
+    pub(super) fn patch(&self) -> Option<i64> {
+        match self {
+            Self::Vit(config) => Some(config.patch_size),
+            Self::Eva(config) => Some(config.patch_size),
+            Self::Swin(config) => Some(config.patch_size),
+            _ => None,
+        }
+    }
+
     /// Returns the height and width of the window to which a variable belongs, for images of a given size;
     /// `None` if it belongs to no window.
     pub(super) fn window(&self, variable: &str, size: [i64; 2]) -> Option<[i64; 2]> {

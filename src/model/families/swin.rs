@@ -34,7 +34,7 @@ const APART: f64 = -100.0;
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
     pub(super) img_size: Extent,
-    patch_size: i64,
+    pub(super) patch_size: i64,
     embed_dim: i64,
     depths: Vec<usize>,
     num_heads: Vec<i64>,

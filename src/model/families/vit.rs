@@ -44,7 +44,7 @@ enum Order {
 #[serde(default, deny_unknown_fields)]
 pub(in crate::model) struct Config {
     pub(super) img_size: Extent,
-    patch_size: i64,
+    pub(super) patch_size: i64,
     embed_dim: i64,
     depth: usize,
     num_heads: i64,
