@@ -1,7 +1,7 @@
 //! Loads pretrained weights: published ones, or those of a file of this crate.
 
 use super::{
-    Arch, Model, WeightsFrom,
+    Arch, Model, Param, WeightsFrom,
     layers::undrawn,
     layout::{Matched, Variables},
     resample::{self, Sides},
@@ -94,8 +94,9 @@ fn of_publisher(
 ) -> Result<StateDict> {
     let own = model.state_dict();
     let known: BTreeMap<&str, &Tensor> = own.iter().map(|(name, t)| (name.as_str(), t)).collect();
-    let first = model.params().iter().find(|p| p.tensor.dim() == 4).map(|p| p.name.clone());
-    let first = first.unwrap_or_default();
+    // Learned frequencies of rotary positions have four dimensions too, and come first.
+    let is_conv = |p: &&Param| p.tensor.dim() == 4 && p.name.ends_with(".weight");
+    let first = model.params().iter().find(is_conv).map(|p| p.name.clone()).unwrap_or_default();
     let beyond = arch.beyond_cut();
     let of_classifier = |name: &str| beyond.iter().any(|prefix| name.starts_with(prefix));
     // A file of this crate may have a head of fastai's instead.

@@ -12,7 +12,10 @@ use finetune::{
     image::Filter,
     learner::{Learner, Predictor, unet_learner, vision_learner},
     loss::CrossEntropy,
-    model::{Arch, ArchSpec, HeadOptions, Model, ParamKind, by_name, resnet18, squeezenet1_1},
+    model::{
+        Arch, ArchSpec, HeadOptions, Model, ParamKind, WeightsFrom, adapt_first_layer, by_name,
+        resnet18, squeezenet1_1,
+    },
     sample::Task,
     seed::Seed,
     transform::{CropPad, Method, Resize},
@@ -322,5 +325,37 @@ fn images_that_do_not_consist_of_whole_patches_are_an_error() -> Result<()> {
     assert!(spec(392).is_ok());
     let e = spec(386).unwrap_err().to_string();
     assert!(e.contains("multiples of 14") && e.contains("378×378"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn the_first_layer_of_each_kind_is_adapted_to_the_channels() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    for (name, first) in [
+        ("test_vit", "patch_embed.proj.weight"),
+        // Its learned frequencies have four dimensions, and come before the first convolution.
+        ("vit_small_patch16_rope_mixed_224", "patch_embed.proj.weight"),
+        ("resnet26t", "conv1.0.weight"),
+        ("test_convnext", "stem.0.weight"),
+    ] {
+        let arch = by_name(name)?.image_size(32, 32);
+        let given = ArchSpec::classifier(&arch, 3, 2).build(Device::Cpu, Seed(1))?.state_dict();
+        write_safetensors(&file, &given, None)?;
+        let given: BTreeMap<String, Tensor> = given.into_iter().collect();
+        for n_in in [1, 4] {
+            let spec = ArchSpec::new(&arch, n_in, 2, HeadOptions::new());
+            let mut model = spec.build(Device::Cpu, Seed(2))?;
+            model.load_pretrained_from(&WeightsFrom::file(&file))?;
+            for (variable, t) in model.state_dict() {
+                if variable == first {
+                    let adapted = adapt_first_layer(&given[first], n_in as i64)?;
+                    assert!(t.equal(&adapted), "{name}, {n_in} channels");
+                } else if !variable.starts_with("head.") {
+                    assert!(t.equal(&given[&variable]), "{name}: {variable}");
+                }
+            }
+        }
+    }
     Ok(())
 }
