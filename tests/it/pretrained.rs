@@ -206,6 +206,13 @@ fn hub_repositories_are_read_by_name_and_revision() {
     assert_eq!(fetch("hub org/net", home.path(), &offline).unwrap(), place);
     let e = fetch("hub org/other", home.path(), &offline).unwrap_err();
     assert!(e.contains("/org/other/resolve/v2/model.safetensors"), "{e}");
+    // A file that is placed where the error says is found.
+    let place =
+        home.path().join("huggingface/hub/models--org--other/snapshots/v2/model.safetensors");
+    assert!(e.contains(place.to_str().unwrap()), "{e}");
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, b"placed").unwrap();
+    assert_eq!(fetch("hub org/other", home.path(), &offline).unwrap(), place);
     assert_eq!(server.requests().len(), 2);
     let e = fetch("hub ../net", home.path(), &set).unwrap_err();
     assert!(e.contains("names"), "{e}");
