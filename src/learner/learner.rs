@@ -40,6 +40,8 @@ pub struct Learner {
     pub(super) train_bn: bool,
     /// The accuracy of the last linear probe.
     pub(super) probed: Option<Standing>,
+    /// A message for the first fit.
+    pub(super) advice: Option<String>,
 }
 
 impl Learner {
@@ -93,6 +95,7 @@ impl Learner {
             defaults: Defaults::default(),
             train_bn: true,
             probed: None,
+            advice: None,
         })
     }
 

@@ -226,7 +226,8 @@ impl VisionLearner {
         self
     }
 
-    /// Builds the learner. Up to two items are run through the model, the loss and the metrics first, so
+    /// Builds the learner. If the images are much smaller or larger than those that published weights are for, the
+    /// first fit gives a message. Up to two items are run through the model, the loss and the metrics first, so
     /// that mistakes are found before the training.
     ///
     /// # Errors
@@ -267,10 +268,14 @@ impl VisionLearner {
             None => spec.build(self.dls.device(), seed)?,
             Some(make) => caught(|| spec.build_with_head(self.dls.device(), seed, make))?,
         };
+        let mut advice = None;
         if self.pretrained {
             let normalize = model.load_pretrained_from(&self.weights)?;
             if let Some(normalize) = normalize.filter(|_| self.normalize) {
                 self.dls.add_batch_tfm(normalize.for_channels(n_in))?;
+            }
+            if self.weights.is_published() {
+                advice = on_size(&self.arch, &shape);
             }
         }
         model.channels_last();
@@ -279,6 +284,7 @@ impl VisionLearner {
         let mut learner = Learner::assemble(self.dls, model, loss, self.opt_func)?;
         learner.training.metrics = self.metrics;
         learner.defaults = self.defaults;
+        learner.advice = advice;
         learner.set_seed(seed);
         learner.training.try_out(&batch)?;
         if self.pretrained {
@@ -300,6 +306,26 @@ impl VisionLearner {
         let why = format!("contradicts `{first}`: both set the layers after the body");
         Err(Error::config(second, why))
     }
+}
+
+/// The ratio of the sizes of images from which a message is given.
+const FAR: f64 = 2.5;
+
+/// Returns a message if images of `shape`, `[N, C, H, W]`, are much smaller or larger than those of the published
+/// weights.
+fn on_size(arch: &Arch, shape: &[i64]) -> Option<String> {
+    let (weights, &[.., height, width]) = (arch.weights()?, shape) else { return None };
+    let [own_height, own_width] = weights.size;
+    let ratio = height.min(width) as f64 / own_height.min(own_width) as f64;
+    if (FAR.recip()..=FAR).contains(&ratio) {
+        return None;
+    }
+    Some(format!(
+        "the images are {height}×{width} pixels, but the weights `{}` of {} are for {own_height}×{own_width}: objects \
+         differ in size from those that the network was trained with, which usually costs accuracy",
+        weights.name,
+        arch.name()
+    ))
 }
 
 /// Checks that a model of this kind can learn the task.

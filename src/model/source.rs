@@ -157,7 +157,7 @@ impl WeightsFrom {
     }
 
     /// Returns true if this is [`published`](Self::published).
-    pub(super) fn is_published(&self) -> bool {
+    pub(crate) fn is_published(&self) -> bool {
         self.place == Place::Published
     }
 

@@ -18,9 +18,9 @@ use finetune::{
     },
     sample::Task,
     seed::Seed,
-    transform::{CropPad, Method, Resize},
+    transform::{CropPad, Method, Normalize, Resize},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 use tch::{CModule, Device, Kind, Tensor, nn};
 
 /// Returns a block of four photos of each breed.
@@ -357,5 +357,46 @@ fn the_first_layer_of_each_kind_is_adapted_to_the_channels() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "the other half of the next test, in a process of its own"]
+fn learner_with_published_weights() -> Result<()> {
+    for (side, is_far) in [(32, true), (96, false)] {
+        let mut learn = vision_learner(few(side)?, by_name("test_vit")?).build()?.quiet();
+        let expected = format!("{:?}", Normalize::rgb([0.5; 3], [0.5; 3]));
+        let found: Vec<String> =
+            learn.dls().batch_tfms().iter().map(|tfm| format!("{tfm:?}")).collect();
+        assert_eq!(found, [expected]);
+        for told in [is_far, false] {
+            learn.fit_one_cycle(1, 1e-3)?;
+            let messages = &learn.recorder().messages;
+            let size = format!(
+                "{side}×{side} pixels, but the weights `r160_in1k` of test_vit are for 160×160"
+            );
+            let found = messages.iter().any(|message| message.contains(&size));
+            assert_eq!(found, told, "{side}: {messages:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The weights are found where Python stores those of the model hub.
+#[test]
+fn published_weights_bring_their_normalization_and_tell_their_size() -> Result<()> {
+    let hub = tempfile::tempdir().unwrap();
+    let folder = hub.path().join("models--timm--test_vit.r160_in1k/snapshots/main");
+    fs::create_dir_all(&folder).unwrap();
+    let spec = ArchSpec::classifier(&by_name("test_vit")?, 3, 1000);
+    let given = spec.build(Device::Cpu, Seed(1))?.state_dict();
+    write_safetensors(folder.join("model.safetensors"), &given, None)?;
+    let out = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "families::learner_with_published_weights", "--ignored"])
+        .envs([("HF_HUB_CACHE", hub.path().to_str().unwrap()), ("HF_HUB_OFFLINE", "1")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && text.contains("1 passed"), "{text}");
     Ok(())
 }

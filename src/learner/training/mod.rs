@@ -1,5 +1,6 @@
 //! The training loop, its state, and the events that callbacks handle.
 
+mod advice;
 pub(in crate::learner) mod callback;
 mod emulated;
 pub(in crate::learner) mod epochs;
