@@ -212,7 +212,8 @@ impl Arch {
     }
 
     /// Sets the rate of dropout before the network's own classifier, from 0 to 1. Default: the network's
-    /// own.
+    /// own. A head or a decoder replaces the classifier, so a network with one cannot be built then: see
+    /// [`HeadOptions::ps`](super::HeadOptions::ps).
     ///
     /// # Errors
     /// As [`drop_path`](Self::drop_path).
@@ -470,6 +471,11 @@ impl Arch {
             Make::Table(network) => Some(network.features),
             Make::Own(_) => None,
         }
+    }
+
+    /// Returns the rate of [`dropout`](Self::dropout), if it was set.
+    pub(super) fn own_dropout(&self) -> Option<f64> {
+        self.dropout
     }
 
     /// Returns an error if a split of the user has no effect on the first `n` children. The default splits and

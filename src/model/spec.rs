@@ -301,6 +301,15 @@ impl ArchSpec {
         if self.n_in == 0 || self.n_out == 0 {
             return Err(Error::config("n_out", "a model needs input channels and outputs"));
         }
+        if let Some(rate) = self.arch.own_dropout()
+            && (self.head.is_some() || self.unet.is_some())
+        {
+            let why = format!(
+                "is {rate} before the network's own classifier, which a head or a decoder replaces: set \
+                 `HeadOptions::ps`, or keep the classifier"
+            );
+            return Err(Error::config("dropout", why));
+        }
         sys::check_device(device)?;
         tch::manual_seed(seed.rng(Stream::Init).next_u64() as i64);
         let mut vars = VarStore::new(Device::Cpu);

@@ -400,3 +400,12 @@ fn published_weights_bring_their_normalization_and_tell_their_size() -> Result<(
     assert!(out.status.success() && text.contains("1 passed"), "{text}");
     Ok(())
 }
+
+#[test]
+fn dropout_before_a_classifier_that_is_replaced_is_an_error() -> Result<()> {
+    let arch = by_name("test_vit")?.dropout(0.1)?;
+    let e = ArchSpec::new(&arch, 3, 2, HeadOptions::new()).build(Device::Cpu, Seed(1)).unwrap_err();
+    assert!(matches!(e, Error::Config { option: "dropout", .. }), "{e}");
+    assert!(e.to_string().contains("is 0.1") && e.to_string().contains("HeadOptions::ps"), "{e}");
+    ArchSpec::classifier(&arch, 3, 2).build(Device::Cpu, Seed(1)).map(drop)
+}
