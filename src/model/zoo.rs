@@ -270,8 +270,10 @@ pub fn by_name(name: &str) -> Result<Arch> {
     let short: Vec<String> = known.iter().map(untagged).collect();
     let candidates = if plain.contains('.') { &known } else { &short };
     let nearest = networks::nearest(plain, candidates.iter().map(String::as_str), 3);
+    // A name may be from a file.
+    let shown: String = name.chars().take(100).collect();
     let why = format!(
-        "there is no network `{name}`; the nearest names are {}. `finetune::model::list` returns all",
+        "there is no network `{shown}`; the nearest names are {}. `finetune::model::list` returns all",
         nearest.join(", ")
     );
     Err(Error::config("arch", why))

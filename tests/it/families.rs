@@ -409,3 +409,28 @@ fn dropout_before_a_classifier_that_is_replaced_is_an_error() -> Result<()> {
     assert!(e.to_string().contains("is 0.1") && e.to_string().contains("HeadOptions::ps"), "{e}");
     ArchSpec::classifier(&arch, 3, 2).build(Device::Cpu, Seed(1)).map(drop)
 }
+
+#[test]
+fn names_of_no_network_are_errors_with_the_nearest_names() {
+    for (name, nearest) in [
+        ("convnext_tinny", "convnext_tiny"),
+        ("convnext_tiny.in12k_ft_in1kk", "convnext_tiny.in12k_ft_in1k"),
+        ("timm/vit_small_patch14_dinov3", "vit_small_patch14_dinov2"),
+        ("torchvision/swin_tt", "swin_t"),
+        ("torchvision/convnext_nano", "convnext_nano"),
+        ("ConvNeXt_Tiny", "convnext_tiny"),
+        ("convnext_tiny.", "convnext_tiny"),
+    ] {
+        let e = by_name(name).unwrap_err();
+        assert!(matches!(e, Error::Config { option: "arch", .. }), "{e}");
+        let told = format!("the nearest names are {nearest}, ");
+        assert!(e.to_string().contains(&told), "{e}");
+    }
+    let long = "vit_".repeat(1 << 18);
+    for name in
+        ["", ".", "/", "timm/", "torchvision/", "timm/timm/resnet18", "vit\0", "网络", &long]
+    {
+        let e = by_name(name).unwrap_err().to_string();
+        assert!(e.len() < 1000 && e.contains("the nearest names are"), "{e}");
+    }
+}
