@@ -457,10 +457,11 @@ fn prefixes(state: &StateDict) -> Vec<String> {
 /// assert_eq!(fastai_name("features.3.weight"), "0.0.3.weight");
 /// assert_eq!(fastai_name("4.0.convpath.0.0.weight"), "0.4.0.convpath.0.0.weight");
 /// assert_eq!(fastai_name("head.8.weight"), "1.8.weight");
+/// assert_eq!(fastai_name("cls_token"), "cls_token");
 /// ```
 #[must_use]
 pub fn fastai_name(name: &str) -> String {
-    let (first, rest) = name.split_once('.').unwrap_or((name, ""));
+    let Some((first, rest)) = name.split_once('.') else { return name.to_owned() };
     let place = match first {
         "conv1" | "features" => "0.0",
         "bn1" => "0.1",

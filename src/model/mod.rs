@@ -298,6 +298,11 @@ impl Model {
         matches!(self.net, Net::Unet(_))
     }
 
+    /// Returns true if the model is a complete network with its own classifier; see [`ArchSpec::classifier`].
+    pub(crate) fn is_classifier(&self) -> bool {
+        matches!(self.net, Net::Children(_))
+    }
+
     /// Returns the device of the parameters.
     #[must_use]
     pub fn device(&self) -> Device {

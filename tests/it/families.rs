@@ -14,7 +14,7 @@ use finetune::{
     loss::CrossEntropy,
     model::{
         Arch, ArchSpec, HeadOptions, Model, ParamKind, WeightsFrom, adapt_first_layer, by_name,
-        resnet18, squeezenet1_1,
+        read_weights, resnet18, squeezenet1_1,
     },
     sample::Task,
     seed::Seed,
@@ -433,4 +433,21 @@ fn names_of_no_network_are_errors_with_the_nearest_names() {
         let e = by_name(name).unwrap_err().to_string();
         assert!(e.len() < 1000 && e.contains("the nearest names are"), "{e}");
     }
+}
+
+/// The classifier of this network is called `head`, as the head of other models is.
+#[test]
+fn files_for_fastai_keep_the_names_of_a_complete_network() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let learn = vision_learner(few(32)?, by_name("test_vit")?).pretrained(false);
+    let mut learn = learn.own_classifier(true).build()?.quiet().model_dir(folder.path());
+    let file = learn.save("net.pth")?;
+    let own = learn.model().state_dict();
+    let given: BTreeMap<String, Tensor> = read_weights(&file)?.into_iter().collect();
+    assert_eq!(given.len(), own.len());
+    assert!(own.iter().all(|(name, t)| t.equal(&given[name])), "{:?}", given.keys());
+    learn.fit_one_cycle(1, 1e-2)?;
+    learn.load("net.pth")?;
+    assert!(learn.model().state_dict().iter().all(|(name, t)| t.equal(&given[name])));
+    Ok(())
 }

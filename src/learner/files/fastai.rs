@@ -56,13 +56,14 @@ fn text(s: impl Into<String>) -> Value {
     Value::Str(s.into())
 }
 
-/// Returns fastai's name of a variable. Body and head are numbered; networks of the user keep their
-/// names.
+/// Returns fastai's name of a variable. Body and head are numbered; complete networks and networks of the user
+/// keep their names.
 fn namer(t: &Training) -> fn(&str) -> String {
     if t.model.is_unet() {
         return fastai_unet_name;
     }
-    let parts = t.model.params().iter().any(|p| p.name.starts_with("head."));
+    let has_head = t.model.params().iter().any(|p| p.name.starts_with("head."));
+    let parts = has_head && !t.model.is_classifier();
     if parts { fastai_name } else { ToOwned::to_owned }
 }
 
