@@ -349,7 +349,13 @@ impl Model {
     /// # Errors
     /// [`Error::Mismatch`] listing missing and unexpected names and differing shapes; nothing is loaded then.
     pub fn load_state_dict(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        let pairs = self.paired(state)?;
+        self.load_naming(state, usize::MAX)
+    }
+
+    /// As [`load_state_dict`](Self::load_state_dict). The error has at most `shown` names of each kind, and the number
+    /// of the others.
+    fn load_naming(&mut self, state: &[(String, Tensor)], shown: usize) -> Result<()> {
+        let pairs = self.paired(state, shown)?;
         let _guard = tch::no_grad_guard();
         for (mut own, t) in pairs {
             own.f_copy_(t)?;
@@ -360,7 +366,7 @@ impl Model {
     /// As [`load_state_dict`](Self::load_state_dict), for tensors that are not used elsewhere: tensors of
     /// the right type and device become the model's own and are not copied.
     pub(crate) fn adopt(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        let pairs = self.paired(state)?;
+        let pairs = self.paired(state, usize::MAX)?;
         let _guard = tch::no_grad_guard();
         for (mut own, t) in pairs {
             own.set_data(&t.f_to_device(own.device())?.f_to_kind(own.kind())?);
@@ -368,8 +374,13 @@ impl Model {
         Ok(())
     }
 
-    /// Pairs the model's tensors with the given ones, if all names and shapes match.
-    fn paired<'t>(&self, state: &'t [(String, Tensor)]) -> Result<Vec<(Tensor, &'t Tensor)>> {
+    /// Pairs the model's tensors with the given ones, if all names and shapes match. Otherwise, the error has at most
+    /// `shown` names of each kind.
+    fn paired<'t>(
+        &self,
+        state: &'t [(String, Tensor)],
+        shown: usize,
+    ) -> Result<Vec<(Tensor, &'t Tensor)>> {
         let mut given: BTreeMap<&str, &Tensor> = state
             .iter()
             .filter(|(n, _)| !n.ends_with("num_batches_tracked"))
@@ -390,7 +401,7 @@ impl Model {
             [("missing", missing), ("unexpected", unexpected), ("of another shape", misshaped)]
                 .into_iter()
                 .filter(|(_, names)| !names.is_empty())
-                .map(|(what, names)| format!("{what}: {}", listed(&names)))
+                .map(|(what, names)| format!("{what}: {}", listed(&names, shown)))
                 .collect();
         if wrong.is_empty() {
             return Ok(pairs);
@@ -406,7 +417,7 @@ impl Model {
     /// # Errors
     /// As [`load_state_dict`](Self::load_state_dict).
     pub(crate) fn check_state(&self, state: &[(String, Tensor)]) -> Result<()> {
-        self.paired(state).map(drop)
+        self.paired(state, usize::MAX).map(drop)
     }
 
     /// Checks that no weight is NaN or infinite, and no buffer NaN. Waits for the device.
@@ -499,13 +510,13 @@ fn listed_variables(vars: &VarStore) -> Result<(Vec<Param>, Vec<NamedTensor>)> {
     Ok((params, buffers))
 }
 
-/// Joins names for an error: all of them, or the first ones and the number of the others.
-fn listed(names: &[String]) -> String {
+/// Joins names for an error: all of them, or the first ones, at most `shown`, and the number of the others.
+fn listed(names: &[String], shown: usize) -> String {
     const LONGEST: usize = 1 << 15;
     let mut all = String::new();
     for (i, name) in names.iter().enumerate() {
         let name: String = name.chars().take(256).collect();
-        if all.len() + name.len() > LONGEST {
+        if i == shown || all.len() + name.len() > LONGEST {
             return format!("{all} and {} more", names.len() - i);
         }
         let comma = if i > 0 { ", " } else { "" };

@@ -17,6 +17,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use tch::{Device, Tensor, nn::VarStore};
 
+/// The number of variables of each kind that an error names.
+const SHOWN: usize = 5;
+
 /// Loads the body of `arch`. Returns the normalization that the weights were trained with, if any.
 pub(super) fn load(
     model: &mut Model,
@@ -42,7 +45,7 @@ pub(super) fn load(
         }
         false => of_body(model, arch, n_in, &state).map_err(|e| broken(e.to_string()))?,
     };
-    match model.load_state_dict(&all) {
+    match model.load_naming(&all, SHOWN) {
         Ok(()) => Ok(normalize),
         Err(e) => Err(broken(format!("{e}. {}", closest(arch, &state)))),
     }

@@ -276,7 +276,7 @@ fn the_body_gets_the_weights_of_a_file_and_the_head_keeps_its_own() {
             }
         }
     }
-    // Weights of another network: the error names all differences, and nothing is loaded.
+    // Weights of another network: the error names the first differences, and nothing is loaded.
     let mut other = for_two(&resnet18(), 3);
     let before = copies(&other);
     let e = other.load_pretrained_from(&WeightsFrom::file(&pth)).unwrap_err().to_string();
