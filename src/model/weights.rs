@@ -6,7 +6,7 @@ use super::{
     layout::{Matched, Variables},
     resample::{self, Sides},
     source::read_described,
-    zoo::all,
+    zoo::{all, by_name},
 };
 use crate::{
     error::{Error, Result},
@@ -38,16 +38,18 @@ pub(super) fn load(
         Some(own) => Some(own.clone()),
         None => normalization(&about, arch).map_err(broken)?,
     };
+    let spec = described(&about, "arch").map_err(broken)?.unwrap_or_default();
     let all = match arch.is_of_table() {
         true => {
-            let size = trained_size(&about).map_err(broken)?;
-            of_publisher(model, arch, n_in, &state, size)?
+            let size = trained_size(&spec).map_err(broken)?;
+            of_publisher(model, arch, n_in, &state, size)
         }
-        false => of_body(model, arch, n_in, &state).map_err(|e| broken(e.to_string()))?,
+        false => of_body(model, arch, n_in, &state),
     };
+    let all = all.map_err(|e| broken(e.to_string()))?;
     match model.load_naming(&all, SHOWN) {
         Ok(()) => Ok(normalize),
-        Err(e) => Err(broken(format!("{e}. {}", closest(arch, &state)))),
+        Err(e) => Err(broken(format!("{e}. {}", suggestion(arch, &state, &spec)))),
     }
 }
 
@@ -158,7 +160,11 @@ fn described(about: &Metadata, part: &str) -> Result<Option<Value>, String> {
     let parsed = |text: &String| serde_json::from_str::<Value>(text).map_err(|e| undescribed(&e));
     match (about.get("export"), about.get(part)) {
         (Some(export), _) => Ok(parsed(export)?.get_mut(part).map(Value::take)),
-        (None, Some(own)) => parsed(own).map(Some),
+        (None, Some(own)) => match parsed(own) {
+            // Another program may use the same key for something else.
+            Err(_) if !about.contains_key("finetune") => Ok(None),
+            value => value.map(Some),
+        },
         (None, None) => Ok(None),
     }
 }
@@ -167,11 +173,10 @@ fn undescribed(e: &serde_json::Error) -> String {
     format!("its description: {e}")
 }
 
-/// Returns the image size that the network in a file of this crate was built for, if its description has one.
-fn trained_size(about: &Metadata) -> Result<Option<[i64; 2]>, String> {
-    let spec = described(about, "arch")?;
-    let size = spec.and_then(|mut spec| spec.get_mut("image_size").map(Value::take));
-    serde_json::from_value(size.unwrap_or_default()).map_err(|e| format!("its image size: {e}"))
+/// Returns the image size that the network in a file of this crate was built for, if its description, `spec`, has one.
+fn trained_size(spec: &Value) -> Result<Option<[i64; 2]>, String> {
+    let size = spec.get("image_size").cloned().unwrap_or_default();
+    serde_json::from_value(size).map_err(|e| format!("its image size: {e}"))
 }
 
 /// Returns the normalization that weights were trained with: the one stored in a file of this crate,
@@ -186,6 +191,15 @@ fn normalization(about: &Metadata, arch: &Arch) -> Result<Option<Normalize>, Str
         BatchSpec::Normalize(normalize) => Some(normalize),
         _ => None,
     }))
+}
+
+/// Names, for an error, the network of a file: that of its description, `spec`, otherwise the closest one.
+fn suggestion(wanted: &Arch, state: &StateDict, spec: &Value) -> String {
+    let own = spec.get("arch").and_then(|name| by_name(name.as_str()?).ok());
+    match own.filter(|arch| arch.name() != wanted.name()) {
+        Some(arch) => format!("The file has the weights of `{}`", arch.name()),
+        None => closest(wanted, state),
+    }
 }
 
 /// Describes, for an error, which network the tensors of a file are closest to: `wanted` or one of those with
