@@ -39,12 +39,13 @@ pub(super) fn load(
         None => normalization(&about, arch).map_err(broken)?,
     };
     let spec = described(&about, "arch").map_err(broken)?.unwrap_or_default();
+    let of_unet = is_of_unet(model, arch, &spec);
     let all = match arch.is_of_table() {
         true => {
             let size = trained_size(&spec).map_err(broken)?;
-            of_publisher(model, arch, n_in, &state, size)
+            of_publisher(model, arch, n_in, &state, size, of_unet)
         }
-        false => of_body(model, arch, n_in, &state),
+        false => of_body(model, arch, n_in, &state, of_unet),
     };
     let all = all.map_err(|e| broken(e.to_string()))?;
     match model.load_naming(&all, SHOWN) {
@@ -59,19 +60,41 @@ fn published<'a>(model: &Model, arch: &'a Arch, own: &StateDict) -> Variables<'a
     Variables::new(arch.name(), body.map(|(name, t)| (name, t)))
 }
 
-/// Returns the variables of the body from `state`, and the model's own head or decoder.
-fn of_body(model: &Model, arch: &Arch, n_in: usize, state: &StateDict) -> Result<StateDict> {
+/// The prefix of the variables of a decoder.
+const DECODER: &str = "layers.";
+
+/// Returns true if the description of a file, `spec`, is of a U-Net, and all variables with the prefix of a decoder that
+/// the body of `model` does not have are of the decoder. Some bodies have variables with the same prefix, so those of a
+/// deeper body must not be mistaken for a decoder.
+fn is_of_unet(model: &Model, arch: &Arch, spec: &Value) -> bool {
+    let of_body = |name: &str| name.starts_with(DECODER) && !model.is_new(name);
+    let shared = || model.state_dict().iter().any(|(name, _)| of_body(name));
+    let described = spec.get("unet").is_some_and(|unet| !unet.is_null());
+    described && (spec["arch"] == arch.name() || !shared())
+}
+
+/// Returns the variables of the body from `state`, and the model's own head or decoder. If `of_unet` is true, `state` is
+/// of a U-Net, whose decoder is left out.
+fn of_body(
+    model: &Model,
+    arch: &Arch,
+    n_in: usize,
+    state: &StateDict,
+    of_unet: bool,
+) -> Result<StateDict> {
     let own = model.state_dict();
     let variables = published(model, arch, &own);
     let matched = variables.matched(state);
     let first = model.params().first().map(|p| p.name.clone()).unwrap_or_default();
     let beyond: Vec<String> = arch.beyond_cut().iter().map(|child| format!("{child}.")).collect();
     let cut_off = |name: &str| beyond.iter().any(|child| name.starts_with(child));
+    let of_decoder = |name: &str| of_unet && name.starts_with(DECODER) && !variables.has(name);
     let sizes: BTreeMap<&str, Vec<i64>> = own.iter().map(|(n, t)| (n.as_str(), t.size())).collect();
     // Variables after the cut are dropped, unless this model has them. A layer of the classifier with another
     // number of outputs keeps its initial weights.
     let fits = |name: &str, t: &Tensor| sizes.get(name).is_some_and(|size| *size == t.size());
-    let kept = matched.state.into_iter().filter(|(name, t)| !cut_off(name) || fits(name, t));
+    let kept = matched.state.into_iter();
+    let kept = kept.filter(|(name, t)| !of_decoder(name) && (!cut_off(name) || fits(name, t)));
     let body = kept.map(|(name, t)| {
         let adapted = if name == first { adapt_first_layer(&t, n_in as i64)? } else { t };
         Ok((name, adapted))
@@ -89,13 +112,14 @@ fn of_body(model: &Model, arch: &Arch, n_in: usize, state: &StateDict) -> Result
 
 /// Returns the variables from `state` that `model` has, by their publisher's names or those of another
 /// implementation, and its own head or decoder if these are new. `size` is the image size of the network that the
-/// weights are of, if it is known.
+/// weights are of, if it is known. If `of_unet` is true, they are of a U-Net, whose decoder is left out.
 fn of_publisher(
     model: &Model,
     arch: &Arch,
     n_in: usize,
     state: &StateDict,
     size: Option<[i64; 2]>,
+    of_unet: bool,
 ) -> Result<StateDict> {
     let own = model.state_dict();
     let known: BTreeMap<&str, &Tensor> = own.iter().map(|(name, t)| (name.as_str(), t)).collect();
@@ -122,7 +146,9 @@ fn of_publisher(
     let mut loaded: BTreeMap<String, Tensor> = BTreeMap::new();
     for (name, t) in state.iter().filter(|(name, _)| !model.is_new(name)) {
         let Some(variable) = known.get(name.as_str()) else {
-            if !not_needed(name) && !computed.iter().any(|end| name.ends_with(end)) {
+            let of_decoder = of_unet && name.starts_with(DECODER);
+            let is_computed = computed.iter().any(|end| name.ends_with(end));
+            if !not_needed(name) && !of_decoder && !is_computed {
                 loaded.insert(name.clone(), t.shallow_clone()); // the error names it
             }
             continue;

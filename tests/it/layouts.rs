@@ -5,7 +5,7 @@ use crate::pets::{BREEDS, first_of, photos};
 use finetune::{
     Error,
     data::DataLoaders,
-    format::{StateDict, Value, write_pth, write_safetensors},
+    format::{StateDict, Value, read_safetensors, write_pth, write_safetensors},
     model::{
         Arch, ArchSpec, HeadOptions, Model, UnetOptions, WeightsFrom, by_name, densenet121,
         efficientnet_b0, efficientnet_lite0, fastai_name, mobilenet_v3_small, resnet18, resnet34,
@@ -237,6 +237,54 @@ fn a_decoder_stays_new() {
             assert_eq!(given.contains_key(&name), !name.starts_with("layers."), "{name}");
         }
     }
+}
+
+/// The file of a U-Net describes its network. The body of a Swin has variables that are named like those of a decoder.
+#[test]
+fn the_body_of_a_unet_is_the_start_of_a_classifier_and_of_another_unet() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("unet.safetensors");
+    let of = |name: &str| by_name(name).unwrap();
+    let tiny = of("swin_tiny_patch4_window7_224").image_size(64, 64);
+    let unet = |arch: &Arch, n_out: usize, seed: u64| {
+        let spec = ArchSpec::unet(arch, 3, n_out, UnetOptions::new().size_hw(64, 64));
+        spec.build(Device::Cpu, Seed(seed)).unwrap()
+    };
+    // A checkpoint has the prefix.
+    let write = |unet: &Model, prefix: &str| {
+        let spec = serde_json::to_string(&unet.spec()).unwrap();
+        let named = unet.state_dict().into_iter().map(|(n, t)| (format!("{prefix}{n}"), t));
+        let about = [("arch".to_owned(), spec)].into_iter().collect();
+        write_safetensors(&file, &named.collect::<StateDict>(), Some(about)).unwrap();
+    };
+    let archs = [(squeezenet1_1(), ""), (of("mobilenet_v2"), "model."), (tiny.clone(), "")];
+    for (arch, prefix) in archs {
+        let given = unet(&arch, 3, 1);
+        write(&given, prefix);
+        let given: BTreeMap<String, Tensor> = given.state_dict().into_iter().collect();
+        for mut other in [model(&arch, 2), unet(&arch, 2, 2)] {
+            let before: Vec<Tensor> = other.state_dict().iter().map(|(_, t)| t.copy()).collect();
+            other.load_pretrained_from(&WeightsFrom::file(&file)).unwrap();
+            let body: BTreeMap<String, Tensor> = model(&arch, 3).state_dict().into_iter().collect();
+            for ((name, now), before) in other.state_dict().iter().zip(before) {
+                let of_body = body.contains_key(name) && !name.starts_with("head.");
+                let wanted = if of_body { &given[name] } else { &before };
+                assert!(now.equal(wanted), "{}: {name}", arch.name());
+            }
+        }
+    }
+    // The additional blocks of a deeper body are not a decoder.
+    let (mut state, mut about) = read_safetensors(&file).unwrap();
+    let deeper =
+        ("layers.2.blocks.6.norm1.bias".to_owned(), Tensor::zeros([384], tch::kind::FLOAT_CPU));
+    state.push(deeper);
+    let spec = about.get_mut("arch").unwrap();
+    *spec = spec.replace("swin_tiny", "swin_small");
+    write_safetensors(&file, &state, Some(about)).unwrap();
+    let e = model(&tiny, 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
+    let e = e.to_string();
+    assert!(e.contains("unexpected: layers."), "{e}");
+    assert!(e.ends_with("the weights of `swin_small_patch4_window7_224`"), "{e}");
 }
 
 /// Fills each variable with a wave, for which timm's outputs are known.

@@ -271,9 +271,11 @@ pub(super) fn write(
     };
     let saved = exact(serde_json::to_value(&saved).map_err(Error::other)?).to_string();
     let batch_tfms = weights::transforms(t).map_err(Error::other)?.batch.to_string();
+    let arch = serde_json::to_string(&t.model.spec()).map_err(Error::other)?;
     let about = weights::metadata(&[
         ("kind", "checkpoint"),
         ("training", &saved),
+        ("arch", &arch),
         ("batch_tfms", &batch_tfms),
     ]);
     weights::write(path, &tensors, about)
