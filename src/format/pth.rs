@@ -75,38 +75,42 @@ fn read(bytes: &[u8]) -> Result<Value, Why> {
     }
 }
 
-/// Returns the tensors of a state dict: the dictionary itself, or its entry `state_dict`, `model` or
-/// `model_state_dict`. The prefix `module.` of parallel training is removed; entries that are not tensors
+/// Returns the tensors of a state dict: the dictionary in the entry `state_dict`, `model` or `model_state_dict`, otherwise
+/// the dictionary itself. The prefix `module.` of parallel training is removed; entries that are not tensors
 /// are ignored.
 ///
 /// # Errors
 /// [`Error::Mismatch`] if none of these contains tensors.
 pub fn state_dict(value: Value) -> Result<StateDict> {
+    const NESTED: [&str; 3] = ["state_dict", "model", "model_state_dict"];
+    let is_nested = |entry: &(Value, Value)| match entry {
+        (Value::Str(key), Value::Dict(_)) => NESTED.contains(&key.as_str()),
+        _ => false,
+    };
     let mut value = value;
     for _ in 0..3 {
-        let Value::Dict(entries) = value else { break };
-        let is_tensor = |(_, v): &(Value, Value)| matches!(v, Value::Tensor(_));
-        if entries.iter().any(is_tensor) {
-            let mut all: StateDict = entries
-                .into_iter()
-                .filter_map(|entry| match entry {
-                    (Value::Str(name), Value::Tensor(tensor)) => Some((name, tensor)),
-                    _ => None,
-                })
-                .collect();
-            if all.iter().all(|(name, _)| name.starts_with("module.")) {
-                for (name, _) in &mut all {
-                    name.drain(..7);
-                }
-            }
-            return Ok(all);
+        let Value::Dict(mut entries) = value else { break };
+        // A training script may store other tensors next to the weights, such as the best accuracy.
+        if let Some(at) = entries.iter().position(is_nested) {
+            value = entries.swap_remove(at).1;
+            continue;
         }
-        let nested = ["state_dict", "model", "model_state_dict"];
-        let inner = entries
+        let mut all: StateDict = entries
             .into_iter()
-            .find(|(key, _)| matches!(key, Value::Str(key) if nested.contains(&key.as_str())));
-        let Some((_, inner)) = inner else { break };
-        value = inner;
+            .filter_map(|entry| match entry {
+                (Value::Str(name), Value::Tensor(tensor)) => Some((name, tensor)),
+                _ => None,
+            })
+            .collect();
+        if all.is_empty() {
+            break;
+        }
+        if all.iter().all(|(name, _)| name.starts_with("module.")) {
+            for (name, _) in &mut all {
+                name.drain(..7);
+            }
+        }
+        return Ok(all);
     }
     let why = "has no tensors, neither itself nor under `state_dict` or `model`";
     Err(Error::mismatch("state dict", why))

@@ -132,6 +132,13 @@ fn state_dicts_are_found_where_they_are_nested() {
     assert!(matches!(whole.get("note"), Some(Value::Str(s)) if s == "ü"));
     assert_eq!(whole.get("lr").unwrap().as_f64(), Some(0.25));
     assert_eq!(whole.get("sizes").unwrap().as_list().unwrap().len(), 2);
+    // The training script of PyTorch's examples stores the best accuracy as a tensor next to the weights.
+    let entry = |name: &str, value| (Value::Str(name.into()), value);
+    let weights = Value::Dict(vec![entry("module.fc.bias", Value::Tensor(Tensor::from(2.0_f64)))]);
+    let best = entry("best_acc1", Value::Tensor(Tensor::from(71.5_f64)));
+    let all = state_dict(Value::Dict(vec![best, entry("state_dict", weights)])).unwrap();
+    assert_eq!(all.len(), 1);
+    assert_eq!((all[0].0.as_str(), doubles(&all[0].1)), ("fc.bias", vec![2.0]));
     let e = state_dict(Value::Dict(vec![])).unwrap_err().to_string();
     assert!(e.contains("no tensors"), "{e}");
 }
