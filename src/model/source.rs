@@ -161,6 +161,11 @@ impl WeightsFrom {
         self.place == Place::Published
     }
 
+    /// Returns `hub` with the options of this source.
+    pub(super) fn at_hub(&self, hub: Self) -> Self {
+        Self { place: hub.place, ..self.clone() }
+    }
+
     pub(super) fn own_normalization(&self) -> Option<&Normalize> {
         self.normalize.as_ref()
     }

@@ -29,7 +29,7 @@ pub(super) fn load(
 ) -> Result<Option<Normalize>> {
     let hub = arch.weights().and_then(|w| w.place()).filter(|_| from.is_published());
     let path = match hub {
-        Some(hub) => hub.fetch(None)?,
+        Some(hub) => from.at_hub(hub).fetch(None)?,
         None => from.fetch(arch.weights().map(|weights| weights.url()).as_deref())?,
     };
     let (state, about) = read_described(&path)?;

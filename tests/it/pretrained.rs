@@ -73,6 +73,11 @@ fn child() {
     let found = match kind {
         "published" => WeightsFrom::published().fetch(Some(rest)),
         "url" => WeightsFrom::url(rest).fetch(None),
+        "network" => {
+            let mut model = for_two(&by_name(rest).unwrap(), 3);
+            let loaded = model.load_pretrained_from(&WeightsFrom::published().retries(0));
+            loaded.map(|_| PathBuf::from(rest))
+        }
         _ => WeightsFrom::hub(rest).revision("v2").fetch(None),
     };
     match found {
@@ -226,6 +231,23 @@ fn hub_repositories_are_read_by_name_and_revision() {
     fs::write(snapshot.join("model.safetensors"), b"cached").unwrap();
     let found = fetch("hub org/cached", home.path(), &offline).unwrap();
     assert_eq!(found, snapshot.join("model.safetensors"));
+}
+
+#[test]
+fn options_of_published_weights_apply_to_networks_of_a_hub() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _, stream| {
+        respond(stream, "503 Service Unavailable", &["Content-Length: 0"], &[]);
+    });
+    let endpoint = server.url("");
+    let set = [("HF_ENDPOINT", endpoint.as_str())];
+    let e = fetch("network test_vit", home.path(), &set).unwrap_err();
+    assert!(e.contains("503"), "{e}");
+    // One request for the commit of the branch, one for the file, and no retries.
+    assert_eq!(server.requests().len(), 2);
+    let from = WeightsFrom::published().revision("v2");
+    let e = for_two(&by_name("test_vit").unwrap(), 3).load_pretrained_from(&from).unwrap_err();
+    assert!(e.to_string().contains("WeightsFrom::revision"), "{e}");
 }
 
 #[test]
