@@ -3,14 +3,15 @@
 use crate::pets::{BREEDS, first_of, photos};
 use clap::Parser as _;
 use finetune::{
-    format::write_safetensors,
-    model::{ArchSpec, HeadOptions, squeezenet1_1},
+    format::{read_safetensors, write_safetensors},
+    model::{ArchSpec, HeadOptions, by_name, squeezenet1_1},
     prelude::*,
     seed::Seed,
 };
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 #[path = "../../examples/folder.rs"]
@@ -29,8 +30,8 @@ fn sorted(folder: &Path, breeds: &'static [&'static str], each: usize) -> PathBu
     sorted
 }
 
-/// Runs the example with a small network and weights from `folder`.
-fn run(folder: &Path, photos: &Path) -> Result<()> {
+/// Returns a command line that trains a small network with weights from `folder` for an epoch.
+fn command(folder: &Path, photos: &Path) -> Result<Vec<String>> {
     let file = folder.join("net.safetensors");
     let spec = ArchSpec::new(&squeezenet1_1(), 3, 2, HeadOptions::new());
     let model = spec.build(Device::Cpu, Seed(1))?;
@@ -39,7 +40,28 @@ fn run(folder: &Path, photos: &Path) -> Result<()> {
     let paths = [photos, &file, &out].map(|path| path.to_str().unwrap());
     let args = ["folder", paths[0], "--weights", paths[1], "--out", paths[2]];
     let args = args.into_iter().chain(["--arch", "squeezenet1_1", "--epochs", "1", "--size", "48"]);
-    example::run(example::Args::parse_from(args))
+    Ok(args.map(ToOwned::to_owned).collect())
+}
+
+fn run(folder: &Path, photos: &Path) -> Result<()> {
+    example::run(example::Args::parse_from(command(folder, photos)?))
+}
+
+/// Runs the example in a process with other environment variables. Returns its output, and true if it succeeded.
+fn in_process(command: &[String], set: &[(&str, &Path)]) -> (bool, String) {
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", "folder::child", "--ignored", "--nocapture"]);
+    child.env("FOLDER_COMMAND", command.join("\n")).envs(set.iter().copied());
+    let out = child.output().unwrap();
+    let said = [out.stdout, out.stderr].concat();
+    (out.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+#[ignore = "the other half of the tests of this file, in a process of its own"]
+fn child() {
+    let command = env::var("FOLDER_COMMAND").unwrap();
+    example::run(example::Args::parse_from(command.lines())).unwrap();
 }
 
 #[test]
@@ -68,11 +90,172 @@ fn a_size_that_no_network_takes_is_an_error_of_the_command_line() {
 }
 
 #[test]
+fn help_lists_all_options_with_their_defaults() {
+    let help = example::Args::try_parse_from(["folder", "--help"]).unwrap_err();
+    assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
+    // Long lines may be wrapped.
+    let help = help.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in [
+        "<PHOTOS> The folder with one sub-folder of photos per class",
+        "[default: target/folder]",
+        "[default: efficientnet_lite0]",
+        "[default: ImageNet's]",
+        "[default: 2 to 10, fewer for more photos]",
+        "[default: a twentieth of all, 4 to 64, at most half of all]",
+        "[default: 224]",
+        "[default: 42]",
+    ] {
+        assert!(help.contains(said), "{said}: {help}");
+    }
+    let all = ["out", "arch", "weights", "epochs", "bs", "size", "seed"];
+    assert!(all.iter().all(|option| help.contains(&format!("--{option} <"))), "{help}");
+    let e = example::Args::try_parse_from(["folder"]).unwrap_err().to_string();
+    assert!(e.contains("<PHOTOS>"), "{e}");
+    let e = example::Args::try_parse_from(["folder", "photos", "--epochs", "100001"]).unwrap_err();
+    assert!(e.to_string().contains("--epochs"), "{e}");
+}
+
+#[test]
+fn small_sets_have_small_batches_and_many_epochs() {
+    // The smallest set has two photos for each of two classes, and half of them are trained on.
+    assert_eq!(example::defaults(4), (2, 10));
+    assert_eq!(example::defaults(180), (9, 10));
+    assert_eq!(example::defaults(2000), (64, 3));
+    assert_eq!(example::defaults(1_000_000), (64, 2));
+    let all: Vec<(usize, usize)> = (4..10_000).map(example::defaults).collect();
+    assert!(all.windows(2).all(|w| w[0].0 <= w[1].0 && w[0].1 >= w[1].1));
+    // From 40 photos until neither can change further, the number of steps stays within a factor of 5.
+    let steps = (40..4000).map(|n| n * example::defaults(n).1 / example::defaults(n).0);
+    assert!(steps.clone().max().unwrap() <= 5 * steps.min().unwrap());
+}
+
+#[test]
+fn a_few_photos_per_class_are_enough() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &sorted(folder.path(), &BREEDS, 2))?;
+    let model = folder.path().join("out/model.safetensors");
+    assert_eq!(Predictor::load(model, Device::Cpu)?.task().vocab(), BREEDS);
+    // One photo cannot be in both splits.
+    let folder = tempfile::tempdir().unwrap();
+    let photos = sorted(folder.path(), &BREEDS, 1);
+    let e = run(folder.path(), &photos).unwrap_err().to_string();
+    assert!(e.contains("`Abyssinian` has one item, but each split needs one"), "{e}");
+    Ok(())
+}
+
+/// What is left out is reported, and what may be a mistake is an error.
+#[test]
+#[cfg(target_os = "linux")]
+fn unusual_folders() -> Result<()> {
+    use std::{
+        ffi::OsStr,
+        os::unix::{ffi::OsStrExt as _, fs::symlink},
+    };
+
+    let folder = tempfile::tempdir().unwrap();
+    let photos = sorted(folder.path(), &BREEDS[..2], 10);
+    // A class that is a link, an empty class, hidden files, other files, a photo that is not decoded, a damaged one.
+    let cats = folder.path().join("cats");
+    fs::rename(photos.join("Bengal"), &cats).unwrap();
+    symlink(&cats, photos.join("Bengal")).unwrap();
+    for name in ["empty", ".hidden"] {
+        fs::create_dir(photos.join(name)).unwrap();
+    }
+    let first = get_image_files(&photos)?[0].clone();
+    fs::copy(&first, photos.join(".hidden/1.jpg")).unwrap();
+    for name in ["notes.txt", "Bengal/Thumbs.db", "Bengal/new.HEIC"] {
+        fs::write(photos.join(name), "text").unwrap();
+    }
+    let bytes = fs::read(&first).unwrap();
+    fs::write(&first, &bytes[..bytes.len() / 2]).unwrap();
+    let (done, said) = in_process(&command(folder.path(), &photos)?, &[]);
+    assert!(done, "{said}");
+    assert!(said.contains("20 photos of Abyssinian, Bengal: 1 epochs, batches of 4"), "{said}");
+    assert!(said.contains("note: 1 files are left out") && said.contains("1 .heic"), "{said}");
+    let skipped: Vec<&str> = said.lines().filter(|line| line.contains("skipped: ")).collect();
+    assert!(skipped.len() == 1 && skipped[0].contains(first.to_str().unwrap()), "{said}");
+
+    // The names of folders that are not classes.
+    for place in ["Bengal/indoors", "."] {
+        fs::create_dir_all(photos.join(place)).unwrap();
+        let photo = photos.join(place).join("extra.jpg");
+        fs::copy(photos.join(".hidden/1.jpg"), &photo).unwrap();
+        let e = run(folder.path(), &photos).unwrap_err().to_string();
+        assert!(e.contains("extra.jpg: it must be in a sub-folder of "), "{e}");
+        fs::remove_file(photo).unwrap();
+    }
+    let foreign = photos.join(OsStr::from_bytes(b"caf\xE9"));
+    fs::create_dir(&foreign).unwrap();
+    fs::copy(photos.join(".hidden/1.jpg"), foreign.join("1.jpg")).unwrap();
+    let e = run(folder.path(), &photos).unwrap_err().to_string();
+    assert!(e.contains("the name `caf\\xE9` is not UTF-8"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_before_the_training() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = folder.path().join("absent");
+    let with_out = |out: &Path| {
+        let command = ["folder", absent.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        example::run(example::Args::parse_from(command)).unwrap_err().to_string()
+    };
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let e = with_out(&file);
+    assert!(e.contains("file") && !e.contains("absent"), "{e}");
+    if cfg!(target_os = "linux") {
+        let e = with_out(Path::new("/proc"));
+        assert!(e.contains("/proc") && !e.contains("absent"), "{e}");
+    }
+    // The model is written even if the report cannot be.
+    fs::create_dir_all(folder.path().join("out/report.html/folder")).unwrap();
+    let photos = sorted(folder.path(), &BREEDS, 2);
+    let e = run(folder.path(), &photos).unwrap_err().to_string();
+    assert!(e.contains("report.html"), "{e}");
+    let model = folder.path().join("out/model.safetensors");
+    Predictor::load(model, Device::Cpu).map(drop)
+}
+
+/// The weights of networks of a hub are in its cache, which is not PyTorch's.
+#[test]
+fn cached_weights_of_a_hub_are_used_without_a_network() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let arch = by_name("test_vit")?;
+    let repo = arch.weights().unwrap().repo.unwrap().replace('/', "--");
+    let repo = folder.path().join(format!("hub/models--{repo}"));
+    fs::create_dir_all(repo.join("refs")).unwrap();
+    fs::write(repo.join("refs/main"), "abc").unwrap();
+    fs::create_dir_all(repo.join("snapshots/abc")).unwrap();
+    let model = ArchSpec::classifier(&arch, 3, 5).build(Device::Cpu, Seed(1))?;
+    write_safetensors(repo.join("snapshots/abc/model.safetensors"), &model.state_dict(), None)?;
+
+    let photos = sorted(folder.path(), &BREEDS, 2);
+    let paths = [&photos, &folder.path().join("out")].map(|path| path.to_str().unwrap().to_owned());
+    let args =
+        format!("folder {} --out {} --arch test_vit --epochs 1 --size 64", paths[0], paths[1]);
+    let args: Vec<String> = args.split(' ').map(ToOwned::to_owned).collect();
+    let set = [
+        ("HF_HUB_CACHE", folder.path().join("hub")),
+        ("TORCH_HOME", folder.path().join("torch")),
+        ("FINETUNE_OFFLINE", "1".into()),
+        ("PYTHON", "absent".into()),
+    ];
+    let set: Vec<(&str, &Path)> =
+        set.iter().map(|(name, value)| (*name, value.as_path())).collect();
+    let (done, said) = in_process(&args, &set);
+    assert!(done && !said.contains("not available"), "{said}");
+    let (_, about) = read_safetensors(folder.path().join("out/model.safetensors"))?;
+    assert!(about["export"].contains("test_vit"), "{about:?}");
+    Ok(())
+}
+
+#[test]
 fn a_folder_of_one_class_or_without_photos_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let photos = sorted(folder.path(), &BREEDS[..1], 6);
     let e = run(folder.path(), &photos).unwrap_err().to_string();
-    assert!(e.contains("Abyssinian"), "{e}");
+    assert!(e.contains("every label is `Abyssinian`: a classifier needs two categories"), "{e}");
     let empty = folder.path().join("empty");
     fs::create_dir_all(&empty).unwrap();
     let e = run(folder.path(), &empty).unwrap_err().to_string();
@@ -84,7 +267,7 @@ fn a_folder_of_one_class_or_without_photos_is_an_error() {
 /// Runs `scripts/weights` in a copy of the checkout, with a `python3` that runs `pip`.
 #[cfg(unix)]
 fn weights(checkout: &Path, pip: &str) -> (bool, String, String) {
-    use std::{os::unix::fs::PermissionsExt as _, process::Command};
+    use std::os::unix::fs::PermissionsExt as _;
 
     let (scripts, bin) = (checkout.join("scripts"), checkout.join("bin"));
     fs::create_dir_all(&scripts).unwrap();

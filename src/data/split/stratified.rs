@@ -119,7 +119,9 @@ impl<I> Splitter<I> for TrainTestSplitter<I> {
         }
         let mut classes = by_key(items, class)?;
         if let Some((name, _)) = classes.iter().find(|(_, members)| members.len() < 2) {
-            return invalid(format!("`{name}` has one item, but each split needs one"));
+            return invalid(format!(
+                "`{name}` has one item, but each split needs one: add items to this class, or remove it"
+            ));
         }
         if n_train.min(n_test) < classes.len() {
             let least = n_train.min(n_test);
