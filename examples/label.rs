@@ -1,12 +1,15 @@
-//! Labels photos with a model that `Learner::export` wrote: `cargo run --release --example label -- photo.jpg …`
+//! Labels photos with a model that `Learner::export` wrote:
+//! `cargo run --release --example label -- target/pets/pets.safetensors photo.jpg …`
 #![allow(clippy::print_stdout, reason = "a program shows what it does")]
 
 use finetune::prelude::*;
 
 fn main() -> Result<()> {
-    let pets = Predictor::load("pets.safetensors", Device::Cpu)?;
-    for photo in std::env::args().skip(1) {
-        let answer = pets.predict(photo.as_str())?;
+    let mut args = std::env::args().skip(1);
+    let model = args.next().ok_or_else(|| Error::other("usage: label MODEL PHOTO…"))?;
+    let model = Predictor::load(model, Device::Cpu)?;
+    for photo in args {
+        let answer = model.predict(photo.as_str())?;
         println!("{photo}: {} ({:.3})", answer.label, answer.probs[answer.index]);
     }
     Ok(())
