@@ -394,12 +394,21 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
 
 /// As [`read_weights`], and returns the metadata of a safetensors file.
 pub(super) fn read_described(path: &Path) -> Result<(StateDict, Metadata)> {
-    let mut head = [0; 9];
+    let mut head = [0; 23];
     let read = File::open(path).and_then(|mut f| f.read(&mut head)).map_err(Error::io(path))?;
-    // Safetensors files begin with the length of a JSON header, followed by the header.
-    if read < head.len() || head[8] != b'{' {
-        let why = |e: Error| Error::checkpoint(path, e.to_string());
-        return Ok((state_dict(read_pth(path)?).map_err(why)?, Metadata::default()));
+    if head == *b"version https://git-lfs" {
+        let why =
+            "is a pointer of Git LFS, without the weights: run `git lfs pull` in its repository";
+        return Err(Error::checkpoint(path, why));
     }
-    read_safetensors(path)
+    // Safetensors files begin with the length of a JSON header, followed by the header.
+    let is_safetensors = read > 8 && head[8] == b'{';
+    let is_pth = matches!(head, [b'P', b'K', 3, 4, ..] | [0x80, ..]);
+    // The name decides only which error a file of neither format has.
+    let is_named = path.extension().is_some_and(|extension| extension == "safetensors");
+    if is_safetensors || (is_named && !is_pth) {
+        return read_safetensors(path);
+    }
+    let why = |e: Error| Error::checkpoint(path, e.to_string());
+    Ok((state_dict(read_pth(path)?).map_err(why)?, Metadata::default()))
 }

@@ -368,12 +368,45 @@ fn an_unknown_file_names_the_closest_network() {
     write_safetensors(&file, &state, None).unwrap();
     let e = model(&resnet18(), 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
     assert!(e.to_string().contains("No compared network"), "{e}");
-    // A truncated file.
-    let bytes = fs::read(folder.path().join("net.pth")).unwrap();
-    let file = folder.path().join("short.pth");
-    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    let e = model(&resnet18(), 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
-    assert!(e.to_string().contains("short.pth"), "{e}");
+}
+
+#[test]
+fn files_without_weights_are_errors_that_name_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let arch = squeezenet1_1();
+    let state = body(&model(&arch, 1));
+    write_safetensors(at("net.safetensors"), &state, None).unwrap();
+    let entries = state.into_iter().map(|(n, t)| (Value::Str(n), Value::Tensor(t)));
+    write_pth(at("net.pth"), &Value::Dict(entries.collect())).unwrap();
+    let mut other = model(&arch, 2);
+    let before: Vec<Tensor> = other.state_dict().iter().map(|(_, t)| t.copy()).collect();
+    let mut refused = |name: &str, said: &str| {
+        let e = other.load_pretrained_from(&WeightsFrom::file(at(name))).unwrap_err();
+        assert!(matches!(e, Error::Checkpoint { .. } | Error::Io { .. }), "{e:?}");
+        let e = e.to_string();
+        assert!(e.contains(at(name).to_str().unwrap()) && e.contains(said), "{e}");
+    };
+    for extension in ["pth", "safetensors"] {
+        let bytes = fs::read(at("net").with_extension(extension)).unwrap();
+        for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+            let name = format!("cut-{length}.{extension}");
+            fs::write(at(&name), &bytes[..length]).unwrap();
+            refused(&name, "");
+        }
+        let of_format = if extension == "pth" { "torch.save" } else { "not a safetensors file" };
+        let name = format!("page.{extension}");
+        fs::write(at(&name), "<!DOCTYPE html><title>Sign in</title>").unwrap();
+        refused(&name, of_format);
+        let name = format!("pointer.{extension}");
+        fs::write(at(&name), "version https://git-lfs.github.com/spec/v1\noid sha256:1").unwrap();
+        refused(&name, "git lfs pull");
+    }
+    fs::create_dir(at("folder")).unwrap();
+    refused("folder", "");
+    refused("absent.pth", "");
+    let after = other.state_dict();
+    assert!(after.iter().zip(&before).all(|((_, now), before)| now.equal(before)));
 }
 
 /// Returns loaders of a few photos of `breeds`, with 1 or 3 channels.
