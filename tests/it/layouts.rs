@@ -521,6 +521,32 @@ fn metadata_of_other_programs_is_not_a_description() {
     }
 }
 
+/// Other classes, another number of channels and another image size at once.
+#[test]
+fn a_transformer_of_this_crate_is_the_start_of_another_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("vit.safetensors");
+    let arch = by_name("test_vit").unwrap();
+    let learner = vision_learner(few(&BREEDS, ImageBlock::rgb(), 64), arch.clone());
+    let first = learner.pretrained(false).build().unwrap().quiet();
+    first.export(&bundle).unwrap();
+    let mut second = start(&arch, few(&BREEDS[..2], ImageBlock::gray(), 96), &bundle);
+    let after: BTreeMap<String, Tensor> = body_of(&second).into_iter().collect();
+    for (name, t) in body_of(&first) {
+        let now = &after[&name];
+        match name.as_str() {
+            // A class token, and 4×4 or 6×6 patches of 16 pixels.
+            "pos_embed" => assert_eq!([t.size()[1], now.size()[1]], [17, 37]),
+            "patch_embed.proj.weight" => {
+                let sum = t.sum_dim_intlist(1, true, tch::Kind::Float);
+                assert!(now.allclose(&sum, 1e-5, 1e-6, false));
+            }
+            _ => assert!(now.equal(&t), "{name}"),
+        }
+    }
+    second.fine_tune(1).unwrap();
+}
+
 /// The maps of the last two stages are smaller than a window, which is then not square.
 #[test]
 fn relative_positions_fit_windows_that_are_not_square() {
