@@ -505,6 +505,29 @@ fn check_start(arch: &Arch) {
     assert!(e.to_string().ends_with(&format!("the weights of `{}`", arch.name())), "{e}");
 }
 
+/// The normalization is that of the weights published for the network, unless another one is set.
+#[test]
+fn weights_bring_their_normalization() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    let half = Normalize::new(vec![0.5; 3], vec![0.5; 3]).unwrap();
+    let own = Normalize::new(vec![0.1; 3], vec![0.9; 3]).unwrap();
+    for (arch, expected) in [
+        (efficientnet_lite0(), half.clone()),
+        (by_name("test_vit").unwrap(), half),
+        (squeezenet1_1(), Normalize::imagenet()),
+        (by_name("xresnet18").unwrap(), Normalize::imagenet()), // without published weights
+    ] {
+        write_safetensors(&file, &body(&model(&arch, 1)), None).unwrap();
+        let from = WeightsFrom::file(&file);
+        let mut other = model(&arch, 2);
+        let found = other.load_pretrained_from(&from).unwrap();
+        assert_eq!(found, Some(expected), "{}", arch.name());
+        let found = other.load_pretrained_from(&from.normalize(own.clone())).unwrap();
+        assert_eq!(found, Some(own.clone()), "{}", arch.name());
+    }
+}
+
 /// Files of other programs may have metadata with the same keys.
 #[test]
 fn metadata_of_other_programs_is_not_a_description() {
