@@ -22,10 +22,7 @@ use tch::Tensor;
 /// # Errors
 /// [`Error::Torch`](crate::Error::Torch) if libtorch reports an error, for example if the channels do not match.
 pub fn denormalize(tfms: &[Arc<dyn BatchTransform>], x: &Tensor) -> Result<Tensor> {
-    let normalize = tfms.iter().rev().find_map(|t| match t.spec() {
-        Some(BatchSpec::Normalize(n)) => Some(n),
-        _ => None,
-    });
+    let normalize = normalization(tfms);
     // `f_clamp` panics instead of returning an error of libtorch: tch mistakes it for an error of its scalars.
     caught(|| {
         let x = match normalize {
@@ -33,5 +30,13 @@ pub fn denormalize(tfms: &[Arc<dyn BatchTransform>], x: &Tensor) -> Result<Tenso
             None => x.shallow_clone(),
         };
         Ok(x.f_clamp(0.0, 1.0)?)
+    })
+}
+
+/// Returns the last normalization in `tfms`.
+pub(crate) fn normalization(tfms: &[Arc<dyn BatchTransform>]) -> Option<Normalize> {
+    tfms.iter().rev().find_map(|t| match t.spec() {
+        Some(BatchSpec::Normalize(n)) => Some(n),
+        _ => None,
     })
 }

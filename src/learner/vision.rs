@@ -10,6 +10,7 @@ use crate::{
     optim::{Adam, Lr, Optimizer},
     sample::Task,
     sys::caught,
+    transform::normalization,
 };
 use tch::nn::{ModuleT, Path};
 
@@ -42,7 +43,8 @@ pub struct VisionLearner {
 /// of `dls`, in three parameter groups: fastai's
 /// [`vision_learner`](https://docs.fast.ai/vision.learner.html#vision_learner).
 ///
-/// Pretrained weights include the normalization that they were trained with, and the body starts frozen.
+/// Pretrained weights add the normalization that they were trained with, unless the loaders normalize already. The body
+/// starts frozen.
 #[must_use]
 pub fn vision_learner(dls: DataLoaders, arch: Arch) -> VisionLearner {
     VisionLearner {
@@ -127,7 +129,8 @@ impl VisionLearner {
         self.weights = from.into();
         self
     }
-    /// If true, adds the normalization that the pretrained weights were trained with. Default: true.
+    /// If true, adds the normalization that the pretrained weights were trained with, unless the batch transforms
+    /// contain a [`Normalize`](crate::transform::Normalize). Default: true.
     #[must_use]
     pub fn normalize(mut self, yes: bool) -> Self {
         self.normalize = yes;
@@ -271,7 +274,12 @@ impl VisionLearner {
         let mut advice = None;
         if self.pretrained {
             let normalize = model.load_pretrained_from(&self.weights)?;
-            if let Some(normalize) = normalize.filter(|_| self.normalize) {
+            let normalizes = normalization(self.dls.batch_tfms()).is_some();
+            if normalizes && self.normalize && self.weights.own_normalization().is_some() {
+                let why = "the batch transforms normalize already: remove one of the two";
+                return Err(Error::config("WeightsFrom::normalize", why));
+            }
+            if let Some(normalize) = normalize.filter(|_| self.normalize && !normalizes) {
                 self.dls.add_batch_tfm(normalize.for_channels(n_in))?;
             }
             if self.weights.is_published() {

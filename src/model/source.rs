@@ -166,7 +166,8 @@ impl WeightsFrom {
         Self { place: hub.place, ..self.clone() }
     }
 
-    pub(super) fn own_normalization(&self) -> Option<&Normalize> {
+    /// Returns the normalization that was set.
+    pub(crate) fn own_normalization(&self) -> Option<&Normalize> {
         self.normalize.as_ref()
     }
 

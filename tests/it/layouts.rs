@@ -528,6 +528,26 @@ fn weights_bring_their_normalization() {
     }
 }
 
+/// As in fastai, weights bring no normalization if the loaders have one.
+#[test]
+fn images_are_normalized_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    let arch = squeezenet1_1();
+    write_safetensors(&file, &body(&model(&arch, 1)), None).unwrap();
+    let own = Normalize::new(vec![0.5; 3], vec![0.25; 3]).unwrap();
+    let mut dls = few(&BREEDS, ImageBlock::rgb(), 48);
+    dls.add_batch_tfm(own.clone()).unwrap();
+    let learn = start(&arch, dls.clone(), &file);
+    let specs: Vec<_> = learn.dls().batch_tfms().iter().map(|t| format!("{t:?}")).collect();
+    assert_eq!(specs, [format!("{own:?}")]);
+    // Two explicit ones are a contradiction.
+    let both = WeightsFrom::file(&file).normalize(Normalize::imagenet());
+    let e = vision_learner(dls.clone(), arch.clone()).weights(both.clone()).build().unwrap_err();
+    assert!(matches!(&e, Error::Config { option: "WeightsFrom::normalize", .. }), "{e}");
+    assert!(vision_learner(dls, arch).weights(both).normalize(false).build().is_ok());
+}
+
 /// Files of other programs may have metadata with the same keys.
 #[test]
 fn metadata_of_other_programs_is_not_a_description() {
