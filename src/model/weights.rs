@@ -228,14 +228,40 @@ fn suggestion(wanted: &Arch, state: &StateDict, spec: &Value) -> String {
     }
 }
 
-/// Describes, for an error, which network the tensors of a file are closest to: `wanted` or one of those with
-/// functions.
+/// Common networks of the tables with which a file is compared for an error. Those with functions are compared too.
+const COMPARED: [&str; 20] = [
+    "convnext_tiny",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_v2_s",
+    "mobilenet_v2",
+    "swin_t",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "timm/convnext_tiny",
+    "timm/regnety_016",
+    "timm/resnet50d",
+    "timm/swin_tiny_patch4_window7_224",
+    "timm/tf_efficientnetv2_s",
+    "timm/tiny_vit_5m_224",
+    "timm/vit_small_patch16_224",
+    "timm/vit_tiny_patch16_224",
+];
+
+/// Describes, for an error, which network the tensors of a file are closest to: `wanted`, one of those with functions, or
+/// one of [`COMPARED`].
 fn closest(wanted: &Arch, state: &StateDict) -> String {
     let mut best: Option<(f64, Arch, Matched, usize)> = None;
-    let others = all().into_iter().filter(|arch| arch.name() != wanted.name());
+    let of_tables = COMPARED.iter().filter_map(|name| by_name(name).ok());
+    let others = all().into_iter().chain(of_tables).filter(|arch| arch.name() != wanted.name());
     for arch in others.chain([wanted.clone()]) {
         let vars = VarStore::new(Device::Cpu);
-        if undrawn(|| arch.body(&vars.root(), 3)).is_err() {
+        let body = undrawn(|| arch.body(&vars.root(), 3));
+        if body.and_then(|_| arch.rename(&vars)).is_err() {
             continue;
         }
         let variables = Variables::new(arch.name(), &vars.variables());
@@ -292,4 +318,14 @@ pub fn adapt_first_layer(weight: &Tensor, n_in: i64) -> Result<Tensor> {
         let more = Tensor::f_zeros(beyond, (weight.kind(), weight.device()))?;
         Tensor::f_cat(&[weight.shallow_clone(), more], 1)?
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COMPARED, by_name};
+
+    #[test]
+    fn compared_networks_exist() {
+        assert!(COMPARED.iter().all(|name| by_name(name).is_ok()));
+    }
 }

@@ -362,6 +362,13 @@ fn an_unknown_file_names_the_closest_network() {
     let said = format!("missing: {} and {} more. ", first.join(", "), others.len());
     let e = model(&resnet34(), 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
     assert!(e.to_string().contains(&said), "{e}");
+    // Networks of the tables.
+    let file = folder.path().join("table.safetensors");
+    for (name, wanted) in [("mobilenet_v2", resnet18()), ("efficientnet_b1", efficientnet_b0())] {
+        write_safetensors(&file, &body(&model(&by_name(name).unwrap(), 1)), None).unwrap();
+        let e = model(&wanted, 2).load_pretrained_from(&WeightsFrom::file(&file)).unwrap_err();
+        assert!(e.to_string().contains(&format!("network is `{name}`")), "{e}");
+    }
     // Names that no network has.
     let state = vec![("a.weight".to_owned(), Tensor::zeros([2], tch::kind::FLOAT_CPU))];
     let file = folder.path().join("other.safetensors");
