@@ -67,9 +67,13 @@ fn timm(name: &str) -> String {
     }
 }
 
-/// Returns the name in `efficientnet_pytorch` for timm's `name`.
+/// Returns the name in `efficientnet_pytorch` for torchvision's `name`.
 fn efficientnet_pytorch(name: &str) -> String {
-    let name = timm(name);
+    efficientnet_pytorch_of_timm(&timm(name))
+}
+
+/// Returns the name in `efficientnet_pytorch` for timm's `name`.
+fn efficientnet_pytorch_of_timm(name: &str) -> String {
     let (first, rest) = name.split_once('.').unwrap();
     let first = match first {
         "conv_stem" => "_conv_stem",
@@ -162,6 +166,10 @@ fn names_of_other_implementations_are_known() {
     for arch in [efficientnet_lite0(), efficientnet_b0()] {
         check_layout(&arch, timm, &["classifier.weight", "classifier.bias"]);
         check_layout(&arch, efficientnet_pytorch, &["_fc.weight", "_fc.bias"]);
+    }
+    for name in ["tf_efficientnet_b0", "tf_efficientnet_lite0"] {
+        let arch = by_name(name).unwrap();
+        check_layout(&arch, efficientnet_pytorch_of_timm, &["_fc.weight", "_fc.bias"]);
     }
     check_layout(&mobilenet_v3_small(), timm_mobilenet, &["conv_head.weight", "classifier.weight"]);
     check_layout(&densenet121(), early, &["classifier.weight"]);
