@@ -122,6 +122,6 @@ serve-load:
 accuracy:
 	$(WITH) python3 scripts/accuracy $(ARGS)
 
-## Finds libtorch, or installs it into .libtorch/.
+## Finds libtorch, or installs it into .libtorch/, and prints how to set LIBTORCH for programs outside this folder.
 libtorch:
-	$(WITH) true
+	$(WITH) sh -c 'echo "export LIBTORCH=$$LIBTORCH"'
