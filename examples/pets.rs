@@ -16,7 +16,7 @@ use std::{fs, path::PathBuf};
 
 /// Trains a classifier of cat and dog breeds, interprets its mistakes, and exports it.
 #[derive(Parser, Debug)]
-struct Args {
+pub(crate) struct Args {
     /// The folder of photos, named as the Oxford-IIIT Pet photos are: `Breed_name_12.jpg`
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pets/images"))]
     images: PathBuf,
@@ -80,7 +80,10 @@ enum Format {
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
+    run(Args::parse())
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
     let out = PathBuf::from("target/pets");
     fs::create_dir_all(&out).map_err(finetune::Error::io(&out))?;
 

@@ -33,6 +33,7 @@ mod metrics;
 mod old_files;
 mod onnx;
 mod pets;
+mod pets_example;
 #[cfg(feature = "show")]
 mod pictures;
 mod plan;
