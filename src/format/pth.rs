@@ -75,9 +75,9 @@ fn read(bytes: &[u8]) -> Result<Value, Why> {
     }
 }
 
-/// Returns the tensors of a state dict: the dictionary in the entry `state_dict`, `model` or `model_state_dict`, otherwise
-/// the dictionary itself. The prefix `module.` of parallel training is removed; entries that are not tensors
-/// are ignored.
+/// Returns the tensors of a state dict: the dictionary in the entry `state_dict`, `model` or
+/// `model_state_dict`, otherwise the dictionary itself. The prefix `module.` of parallel training is removed;
+/// entries that are not tensors are ignored.
 ///
 /// # Errors
 /// [`Error::Mismatch`] if none of these contains tensors.

@@ -63,9 +63,9 @@ fn published<'a>(model: &Model, arch: &'a Arch, own: &StateDict) -> Variables<'a
 /// The prefix of the variables of a decoder.
 const DECODER: &str = "layers.";
 
-/// Returns true if the description of a file, `spec`, is of a U-Net, and all variables with the prefix of a decoder that
-/// the body of `model` does not have are of the decoder. Some bodies have variables with the same prefix, so those of a
-/// deeper body must not be mistaken for a decoder.
+/// Returns true if the description of a file, `spec`, is of a U-Net, and all variables with the prefix of a decoder
+/// that the body of `model` does not have are of the decoder. Some bodies have variables with the same prefix, so
+/// those of a deeper body must not be mistaken for a decoder.
 fn is_of_unet(model: &Model, arch: &Arch, spec: &Value) -> bool {
     let of_body = |name: &str| name.starts_with(DECODER) && !model.is_new(name);
     let shared = || model.state_dict().iter().any(|(name, _)| of_body(name));
@@ -73,8 +73,8 @@ fn is_of_unet(model: &Model, arch: &Arch, spec: &Value) -> bool {
     described && (spec["arch"] == arch.name() || !shared())
 }
 
-/// Returns the variables of the body from `state`, and the model's own head or decoder. If `of_unet` is true, `state` is
-/// of a U-Net, whose decoder is left out.
+/// Returns the variables of the body from `state`, and the model's own head or decoder. If `of_unet` is true, `state`
+/// is of a U-Net, whose decoder is left out.
 fn of_body(
     model: &Model,
     arch: &Arch,
@@ -252,8 +252,8 @@ const COMPARED: [&str; 20] = [
     "timm/vit_tiny_patch16_224",
 ];
 
-/// Describes, for an error, which network the tensors of a file are closest to: `wanted`, one of those with functions, or
-/// one of [`COMPARED`].
+/// Describes, for an error, which network the tensors of a file are closest to: `wanted`, one of those with
+/// functions, or one of [`COMPARED`].
 fn closest(wanted: &Arch, state: &StateDict) -> String {
     let mut best: Option<(f64, Arch, Matched, usize)> = None;
     let of_tables = COMPARED.iter().filter_map(|name| by_name(name).ok());
