@@ -99,6 +99,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .dataloaders(&args.photos)?;
     println!("{n} photos of {}: {epochs} epochs, batches of {bs}", dls.task().vocab().join(", "));
     dls.notes().iter().for_each(|note| println!("note: {note}"));
+    for entry in fs::read_dir(&args.photos).map_err(finetune::Error::io(&args.photos))? {
+        let path = entry.map_err(finetune::Error::io(&args.photos))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !name.starts_with('.') && !classes.contains(&*name) {
+            println!("note: there are no photos in {}", path.display());
+        }
+    }
 
     let (arch, weights) = start::start(&args.arch, args.weights)?;
     let learner = vision_learner(dls, arch).weights(weights);

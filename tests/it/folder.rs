@@ -172,6 +172,8 @@ fn unusual_folders() -> Result<()> {
     assert!(done, "{said}");
     assert!(said.contains("20 photos of Abyssinian, Bengal: 1 epochs, batches of 4"), "{said}");
     assert!(said.contains("note: 1 files are left out") && said.contains("1 .heic"), "{said}");
+    let empty = format!("note: there are no photos in {}", photos.join("empty").display());
+    assert!(said.contains(&empty) && said.matches("there are no photos").count() == 1, "{said}");
     let skipped: Vec<&str> = said.lines().filter(|line| line.contains("skipped: ")).collect();
     assert!(skipped.len() == 1 && skipped[0].contains(first.to_str().unwrap()), "{said}");
 
