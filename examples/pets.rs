@@ -30,8 +30,8 @@ pub(crate) struct Args {
     /// A file of initial weights: torchvision's, timm's, or an exported model
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// The number of epochs after the one that trains only the new head, at most 100000
-    #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(..=100_000))]
+    /// The number of epochs after the one that trains only the new head, 1 to 100000
+    #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     epochs: usize,
     /// The side of the network's input images, in pixels, at most 8192
     #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=8192))]

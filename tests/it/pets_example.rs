@@ -21,6 +21,17 @@ fn child() {
     example::run(example::Args::parse_from(command.lines())).unwrap();
 }
 
+/// Without epochs after the first stage, there would be no curve of losses to draw.
+#[test]
+fn the_number_of_epochs_is_checked_by_the_command_line() {
+    for epochs in ["0", "100001"] {
+        let parsed = example::Args::try_parse_from(["pets", "--epochs", epochs]);
+        let e = parsed.unwrap_err().to_string();
+        assert!(e.contains("--epochs") && e.contains(epochs), "{e}");
+    }
+    assert!(example::Args::try_parse_from(["pets", "--epochs", "1"]).is_ok());
+}
+
 /// Runs the example in `folder` with small settings. Returns its output, and true if it succeeded.
 fn pets(folder: &Path, options: &[&str]) -> (bool, String) {
     let settings =
