@@ -9,6 +9,7 @@ use finetune::{
     seed::Seed,
 };
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -140,6 +141,27 @@ fn a_few_photos_per_class_are_enough() -> Result<()> {
     let photos = sorted(folder.path(), &BREEDS, 1);
     let e = run(folder.path(), &photos).unwrap_err().to_string();
     assert!(e.contains("`Abyssinian` has one item, but each split needs one"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn zero_epochs_train_only_the_head_and_zero_photos_per_batch_are_an_error() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path(), &sorted(folder.path(), &BREEDS, 2))?;
+    let epochs = command.iter().position(|arg| arg == "--epochs").unwrap();
+    command[epochs + 1] = "0".into();
+    example::run(example::Args::parse_from(&command))?;
+    let body = |file: &str| -> BTreeMap<String, Tensor> {
+        let (state, _) = read_safetensors(folder.path().join(file)).unwrap();
+        let is_weight = |name: &str| name.starts_with("features.") && name.ends_with(".weight");
+        state.into_iter().filter(|(name, _)| is_weight(name)).collect()
+    };
+    let (before, after) = (body("net.safetensors"), body("out/model.safetensors"));
+    assert!(!before.is_empty() && before.iter().all(|(name, t)| after[name].equal(t)));
+
+    command.extend(["--bs", "0"].map(String::from));
+    let e = example::run(example::Args::parse_from(&command)).unwrap_err().to_string();
+    assert!(e.contains("`bs` is 0"), "{e}");
     Ok(())
 }
 
