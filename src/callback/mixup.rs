@@ -65,7 +65,7 @@ fn check_weight(weight: impl Into<f64> + Copy + Display) -> Result<()> {
     Err(Error::config("draws", why))
 }
 
-/// The pairs and weights drawn by [`MixUp`] for a batch.
+/// The pairs and weights drawn by [`MixUp`] for a batch: all that MixUp draws, so the struct is exhaustive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
     /// The item that each item is mixed with.
@@ -75,7 +75,7 @@ pub struct Pairs {
     pub weights: Vec<f32>,
 }
 
-/// The pairs and the box drawn by [`CutMix`] for a batch.
+/// The pairs and the box drawn by [`CutMix`] for a batch: all that CutMix draws, so the struct is exhaustive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cut {
     /// The item whose box is pasted into each item.

@@ -70,7 +70,7 @@ impl From<usize> for LaunchOptions {
     }
 }
 
-/// The role of a process after [`launch`].
+/// The role of a process after [`launch`]. There are no others, so the enum is exhaustive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "the process that launched the others must end"]
 pub enum Launched {

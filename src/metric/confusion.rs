@@ -164,6 +164,7 @@ pub fn balanced_accuracy_adjusted() -> ConfusionMetric<impl Fn(&Array2<f64>) -> 
 
 /// The weight of a mistake in [`cohen_kappa`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum KappaWeights {
     /// The same for all mistakes.
     #[default]

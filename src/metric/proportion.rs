@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A proportion of items, such as an accuracy or a recall.
+/// A proportion of items, such as an accuracy or a recall. Its two counts define it, so the struct is
+/// exhaustive.
 ///
 /// ```
 /// use finetune::metric::Proportion;

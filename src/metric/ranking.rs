@@ -75,6 +75,7 @@ fn pairs(scores: &Tensor, so: &Tensor) -> Result<Vec<Vec<(f64, bool)>>> {
 
 /// The comparison of classes in [`roc_auc`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MultiClass {
     /// Each class against all others together.
     OneVsRest,

@@ -67,6 +67,7 @@ use tch::{
 
 /// The kind of a parameter, for the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ParamKind {
     /// A weight, with weight decay.
     Weight,
@@ -76,7 +77,8 @@ pub enum ParamKind {
     Norm,
 }
 
-/// A parameter with the information that the optimizer needs.
+/// A parameter with the information that the optimizer needs. Exhaustive, so that users can create an
+/// optimizer for tensors without a model.
 #[derive(Debug)]
 pub struct Param {
     /// The name in the model, such as `layer1.0.conv1.weight`.

@@ -47,7 +47,11 @@ fn resnet(g: &Golden) -> Learner {
 
 fn learner(g: &Golden, case: &Value) -> Learner {
     let sgd = |p: &[finetune::model::Param]| Optimizer::new(p, Sgd::new().mom(0.9));
-    let wd = |learn: Learner, wd| learn.defaults(Defaults { wd: Some(wd), ..Defaults::default() });
+    let wd = |learn: Learner, wd| {
+        let mut defaults = Defaults::default();
+        defaults.wd = Some(wd);
+        learn.defaults(defaults)
+    };
     match (case["model"].as_str().unwrap(), case["name"].as_str().unwrap()) {
         ("tiny", "fit_sgd") => wd(cross_entropy(g).opt_func(sgd).unwrap(), 1e-2),
         ("tiny", "train_bn_false") => cross_entropy(g).train_bn(false),

@@ -63,9 +63,10 @@ fn transformed(case: &Value, from: Image, draw: &mut Replay) -> Result<Image> {
             };
             let resize = Resize::hw(h, w).method(method).filter(filter);
             // fastai accepts the option with any method; only padding uses it.
-            let resize = match method {
-                Method::Pad => resize.pad_mode(pad_mode(params, PadMode::Reflection)),
-                Method::Crop | Method::Squish => resize,
+            let resize = if method == Method::Pad {
+                resize.pad_mode(pad_mode(params, PadMode::Reflection))
+            } else {
+                resize
             };
             resize.image(&from, split, draw)
         }

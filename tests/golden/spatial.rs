@@ -54,9 +54,10 @@ pub(crate) fn transformed(
             };
             let resize = Resize::hw(h, w).method(method);
             // fastai accepts the option with any method; only padding uses it.
-            let resize = match method {
-                Method::Pad => resize.pad_mode(pad_mode(PadMode::Reflection)),
-                Method::Crop | Method::Squish => resize,
+            let resize = if method == Method::Pad {
+                resize.pad_mode(pad_mode(PadMode::Reflection))
+            } else {
+                resize
             };
             resize.sample(sample, split, draw)
         }

@@ -151,7 +151,8 @@ fn close(ours: &[f64], theirs: &[f64]) {
 #[test]
 fn layer_decay_multiplies_other_rates() -> Result<()> {
     let none = Defaults::default();
-    let halves = Defaults { layer_decay: Some(0.5), ..Defaults::default() };
+    let mut halves = Defaults::default();
+    halves.layer_decay = Some(0.5);
     let flat = |defaults| Ok::<_, Error>(rates(&Flat::new(1).lr(1.0).course(3, defaults)?));
     close(&flat(&none)?, &[1.0, 1.0, 1.0]);
     close(&flat(&halves)?, &[0.25, 0.5, 1.0]);

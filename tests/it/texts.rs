@@ -164,10 +164,10 @@ fn tables() -> Result<()> {
     let interp = interpreted()?;
     let top = interp.as_ref().top_losses_table(3, |item| format!("photo_{item}.jpg"));
     use finetune::learner::{EpochRow, History};
-    let row = |epoch, values: [f64; 3]| EpochRow {
-        epoch,
-        values: values.map(Some).to_vec(),
-        seconds: 61.2,
+    let row = |epoch, values: [f64; 3]| {
+        let mut row = EpochRow::default();
+        (row.epoch, row.values, row.seconds) = (epoch, values.map(Some).to_vec(), 61.2);
+        row
     };
     let names = ["train_loss", "valid_loss", "accuracy"].map(str::to_owned).to_vec();
     let rows = vec![row(0, [1.25, 0.98, 0.61]), row(1, [0.75, 0.5, 0.8125])];

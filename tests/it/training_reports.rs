@@ -379,8 +379,9 @@ fn weight_decay_and_momentum_are_checked_before_training() {
         assert!(matches!(error, Error::Config { .. }), "{error}");
         assert!(error.to_string().starts_with(told), "{error}");
     }
-    let (wd, moms) = (Some(f64::NAN), (0.9, 2.0, 0.9));
-    let mut own = three().defaults(Defaults { wd, moms, ..Defaults::default() });
+    let mut defaults = Defaults::default();
+    (defaults.wd, defaults.moms) = (Some(f64::NAN), (0.9, 2.0, 0.9));
+    let mut own = three().defaults(defaults);
     assert!(own.fit(1, 1e-3).unwrap_err().to_string().starts_with("`wd` is NaN"));
     let error = own.fit_with(&cycle().wd(0.1), &mut []).unwrap_err().to_string();
     assert!(error.starts_with("`moms` is 2;"), "{error}");

@@ -9,7 +9,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 /// The generator of every stream: ChaCha with 8 rounds, with the same numbers on every platform.
 pub type Rng = ChaCha8Rng;
 
-/// A seed: the only source of random generators in this crate.
+/// A seed: the only source of random generators in this crate. A number defines it, so the struct is exhaustive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seed(pub u64);
 

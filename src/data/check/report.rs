@@ -5,6 +5,7 @@ use std::fmt;
 
 /// A finding about one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// The index of the item in the data set.
     pub item: usize,
@@ -16,6 +17,7 @@ pub struct Finding {
 
 /// Items with exactly the same content.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Duplicates {
     /// The indices of the items in the data set.
     pub items: Vec<usize>,
@@ -47,6 +49,7 @@ pub struct NearDuplicate {
 
 /// The number of items of a class.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClassCount {
     /// The class.
     pub label: String,

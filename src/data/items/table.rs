@@ -23,6 +23,7 @@ impl fmt::Debug for Row {
 
 /// A column, by name or by position from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Column {
     /// The name in the header.
     Name(String),

@@ -6,7 +6,8 @@ use crate::{
 };
 use std::sync::{Mutex, PoisonError};
 
-/// The indices of the training and of the validation items, in the order in which they are used.
+/// The indices of the training and of the validation items, in the order in which they are used. Exhaustive,
+/// so that splitters of users can create it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Splits {
     /// The training items.

@@ -58,6 +58,7 @@ pub trait TargetBlock: Clone + Debug + Send + Sync + 'static {
 
 /// The order of a vocabulary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sort {
     /// By code point, as fastai sorts texts: capitals before small letters, `10` before `2`.
     #[default]

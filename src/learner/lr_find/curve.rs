@@ -8,6 +8,7 @@ pub type SuggestFunction = fn(&LrCurve) -> Result<f64>;
 
 /// A suggested learning rate.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Suggestion {
     /// The name of the suggestion.
     pub name: String,

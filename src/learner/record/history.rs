@@ -26,6 +26,7 @@ impl Smooth {
 
 /// One row of the table of a fit.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EpochRow {
     /// The epoch, from 0.
     pub epoch: usize,

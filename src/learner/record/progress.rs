@@ -16,6 +16,7 @@ use std::{
 
 /// How progress within an epoch is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Steps {
     /// A progress bar for each part of an epoch, if standard error is a terminal.
     Bars,

@@ -5,8 +5,10 @@ use crate::{
     optim::{Hyper, Lr, Schedule},
 };
 
-/// The course of a fit for a given number of parameter groups.
+/// The course of a fit for a given number of parameter groups. To create one, change the fields of
+/// `Course::default()`.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub struct Course {
     /// The total number of epochs.
     pub epochs: usize,
@@ -21,8 +23,10 @@ pub struct Course {
     pub reset_opt: bool,
 }
 
-/// The values that a learner uses if a policy does not set them.
+/// The values that a learner uses if a policy does not set them. To create them, change the fields of
+/// `Defaults::default()`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Defaults {
     /// The learning rate. Default: 1e-3.
     pub lr: Lr,

@@ -36,6 +36,7 @@ pub mod order {
 
 /// A part of a fit that can be cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Scope {
     /// The whole fit.
     Fit,
@@ -63,7 +64,8 @@ impl Scope {
     }
 }
 
-/// The reason why a callback stops. A cancel never leaves `fit`.
+/// The reason why a callback stops. A cancel never leaves `fit`. Exhaustive, so that a callback that wraps
+/// another one can handle every case.
 #[derive(Debug)]
 pub enum Stop {
     /// The end of one part of the fit.
@@ -83,6 +85,7 @@ pub type Step = Result<(), Stop>;
 
 /// The output and the loss of a batch. A cancelled batch may have neither.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The model's output.
     pub pred: Option<Tensor>,

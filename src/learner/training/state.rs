@@ -102,6 +102,7 @@ impl Clock {
 
 /// The position of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub struct Position {
     /// Training or validation.
     pub split: Split,
@@ -152,6 +153,7 @@ impl Position {
 
 /// The number format of the forward and backward pass. Weights are always 32-bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub enum Precision {
     /// 32-bit floats.
     #[default]

@@ -27,6 +27,7 @@ pub enum Filter {
 /// The pixels outside of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PadMode {
     /// The mirrored image, without its edge pixels: numpy's `reflect`.
     #[default]

@@ -2,7 +2,8 @@
 
 use super::Image;
 
-/// A flip or a rotation by multiples of 90°, in the order of Pillow's `Transpose`.
+/// A flip or a rotation by multiples of 90°, in the order of Pillow's `Transpose`. There are no others, so
+/// the enum is exhaustive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// Mirrors left to right.

@@ -9,7 +9,8 @@ use crate::{
 use ndarray::Array3;
 use rayon::prelude::*;
 
-/// The probability of each code in each pixel of one image.
+/// The probability of each code in each pixel of one image. Exhaustive, so that the predictor of any
+/// runtime can create it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PixelProbs {
     /// `[codes, height, width]` of the network's input.

@@ -11,7 +11,7 @@ pub use {
 use crate::image::Image;
 use std::{collections::BTreeSet, sync::Arc};
 
-/// Training or validation.
+/// Training or validation. There is no third case, so the enum is exhaustive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Split {
     /// Random crops, augmentation, shuffled order.

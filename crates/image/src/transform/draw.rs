@@ -35,6 +35,7 @@ pub(super) fn happens(p: f64, draw: &mut dyn Draw) -> bool {
 /// Fixed values in place of random ones: one for all images, or one per image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum DrawnValues {
     /// The same value for every image.
     All(f64),

@@ -2,7 +2,7 @@
 
 /// A projective map in homogeneous coordinates, from a position in the output of a transform to the
 /// position in its input that is shown there. An image spans -1 to 1 in both directions, x to the right
-/// and y downwards.
+/// and y downwards. Nine numbers define it, so the struct is exhaustive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Matrix(pub [[f64; 3]; 3]);
 

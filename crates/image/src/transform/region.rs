@@ -7,7 +7,7 @@ use crate::{
 use rand_distr::{Distribution as _, StandardNormal};
 use std::{borrow::Cow, ops::Range};
 
-/// A rectangle of an image, in pixels.
+/// A rectangle of an image, in pixels. Its four numbers define it, so the struct is exhaustive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crop {
     /// The first row.
@@ -20,7 +20,8 @@ pub struct Crop {
     pub width: u32,
 }
 
-/// A rectangle that is erased in all images of a batch. Parts outside of the images are ignored.
+/// A rectangle that is erased in all images of a batch. Parts outside of the images are ignored. Exhaustive,
+/// so that batch transforms of users can create it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Erased {
     /// The first row and the end row (exclusive).
@@ -33,6 +34,7 @@ pub struct Erased {
 
 /// The values that replace erased pixels, after normalization.
 #[derive(derive_more::Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Noise {
     /// Standard normal values from this seed, different for each image.
     Seed(u64),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The interpolation between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Mode {
     /// The weighted mean of the four nearest pixels.
     #[default]
@@ -16,6 +17,7 @@ pub enum Mode {
 
 /// Options for reading values between pixels and outside of the image, as for libtorch's `grid_sampler`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Resampling {
     /// The interpolation between pixels.
     pub mode: Mode,

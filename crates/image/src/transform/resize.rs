@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 /// The treatment of images whose aspect ratio differs from that of the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Method {
     /// Crops the largest part of the right shape: at a random position in training, at the center in
     /// validation.
