@@ -499,6 +499,8 @@ impl Job {
         port: u16,
         out: tempfile::TempDir,
     ) -> Self {
+        let ranks: Vec<usize> = ranks.into_iter().collect();
+        let complete = ranks.len() == n;
         let start = |rank: usize| {
             let mut command = command(case, out.path());
             for (name, value) in [
@@ -511,7 +513,9 @@ impl Job {
                 command.env(name, value);
             }
             if ["join", "three"].contains(&case) {
-                command.env("FINETUNE_DISTRIBUTED_TIMEOUT", "4");
+                // A rank that is missing is soon given up.
+                let seconds = if complete { "60" } else { "4" };
+                command.env("FINETUNE_DISTRIBUTED_TIMEOUT", seconds);
             }
             command.spawn().unwrap()
         };
