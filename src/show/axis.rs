@@ -42,7 +42,9 @@ impl Axis {
         };
         let (a, b) = (a - room, b + room);
         let (low, high) = if log { (10f64.powf(a), 10f64.powf(b)) } else { (a, b) };
-        Self { low, high, log, whole: false }
+        // The margins of the smallest and of the largest numbers are beyond what a number can be.
+        let least = if log { f64::from_bits(1) } else { f64::MIN };
+        Self { low: low.max(least), high: high.min(f64::MAX), log, whole: false }
     }
 
     /// Restricts the ticks to whole numbers.
@@ -62,8 +64,12 @@ impl Axis {
     pub(super) fn ticks(&self, most: usize) -> Vec<f64> {
         let most = most.max(2);
         if !self.log {
-            let rough = (self.high - self.low) / most as f64;
+            let rough = self.high / most as f64 - self.low / most as f64;
             let mut step = step(if self.whole { rough.max(1.0) } else { rough });
+            if !(step.is_finite() && step > 0.0) {
+                // No number is between those of a range of the smallest ones.
+                return vec![self.low, self.high];
+            }
             if self.whole {
                 // 2.5 is a step, but not a whole number.
                 step = step.ceil();
@@ -176,6 +182,20 @@ mod tests {
                 assert!(!axis.ticks(8).is_empty(), "{values:?} {log} {axis:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_smallest_and_the_largest_numbers_have_few_ticks() {
+        let tiny = f64::from_bits(1);
+        for values in [[0.0, tiny], [tiny, tiny], [tiny, 1.0], [1.0, f64::MAX], [tiny, f64::MAX]] {
+            for log in [false, true] {
+                let axis = Axis::around(values.into_iter(), log, None);
+                assert!(axis.low.is_finite() && axis.high.is_finite(), "{axis:?}");
+                assert!(axis.ticks(8).len() <= 10, "{values:?} {log}: {:?}", axis.ticks(8));
+            }
+        }
+        let axis = Axis::around([f64::MIN, f64::MAX].into_iter(), false, None);
+        assert!((2..=10).contains(&axis.ticks(8).len()), "{:?}", axis.ticks(8));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl ShowBatch {
         self
     }
 
-    /// Sets the number of images per row. Default: the square root of their number, rounded up.
+    /// Sets the number of images per row, 1 or more. Default: the square root of their number, rounded up.
     #[must_use]
     pub fn columns(mut self, columns: usize) -> Self {
         self.columns = Some(columns);
@@ -129,8 +129,9 @@ impl DataLoader {
         };
         let alone = self.with(LoaderOptions::new().bs(1).drop_last(false))?.subset([item])?;
         let mut shown = vec![];
-        for pass in (how.pass..).take(how.n) {
-            let Some(batch) = alone.batches(pass).next() else { break };
+        for k in 0..how.n as u64 {
+            // After the last pass, the first ones follow.
+            let Some(batch) = alone.batches(how.pass.wrapping_add(k)).next() else { break };
             let pictures = pictures_with_targets(self, &batch?, 1)?;
             shown.extend(pictures.into_iter().map(|picture| (picture, item)));
         }

@@ -6,7 +6,7 @@ use super::{
         BLACK, LARGE, PALETTE, Rgb, SMALL, UNITS, at, drawing, fit, font, px, rgb, text, width,
     },
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use plotters::{
     chart::{ChartBuilder, ChartContext},
     coord::Shift,
@@ -107,14 +107,14 @@ impl Chart {
         self
     }
 
-    /// Sets the range of the horizontal axis. Default: all points are visible.
+    /// Sets the range of the horizontal axis, in ascending order. Default: all points are visible.
     #[must_use]
     pub fn x_range(mut self, range: RangeInclusive<f64>) -> Self {
         self.x.range = Some(range.into_inner());
         self
     }
 
-    /// Sets the range of the vertical axis. Default: all points are visible.
+    /// Sets the range of the vertical axis, in ascending order. Default: all points are visible.
     #[must_use]
     pub fn y_range(mut self, range: RangeInclusive<f64>) -> Self {
         self.y.range = Some(range.into_inner());
@@ -193,6 +193,19 @@ impl Chart {
         x.is_finite() && y.is_finite() && (!self.x.log || x > 0.0) && (!self.y.log || y > 0.0)
     }
 
+    fn check(&self) -> Result<()> {
+        for (option, axis) in [("x_range", &self.x), ("y_range", &self.y)] {
+            let Some((low, high)) = axis.range else { continue };
+            let shown = |v: f64| v.is_finite() && (!axis.log || v > 0.0);
+            if !(shown(low) && shown(high) && low < high) {
+                let positive = if axis.log { " and above 0" } else { "" };
+                let why = format!("is {low} to {high}; it must be ascending, finite{positive}");
+                return Err(Error::config(option, why));
+            }
+        }
+        Ok(())
+    }
+
     fn axes(&self) -> (Axis, Axis) {
         let (mut xs, mut ys) = (vec![], vec![]);
         for s in &self.series {
@@ -221,6 +234,7 @@ impl Chart {
     }
 
     pub(super) fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<()> {
+        self.check()?;
         let (wide, high) = area.dim_in_pixel();
         let colors = self.colors();
         let (x, y) = self.axes();

@@ -104,8 +104,8 @@ impl Figure {
     /// Writes the figure as PNG or SVG, depending on the extension of `path`. Missing folders are created.
     ///
     /// # Errors
-    /// [`Error::Config`] for another extension and for a size of 0 or above 4,096;
-    /// [`Error::Io`], naming the path, if the file cannot be written.
+    /// As [`Figure::image`]; [`Error::Config`] for another extension; [`Error::Io`], naming the path, if the file
+    /// cannot be written.
     ///
     /// If several processes train together, only rank 0 writes.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
@@ -128,7 +128,8 @@ impl Figure {
     /// Returns the RGB pixels.
     ///
     /// # Errors
-    /// [`Error::Config`] for a size of 0 or above 4,096.
+    /// [`Error::Config`] for a size of 0 or above 4,096, and for an invalid option of the content, such as the
+    /// range of an axis.
     pub fn image(&self) -> Result<Image> {
         let (width, height) = self.checked()?;
         let fine = (px(width), px(height));

@@ -91,7 +91,7 @@ impl Grid {
         Self { title: title.into(), cells, columns: None, side: 200, aspect: 1, legend: vec![] }
     }
 
-    /// Sets the number of images per row. Default: the square root of their number, rounded up.
+    /// Sets the number of images per row, 1 or more. Default: the square root of their number, rounded up.
     #[must_use]
     pub fn columns(mut self, columns: usize) -> Self {
         self.columns = Some(columns);
@@ -157,11 +157,12 @@ impl Grid {
 
     pub(super) fn dimensions(&self) -> (u32, u32) {
         let (columns, rows) = self.shape();
-        let expected = columns * (self.side.saturating_mul(UNITS * self.aspect) + GAP) + GAP;
+        let cell = self.side.saturating_mul(UNITS * self.aspect).saturating_add(GAP);
+        let expected = columns.saturating_mul(cell).saturating_add(GAP);
         let (title, lines) = self.text_heights(expected.min(px(LARGEST)));
         // If there are many images, make them smaller.
         let wide = (px(LARGEST) - GAP) / columns;
-        let high = (px(LARGEST) - GAP - title) / rows;
+        let high = (px(LARGEST) - GAP).saturating_sub(title) / rows;
         let most = wide.saturating_sub(GAP) / self.aspect;
         let most = most.min(high.saturating_sub(BELOW + lines));
         let side = self.side.saturating_mul(UNITS).min(most / UNITS * UNITS);
@@ -174,6 +175,9 @@ impl Grid {
         &self,
         area: &DrawingArea<B, Shift>,
     ) -> Result<Vec<Placed>> {
+        if self.columns == Some(0) {
+            return Err(Error::config("columns", "is 0; it must be 1 or more"));
+        }
         let (width, height) = area.dim_in_pixel();
         let (columns, rows) = self.shape();
         let (title, lines) = self.text_heights(width);

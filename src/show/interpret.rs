@@ -45,7 +45,7 @@ impl ConfusionPlot {
         self
     }
 
-    /// Sets the number of decimals of fractions. Default: 2.
+    /// Sets the number of decimals of fractions, up to 16. Default: 2.
     #[must_use]
     pub fn decimals(mut self, decimals: usize) -> Self {
         self.decimals = decimals;
@@ -60,6 +60,9 @@ impl ConfusionPlot {
         self
     }
 }
+
+/// The largest number of decimals: fractions have no more digits.
+const MAX_DECIMALS: usize = 16;
 
 /// Returns an error if there is nothing to draw.
 fn some(items: usize) -> Result<()> {
@@ -82,9 +85,17 @@ impl ClassificationInterpretation {
     /// Draws the confusion matrix with other options.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there are no predictions.
+    /// [`Error::Mismatch`] if there are no predictions; [`Error::Config`] for more than 16 decimals, and if the
+    /// threshold of written numbers is NaN.
     pub fn plot_confusion_matrix_with(&self, plot: ConfusionPlot) -> Result<Figure> {
         some(self.accuracy().of)?;
+        if plot.decimals > MAX_DECIMALS {
+            let why = format!("is {}; it must be at most {MAX_DECIMALS}", plot.decimals);
+            return Err(Error::config("decimals", why));
+        }
+        if plot.least.is_nan() {
+            return Err(Error::config("at_least", "is NaN; it must be a number"));
+        }
         let (values, decimals) = if plot.normalize {
             (self.confusion_matrix_normalized(), plot.decimals)
         } else {

@@ -56,7 +56,8 @@ impl Matrix {
         let n = self.names.len().max(1) as u32;
         let number = width(&self.written(self.largest()), SMALL) + px(8);
         // Up to about 60 names, every square shows its number; even thousands can be drawn.
-        let cell = (px(640) / n).clamp(number.max(SMALL + px(8)), px(72));
+        let least = number.max(SMALL + px(8));
+        let cell = (px(640) / n).clamp(least, least.max(px(72)));
         let cell = cell.min((px(2400) / n).max(1));
         let (left, top, right, bottom) = self.margins();
         ((left + n * cell + right).div_ceil(UNITS), (top + n * cell + bottom).div_ceil(UNITS))

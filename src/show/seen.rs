@@ -15,7 +15,8 @@ pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<V
     if batch.x.dim() != 4 {
         return Err(Error::unsupported("loader", "its inputs are not images and cannot be shown"));
     }
-    let first = batch.x.narrow(0, 0, (n as i64).min(batch.x.size()[0]));
+    let n = i64::try_from(n).unwrap_or(i64::MAX);
+    let first = batch.x.narrow(0, 0, n.min(batch.x.size()[0]));
     let x = transform::denormalize(loader.batch_tfms(), &first)?;
     let bytes = (x * 255.0).round().to_kind(Kind::Uint8).to_device(Device::Cpu);
     let rows = bytes.permute([0, 2, 3, 1]).contiguous();

@@ -62,6 +62,10 @@ fn data() -> Result<()> {
     assert!(same.len() == 2 && same[0] == same[1]);
     // More than one batch.
     assert_eq!(plain.show_batch(10)?.svg()?.matches("<image").count(), 10);
+    let all = plain.show_batch(usize::MAX)?.svg()?;
+    assert_eq!(all.matches("<image").count(), plain.len());
+    let last = plain.show_batch(ShowBatch::new(2).unique().pass(u64::MAX))?;
+    assert_eq!(last.svg()?.matches("<image").count(), 2);
     let files = few(&photos())?;
     check_figure("files", &show_images(files.iter().take(6))?, &["Abyssinian"]);
     let e = learn.dls().show_batch(0).unwrap_err().to_string();
@@ -76,7 +80,9 @@ fn training_and_mistakes() -> Result<()> {
     let mut learn = learner()?;
     let found = learn.lr_find_with(LrFinder::new().steps(40))?;
     check_figure("lr_find", &found.plot()?, &["valley", "minimum / 10", "learning rate"]);
-    assert!(learn.recorder().plot_loss().is_err(), "nothing was recorded yet");
+    let e = learn.recorder().plot_loss().unwrap_err();
+    assert!(matches!(e, Error::Config { option: "recorder", .. }), "{e}");
+    assert!(e.to_string().contains("nothing was recorded"), "{e}");
     learn.fit_one_cycle(2, 1e-4..=2e-3)?;
     let history = learn.recorder();
     check_figure("loss", &history.plot_loss()?, &["train", "valid", "step"]);
@@ -106,7 +112,9 @@ fn training_and_mistakes() -> Result<()> {
         assert!(worst.svg()?.contains(&interp.vocab()[is]));
     }
     target_above_prediction(&interp, &valid)?;
-    assert!(interp.show_results(&valid, &[100]).is_err());
+    let e = interp.show_results(&valid, &[100]).unwrap_err();
+    assert!(matches!(e, Error::Config { option: "indices", .. }), "{e}");
+    assert!(e.to_string().contains("100 must be below the number of predictions"), "{e}");
     check_figure(
         "confusion",
         &interp.plot_confusion_matrix()?,
@@ -114,6 +122,17 @@ fn training_and_mistakes() -> Result<()> {
     );
     let shares = ConfusionPlot::new().title("Shares").normalize(true).at_least(0.3);
     check_figure("confusion_shares", &interp.plot_confusion_matrix_with(shares)?, &["Shares"]);
+    // Squares are as wide as their numbers.
+    let exact = ConfusionPlot::new().normalize(true).decimals(16);
+    let exact = interp.plot_confusion_matrix_with(exact)?.svg()?;
+    assert!(words(&exact).iter().any(|w| w.text.len() == "0.1234567890123456".len()), "{exact}");
+    for (plot, told) in [
+        (ConfusionPlot::new().decimals(17), "`decimals` is 17; it must be at most 16"),
+        (ConfusionPlot::new().at_least(f64::NAN), "`at_least` is NaN"),
+    ] {
+        let e = interp.plot_confusion_matrix_with(plot).unwrap_err();
+        assert!(matches!(e, Error::Config { .. }) && e.to_string().contains(told), "{e}");
+    }
     check_figure("calibration", &interp.plot_calibration()?, &["perfect", "Calibration"]);
     let some: Vec<_> = interp.vocab()[..3].to_vec();
     check_figure("roc", &interp.plot_roc(&some)?, &["chance", "false-positive rate"]);

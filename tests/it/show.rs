@@ -2,6 +2,7 @@
 
 use super::pictures::look::{check_figure, words};
 use finetune::{
+    Error,
     image::Image,
     show::{Cell, Chart, Figure, Grid, plot_function},
 };
@@ -86,6 +87,32 @@ fn sizes_and_backgrounds_are_the_requested_ones() {
     let folder = tempfile::tempdir().unwrap();
     let e = chart().save(folder.path().join("picture.jpg")).unwrap_err().to_string();
     assert!(e.contains(".png or .svg"), "{e}");
+}
+
+#[test]
+fn extreme_values_are_drawn_and_invalid_options_are_errors() {
+    let tiny = f64::from_bits(1);
+    let ends = [(tiny, tiny), (1.0, f64::MAX), (0.0, f64::MIN)];
+    for ends in [&ends[..1], &ends[..2], &ends[..]] {
+        let line = |chart: Chart| chart.line("", ends.to_vec()).figure().size(300, 200);
+        line(Chart::new("Ends")).image().unwrap();
+        line(Chart::new("Ends").log_x().log_y()).image().unwrap();
+    }
+    let chart = || Chart::new("").line("", [(0.0, 0.0), (1.0, 1.0)]);
+    let (low, high) = (0.0, 1.0);
+    for (chart, told) in [
+        (chart().x_range(high..=low), "`x_range` is 1 to 0; it must be ascending, finite"),
+        (chart().y_range(f64::NAN..=high), "`y_range` is NaN to 1"),
+        (chart().log_y().y_range(low..=high), "finite and above 0"),
+    ] {
+        let e = chart.figure().image().unwrap_err();
+        assert!(matches!(e, Error::Config { .. }) && e.to_string().contains(told), "{e}");
+    }
+    let grid = || Grid::new("", vec![Cell::new(Image::new(2, 1, 3, vec![90; 6]).unwrap())]);
+    let (width, height) = grid().side(u32::MAX).figure().dimensions();
+    assert!(width <= 4096 && height <= 4096, "{width}x{height}");
+    let e = grid().columns(0).figure().image().unwrap_err();
+    assert!(matches!(e, Error::Config { option: "columns", .. }), "{e}");
 }
 
 #[test]
