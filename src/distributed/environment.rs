@@ -204,17 +204,19 @@ fn master(names: &Names, vars: &Vars<'_>, one_machine: bool) -> Result<(String, 
 
 /// Returns the first node of a list in SLURM's notation: `gpu07` for `gpu[07-09,12],login1`.
 fn first_node(list: &str) -> Option<String> {
-    let Some((prefix, rest)) = list.split_once('[').filter(|(prefix, _)| !prefix.contains(','))
-    else {
-        let first = list.split(',').next()?.trim();
-        return (!first.is_empty()).then(|| first.to_owned());
-    };
-    let (inside, after) = rest.split_once(']')?;
-    let number = inside.split([',', '-']).next()?;
-    // Two dimensions: `rack[1-2]node[3-4]`.
-    let suffix = after.split(',').next().unwrap_or("");
-    let suffix = if suffix.contains('[') { first_node(after)? } else { suffix.to_owned() };
-    Some(format!("{prefix}{number}{suffix}"))
+    let (mut node, mut rest) = (String::new(), list);
+    // Several dimensions: `rack[1-2]node[3-4]`.
+    while let Some((prefix, more)) = rest.split_once('[')
+        && !prefix.contains(',')
+    {
+        let (inside, after) = more.split_once(']')?;
+        node += prefix;
+        node += inside.split([',', '-']).next()?;
+        rest = after;
+    }
+    node += rest.split(',').next()?;
+    let node = node.trim();
+    (!node.is_empty()).then(|| node.to_owned())
 }
 
 #[cfg(test)]
@@ -301,5 +303,8 @@ mod tests {
             assert_eq!(first_node(list).as_deref(), Some(first), "{list}");
         }
         assert_eq!(first_node(""), None);
+        assert_eq!(first_node("n[1-2"), None);
+        // A list of any length.
+        assert_eq!(first_node(&"[1-2]".repeat(100_000)), Some("1".repeat(100_000)));
     }
 }

@@ -20,6 +20,8 @@ const LAUNCHED: &str = "FINETUNE_LAUNCHED";
 /// they have been signaled.
 const GRACE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
+/// The largest number of processes on one machine.
+const MOST: usize = 1024;
 
 /// The output of the processes that [`launch`] shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,7 +94,7 @@ pub enum Launched {
 ///   signaled, and another 15 before they are killed. On Linux, they also end when this process ends.
 ///
 /// # Errors
-/// [`Error::Config`] for 0 processes; [`Error::Distributed`] naming the process that failed first, or the
+/// [`Error::Config`] for 0 processes and for more than 1,024; [`Error::Distributed`] naming the process that failed first, or the
 /// signal.
 ///
 /// ```no_run
@@ -108,8 +110,9 @@ pub enum Launched {
 /// ```
 pub fn launch(options: impl Into<LaunchOptions>) -> Result<Launched> {
     let options = options.into();
-    if options.processes == 0 {
-        return Err(Error::config("processes", "is 0; a job needs at least one process"));
+    if !(1..=MOST).contains(&options.processes) {
+        let why = format!("is {}; it must be from 1 to {MOST}", options.processes);
+        return Err(Error::config("processes", why));
     }
     if Environment::read()?.is_some() {
         if env::var_os(LAUNCHED).is_some() {

@@ -20,6 +20,8 @@ use tch::{Device, Kind, Tensor};
 
 /// The timeout of a start and of a collective operation, in seconds.
 const TIMEOUT: &str = "FINETUNE_DISTRIBUTED_TIMEOUT";
+/// The longest timeout: about thirty years. libtorch's clocks can add it to the time of day.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The processes of a job: this one, and the connection to the others. In a job of one process, every
@@ -375,14 +377,18 @@ fn kind_named(name: &str) -> Result<Kind> {
 }
 
 fn timeout() -> Result<Duration> {
-    let Ok(text) = env::var(TIMEOUT) else { return Ok(DEFAULT_TIMEOUT) };
-    match text.trim().parse::<f64>() {
-        Ok(s) if s.is_finite() && s > 0.0 => Ok(Duration::from_secs_f64(s)),
-        _ => Err(Error::config(
-            TIMEOUT,
-            format!("is {text:?}; it must be a positive number of seconds"),
-        )),
-    }
+    env::var_os(TIMEOUT).map_or(Ok(DEFAULT_TIMEOUT), |text| seconds(&text.to_string_lossy()))
+}
+
+/// Reads a timeout. It is at least a millisecond: libtorch takes 0 milliseconds for no limit.
+fn seconds(text: &str) -> Result<Duration> {
+    let time = text.trim().parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let fits = |time: &Duration| (Duration::from_millis(1)..=LONGEST).contains(time);
+    time.filter(fits).ok_or_else(|| {
+        let longest = LONGEST.as_secs();
+        let why = format!("is {text:?}; it must be from 0.001 to {longest} seconds");
+        Error::config(TIMEOUT, why)
+    })
 }
 
 /// Returns the descriptions of all processes; waits for them.
@@ -501,6 +507,17 @@ mod tests {
         let long = "x".repeat(100);
         let (a, b) = difference(&format!("{long}1{long}"), &format!("{long}2{long}"));
         assert!(a.contains("x1x") && b.contains("x2x") && a.starts_with("`…"), "{a} {b}");
+    }
+
+    #[test]
+    fn a_timeout_is_a_time_that_clocks_can_add() {
+        assert_eq!(seconds(" 4 ").unwrap(), Duration::from_secs(4));
+        assert_eq!(seconds("1e9").unwrap(), LONGEST);
+        for wrong in ["", "soon", "0", "-1", "1e-9", "NaN", "inf", "1e10", "1e30", "1e308"] {
+            let e = seconds(wrong).unwrap_err();
+            assert!(matches!(e, Error::Config { option: TIMEOUT, .. }), "{e}");
+            assert!(e.to_string().contains(&format!("is {wrong:?}; it must be from 0.001")), "{e}");
+        }
     }
 
     #[test]

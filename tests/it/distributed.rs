@@ -788,6 +788,15 @@ fn the_launcher_starts_a_job_and_names_the_failed_rank() {
 }
 
 #[test]
+fn a_number_of_processes_that_no_machine_runs_is_an_error() {
+    for n in [0, usize::MAX] {
+        let e = launch(n).unwrap_err();
+        assert!(matches!(e, Error::Config { option: "processes", .. }), "{e}");
+        assert!(e.to_string().contains(&format!("is {n}; it must be from 1 to 1024")), "{e}");
+    }
+}
+
+#[test]
 fn the_launcher_passes_a_signal_on() {
     let out = tempfile::tempdir().unwrap();
     let mut parent = command("launch waiting", out.path()).spawn().unwrap();
