@@ -2,7 +2,8 @@
 
 use finetune::{
     Error,
-    image::{Decode, Filter, Image, inspect, promised_format},
+    image::{Decode, Filter, Image, PadMode, inspect, promised_format},
+    transform::{ItemTransform, Method, RandomResizedCrop, Resize},
 };
 use std::{fs, path::Path};
 
@@ -99,7 +100,38 @@ fn the_first_frame_is_decoded_and_facts_are_reported() {
     assert!(!inspect(&file("b1.png"), 1 << 20).unwrap().deep);
     assert_eq!(promised_format(Path::new("a.JPG")), promised_format(Path::new("a.jfif")));
     assert_eq!(promised_format(Path::new("notes.txt")), None);
-    assert!(inspect(b"no picture", 1 << 20).is_err());
+    let e = inspect(b"no picture", 1 << 20).unwrap_err().to_string();
+    assert!(e.contains("not of a known image format"), "{e}");
+}
+
+#[test]
+fn sizes_that_no_memory_has_are_errors() {
+    let (most, zeros) = (u32::MAX, PadMode::Zeros);
+    let e = Image::new(most, most, 3, vec![]).unwrap_err();
+    assert!(matches!(e, Error::Mismatch { what: "Image::new", .. }), "{e}");
+    let image = Image::new(2, 3, 3, (0..18).collect()).unwrap();
+    for (made, told) in [
+        (image.crop_pad(0, 0, most, most, zeros), "not enough memory"),
+        (image.crop_pad(i64::MAX, 0, 1, 1, zeros), "too far from the image"),
+        (image.crop_pad(0, i64::MAX - 3, 1, 4, zeros), "too far from the image"),
+        (image.crop_pad(0, 0, 0, 1, zeros), "both sides must be 1 or more"),
+        (image.resize(1 << 25, 1, Filter::Bilinear), "from 1 to 16777216 pixels"),
+        (image.resize(most, most, Filter::Nearest), "not enough memory"),
+        (image.resize(4, 0, Filter::Area), "both sides must be 1 or more"),
+    ] {
+        let e = made.unwrap_err();
+        assert!(matches!(e, Error::Config { .. }) && e.to_string().contains(told), "{told}: {e}");
+    }
+    let far = image.crop_pad(i64::MIN, i64::MAX - 1, 1, 1, PadMode::Border).unwrap();
+    assert_eq!(far.pixels(), [12, 13, 14], "the lower left corner");
+
+    // A narrow image, padded to a wide shape.
+    let high = Image::new(10, 10_000, 1, vec![0; 100_000]).unwrap();
+    let e = Resize::hw(1, 1 << 28).method(Method::Pad).at(&high, (0.5, 0.5)).unwrap_err();
+    assert!(e.to_string().contains("would be padded to 2684354560000x10000"), "{e}");
+    let enlarged = RandomResizedCrop::new(1 << 14).val_xtra(10.0);
+    let e = ItemTransform::check(&enlarged).unwrap_err().to_string();
+    assert!(e.starts_with("`val_xtra`: the size is 180224x180224"), "{e}");
 }
 
 #[test]

@@ -450,9 +450,17 @@ fn calls_that_used_to_panic_are_errors() {
     assert!(LrCurve::new(vec![1e-3], vec![]).is_err());
 
     let mut plan = finetune::transform::Plan::new(2, (4, 4), 3);
-    assert!(plan.keep(&[5]).is_err());
+    let error = plan.keep(&[5]).unwrap_err();
+    assert!(matches!(error, Error::Config { option: "Plan::keep", .. }), "{error}");
+    assert!(error.to_string().contains("index 5 is not below 2"), "{error}");
     assert_eq!(plan.len(), 2);
     plan.keep(&[1]).unwrap();
+    for size in [(0, 4), (u32::MAX, u32::MAX)] {
+        let mut plan = finetune::transform::Plan::new(1, size, 3);
+        plan.affine(Default::default(), Some((4, 4)), []).unwrap();
+        let error = plan.execute(&[], false).unwrap_err();
+        assert!(matches!(error, Error::Config { option: "Plan::execute", .. }), "{error}");
+    }
 
     let flat = Tensor::zeros([4], (Kind::Float, Device::Cpu));
     assert!(adapt_first_layer(&flat, 1).is_err());

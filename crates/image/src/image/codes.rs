@@ -1,7 +1,10 @@
 //! Image files whose pixels are codes instead of colors.
 
-use super::{Decode, Image, tiff};
-use crate::error::{BoxError, Error, Result};
+use super::{Decode, Image, decoded::panicked, tiff};
+use crate::{
+    caught::caught,
+    error::{BoxError, Error, Result},
+};
 use ::image::{
     DynamicImage, ImageFormat,
     codecs::pnm::{ArbitraryHeader, ArbitraryTuplType, PnmDecoder, PnmSubtype, SampleEncoding},
@@ -42,8 +45,7 @@ impl Codes {
     /// As [`open`](Self::open).
     pub fn read(bytes: &[u8], name: &str) -> Result<Self> {
         if bytes.starts_with(PNG) {
-            return from_png(bytes, false)
-                .map_err(|cause| Error::Image { item: name.to_owned(), cause });
+            return Self::read_png(bytes, name, false);
         }
         let decode = Decode::new();
         let (file, maximum): (Cow<'_, [u8]>, _) = match unscaled(bytes) {
@@ -71,11 +73,14 @@ impl Codes {
     /// As [`read`](Self::read).
     pub fn read_colors(bytes: &[u8], name: &str) -> Result<Self> {
         match bytes.starts_with(PNG) {
-            true => {
-                from_png(bytes, true).map_err(|cause| Error::Image { item: name.to_owned(), cause })
-            }
+            true => Self::read_png(bytes, name, true),
             false => Self::read(bytes, name),
         }
+    }
+
+    fn read_png(bytes: &[u8], name: &str, colors: bool) -> Result<Self> {
+        let codes = caught(|| from_png(bytes, colors)).unwrap_or_else(|e| Err(panicked(e)));
+        codes.map_err(|cause| Error::Image { item: name.to_owned(), cause })
     }
 
     /// Converts an image in memory: one channel holds codes, three channels hold colors.

@@ -2,11 +2,11 @@
 
 use super::{
     Image, content,
-    decoded::{Decoded, within},
+    decoded::{Decoded, panicked, within},
     gif, jpeg, png, reduced, spare, tiff,
 };
 use crate::{
-    caught::{Panic, caught},
+    caught::caught,
     error::{BoxError, Error, Result},
 };
 use ::image::{
@@ -145,10 +145,7 @@ impl Decode {
 
     /// Decodes the bytes of a file with the channels and the bits of the decoder.
     pub(super) fn decoded(&self, bytes: &[u8], name: &str) -> Result<DynamicImage> {
-        // A decoder that panics has met a damaged file like any other.
-        let decoded = caught(|| self.by_content(bytes)).unwrap_or_else(|Panic { place, why }| {
-            Err(format!("the decoder panicked at {place}: {why}").into())
-        });
+        let decoded = caught(|| self.by_content(bytes)).unwrap_or_else(|e| Err(panicked(e)));
         decoded.map_err(|cause| Error::Image { item: name.to_owned(), cause })
     }
 

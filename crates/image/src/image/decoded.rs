@@ -1,6 +1,6 @@
 //! The result of the decoders of single formats.
 
-use crate::error::BoxError;
+use crate::{caught::Panic, error::BoxError};
 use ::image::{DynamicImage, metadata::Orientation};
 
 /// A decoded image, before its EXIF orientation is applied.
@@ -8,6 +8,11 @@ pub(super) struct Decoded {
     pub(super) image: DynamicImage,
     /// The EXIF orientation.
     pub(super) orientation: Option<Orientation>,
+}
+
+/// Returns the error of a decoder that panicked: it has met a damaged file like any other.
+pub(super) fn panicked(Panic { place, why }: Panic) -> BoxError {
+    format!("the decoder panicked at {place}: {why}").into()
 }
 
 /// Returns an error for an image without pixels or with too many.

@@ -1,7 +1,7 @@
 //! Facts about an image file without decoding it.
 
-use super::{content, gif, jpeg, png, tiff};
-use crate::error::BoxError;
+use super::{content, decoded::panicked, gif, jpeg, png, tiff};
+use crate::{caught::caught, error::BoxError};
 use ::image::{
     AnimationDecoder as _, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits,
     codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
@@ -47,6 +47,10 @@ struct Head {
 /// # Errors
 /// The decoder's error if `bytes` is not an image.
 pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<Facts, BoxError> {
+    caught(|| facts(bytes, max_pixels)).unwrap_or_else(|e| Err(panicked(e)))
+}
+
+fn facts(bytes: &[u8], max_pixels: u64) -> Result<Facts, BoxError> {
     let format = guess_format(bytes).map_err(|_| content::described(bytes))?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(max_pixels.saturating_mul(8));

@@ -55,8 +55,9 @@ impl Image {
     /// [`Error::Mismatch`] if a side is 0, `channels` is neither 1 nor 3, or the number of bytes is not
     /// the product of the three.
     pub fn new(width: u32, height: u32, channels: u8, pixels: Vec<u8>) -> Result<Self> {
-        let bytes = width as usize * height as usize * usize::from(channels);
-        if width == 0 || height == 0 || !matches!(channels, 1 | 3) || pixels.len() != bytes {
+        let bytes = u128::from(width) * u128::from(height) * u128::from(channels);
+        let given = pixels.len() as u128;
+        if width == 0 || height == 0 || !matches!(channels, 1 | 3) || given != bytes {
             let why = format!("{width}x{height}x{channels} does not fit {} bytes", pixels.len());
             return Err(Error::mismatch("Image::new", why));
         }

@@ -38,6 +38,40 @@ pub enum PadMode {
     Zeros,
 }
 
+/// The largest side of a resized image, and of the area that is resized.
+const LARGEST: (u32, u32) = (1 << 24, 1 << 28);
+
+/// Images with more bytes are only created if there is enough memory.
+const PLAIN: usize = 1 << 30;
+
+/// Returns an error if an image of this size cannot be created.
+fn check_size(what: &'static str, (width, height): (u32, u32), channels: u8) -> Result<()> {
+    let wrong =
+        |why: &str| Err(Error::config(what, format!("the size is {width}x{height}; {why}")));
+    if width == 0 || height == 0 {
+        return wrong("both sides must be 1 or more");
+    }
+    let bytes = u128::from(width) * u128::from(height) * u128::from(channels);
+    let free = |n: usize| n <= PLAIN || Vec::<u8>::new().try_reserve_exact(n).is_ok();
+    if usize::try_from(bytes).is_ok_and(free) {
+        return Ok(());
+    }
+    wrong("there is not enough memory for such an image")
+}
+
+/// As [`check_size`], for an image that is resized from an area.
+fn check_resize(area: (u32, u32), size: (u32, u32), channels: u8) -> Result<()> {
+    check_size("resize", size, channels)?;
+    for ((width, height), most) in [(size, LARGEST.0), (area, LARGEST.1)] {
+        if width == 0 || width.max(height) > most || height == 0 {
+            let why =
+                format!("the size is {width}x{height}; both sides must be from 1 to {most} pixels");
+            return Err(Error::config("resize", why));
+        }
+    }
+    Ok(())
+}
+
 /// Returns the position in `0..n` whose pixel is used for `i`; `None` for black.
 fn beyond(i: i64, n: i64, mode: PadMode) -> Option<i64> {
     if (0..n).contains(&i) {
@@ -78,7 +112,8 @@ impl Image {
     /// negative; pixels outside of the image are padded.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0.
+    /// [`Error::Config`] if a side is 0, if there is not enough memory, and if the end of the part is beyond the
+    /// largest `i64`.
     pub fn crop_pad(
         &self,
         left: i64,
@@ -91,11 +126,17 @@ impl Image {
         if (left, top, width, height) == (0, 0, self.width, self.height) {
             return Ok(self.clone());
         }
+        check_size("crop_pad", (width, height), self.channels)?;
+        let ends = left.checked_add(width.into()).zip(top.checked_add(height.into()));
+        let Some((right, bottom)) = ends else {
+            let why = format!("column {left} and row {top} are too far from the image");
+            return Err(Error::config("crop_pad", why));
+        };
         let channels = usize::from(self.channels);
         let mut pixels = spare::take(width as usize * height as usize * channels);
         pixels.clear();
-        let inside = left >= 0 && left + i64::from(width) <= w;
-        for y in top..top + i64::from(height) {
+        let inside = left >= 0 && right <= w;
+        for y in top..bottom {
             let Some(y) = beyond(y, h, pad) else {
                 pixels.resize(pixels.len() + width as usize * channels, 0);
                 continue;
@@ -106,7 +147,7 @@ impl Image {
                 pixels.extend_from_slice(&row[from..from + width as usize * channels]);
                 continue;
             }
-            for x in left..left + i64::from(width) {
+            for x in left..right {
                 match beyond(x, w, pad) {
                     Some(x) => {
                         let from = x as usize * channels;
@@ -122,7 +163,7 @@ impl Image {
     /// Resizes the image, bit-identical to Pillow.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0.
+    /// [`Error::Config`] if a side is 0 or above 2²⁴, and if there is not enough memory.
     pub fn resize(&self, width: u32, height: u32, filter: Filter) -> Result<Self> {
         self.resized_part((0, 0, self.width, self.height), (width, height), filter)
     }
@@ -139,12 +180,7 @@ impl Image {
         if (w, h) == (width, height) {
             return self.crop_pad(i64::from(left), i64::from(top), w, h, PadMode::Zeros);
         }
-        if width == 0 || height == 0 {
-            return Err(Error::config(
-                "resize",
-                format!("the size is {width}x{height}; both sides must be 1 or more"),
-            ));
-        }
+        check_resize((w, h), (width, height), self.channels)?;
         let Some(kernel) = kernel(filter) else {
             return self.nearest(part, width, height);
         };
@@ -169,12 +205,7 @@ impl Image {
         if size == (width, height) {
             return self.crop_pad(left, top, width, height, pad);
         }
-        if [size.0, size.1, width, height].contains(&0) {
-            return Err(Error::config(
-                "resize",
-                format!("the size is {width}x{height}; both sides must be 1 or more"),
-            ));
-        }
+        check_resize(size, (width, height), self.channels)?;
         let channels = usize::from(self.channels);
         let beyond = |i, n| beyond(i, n, pad);
         if let Some(kernel) = kernel(filter) {

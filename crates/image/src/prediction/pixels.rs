@@ -23,6 +23,9 @@ impl PixelProbs {
     /// Returns the probabilities at the size of the original image, `[codes, height, width]`, bilinear
     /// between pixel centers. Pixels outside the network's input have the values of the nearest pixel
     /// inside.
+    ///
+    /// # Panics
+    /// If `probs` has no pixels, or the original has more pixels than memory.
     #[must_use]
     pub fn original(&self) -> Array3<f32> {
         let codes = self.probs.dim().0;

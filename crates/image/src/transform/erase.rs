@@ -25,6 +25,9 @@ pub struct RandomErasing {
     max_count: u32,
 }
 
+/// The largest number of rectangles.
+const MAX_COUNT: u32 = 1000;
+
 impl RandomErasing {
     /// Erases one rectangle of up to 30 % of the area, in half of the batches.
     #[must_use]
@@ -55,7 +58,7 @@ impl RandomErasing {
         self.min_aspect = ratio;
         self
     }
-    /// Sets the maximum number of rectangles, which share the area. Default: 1.
+    /// Sets the maximum number of rectangles, up to 1,000, which share the area. Default: 1.
     #[must_use]
     pub fn max_count(mut self, n: u32) -> Self {
         self.max_count = n;
@@ -112,10 +115,10 @@ impl BatchTransform for RandomErasing {
         Chance::new(self.p).check()?;
         let parts = 0.0 <= self.sl && self.sl <= self.sh && self.sh <= 1.0;
         let aspect = self.min_aspect > 0.0 && self.min_aspect <= 1.0;
-        if !(parts && aspect && self.max_count > 0) {
+        if !(parts && aspect && (1..=MAX_COUNT).contains(&self.max_count)) {
             let why = format!(
-                "needs 0 <= sl <= sh <= 1, 0 < min_aspect <= 1 and max_count >= 1; sl is {}, sh is {}, \
-                 min_aspect is {}, max_count is {}",
+                "needs 0 <= sl <= sh <= 1, 0 < min_aspect <= 1 and 1 <= max_count <= {MAX_COUNT}; sl is {}, \
+                 sh is {}, min_aspect is {}, max_count is {}",
                 self.sl, self.sh, self.min_aspect, self.max_count
             );
             return Err(Error::config("RandomErasing", why));

@@ -60,8 +60,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Config`] if `i` is not below the number of images, or the length of a slice is wrong.
     pub fn execute_image(&self, i: usize, pixels: &[u8], out: &mut [f32]) -> Result<()> {
-        let volume = |(w, h): (u32, u32)| w as usize * h as usize * usize::from(self.channels);
-        let (from, to) = (volume(self.input), volume(self.output_size()));
+        let (from, to) = (self.volume(self.input)?, self.volume(self.output_size())?);
         if i >= self.len() || pixels.len() != from || out.len() != to {
             let (bytes, floats) = (pixels.len(), out.len());
             let why = format!(
@@ -71,6 +70,17 @@ impl Plan {
             return Err(Error::config("Plan::execute_image", why));
         }
         self.one(i, Sampling::new(self).as_ref(), pixels, out)
+    }
+
+    /// Returns the number of values of an image of this size.
+    fn volume(&self, (width, height): (u32, u32)) -> Result<usize> {
+        let channels = self.channels;
+        let volume = u128::from(width) * u128::from(height) * u128::from(channels);
+        let volume = usize::try_from(volume).ok().filter(|n| *n > 0 && matches!(channels, 1 | 3));
+        volume.ok_or_else(|| {
+            let why = format!("{width}x{height} pixels with {channels} channels are not an image");
+            Error::config("Plan::execute", why)
+        })
     }
 
     fn one<T: Texel>(
@@ -85,14 +95,12 @@ impl Plan {
     }
 
     fn execute_any<T: Texel>(&self, pixels: &[T], parallel: bool) -> Result<Vec<f32>> {
-        let (w, h) = self.input;
-        let each = w as usize * h as usize * usize::from(self.channels);
-        if pixels.len() != each * self.len() {
+        let each = self.volume(self.input)?;
+        if Some(pixels.len()) != each.checked_mul(self.len()) {
             let why = format!("{} values for {} images of {each} values", pixels.len(), self.len());
             return Err(Error::config("Plan::execute", why));
         }
-        let (ow, oh) = self.output_size();
-        let out_each = ow as usize * oh as usize * usize::from(self.channels);
+        let out_each = self.volume(self.output_size())?;
         let mut out = vec![0.0_f32; out_each * self.len()];
         if out.is_empty() {
             return Ok(out);

@@ -59,6 +59,9 @@ impl From<Written> for Resize {
     }
 }
 
+/// The largest side of the part of an image that is resized, with its padding.
+const LARGEST: i64 = 1 << 28;
+
 impl Resize {
     /// Resizes to a square with sides of `size` pixels.
     #[must_use]
@@ -144,6 +147,14 @@ impl Resize {
         let m = if by_width { rw } else { rh };
         // Truncated in this order, like fastai: some sizes are one pixel smaller than exact.
         let (cw, ch) = ((m * sw) as i64, (m * sh) as i64);
+        if cw.max(ch) > LARGEST {
+            let why = format!(
+                "an image of {}x{} pixels would be padded to {cw}x{ch} for the shape of {}x{}; at most \
+                 {LARGEST} pixels are allowed on each side",
+                from.0, from.1, self.width, self.height
+            );
+            return Err(Error::config("Resize", why));
+        }
         let left = (x * (i64::from(from.0) - cw) as f64) as i64;
         let top = (y * (i64::from(from.1) - ch) as f64) as i64;
         let (width, height) = (cw.max(1) as u32, ch.max(1) as u32);

@@ -188,13 +188,19 @@ impl RandomResizedCrop {
             let (left, top) = (i64::from(left), i64::from(top));
             return Ok(vec![Motion::Cut { left, top, width, height, pad: PadMode::Zeros, size }]);
         }
-        let longer = f64::from(self.width.max(self.height));
-        let more = (longer * self.val_xtra / 8.0).ceil() as u32 * 8;
-        let start = i64::from(more / 2);
+        let (width, height) = self.enlarged();
+        let start = i64::from((width - self.width) / 2);
         Ok(vec![
-            Motion::resize(from, (self.width + more, self.height + more)),
+            Motion::resize(from, (width, height)),
             Motion::part((start, start), size, PadMode::Zeros),
         ])
+    }
+
+    /// Returns the width and height to which validation resizes an image before it crops.
+    fn enlarged(&self) -> (u32, u32) {
+        let longer = f64::from(self.width.max(self.height));
+        let more = ((longer * self.val_xtra / 8.0).ceil() as u32).saturating_mul(8);
+        (self.width.saturating_add(more), self.height.saturating_add(more))
     }
 }
 
@@ -209,7 +215,7 @@ impl ItemTransform for RandomResizedCrop {
             let why = format!("is {}; it must be between 0 and 10", self.val_xtra);
             return Err(Error::config("val_xtra", why));
         }
-        Ok(())
+        sides("val_xtra", self.enlarged())
     }
     fn spec(&self) -> Option<ItemSpec> {
         Some(ItemSpec::RandomResizedCrop(self.clone()))
