@@ -4,7 +4,7 @@ use super::{
     cache::presized::Cache,
     caught::caught,
     items::{
-        labeled::{Get, Items, Targets, encode, label_of, name_of, naming},
+        labeled::{Get, Items, Targets, check, encode, label_of, name_of},
         source::{ImageBlock, ImageSource},
         test_items::Pipeline,
     },
@@ -238,8 +238,8 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
     /// # Errors
     /// [`Error::Config`] for a missing or invalid option, [`Error::Label`] for an item without a label or
     /// with a label that no training item has, [`Error::EmptySplit`] if there are no training items,
-    /// [`Error::Worker`] if one of your closures panics, and errors of `get_items`. What is left out
-    /// without an error is listed in [`DataLoaders::notes`].
+    /// [`Error::Worker`] if one of your closures or your target block panics, and errors of `get_items`. What is
+    /// left out without an error is listed in [`DataLoaders::notes`].
     pub fn dataloaders(&self, source: impl AsRef<Path>) -> Result<DataLoaders> {
         let (items, notes) = collected(|| self.items(source.as_ref()));
         let mut dls = self.dataloaders_from(items?)?;
@@ -314,12 +314,14 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> DataBlock<Y, I> {
         let mut target = self.target.clone();
         // An empty split has its own error, which is clearer than that of an empty vocabulary.
         if !splits.train.is_empty() {
-            target.setup(&mut splits.train.iter().filter_map(|&i| labels[i].as_ref()))?;
+            let none = || "the target block".to_owned();
+            let mut known = splits.train.iter().filter_map(|&i| labels[i].as_ref());
+            caught(|| target.setup(&mut known), none, none)?;
         }
         if target.deferred() {
             let known = labels.iter().enumerate().filter_map(|(i, l)| Some((i, l.as_ref()?)));
             for (i, label) in known {
-                naming(target.check(label), || name_of(items, get_x, i))?;
+                check(&target, label, || name_of(items, get_x, i))?;
             }
             return Ok((Targets::deferred(&target, labels), target));
         }

@@ -1,7 +1,7 @@
 //! Identifies the data of a run, so that a checkpoint is resumed only with the same data.
 
 use super::{
-    DataLoaders,
+    DataLoaders, caught,
     dataset::Dataset,
     digest::digest,
     loading::loader::{Data, DataLoader},
@@ -94,7 +94,7 @@ fn labels(dataset: &dyn Dataset) -> Result<String> {
     let mut parts = vec![];
     for i in (0..n).step_by(step) {
         // `Debug` prints every field, and floats without loss.
-        parts.push(format!("{:?}", dataset.target(i)?));
+        parts.push(format!("{:?}", caught::target(dataset, i)?));
     }
     Ok(format!("{} labels, {}", parts.len(), digest(parts)))
 }

@@ -94,7 +94,7 @@ impl DataLoader {
                     // The target is drawn into the image.
                     return Ok(Cell::new(picture));
                 }
-                let label = task.words(&self.dataset().target(item)?);
+                let label = task.words(&self.target(item)?);
                 let cell = Cell::new(picture);
                 Ok(if label.is_empty() { cell } else { cell.line(label) })
             })

@@ -7,7 +7,8 @@ use finetune::{
     data::{
         CategoryBlock, ColReader, ColSplitter, DataBlock, DataLoader, DataLoaders, Dataset,
         ImageBlock, IndexSplitter, LoaderOptions, MultiCategoryBlock, OnError, RegexLabeller,
-        RegressionBlock, Row, Splits, Transforms, get_image_files, read_csv, using_name,
+        RegressionBlock, Row, Splits, TargetBlock, Transforms, get_image_files, read_csv,
+        using_name,
     },
     image::Image,
     sample::{Batch, Sample, Split, Target, Task},
@@ -347,6 +348,113 @@ fn items_are_drawn_by_weight() {
     let rare = rare.filter(|i| *i < 2).count();
     // Half of 640, with a standard deviation of 13.
     assert!((260..380).contains(&rare), "{rare}");
+}
+
+/// Four squares of one category, or whose targets cannot be computed.
+struct OfCategory(Option<usize>);
+
+fn two_classes() -> Task {
+    Task::Category { vocab: ["a".to_owned(), "b".to_owned()].into() }
+}
+
+impl Dataset for OfCategory {
+    fn len(&self) -> usize {
+        4
+    }
+
+    fn get(&self, index: usize) -> Result<Sample> {
+        let image = Image::new(4, 4, 3, vec![index as u8; 48])?;
+        Ok(Sample::new(image, Target::Category(0)))
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("square {index}")
+    }
+
+    fn task(&self) -> Task {
+        two_classes()
+    }
+
+    fn target(&self, _: usize) -> Result<Target> {
+        Ok(Target::Category(self.0.expect("no target today")))
+    }
+}
+
+#[test]
+fn targets_that_panic_or_are_not_of_the_task_are_errors() {
+    let loaders = |category| {
+        let splits = Splits { train: (0..4).collect(), valid: vec![] };
+        let options = LoaderOptions::new().bs(2).num_workers(0).device(Device::Cpu);
+        DataLoaders::from_dataset(OfCategory(category), splits, Transforms::new(), options).unwrap()
+    };
+    let panicked = |e: Error| {
+        assert!(matches!(e, Error::Worker { .. }), "{e}");
+        assert!(e.to_string().contains("no target today (on square "), "{e}");
+    };
+    let dls = loaders(None);
+    panicked(dls.balanced().unwrap_err());
+    panicked(dls.check().unwrap_err());
+    #[cfg(feature = "show")]
+    panicked(dls.show_batch(2).unwrap_err());
+
+    let e = loaders(Some(2)).balanced().unwrap_err();
+    assert!(matches!(e, Error::Config { option: "balanced", .. }), "{e}");
+    assert!(e.to_string().contains("square 0 has the category 2, but there are only 2"), "{e}");
+}
+
+/// A target block that panics in one of its methods.
+#[derive(Debug, Clone)]
+struct BadBlock(&'static str);
+
+impl BadBlock {
+    fn at(&self, call: &str) {
+        assert!(self.0 != call, "no {call} today");
+    }
+}
+
+impl TargetBlock for BadBlock {
+    type Label = String;
+
+    fn setup(&mut self, _: &mut dyn Iterator<Item = &String>) -> Result<()> {
+        self.at("setup");
+        Ok(())
+    }
+
+    fn encode(&self, _: &String) -> Result<Target> {
+        self.at("encode");
+        Ok(Target::Category(0))
+    }
+
+    fn decode(&self, _: &Target) -> Option<String> {
+        None
+    }
+
+    fn check(&self, _: &String) -> Result<()> {
+        self.at("check");
+        Ok(())
+    }
+
+    fn deferred(&self) -> bool {
+        self.0 == "check"
+    }
+
+    fn task(&self) -> Task {
+        two_classes()
+    }
+}
+
+#[test]
+fn a_panic_in_a_target_block_is_an_error() {
+    for call in ["setup", "encode", "check"] {
+        let e = DataBlock::blocks(ImageBlock::rgb(), BadBlock(call))
+            .get_items(first_of(&BREEDS, 8))
+            .get_y(|_: &PathBuf| Ok("a".to_owned()))
+            .device(Device::Cpu)
+            .dataloaders(photos())
+            .unwrap_err();
+        assert!(matches!(e, Error::Worker { .. }), "{e}");
+        assert!(e.to_string().contains(&format!("no {call} today (on ")), "{e}");
+    }
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn duplicates(dataset: &dyn Dataset, seen: &[Seen]) -> Vec<Duplicates> {
         .map(|mut group| {
             group.sort_by_key(|s| s.item);
             let items: Vec<_> = group.iter().map(|s| s.item).collect();
-            let targets: Vec<_> = items.iter().map(|&i| dataset.target(i).ok()).collect();
+            let targets: Vec<_> = items.iter().map(|&i| caught::target(dataset, i).ok()).collect();
             Duplicates {
                 names: items.iter().map(|&i| name(dataset, i)).collect(),
                 across: group.iter().any(|s| s.split != group[0].split),
@@ -248,7 +248,7 @@ fn classes(dataset: &dyn Dataset, all: &[(usize, Split)]) -> Result<Vec<ClassCou
     let mut counts: Vec<_> =
         vocab.iter().map(|label| ClassCount { label: label.clone(), train: 0, valid: 0 }).collect();
     for &(item, split) in all {
-        let labels = match dataset.target(item)? {
+        let labels = match caught::target(dataset, item)? {
             Target::Category(label) => vec![label],
             Target::Categories(labels) => labels,
             _ => vec![],

@@ -130,13 +130,26 @@ pub(in crate::data) fn label_of<I, L>(
 pub(in crate::data) fn encode<Y: TargetBlock>(
     target: &Y,
     label: &Y::Label,
-    name: impl FnOnce() -> String,
+    name: impl Fn() -> String,
 ) -> Result<Target> {
-    naming(target.encode(label), name)
+    naming(caught(|| target.encode(label), &name, an_item), name)
+}
+
+/// Checks whether the target of a label can be built, with the item's name in the error.
+pub(in crate::data) fn check<Y: TargetBlock>(
+    target: &Y,
+    label: &Y::Label,
+    name: impl Fn() -> String,
+) -> Result<()> {
+    naming(caught(|| target.check(label), &name, an_item), name)
+}
+
+fn an_item() -> String {
+    "an item".to_owned()
 }
 
 /// Adds the item's name to the error of a label.
-pub(in crate::data) fn naming<T>(done: Result<T>, name: impl FnOnce() -> String) -> Result<T> {
+fn naming<T>(done: Result<T>, name: impl FnOnce() -> String) -> Result<T> {
     done.map_err(|e| match e {
         Error::Label { why, .. } => Error::label(name(), why),
         // Of a mask, which may be in memory.

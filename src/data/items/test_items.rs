@@ -1,7 +1,7 @@
 //! Converts items outside the data set in the same way as a `DataBlock`.
 
 use super::{
-    labeled::{Get, Items, Targets, encode, label_of, name_of, naming},
+    labeled::{Get, Items, Targets, check, encode, label_of, name_of},
     source::{ImageBlock, ImageSource},
 };
 use crate::{
@@ -58,7 +58,7 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> TestItems for Pipeline<Y, I> {
             true if self.target.deferred() => {
                 let checked = |i: usize| {
                     let label = label(i)?;
-                    naming(self.target.check(&label), || name(i))?;
+                    check(&self.target, &label, || name(i))?;
                     Ok(Some(label))
                 };
                 let labels = (0..items.len()).map(checked).collect::<Result<_>>()?;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     data::{cache::presized::Presized, caught, dataset::Dataset, notes},
     error::{Error, Result},
-    sample::{Batch, Sample, Split, Task},
+    sample::{Batch, Sample, Split, Target, Task},
     seed::Stream,
     sys,
     transform::{BatchTransform, ItemTransform},
@@ -156,6 +156,11 @@ impl DataLoader {
     /// Returns the name of an item. Names are computed by user code, which may panic.
     pub(in crate::data) fn name(&self, item: usize) -> String {
         caught::name(|item| self.dataset().name(item), item)
+    }
+
+    /// Returns the target of an item. It is computed by user code, which may panic.
+    pub(crate) fn target(&self, item: usize) -> Result<Target> {
+        caught::target(self.dataset(), item)
     }
 
     /// Returns the cache of decoded images, if there is one.

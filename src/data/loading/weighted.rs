@@ -60,7 +60,7 @@ impl DataLoaders {
     /// one.
     ///
     /// # Errors
-    /// [`Error::Config`] if the targets are not categories.
+    /// [`Error::Config`] if the targets are not categories of the task, and errors of a data set of your own.
     ///
     /// ```no_run
     /// # fn f(dls: finetune::data::DataLoaders) -> finetune::Result<()> {
@@ -70,13 +70,24 @@ impl DataLoaders {
     pub fn balanced(&self) -> Result<Self> {
         let train = self.train();
         let mut counts = vec![0usize; self.task().vocab().len()];
-        let categories = |item: &usize| match train.dataset().target(*item)? {
-            Target::Category(c) => Ok(vec![c]),
-            Target::Categories(found) => Ok(found),
-            other => {
-                let why = format!("{other:?} of {} is not a category", self.name(*item));
-                Err(Error::config("balanced", why))
+        let classes = counts.len();
+        let categories = |item: &usize| {
+            let found = match train.target(*item)? {
+                Target::Category(c) => vec![c],
+                Target::Categories(found) => found,
+                other => {
+                    let why = format!("{other:?} of {} is not a category", self.name(*item));
+                    return Err(Error::config("balanced", why));
+                }
+            };
+            if let Some(c) = found.iter().find(|c| **c >= classes) {
+                let why = format!(
+                    "{} has the category {c}, but there are only {classes}",
+                    self.name(*item)
+                );
+                return Err(Error::config("balanced", why));
             }
+            Ok(found)
         };
         let subset = train.items().iter().map(categories).collect::<Result<Vec<_>>>()?;
         for &c in subset.iter().flatten() {
