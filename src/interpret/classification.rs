@@ -37,6 +37,9 @@ pub struct ClassificationInterpretation {
     pairs: Vec<(usize, usize)>,
 }
 
+/// The largest number of bins of a calibration.
+const MAX_BINS: usize = 1_000_000;
+
 of_any_task!(ClassificationInterpretation);
 
 impl ClassificationInterpretation {
@@ -153,12 +156,12 @@ impl ClassificationInterpretation {
     /// Returns the accuracy by predicted probability, in `bins` ranges of equal width. 10 is common.
     ///
     /// # Errors
-    /// [`Error::Config`] if `bins` is 0.
+    /// [`Error::Config`] if `bins` is 0 or above a million.
     pub fn calibration(&self, bins: usize) -> Result<Calibration> {
         let preds = &self.predictions().preds;
         let item = |(i, (t, d)): (usize, &(usize, usize))| (f64::from(preds[(i, *d)]), t == d);
-        let bins = NonZero::new(bins)
-            .ok_or_else(|| Error::config("bins", "is 0, but must be at least 1"))?;
+        let wrong = || Error::config("bins", format!("is {bins}; it must be from 1 to {MAX_BINS}"));
+        let bins = NonZero::new(bins).filter(|bins| bins.get() <= MAX_BINS).ok_or_else(wrong)?;
         Ok(Calibration::new(self.pairs.iter().enumerate().map(item), bins))
     }
 

@@ -93,7 +93,9 @@ pub(super) fn macro_and_weighted(rows: &[ReportRow]) -> [ReportRow; 2] {
 impl fmt::Display for ClassificationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.rows.iter().map(|r| r.name.chars().count());
-        let width = names.max().unwrap_or(0).max("weighted avg".len());
+        // The largest width of the formatter. Longer names are written in full.
+        let most = usize::from(u16::MAX);
+        let width = names.max().unwrap_or(0).clamp("weighted avg".len(), most);
         let heads = ["precision", "recall", "f1-score", "support"];
         write!(f, "{:width$} ", "")?;
         heads.iter().try_for_each(|h| write!(f, " {h:>9}"))?;

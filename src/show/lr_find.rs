@@ -29,12 +29,13 @@ impl LrCurve {
     /// Draws the loss over the learning rate and marks the given suggestions; see [`LrCurve::suggestions`].
     ///
     /// # Errors
-    /// [`Error::Config`] if the curve is empty.
+    /// As [`LrCurve::plot`].
     pub fn plot_with(&self, suggestions: &[Suggestion]) -> Result<Figure> {
         if self.lrs.is_empty() {
             let why = "the curve has no points: use more steps, or start at a lower rate";
             return Err(Error::config("lr_find", why));
         }
+        self.at_least(1, "plot")?;
         let curve = self.lrs.iter().copied().zip(self.losses.iter().copied());
         let mut chart =
             Chart::new("Learning rate finder").x("learning rate").log_x().y("loss").line("", curve);

@@ -80,6 +80,10 @@ fn training_and_mistakes() -> Result<()> {
     let mut learn = learner()?;
     let found = learn.lr_find_with(LrFinder::new().steps(40))?;
     check_figure("lr_find", &found.plot()?, &["valley", "minimum / 10", "learning rate"]);
+    let mut uneven = found.clone();
+    uneven.losses.pop();
+    let e = uneven.plot().unwrap_err();
+    assert!(matches!(e, Error::Mismatch { .. }), "{e}");
     let e = learn.recorder().plot_loss().unwrap_err();
     assert!(matches!(e, Error::Config { option: "recorder", .. }), "{e}");
     assert!(e.to_string().contains("nothing was recorded"), "{e}");

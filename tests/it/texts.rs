@@ -155,6 +155,30 @@ fn interpretation() -> Result<()> {
     let interp = interpreted()?;
     insta::assert_snapshot!("accuracy", interp.accuracy().to_string());
     insta::assert_snapshot!("classification_report", interp.classification_report().to_string());
+    for bins in [0, usize::MAX] {
+        let e = interp.calibration(bins).unwrap_err().to_string();
+        assert!(e.contains(&format!("`bins` is {bins}; it must be from 1 to 1000000")), "{e}");
+    }
+    Ok(())
+}
+
+/// A width of the standard formatter has 16 bits.
+#[test]
+fn names_that_are_wider_than_the_formatter_allows_are_written_in_full() -> Result<()> {
+    let name = "x".repeat(70_000);
+    let targets = vec![Target::Category(0)];
+    let task = Task::Category { vocab: [name.clone(), "b".to_owned()].into() };
+    let preds = Array2::from_elem((1, 2), 0.5);
+    let p = Predictions::new(vec![0], preds, targets.clone(), targets, vec![], task);
+    let interp = ClassificationInterpretation::from_predictions(p)?;
+    assert!(interp.classification_report().to_string().contains(&name));
+
+    let written = Written::default();
+    let dls = pets()?.dataloaders(photos())?;
+    let named = finetune::metric::named(name.clone(), accuracy());
+    let learner = vision_learner(dls, resnet18()).pretrained(false).metric(named).build()?;
+    learner.progress(Progress::to_writer(written.clone())).fit_one_cycle(1, 1e-4)?;
+    assert!(written.text().lines().next().unwrap().contains(&name));
     Ok(())
 }
 

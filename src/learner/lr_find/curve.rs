@@ -58,7 +58,8 @@ impl LrCurve {
         Self { lrs, losses, ended: None }
     }
 
-    fn at_least(&self, points: usize, suggestion: &str) -> Result<()> {
+    /// Checks that the curve has at least this number of points, as the function `suggestion` needs.
+    pub(crate) fn at_least(&self, points: usize, suggestion: &str) -> Result<()> {
         let (rates, losses) = (self.lrs.len(), self.losses.len());
         if rates != losses {
             let why = format!("{rates} learning rates, but {losses} losses");

@@ -171,7 +171,8 @@ impl Progress {
     fn line(&mut self, cells: &[String]) -> Result<()> {
         self.widths.resize(cells.len().max(self.widths.len()), WIDTH);
         for (width, cell) in self.widths.iter_mut().zip(cells) {
-            *width = (*width).max(cell.chars().count());
+            // The largest width of the formatter. Longer names are written in full.
+            *width = (*width).max(cell.chars().count()).min(usize::from(u16::MAX));
         }
         let line: Vec<_> =
             cells.iter().zip(&self.widths).map(|(c, &width)| format!("{c:<width$}")).collect();
