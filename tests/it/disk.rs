@@ -140,7 +140,10 @@ fn files_have_the_permissions_of_any_new_file_and_links_stay_links() {
 #[cfg(feature = "show")]
 #[test]
 fn figures_and_reports_are_written_like_every_file() {
-    use finetune::show::{Report, plot_function};
+    use finetune::{
+        Error,
+        show::{Report, plot_function},
+    };
     let folder = tempfile::tempdir().unwrap();
     let below = |name: &str| folder.path().join("new").join(name);
     plot_function("x", |x| x, 0.0..=1.0).save(below("x.svg")).unwrap();
@@ -149,8 +152,14 @@ fn figures_and_reports_are_written_like_every_file() {
         FileOp::Write => Err(ErrorKind::StorageFull.into()),
         _ => Ok(()),
     });
-    assert!(Report::new("other").save(below("r.html")).is_err());
-    assert!(plot_function("y", |y| y, 0.0..=1.0).save(below("y.svg")).is_err());
+    for (file, done) in [
+        ("r.html", Report::new("other").save(below("r.html"))),
+        ("y.svg", plot_function("y", |y| y, 0.0..=1.0).save(below("y.svg"))),
+    ] {
+        let e = done.unwrap_err();
+        let Error::Io { path, cause, .. } = &e else { panic!("{e}") };
+        assert_eq!((path, cause.kind()), (&below(file), ErrorKind::StorageFull));
+    }
     drop(full);
     assert_eq!(names(&folder.path().join("new")), ["r.html", "x.svg"]);
     assert!(fs::read_to_string(below("r.html")).unwrap().contains("</html>"));

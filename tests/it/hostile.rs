@@ -6,6 +6,7 @@
 )]
 
 use finetune::{
+    Error,
     format::{
         Metadata, StateDict, Value, read_pth, read_pth_bytes, read_safetensors_bytes,
         write_safetensors,
@@ -177,7 +178,10 @@ fn a_single_flipped_bit_is_detected_or_harmless() {
         }
     }
     for n in 0..original.len() {
-        assert!(read_pth_bytes(&original[..n], "cut").is_err(), "cut after {n} bytes");
+        let e = read_pth_bytes(&original[..n], "cut").unwrap_err();
+        assert!(matches!(e, Error::Checkpoint { .. }), "cut after {n} bytes: {e}");
+        let told = if n < 4 { "cut: was not written by" } else { "cut: is a broken zip" };
+        assert!(e.to_string().starts_with(told), "cut after {n} bytes: {e}");
     }
 }
 
@@ -213,7 +217,10 @@ fn damaged_safetensors_are_read_or_rejected() {
         }
     }
     for n in 0..original.len() {
-        assert!(read_safetensors_bytes(&original[..n], "cut").is_err());
+        let e = read_safetensors_bytes(&original[..n], "cut").unwrap_err();
+        assert!(matches!(e, Error::Checkpoint { .. }), "cut after {n} bytes: {e}");
+        let told = "cut: is not a safetensors file";
+        assert!(e.to_string().starts_with(told), "cut after {n} bytes: {e}");
     }
     let mut numbers = Numbers(5);
     for _ in 0..4000 {
@@ -262,8 +269,8 @@ fn one_tensor(elements: i64, sizes: &[(i64, i64)], offset: i64, bytes: usize) ->
 
 #[track_caller]
 fn refused(bytes: &[u8], word: &str) {
-    let e = read_pth_bytes(bytes, "hostile").unwrap_err().to_string();
-    assert!(e.contains(word), "{e}");
+    let e = read_pth_bytes(bytes, "hostile").unwrap_err();
+    assert!(matches!(e, Error::Checkpoint { .. }) && e.to_string().contains(word), "{word}: {e}");
 }
 
 #[test]
@@ -409,7 +416,7 @@ fn broken_pickles_and_names_are_rejected() {
     for broken in
         [&b"."[..], b"t.", b"0.", b"(0.", b"R.", b"}Ns.", b"](Nu.", b"N(e.", b"NNb.", b"Q."]
     {
-        assert!(read_pth_bytes(&pickle(broken), "hostile").is_err(), "{broken:?}");
+        refused(&pickle(broken), "hostile: its pickle");
     }
     // Names are rejected at any position, and are not called.
     refused(&pickle(b"cos\nsystem\nX\x04\0\0\0true\x85R."), "`os.system`");
@@ -422,7 +429,11 @@ fn the_header_of_safetensors_is_verified() {
     let file = |header: &str, data: usize| {
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat()
     };
-    let refused = |bytes: &[u8]| assert!(read_safetensors_bytes(bytes, "hostile").is_err());
+    let says = |bytes: &[u8], told: &str| {
+        let e = read_safetensors_bytes(bytes, "hostile").unwrap_err();
+        assert!(matches!(e, Error::Checkpoint { .. }) && e.to_string().contains(told), "{e}");
+    };
+    let refused = |bytes: &[u8]| says(bytes, "hostile: is not a safetensors file");
     let one = |shape: &str, ends: &str| {
         format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":{ends}}}}}"#)
     };
@@ -437,7 +448,7 @@ fn the_header_of_safetensors_is_verified() {
     refused(&(1_u64 << 62).to_le_bytes());
     refused(b"");
     let long = format!(r#"{{"__metadata__":{{"x":"{}"}}}}"#, "y".repeat(17 << 20));
-    refused(&file(&long, 0));
+    says(&file(&long, 0), "bytes of metadata; at most");
 }
 
 #[test]

@@ -689,7 +689,9 @@ fn points_are_predicted_in_pixels_of_the_original() -> Result<()> {
     metric.update_batch(&off, &batch)?;
     // The crop keeps 24 of 48 columns for each 40 rows, in whole pixels: 28.
     assert!((metric.value()?.unwrap() - 28.0).abs() < 1e-3);
-    assert!(metric.update(&y.view([-1, 2]), y).is_err());
+    let e = metric.update(&y.view([-1, 2]), y).unwrap_err();
+    assert!(matches!(e, Error::Unsupported { what: "point_distance", .. }), "{e}");
+    assert!(e.to_string().contains("use `update_batch`"), "{e}");
 
     let mut learn = vision_learner(dls, resnet18())
         .pretrained(false)

@@ -317,7 +317,9 @@ fn a_parameter_without_memory_of_its_own_is_an_error() {
     let param = Param { name: "w".into(), tensor: tensor.shallow_clone(), group: 0, kind };
     let mut opt = Optimizer::new(&[param], Adam::new()).unwrap();
     (&tensor * 2.0).sum(Kind::Float).backward();
-    assert!(opt.step().is_err());
+    let error = opt.step().unwrap_err();
+    assert!(matches!(error, Error::Torch(_)), "{error}");
+    assert!(error.to_string().contains("a view with gaps or overlaps in memory"), "{error}");
 }
 
 #[test]
@@ -403,9 +405,13 @@ fn weight_decay_and_momentum_are_checked_before_training() {
     }
     let mut wrong = hypers.clone();
     wrong[0].wd = f64::NAN;
-    assert!(opt.set_hypers(&wrong).is_err());
+    let error = opt.set_hypers(&wrong).unwrap_err();
+    assert!(matches!(error, Error::Config { option: "wd", .. }), "{error}");
+    assert!(error.to_string().starts_with("`wd` is NaN"), "{error}");
     assert_eq!(opt.hypers(), hypers);
-    assert!(Optimizer::new(learn.model().params(), Adam::new().mom(1.0)).is_err());
+    let error = Optimizer::new(learn.model().params(), Adam::new().mom(1.0)).unwrap_err();
+    assert!(matches!(error, Error::Config { option: "mom", .. }), "{error}");
+    assert!(error.to_string().starts_with("`mom` is 1; "), "{error}");
     assert_eq!(weights(&learn), before);
 }
 
@@ -439,15 +445,23 @@ fn calls_that_used_to_panic_are_errors() {
     let mut short = LrCurve::new(vec![1e-3; 20], vec![1.0; 20]).unwrap();
     short.lrs.clear();
     for suggest in [LrCurve::valley, LrCurve::minimum, LrCurve::steep, LrCurve::slide] {
-        assert!(suggest(&short).is_err());
+        let error = suggest(&short).unwrap_err();
+        assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+        assert!(error.to_string().contains("0 learning rates, but 20 losses"), "{error}");
     }
     assert!(short.loss_at(1e-3).is_nan());
     let curve = LrCurve::new(vec![1e-3; 20], vec![1.0; 20]).unwrap();
     for distance in [20, usize::MAX - 1, usize::MAX] {
-        assert!(curve.slide_with(distance, 0.005, 1.0).is_err(), "{distance}");
+        let error = curve.slide_with(distance, 0.005, 1.0).unwrap_err();
+        assert!(matches!(error, Error::Config { option: "lr_find", .. }), "{error}");
+        let points = distance.saturating_add(1);
+        let told = format!("`slide` needs {points} points, but the curve has 20");
+        assert!(error.to_string().contains(&told), "{error}");
     }
     assert_eq!(curve.slide_with(19, 0.005, 1.0).unwrap(), 1e-3);
-    assert!(LrCurve::new(vec![1e-3], vec![]).is_err());
+    let error = LrCurve::new(vec![1e-3], vec![]).unwrap_err();
+    assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+    assert!(error.to_string().contains("1 learning rates, but 0 losses"), "{error}");
 
     let mut plan = finetune::transform::Plan::new(2, (4, 4), 3);
     let error = plan.keep(&[5]).unwrap_err();
@@ -463,17 +477,27 @@ fn calls_that_used_to_panic_are_errors() {
     }
 
     let flat = Tensor::zeros([4], (Kind::Float, Device::Cpu));
-    assert!(adapt_first_layer(&flat, 1).is_err());
-    assert!(
-        adapt_first_layer(&Tensor::zeros([8, 3, 3, 3], (Kind::Float, Device::Cpu)), 0).is_err()
-    );
-    assert!(finetune::transform::denormalize(&[], &Tensor::new()).is_err());
+    let square = Tensor::zeros([8, 3, 3, 3], (Kind::Float, Device::Cpu));
+    for (weight, channels, told) in
+        [(&flat, 1, "the shape [4] for 1 channels"), (&square, 0, "for 0 channels")]
+    {
+        let error = adapt_first_layer(weight, channels).unwrap_err();
+        assert!(matches!(error, Error::Mismatch { what: "first layer", .. }), "{error}");
+        assert!(error.to_string().contains(told), "{error}");
+    }
+    let error = finetune::transform::denormalize(&[], &Tensor::new()).unwrap_err();
+    assert!(matches!(error, Error::Torch(_)), "{error}");
 
     let row = finetune::data::Row::table(["name"], [["a.jpg"]]).unwrap().remove(0);
     let empty = || finetune::data::ColReader::columns(Vec::<String>::new());
-    assert!(empty().text()(&row).is_err());
-    assert!(empty().labels(";")(&row).is_err());
-    assert!(empty().number()(&row).is_err());
+    for error in [
+        empty().text()(&row).unwrap_err(),
+        empty().labels(";")(&row).unwrap_err(),
+        empty().number()(&row).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Config { option: "ColReader", .. }), "{error}");
+        assert!(error.to_string().contains("0 columns are set, but one is read"), "{error}");
+    }
 }
 
 #[test]
@@ -498,7 +522,8 @@ fn a_model_whose_output_has_no_items_is_an_error() {
     });
     let mut learn = of(loaders(12, 6, 4, &classes(3)), net, CrossEntropy::new());
     assert!(failed(&mut learn).contains("the loss `"));
-    assert!(learn.get_preds().is_err());
+    let error = learn.get_preds().unwrap_err().to_string();
+    assert!(error.contains("the loss `"), "{error}");
 }
 
 #[test]
@@ -622,7 +647,9 @@ fn t3_class_weights_and_losses_that_do_not_fit_are_errors_of_the_learner() {
     let error = made(Box::new(move || Learner::new(dls(), linear(3), BceWithLogits::new())));
     assert!(error.contains("use `CrossEntropy`"), "{error}");
     let weights = CrossEntropy::new().weight(vec![1.0, f32::NAN, 1.0]);
-    assert!(weights.check(&task).is_err());
+    let error = weights.check(&task).unwrap_err();
+    assert!(matches!(error, Error::Config { option: "weight", .. }), "{error}");
+    assert!(error.to_string().contains("NaN is not a valid weight"), "{error}");
 
     // Numbers are not classes.
     let pred = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
@@ -634,8 +661,15 @@ fn t3_class_weights_and_losses_that_do_not_fit_are_errors_of_the_learner() {
     assert!(error.contains("Target 3 is out of bounds"), "{error}");
     for weight in [vec![2.0], vec![1.0, 2.0]] {
         let y = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
-        assert!(BceWithLogits::new().pos_weight(weight.clone()).mean(&pred, &y).is_err());
-        assert!(BceWithLogits::new().weight(weight).mean(&pred, &y).is_err());
+        let told = format!("there are {} weights for outputs of shape [2, 3]", weight.len());
+        for (option, loss) in [
+            ("pos_weight", BceWithLogits::new().pos_weight(weight.clone())),
+            ("weight", BceWithLogits::new().weight(weight.clone())),
+        ] {
+            let error = loss.mean(&pred, &y).unwrap_err();
+            assert!(matches!(&error, Error::Mismatch { what, .. } if *what == option), "{error}");
+            assert!(error.to_string().contains(&told), "{error}");
+        }
     }
 }
 
@@ -706,7 +740,9 @@ fn t6_gradients_of_more_items_than_the_fit_has_are_an_error_and_leftovers_are_to
     let mut many = GradientAccumulation::new(25);
     let error = learn.fit_with(&Flat::new(2), &mut [&mut many]).unwrap_err().to_string();
     assert!(error.contains("the fit has only 24 items"), "{error}");
-    assert!(learn.fit_with(&Flat::new(1), &mut [&mut GradientAccumulation::new(0)]).is_err());
+    let mut none = GradientAccumulation::new(0);
+    let error = learn.fit_with(&Flat::new(1), &mut [&mut none]).unwrap_err().to_string();
+    assert!(error.contains("`items` is 0; it must be 1 or more"), "{error}");
     let before = weights(&learn);
     learn.fit_with(&Flat::new(2).lr(1e-2), &mut [&mut GradientAccumulation::new(24)]).unwrap();
     assert_ne!(weights(&learn), before, "more than an epoch, but not than the fit");
@@ -800,12 +836,14 @@ fn t10_a_sweep_says_what_happened_to_the_loss() {
     assert!(error.contains("NaN at step 21"), "{error}");
 
     let wrong = [
-        LrFinder::new().steps(3),
-        LrFinder::new().start_lr(1.0).end_lr(0.1),
-        LrFinder::new().start_lr(0.0),
+        (LrFinder::new().steps(3), "`steps` is 3; it must be from 6 to 1000000"),
+        (LrFinder::new().start_lr(1.0).end_lr(0.1), "the end must be above the start"),
+        (LrFinder::new().start_lr(0.0), "both must be positive"),
     ];
-    for sweep in wrong {
-        assert!(three().lr_find_with(sweep).is_err());
+    for (sweep, told) in wrong {
+        let error = three().lr_find_with(sweep).unwrap_err();
+        assert!(matches!(error, Error::Config { option: "lr_find", .. }), "{error}");
+        assert!(error.to_string().contains(told), "{error}");
     }
     let mut one = of(loaders(4, 6, 4, &classes(3)), linear(3), CrossEntropy::new());
     let error = one.lr_find_with(LrFinder::new().steps(usize::MAX)).unwrap_err().to_string();
@@ -817,7 +855,8 @@ fn t11_lowering_a_scheduled_rate_is_an_error_or_is_told() {
     let mut reduce = ReduceLrOnPlateau::new(1);
     let error = three().fit_with(&OneCycle::new(2), &mut [&mut reduce]).unwrap_err().to_string();
     assert!(error.contains("sets the learning rate before each batch"), "{error}");
-    assert!(three().fine_tune_with(1, &mut [&mut reduce]).is_err());
+    let error = three().fine_tune_with(1, &mut [&mut reduce]).unwrap_err().to_string();
+    assert!(error.contains("sets the learning rate before each batch"), "{error}");
 
     /// Sets the rate in each epoch.
     #[derive(Debug)]
@@ -845,19 +884,21 @@ fn t11_lowering_a_scheduled_rate_is_an_error_or_is_told() {
 
 #[test]
 fn t12_metrics_that_cannot_work_on_the_targets_fail_before_the_first_batch() {
-    let wrong: [Box<dyn Fn(Learner) -> Learner>; 7] = [
-        Box::new(|l| l.metric(f1_score())),
-        Box::new(|l| l.metric(top_k_accuracy(4))),
-        Box::new(|l| l.metric(roc_auc_binary(None))),
-        Box::new(|l| l.metric(f1_score_multi())),
-        Box::new(|l| l.metric(mae())),
-        Box::new(|l| l.metric(dice())),
-        Box::new(|l| l.metric(foreground_acc(0))),
+    type Add = Box<dyn Fn(Learner) -> Learner>;
+    let wrong: [(Add, &str); 7] = [
+        (Box::new(|l| l.metric(f1_score())), "there are 3 classes, but `Average::Binary`"),
+        (Box::new(|l| l.metric(top_k_accuracy(4))), "`k` is 4; it must be between 1 and 3"),
+        (Box::new(|l| l.metric(roc_auc_binary(None))), "is for two categories, but there are 3"),
+        (Box::new(|l| l.metric(f1_score_multi())), "is for several categories per item"),
+        (Box::new(|l| l.metric(mae())), "is for numbers, but the targets are categories"),
+        (Box::new(|l| l.metric(dice())), "is for masks, but the targets are not masks"),
+        (Box::new(|l| l.metric(foreground_acc(0))), "is for masks, but the targets are not masks"),
     ];
-    for add in wrong {
+    for (add, told) in wrong {
         let mut learn = add(three());
         let before = weights(&learn);
-        assert!(learn.fit(1, 1e-2).is_err());
+        let error = learn.fit(1, 1e-2).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
         assert!(learn.recorder().losses.is_empty());
         assert_eq!(weights(&learn), before);
     }
@@ -869,7 +910,8 @@ fn t13_metrics_of_one_name_have_columns_of_their_own() {
     let learn = three().metric(accuracy()).metric(accuracy()).metric(named("valid_loss", mse()));
     let mut learn = learn;
     let names = |learn: &Learner| learn.recorder().names.join(" ");
-    assert!(learn.fit(1, 1e-2).is_err(), "mse is not for categories");
+    let error = learn.fit(1, 1e-2).unwrap_err().to_string();
+    assert!(error.contains("is for numbers, but the targets are categories"), "{error}");
     let mut learn = three()
         .metric(accuracy())
         .metric(accuracy())
@@ -1020,8 +1062,14 @@ fn options_without_effect_are_errors() {
     assert!(error.contains("`start_epoch`"), "{error}");
     let mut learn = three();
     let opt = &mut learn.training_mut().opt;
-    assert!(opt.set(finetune::optim::Hyper::Lr, &[1.0, 2.0]).is_err());
-    assert!(opt.set_hypers(&[]).is_err());
+    for (done, told) in [
+        (opt.set(Hyper::Lr, &[1.0, 2.0]), "there are 2 values for 1 parameter groups"),
+        (opt.set_hypers(&[]), "there are 0 values for 1 parameter groups"),
+    ] {
+        let error = done.unwrap_err();
+        assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+        assert!(error.to_string().contains(told), "{error}");
+    }
     // A plain fit has stage 0 and a rate without a schedule.
     let mut learn = learner();
     let mut seen = Seen::default();
