@@ -9,6 +9,7 @@ use finetune::{
         Monitor, Pairs, ReduceLrOnPlateau, SaveBest, ShortEpoch,
     },
     data::{Arrays, DataLoaders, LoaderOptions, RandomSplitter},
+    format::{StateDict, read_safetensors, write_safetensors},
     learner::{
         Callback, Defaults, FineTune, Flat, Learner, LrCurve, LrFinder, OneCycle, Outcome,
         Predictor, Scope, Step, Training, vision_learner,
@@ -795,6 +796,41 @@ fn t8_a_csv_log_has_all_stages_and_makes_its_folder() {
     let mut learn = learn.metric(accuracy());
     learn.fit_with(&Flat::new(1), &mut [&mut log]).unwrap();
     assert_eq!(lines(2)[3..], ["stage,epoch", "0,0"], "other columns have their names");
+}
+
+#[test]
+fn a_checkpoint_that_no_training_wrote_is_an_error_and_not_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = || three().model_dir(folder.path());
+    new().fit_or_resume("run", Flat::new(1).lr(1e-2)).unwrap();
+    let all = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> =
+        all.filter(|path| path.to_string_lossy().ends_with(".checkpoint.safetensors")).collect();
+    all.sort();
+    let newest = all.pop().unwrap();
+    all.iter().for_each(|older| fs::remove_file(older).unwrap());
+    let (state, about) = read_safetensors(&newest).unwrap();
+    let refused = |told: &str| {
+        let mut learn = new();
+        let before = weights(&learn);
+        let error = learn.fit_or_resume("run", Flat::new(1).lr(1e-2)).unwrap_err();
+        assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
+        assert!(error.to_string().contains(told), "{error}");
+        assert_eq!(weights(&learn), before);
+    };
+    let mut wrong: StateDict = state.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+    wrong.push(("grad.last.weight".into(), Tensor::zeros([7], (Kind::Float, Device::Cpu))));
+    write_safetensors(&newest, &wrong, Some(about.clone())).unwrap();
+    refused("the gradient of `last.weight` has the shape [7] instead of [3, 4]");
+
+    for count in ["epoch", "batch", "step", "pass"] {
+        let mut training: serde_json::Value = serde_json::from_str(&about["training"]).unwrap();
+        training["at"][count] = u64::MAX.into();
+        let mut about = about.clone();
+        about.insert("training".to_owned(), training.to_string());
+        write_safetensors(&newest, &state, Some(about)).unwrap();
+        refused("which no training reaches");
+    }
 }
 
 #[test]

@@ -138,6 +138,9 @@ impl File {
     }
 }
 
+/// The largest count of batches or epochs in a checkpoint. Counts are increased without a check for overflow.
+const LARGEST_COUNT: u64 = 1 << 53;
+
 /// The lists of a history that are stored as tensors, since they have a number per step.
 const LISTS: [&str; 4] = ["losses", "raw_losses", "lrs", "moms"];
 
@@ -210,6 +213,20 @@ fn pending_grads(t: &Training) -> StateDict {
     all.filter(|(_, grad)| grad.defined()).collect()
 }
 
+/// Checks that saved gradients have the shapes of their parameters.
+fn check_grads(t: &Training, grads: &[(String, Tensor)]) -> Result<(), String> {
+    for p in t.model.params() {
+        let Some((name, grad)) = grads.iter().find(|(name, _)| *name == p.name) else { continue };
+        let (found, size) = (grad.size(), p.tensor.size());
+        if found != size {
+            return Err(format!(
+                "the gradient of `{name}` has the shape {found:?} instead of {size:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Sets the gradients of the parameters.
 fn set_grads(t: &mut Training, grads: &[(String, Tensor)]) -> Result<()> {
     t.opt.zero_grad();
@@ -217,7 +234,7 @@ fn set_grads(t: &mut Training, grads: &[(String, Tensor)]) -> Result<()> {
         let Some(param) = t.model.params().iter().find(|p| p.name == *name) else { continue };
         let grad = grad.f_to_device(param.tensor.device())?;
         // The derivative of sum(p·g) with respect to p is exactly g.
-        (&param.tensor * grad).f_sum(Kind::Float)?.f_backward()?;
+        param.tensor.f_mul(&grad)?.f_sum(Kind::Float)?.f_backward()?;
     }
     Ok(())
 }
@@ -304,6 +321,11 @@ pub(super) fn read(path: &Path) -> Result<File> {
     }
     let saved: Saved = serde_json::from_value(inexact(value))
         .map_err(|e| broken(format!("its description: {e}")))?;
+    let Position { epoch, batch, fit_batches, step, pass, .. } = saved.at;
+    let counts = [epoch as u64, batch as u64, fit_batches as u64, step, pass];
+    if counts.iter().any(|n| *n > LARGEST_COUNT) {
+        return Err(broken(format!("its position is {:?}, which no training reaches", saved.at)));
+    }
     Ok(File { path: path.to_owned(), saved, tensors })
 }
 
@@ -339,6 +361,8 @@ pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
     }
     history.hypers = hypers_of(list("hypers")?)?;
     history.better = better(t, &history.names);
+    let grads = file.below("grad");
+    check_grads(t, &grads).map_err(broken)?;
     let before = t.opt.hypers().to_vec();
     t.opt.set_hypers(&saved.hypers).map_err(|e| broken(e.to_string()))?;
     if let Err(e) = weights::install(t, &file.below("model"), Some(&file.below("opt"))) {
@@ -348,7 +372,7 @@ pub(super) fn install(t: &mut Training, file: &File) -> Result<()> {
     for p in t.model.params() {
         let _ = p.tensor.set_requires_grad(saved.learn.contains(&p.name));
     }
-    set_grads(t, &file.below("grad"))?;
+    set_grads(t, &grads)?;
     t.tensors.clear();
     for (name, tensor) in file.below("callback") {
         // The length of the owner's name, the name, and the name of the tensor.

@@ -181,7 +181,7 @@ impl<'t, 'a> Run<'t, 'a> {
     fn epoch(&mut self) -> Step {
         self.each("before_epoch", |cb, t| cb.before_epoch(t))?;
         let done = self.train();
-        self.t.at.pass += 1;
+        self.t.at.pass = self.t.at.pass.wrapping_add(1);
         if let (false, Some(p)) = (matches!(done, Err(Stop::Failed(_))), &self.t.parallel) {
             p.average_buffers(&self.t.model)?;
         }
@@ -291,7 +291,7 @@ impl<'t, 'a> Run<'t, 'a> {
         let done = self.one_batch(&mut batch, &part, &mut outcome);
         let done = done.map_err(|stop| self.at_batch(stop));
         if self.t.at.is_training() {
-            self.t.at.step += 1;
+            self.t.at.step = self.t.at.step.wrapping_add(1);
         }
         self.absorb_cancel(Scope::Batch, done)?;
         if self.t.at.is_training() {
