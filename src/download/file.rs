@@ -18,6 +18,9 @@ use std::{
 /// The maximum wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// The maximum time without data. Clocks can add it to the current time.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
+
 /// An attempt that receives this many new bytes has made progress, and the count of failures restarts.
 const PROGRESS: u64 = 256 << 10;
 
@@ -99,7 +102,8 @@ impl Download {
         self
     }
 
-    /// Sets the time without data after which a connection is considered lost. Default: one minute.
+    /// Sets the time without data after which a connection is considered lost, at most one day. Default: one
+    /// minute.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -148,7 +152,7 @@ impl Download {
     /// # Errors
     /// [`Error::Download`] if the download fails, the file is too large or has another checksum, or the
     /// download is offline; the error says where to place the file manually. [`Error::Io`] if it cannot be
-    /// written, [`Error::Config`] if the SHA-256 is invalid.
+    /// written, [`Error::Config`] if the SHA-256 or the patience is invalid.
     pub fn fetch_to(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.check_options()?;
@@ -184,6 +188,10 @@ impl Download {
     }
 
     fn check_options(&self) -> Result<()> {
+        if self.patience > LONGEST_PATIENCE {
+            let why = format!("is {:?}; it must be at most one day", self.patience);
+            return Err(Error::config("patience", why));
+        }
         let Some(digits) = &self.sha256 else { return Ok(()) };
         let hexadecimal = digits.bytes().all(|b| b.is_ascii_hexdigit());
         if hexadecimal && (8..=64).contains(&digits.len()) {

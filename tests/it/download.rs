@@ -372,10 +372,11 @@ fn a_silent_server_times_out() {
         });
     });
     let begin = Instant::now();
-    let download = get(server.url("a")).patience(Duration::from_millis(300)).retries(1);
+    // A loaded machine may take a while to send the first bytes.
+    let download = get(server.url("a")).patience(Duration::from_secs(1)).retries(1);
     let text = refusal(&download, &place.path());
     assert!(text.contains("was lost after 10 of 1000"), "{text}");
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(18), "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -410,6 +411,8 @@ fn invalid_options_and_unwritable_paths_are_errors() {
         let e = get(server.url("a")).sha256(digits).fetch_to(place.path()).unwrap_err();
         assert!(matches!(e, Error::Config { option: "sha256", .. }), "{e}");
     }
+    let e = get(server.url("a")).patience(Duration::MAX).fetch_to(place.path()).unwrap_err();
+    assert!(matches!(e, Error::Config { option: "patience", .. }), "{e}");
     let below_a_file = place.dir.path().join("original/file.bin");
     let e = get(server.url("a")).fetch_to(below_a_file).unwrap_err();
     assert!(matches!(e, Error::Io { .. }), "{e}");
