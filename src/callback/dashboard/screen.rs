@@ -40,7 +40,7 @@ const COLUMN: u16 = 12;
 impl View<'_> {
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
         let most = (frame.area().height / 3).max(2);
-        let rows = (self.history.rows.len() as u16 + 1).clamp(2, most);
+        let rows = self.history.rows.len().saturating_add(1).clamp(2, most.into()) as u16;
         let heights = [
             Constraint::Length(1),
             Constraint::Length(1),
@@ -133,7 +133,8 @@ impl View<'_> {
         let room = usize::from(area.height.saturating_sub(1));
         let rows = &self.history.rows;
         let rows = rows[rows.len().saturating_sub(room)..].iter().map(|row| Row::new(row.cells()));
-        let width = |name: &String| Constraint::Length(COLUMN.max(name.len() as u16));
+        let length = |name: &String| u16::try_from(name.len()).unwrap_or(u16::MAX);
+        let width = |name: &String| Constraint::Length(COLUMN.max(length(name)));
         let widths: Vec<_> = head.iter().map(width).collect();
         let table = Table::new(rows, widths);
         frame.render_widget(table.header(Row::new(head).style(Modifier::BOLD)), area);
@@ -211,9 +212,12 @@ mod tests {
     fn any_size_and_any_history_are_drawn() {
         let history = history();
         let nothing = History::default();
+        let mut long = History::default();
+        long.rows = vec![learner::EpochRow::default(); usize::from(u16::MAX)];
         for size in [(1, 1), (5, 3), (20, 6), (300, 100)] {
             drawn(&view(&history), size);
             drawn(&View { fit: f64::NAN, done: 9999, ..view(&nothing) }, size);
+            drawn(&view(&long), size);
         }
     }
 }
