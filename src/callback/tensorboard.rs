@@ -5,7 +5,10 @@ use crate::{
     sample::Batch,
 };
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 /// Writes losses, hyperparameters and metrics for [TensorBoard](https://www.tensorflow.org/tensorboard):
 /// fastai's `TensorBoardCallback`. Each fit writes a file in the folder, which `tensorboard --logdir FOLDER`
@@ -80,6 +83,11 @@ impl Callback for TensorBoard {
         self.file = Some(match place {
             // Events after the checkpoint are written again.
             Some(Place { file, bytes }) => {
+                // A path would lead out of the folder.
+                if Path::new(&file).file_name() != Some(OsStr::new(&file)) {
+                    let why = format!("`{file}` in the checkpoint is not the name of a file");
+                    return Err(Error::mismatch("TensorBoard", why).into());
+                }
                 match EventFile::resume(&self.folder.join(&file), bytes)? {
                     Some(events) => events,
                     None => {
