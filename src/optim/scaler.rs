@@ -156,8 +156,9 @@ impl GradScaler {
             self.good_steps = 0;
             return Ok(());
         }
-        self.good_steps += 1;
-        if self.good_steps == self.growth_interval {
+        self.good_steps = self.good_steps.saturating_add(1);
+        // A restored count may be beyond the interval of this program.
+        if self.good_steps >= self.growth_interval {
             let grown = (f64::from(self.scale) * self.growth_factor) as f32;
             // As in torch, a scale that overflows 32 bits is not used.
             if grown.is_finite() {
@@ -266,6 +267,16 @@ mod tests {
         other.load_state(saved).unwrap();
         step(&mut other, &mut opt, &p, false);
         assert_eq!((other.get_scale(), other.growth_tracker()), (8.0, 0));
+    }
+
+    #[test]
+    fn a_restored_count_beyond_the_interval_lets_the_scale_grow() {
+        let p = param();
+        let mut opt = Optimizer::new(std::slice::from_ref(&p), Sgd::new()).unwrap();
+        let mut scaler = GradScaler::new().init_scale(8.0).growth_interval(2);
+        scaler.load_state(ScalerState { growth_tracker: u32::MAX, ..scaler.state() }).unwrap();
+        assert!(step(&mut scaler, &mut opt, &p, false));
+        assert_eq!((scaler.get_scale(), scaler.growth_tracker()), (16.0, 0));
     }
 
     #[test]

@@ -76,11 +76,16 @@ impl Predictor {
         let Task::Mask { codes, .. } = self.task() else {
             return Err(Error::unsupported("predict_tiles", "the model does not predict masks"));
         };
+        let codes = codes.len();
+        if codes > 256 {
+            let why = format!("the model has {codes} codes; a mask has at most 256");
+            return Err(Error::mismatch("predict_tiles", why));
+        }
         let image = self.open(&image.into())?;
         let (width, height) = (image.width(), image.height());
         let side = |n: u32| n.min(tiles.size);
         let (tw, th) = (side(width), side(height));
-        let mut sums = Array3::<f32>::zeros((codes.len(), height as usize, width as usize));
+        let mut sums = Array3::<f32>::zeros((codes, height as usize, width as usize));
         let mut weights = Array3::<f32>::zeros((1, height as usize, width as usize));
         let (across, down) = (ramp(tw as usize), ramp(th as usize));
         let starts: Vec<(u32, u32)> = tiles
@@ -95,6 +100,14 @@ impl Predictor {
             for (&(left, top), said) in few.iter().zip(self.predict_batch(pieces)?) {
                 let missing = || Error::mismatch("predict_tiles", "the model has no pixel outputs");
                 let probs = said.pixel_probs().ok_or_else(missing)?;
+                let wanted = (codes, th as usize, tw as usize);
+                if probs.dim() != wanted {
+                    let why = format!(
+                        "the model predicts {:?} for a tile; [codes, height, width] are {wanted:?}",
+                        probs.dim()
+                    );
+                    return Err(Error::mismatch("predict_tiles", why));
+                }
                 for ((c, y, x), p) in probs.indexed_iter() {
                     let weight = across[x] * down[y];
                     let (row, column) = (top as usize + y, left as usize + x);

@@ -154,7 +154,7 @@ impl Learner {
         let from = self.training.at.pass;
         let (plain, train) = (loader.with_split(Split::Valid), loader.with_split(Split::Train));
         let augmented = PredictOptions::new().on(&train);
-        let pass = |k| Ok(self.gather(&augmented, from + k as u64)?.preds);
+        let pass = |k| Ok(self.gather(&augmented, from.wrapping_add(k as u64))?.preds);
         let passes = (0..how.n).map(pass).collect::<Result<_>>()?;
         Ok((passes, self.gather(&PredictOptions::new().on(&plain), from)?))
     }

@@ -14,6 +14,9 @@ pub trait Draw {
     fn uniform(&mut self, low: f64, high: f64) -> f64;
 
     /// Returns a uniformly distributed integer between `low` and `high`, both included.
+    ///
+    /// # Panics
+    /// A random generator panics if `low` is above `high`.
     fn integer(&mut self, low: i64, high: i64) -> i64;
 }
 
