@@ -61,14 +61,17 @@ impl DataLoaders {
         line(text, &format!("\nsample: {}", loader.name(item)));
         line(text, &format!("  decoded: {:?}", sample.image));
         let mut rng = self.seed().rng(Stream::Item { pass: 0, index: item as u64 });
-        let sample = transform::apply_item_tfms(
-            loader.item_tfms(),
-            sample,
-            Split::Train,
-            &mut rng,
-            || loader.name(item),
-            |tfm, sample| line(text, &format!("  {tfm:?}: {:?}", sample.image)),
-        )?;
+        let transformed = || {
+            transform::apply_item_tfms(
+                loader.item_tfms(),
+                sample,
+                Split::Train,
+                &mut rng,
+                || loader.name(item),
+                |tfm, sample| line(text, &format!("  {tfm:?}: {:?}", sample.image)),
+            )
+        };
+        let sample = caught(transformed, || loader.name(item), || position(item))?;
         line(text, &format!("  target: {}", target(&sample.target, &self.task())));
         Ok(())
     }

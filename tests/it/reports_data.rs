@@ -177,6 +177,8 @@ fn d2_code_of_the_caller_that_panics_is_an_error_that_names_the_item() {
             .unwrap();
         let text = dls.train().one_batch().unwrap_err().to_string();
         assert!(text.contains("a bug in a transform") && text.contains(".png"), "{text}");
+        let e = dls.summary().unwrap_err();
+        assert!(matches!(e, Error::Worker { .. }) && e.to_string().contains("a bug in"), "{e}");
     }
     let labels = block().get_y(|_: &PathBuf| panic!("no label today"));
     let e = labels.dataloaders(dir.path()).unwrap_err();

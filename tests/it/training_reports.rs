@@ -489,6 +489,12 @@ fn calls_that_used_to_panic_are_errors() {
     let error = finetune::transform::denormalize(&[], &Tensor::new()).unwrap_err();
     assert!(matches!(error, Error::Torch(_)), "{error}");
 
+    let task = Task::Mask { codes: ["no", "yes"].map(String::from).into(), ignored: None };
+    let complex = Tensor::zeros([1, 2, 2], (Kind::ComplexFloat, Device::Cpu));
+    let x = Tensor::zeros([1, 3, 2, 2], (Kind::Float, Device::Cpu));
+    let error = Arrays::from_tensors(&x, &complex, task).unwrap_err();
+    assert!(matches!(error, Error::Torch(_)), "{error}");
+
     let row = finetune::data::Row::table(["name"], [["a.jpg"]]).unwrap().remove(0);
     let empty = || finetune::data::ColReader::columns(Vec::<String>::new());
     for error in [

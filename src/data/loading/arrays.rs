@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     image::Image,
     sample::{Batch, Sample, Target, Task},
+    sys::caught,
 };
 use ndarray::{ArrayD, Axis};
 use std::fmt;
@@ -69,6 +70,11 @@ impl Arrays {
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Unsupported`] for points and boxes, which need images.
     pub fn from_tensors(x: &Tensor, y: &Tensor, task: Task) -> Result<Self> {
+        // Some methods of `tch` cannot return an error, for example for complex numbers.
+        caught(|| Self::read(x, y, task))
+    }
+
+    fn read(x: &Tensor, y: &Tensor, task: Task) -> Result<Self> {
         let shape: Vec<usize> = x.size().iter().map(|&s| s as usize).collect();
         let invalid = |why: String| Error::mismatch("from_arrays", why);
         let flat = x.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
