@@ -55,6 +55,11 @@ pub(super) fn verified(
         let batch = batch?;
         let name = |item| caught(|| Ok(loader.dataset().name(item))).unwrap_or_default();
         let expected = t.model.forward(&batch.x, false)?.f_to_kind(Kind::Float)?;
+        let (rows, n) = (expected.size().first().copied(), batch.items.len());
+        if rows != Some(n as i64) {
+            let why = format!("it has outputs of shape {:?} for {n} items", expected.size());
+            return Err(Error::mismatch("model", why));
+        }
         evaluate::check_numbers(&expected, |i| name(batch.items[i]))?;
         let reader = match &mut reader {
             Some(reader) => reader,

@@ -177,6 +177,9 @@ pub fn plan(
 
 /// Like [`plan`], but with an empty plan from the caller. `visit` is called with the plan after each
 /// transform, for composed transforms after each part.
+///
+/// # Errors
+/// As [`plan`].
 pub fn plan_visited(
     tfms: &[Arc<dyn BatchTransform>],
     mut plan: Plan,
