@@ -470,11 +470,12 @@ fn calls_that_used_to_panic_are_errors() {
     assert!(error.to_string().contains("index 5 is not below 2"), "{error}");
     assert_eq!(plan.len(), 2);
     plan.keep(&[1]).unwrap();
-    for size in [(0, 4), (u32::MAX, u32::MAX)] {
+    for size in [(0, 4), (30_000, 30_000), (u32::MAX, u32::MAX)] {
         let mut plan = finetune::transform::Plan::new(1, size, 3);
         plan.affine(Default::default(), Some((4, 4)), []).unwrap();
         let error = plan.execute(&[], false).unwrap_err();
         assert!(matches!(error, Error::Config { option: "Plan::execute", .. }), "{error}");
+        assert!(error.to_string().contains("from 1 to 2147483647 values"), "{error}");
     }
 
     let flat = Tensor::zeros([4], (Kind::Float, Device::Cpu));

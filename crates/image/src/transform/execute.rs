@@ -13,6 +13,9 @@ use crate::{
 };
 use rayon::prelude::*;
 
+/// The number of values for which a pass does not ask first whether there is memory.
+const PLAIN: usize = 1 << 26;
+
 /// One image of a pass.
 struct One<'a, T> {
     plan: &'a Plan,
@@ -41,7 +44,8 @@ impl Plan {
     /// The steps after the first pass are executed by [`tensor_steps`](Self::tensor_steps).
     ///
     /// # Errors
-    /// [`Error::Config`] if the number of bytes does not match the images of the plan.
+    /// [`Error::Config`] if the number of bytes does not match the images of the plan, an image has more
+    /// than `i32::MAX` values, or there is not enough memory.
     pub fn execute(&self, pixels: &[u8], parallel: bool) -> Result<Vec<f32>> {
         self.execute_any(pixels, parallel)
     }
@@ -50,7 +54,7 @@ impl Plan {
     /// `[N, H, W, C]`.
     ///
     /// # Errors
-    /// [`Error::Config`] if the number of values does not match the images of the plan.
+    /// As [`execute`](Self::execute).
     pub fn execute_floats(&self, pixels: &[f32], parallel: bool) -> Result<Vec<f32>> {
         self.execute_any(pixels, parallel)
     }
@@ -58,7 +62,8 @@ impl Plan {
     /// Executes the first pass for image `i` alone: reads `pixels`, `[H, W, C]`, and writes to `out`.
     ///
     /// # Errors
-    /// [`Error::Config`] if `i` is not below the number of images, or the length of a slice is wrong.
+    /// [`Error::Config`] if `i` is not below the number of images, the length of a slice is wrong, or an
+    /// image has more than `i32::MAX` values.
     pub fn execute_image(&self, i: usize, pixels: &[u8], out: &mut [f32]) -> Result<()> {
         let (from, to) = (self.volume(self.input)?, self.volume(self.output_size())?);
         if i >= self.len() || pixels.len() != from || out.len() != to {
@@ -76,9 +81,14 @@ impl Plan {
     fn volume(&self, (width, height): (u32, u32)) -> Result<usize> {
         let channels = self.channels;
         let volume = u128::from(width) * u128::from(height) * u128::from(channels);
-        let volume = usize::try_from(volume).ok().filter(|n| *n > 0 && matches!(channels, 1 | 3));
-        volume.ok_or_else(|| {
-            let why = format!("{width}x{height} pixels with {channels} channels are not an image");
+        // Positions in an image are computed as `i32`.
+        let volume = i32::try_from(volume).ok().filter(|n| *n > 0 && matches!(channels, 1 | 3));
+        volume.map(|n| n as usize).ok_or_else(|| {
+            let why = format!(
+                "{width}x{height} pixels with {channels} channels; an image has 1 or 3 channels and from 1 to \
+                 {} values",
+                i32::MAX
+            );
             Error::config("Plan::execute", why)
         })
     }
@@ -101,7 +111,12 @@ impl Plan {
             return Err(Error::config("Plan::execute", why));
         }
         let out_each = self.volume(self.output_size())?;
-        let mut out = vec![0.0_f32; out_each * self.len()];
+        let free = |n: usize| n <= PLAIN || Vec::<f32>::new().try_reserve_exact(n).is_ok();
+        let values = out_each.checked_mul(self.len()).filter(|n| free(*n)).ok_or_else(|| {
+            let why = format!("not enough memory for {} images of {out_each} values", self.len());
+            Error::config("Plan::execute", why)
+        })?;
+        let mut out = vec![0.0_f32; values];
         if out.is_empty() {
             return Ok(out);
         }
