@@ -7,7 +7,7 @@ use crate::{
     model::{ArchSpec, Model},
     sample::Batch,
     seed::{Seed, Stream},
-    sys::caught,
+    sys::caught_tensor,
 };
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -210,7 +210,7 @@ impl NanReport {
         let stream = Stream::Step { step: self.at.step };
         tch::manual_seed(Seed(self.about.seed).rng(stream).next_u64() as i64);
         let pred = model.forward(&self.batch.x, true)?;
-        let each = caught(|| loss.each(&pred, y))?;
-        Ok(Vec::try_from(&each.to_kind(tch::Kind::Float).contiguous().view([-1]))?)
+        let each = caught_tensor(|| loss.each(&pred, y))?;
+        Ok(Vec::try_from(&each.f_to_kind(tch::Kind::Float)?.f_contiguous()?.f_view([-1])?)?)
     }
 }

@@ -55,7 +55,7 @@ pub(crate) use source::checkpoints;
 
 use crate::{
     error::{Error, Result},
-    sys::{self, caught},
+    sys::{self, caught_tensor},
 };
 use head::OwnHead;
 use net::Net;
@@ -196,7 +196,7 @@ impl Model {
         visit: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Tensor> {
         let statistics = batch_norm::Statistics::before(&self.buffers, x, train)?;
-        let done = caught(|| {
+        let done = caught_tensor(|| {
             let _hold = batch_norm::hold(self.hold_frozen_norms);
             let _recomputing = recompute::recomputing(self.grad_checkpointing);
             let _synced = batch_norm::Synced::new(self.synced.clone());

@@ -3,7 +3,7 @@
 use super::native::{grad_enabled, set_grad_enabled};
 use crate::error::{Error, Result};
 use finetune_image::Panic;
-use tch::TchError;
+use tch::{TchError, Tensor};
 
 /// Calls `run` and returns its result. A panic becomes an error: [`Error::Torch`] with libtorch's message if an
 /// infallible method of `tch` panicked, [`Error::Panic`] otherwise. Nothing is printed to standard error.
@@ -17,6 +17,16 @@ pub(crate) fn caught<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
         set_grad_enabled(grad);
         Err(error_of(panic))
     })
+}
+
+/// As [`caught`], for user code that returns a tensor. An undefined tensor is an error too: it has neither a
+/// device nor a kind, and asking for them panics.
+pub(crate) fn caught_tensor(run: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    let made = caught(run)?;
+    if made.defined() {
+        return Ok(made);
+    }
+    Err(Error::other("the returned tensor is undefined"))
 }
 
 fn error_of(panic: Panic) -> Error {
@@ -66,7 +76,7 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Kind, Tensor};
+    use tch::Kind;
 
     #[test]
     fn a_panic_is_an_error_with_its_message_and_place() {

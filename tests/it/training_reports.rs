@@ -181,6 +181,32 @@ fn a_panic_in_the_loss_is_an_error_of_the_fit() {
     assert!(error.contains("no loss today") && error.contains("the loss `Bad`"), "{error}");
 }
 
+#[test]
+fn an_undefined_tensor_of_user_code_is_an_error_of_the_fit() {
+    let net = model(|path| {
+        let layer = nn::linear(path / "last", 4, 3, Default::default());
+        nn::seq_t().add(layer).add_fn(|_| Tensor::new())
+    });
+    let e = net.forward(&Tensor::zeros([2, 4], (Kind::Float, Device::Cpu)), false).unwrap_err();
+    let told = e.to_string();
+    assert!(told.contains("the model") && told.contains("tensor is undefined"), "{told}");
+    let error = failed(&mut of(loaders(12, 6, 4, &classes(3)), net, CrossEntropy::new()));
+    assert!(error.contains("the returned tensor is undefined"), "{error}");
+
+    #[derive(Debug)]
+    struct Empty;
+    impl Loss for Empty {
+        fn each(&self, _: &Tensor, _: &Tensor) -> Result<Tensor> {
+            Ok(Tensor::new())
+        }
+        fn mean(&self, _: &Tensor, _: &Tensor) -> Result<Tensor> {
+            Ok(Tensor::new())
+        }
+    }
+    let error = failed(&mut of(loaders(12, 6, 4, &classes(3)), linear(3), Empty));
+    assert!(error.contains("tensor is undefined") && error.contains("the loss `Empty`"), "{error}");
+}
+
 /// Panics in one of its methods.
 #[derive(Debug)]
 struct BadMetric(&'static str);

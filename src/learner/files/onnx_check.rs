@@ -7,7 +7,7 @@ use crate::{
     learner::{Training, predict::evaluate},
     onnx::{ModelCard, NetworkInput, OutputActivation},
     sample::{Batch, Split, Target, Task},
-    sys::caught,
+    sys::{caught, caught_tensor},
 };
 use finetune_image::preparation::Preparation;
 use finetune_predict::{Input, Network, Predictor};
@@ -162,10 +162,10 @@ impl Compared {
         let applied = card.output.applied;
         let task = t.dls.task();
         let size = evaluate::picture_size(&batch.x);
-        let activated = caught(|| t.loss.activation(expected))?;
+        let activated = caught_tensor(|| t.loss.activation(expected))?;
         check_activation(t, card, expected, &activated)?;
         let labels = |decoded: Tensor| evaluate::decode(&decoded, None, &task, size);
-        let expected_labels = labels(caught(|| t.loss.decode(&activated))?)?;
+        let expected_labels = labels(caught_tensor(|| t.loss.decode(&activated))?)?;
         // The loss may be code whose `spec` names another threshold: only the file decides.
         let found_labels = labels(match applied {
             true => decided(card, &task, found)?,

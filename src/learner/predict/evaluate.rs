@@ -11,7 +11,7 @@ use crate::{
     },
     loss::Loss,
     sample::{Batch, Placement, Target, Task, spatial_targets},
-    sys::caught,
+    sys::{caught, caught_tensor},
     transform,
 };
 use finetune_image::prediction::{PixelProbs, Prediction};
@@ -325,8 +325,9 @@ impl Gather {
             }
             None => self.targets.extend(batch.items.iter().map(|_| Target::None)),
         }
-        let activated = caught(|| t.loss.activation(pred))?;
-        self.decoded.extend(decode(&caught(|| t.loss.decode(&activated))?, None, &task, size)?);
+        let activated = caught_tensor(|| t.loss.activation(pred))?;
+        let decoded = caught_tensor(|| t.loss.decode(&activated))?;
+        self.decoded.extend(decode(&decoded, None, &task, size)?);
         let kept = if self.activation { activated } else { pred.shallow_clone() };
         // The values of all pixels of all masks might not fit into memory.
         if self.keep_pixels {
@@ -512,7 +513,7 @@ pub(in crate::learner) fn predictions(
         };
         return all.outer_iter().enumerate().map(one).collect();
     }
-    let decoded = decode(&caught(|| loss.decode(activated))?, None, task, size)?;
+    let decoded = decode(&caught_tensor(|| loss.decode(activated))?, None, task, size)?;
     let all = rows(activated)?;
     let one = |(i, (row, target)): (usize, (ndarray::ArrayView1<'_, f32>, Target))| {
         Prediction::new(row.to_vec(), original(target, &place(i)), task)

@@ -13,7 +13,7 @@ use crate::{
     loss::{Loss, LossSpec},
     model::{ArchSpec, Model},
     sample::{Placement, Sample, Task},
-    sys::{self, KeptMemory, caught, share_processors},
+    sys::{self, KeptMemory, caught_tensor, share_processors},
     transform::{BatchSpec, ItemSpec},
 };
 use finetune_image::preparation::{Preparation, Prepared};
@@ -325,7 +325,7 @@ impl Predictor {
         let device = self.model.device();
         let out = self.precision.run(device, || self.model.forward(&x, false))?;
         evaluate::check_numbers(&out, |i| format!("image {}", from + i))?;
-        let activated = caught(|| self.loss.activation(&out))?;
+        let activated = caught_tensor(|| self.loss.activation(&out))?;
         let size = evaluate::picture_size(&x);
         evaluate::predictions(&activated, &*self.loss, &self.task, size, placements)
     }

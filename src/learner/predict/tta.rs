@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     learner::{Learner, PredictOptions, Predictions},
     sample::Split,
-    sys::caught,
+    sys::caught_tensor,
 };
 use ndarray::Array2;
 use tch::Tensor;
@@ -136,7 +136,7 @@ impl Learner {
         let flat: Vec<f32> = plain.preds.iter().copied().collect();
         let preds = Tensor::f_from_slice(&flat)?.f_view(shape)?;
         plain.decoded = evaluate::decode(
-            &caught(|| self.training.loss.decode(&preds))?,
+            &caught_tensor(|| self.training.loss.decode(&preds))?,
             None,
             &plain.task,
             (2, 2),

@@ -15,7 +15,7 @@ use crate::{
     optim::{Hyper, Optimizer},
     sample::{Batch, Split, Task},
     seed::Seed,
-    sys::{self, caught},
+    sys::{self, caught, caught_tensor},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -211,7 +211,7 @@ impl Training {
     /// # Errors
     /// [`Error::Computation`] with the reason and the shapes.
     pub fn loss(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
-        caught(|| self.loss.mean(pred, y)).map_err(self.of_loss(pred, y))
+        caught_tensor(|| self.loss.mean(pred, y)).map_err(self.of_loss(pred, y))
     }
 
     /// Returns the loss of each item of a batch.
@@ -219,7 +219,7 @@ impl Training {
     /// # Errors
     /// As [`Training::loss`].
     pub(in crate::learner) fn loss_of_each(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
-        caught(|| self.loss.each(pred, y)).map_err(self.of_loss(pred, y))
+        caught_tensor(|| self.loss.each(pred, y)).map_err(self.of_loss(pred, y))
     }
 
     /// Returns the divisor of the sum in [`Training::loss`]; `None` for the number of items.
@@ -228,7 +228,9 @@ impl Training {
         pred: &Tensor,
         y: &Tensor,
     ) -> Result<Option<Tensor>> {
-        caught(|| self.loss.divisor(pred, y)).map_err(self.of_loss(pred, y))
+        let divisor = caught(|| self.loss.divisor(pred, y)).transpose();
+        let divisor = divisor.map(|made| caught_tensor(|| made)).transpose();
+        divisor.map_err(self.of_loss(pred, y))
     }
 
     /// Adds the loss and its arguments to an error.
