@@ -16,11 +16,11 @@ pub(super) fn pictures(loader: &DataLoader, batch: &Batch, n: usize) -> Result<V
         return Err(Error::unsupported("loader", "its inputs are not images and cannot be shown"));
     }
     let n = i64::try_from(n).unwrap_or(i64::MAX);
-    let first = batch.x.narrow(0, 0, n.min(batch.x.size()[0]));
+    let first = batch.x.f_narrow(0, 0, n.min(batch.x.size()[0]))?;
     let x = transform::denormalize(loader.batch_tfms(), &first)?;
-    let bytes = (x * 255.0).round().to_kind(Kind::Uint8).to_device(Device::Cpu);
-    let rows = bytes.permute([0, 2, 3, 1]).contiguous();
-    (0..rows.size()[0]).map(|i| picture(&rows.get(i))).collect()
+    let bytes = x.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    let rows = bytes.f_to_device(Device::Cpu)?.f_permute([0, 2, 3, 1])?.f_contiguous()?;
+    (0..rows.size()[0]).map(|i| picture(&rows.f_get(i)?)).collect()
 }
 
 /// As [`pictures`], with masks, points or boxes drawn into them.
@@ -41,7 +41,7 @@ pub(super) fn pictures_with_targets(
 
 fn picture(row: &Tensor) -> Result<Image> {
     let (h, w, c) = row.size3()?;
-    let pixels: Vec<u8> = Vec::try_from(&row.contiguous().view([-1]))?;
+    let pixels: Vec<u8> = Vec::try_from(&row.f_contiguous()?.f_view([-1])?)?;
     Image::new(w as u32, h as u32, c as u8, pixels)
 }
 
