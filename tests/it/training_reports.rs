@@ -519,8 +519,22 @@ fn calls_that_used_to_panic_are_errors() {
     let task = Task::Mask { codes: ["no", "yes"].map(String::from).into(), ignored: None };
     let complex = Tensor::zeros([1, 2, 2], (Kind::ComplexFloat, Device::Cpu));
     let x = Tensor::zeros([1, 3, 2, 2], (Kind::Float, Device::Cpu));
-    let error = Arrays::from_tensors(&x, &complex, task).unwrap_err();
+    let error = Arrays::from_tensors(&x, &complex, task.clone()).unwrap_err();
     assert!(matches!(error, Error::Torch(_)), "{error}");
+    let several = Task::Categories { vocab: ["a", "b"].map(String::from).into() };
+    for (values, shape, task, told) in [
+        ([0.0, 1.0, 0.5, 1.0], &[1, 2, 2][..], &task, "codes of masks must be whole numbers"),
+        ([0.0, 1.0, f32::NAN, 1.0], &[1, 2, 2], &task, "codes of masks must be whole numbers"),
+        ([0.0, 1.0, 0.5, 1.0], &[4], &classes(2), "contain 0.5; categories must be whole numbers"),
+        ([0.0, 1.0, f32::NAN, 1.0], &[4], &classes(2), "contain NaN; categories must be whole"),
+        ([0.0, 1.0, 0.5, 1.0], &[2, 2], &several, "contain 0.5; categories must be 0 or 1"),
+    ] {
+        let x = Tensor::zeros([shape[0], 3, 2, 2], (Kind::Float, Device::Cpu));
+        let y = Tensor::from_slice(&values).view(shape);
+        let error = Arrays::from_tensors(&x, &y, task.clone()).unwrap_err();
+        assert!(matches!(error, Error::Mismatch { what: "from_arrays", .. }), "{error}");
+        assert!(error.to_string().contains(told), "{error}");
+    }
 
     let row = finetune::data::Row::table(["name"], [["a.jpg"]]).unwrap().remove(0);
     let empty = || finetune::data::ColReader::columns(Vec::<String>::new());

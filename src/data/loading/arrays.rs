@@ -100,6 +100,19 @@ impl Arrays {
                 task.n_out()
             )));
         }
+        // NaN and infinite numbers have a fraction too.
+        let unfit = numbers.iter().find(|v| match &task {
+            Task::Category { .. } => v.fract() != 0.0,
+            Task::Categories { .. } => ![0.0, 1.0].contains(*v),
+            _ => false,
+        });
+        if let Some(v) = unfit {
+            let needed = match &task {
+                Task::Category { .. } => "whole numbers",
+                _ => "0 or 1",
+            };
+            return Err(invalid(format!("the targets contain {v}; categories must be {needed}")));
+        }
         let target = |row: &[f64]| match &task {
             // A negative number becomes a category beyond the vocabulary, which is rejected.
             Task::Category { .. } => {
@@ -150,6 +163,9 @@ fn masks(y: &Tensor) -> Result<Vec<Target>> {
     let y = y.f_to_device(Device::Cpu)?;
     if y.numel() > 0 && (y.min().double_value(&[]) < 0.0 || y.max().double_value(&[]) > 255.0) {
         return Err(Error::mismatch("from_arrays", "codes of masks must be between 0 and 255"));
+    }
+    if y.is_floating_point() && !bool::try_from(y.f_trunc()?.f_eq_tensor(&y)?.f_all()?)? {
+        return Err(Error::mismatch("from_arrays", "codes of masks must be whole numbers"));
     }
     let y = y.f_to_kind(Kind::Uint8)?.f_reshape([n, h * w])?;
     let mask = |i: i64| {
