@@ -22,6 +22,9 @@ impl TorchRng {
     }
 
     /// Returns `torch.randperm(n)` on the CPU: 0 to n - 1 in random order.
+    ///
+    /// # Panics
+    /// As [`Vec::with_capacity`], if `n` numbers need more than `isize::MAX` bytes.
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
         // From this length on, libtorch draws 64 bits per element and builds the order inside out.
         const LONG: usize = (u32::MAX / 20) as usize;

@@ -50,6 +50,9 @@ impl Normalize {
     /// let gray = Normalize::imagenet().for_channels(1);
     /// assert!((gray.mean()[0] - 0.449).abs() < 1e-6);
     /// ```
+    ///
+    /// # Panics
+    /// As [`Vec::with_capacity`], if `n` numbers need more than `isize::MAX` bytes.
     #[must_use]
     pub fn for_channels(&self, n: usize) -> Self {
         let adapted = |values: &[f32]| {

@@ -85,6 +85,9 @@ pub struct Plan {
 
 impl Plan {
     /// Creates an empty plan for `n` images of `size` (width, height).
+    ///
+    /// # Panics
+    /// As [`Vec::with_capacity`], if the changes of `n` images need more than `isize::MAX` bytes.
     #[must_use]
     pub fn new(n: usize, size: (u32, u32), channels: u8) -> Self {
         Self {
