@@ -4,7 +4,10 @@ use super::{
     batch_norm::{BatchNorm, batch_norm1d},
     layers::{Activation, begins},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sys::caught,
+};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use tch::{
@@ -290,10 +293,10 @@ impl HeadOptions {
     /// drawn from libtorch's generator. Layers have the numbers of fastai's `Sequential`.
     ///
     /// # Errors
-    /// As [`layers`](Self::layers).
+    /// As [`layers`](Self::layers); errors of libtorch, for example for lack of memory.
     pub fn build(&self, path: &Path<'_>, features: i64, n_out: i64) -> Result<Head> {
         let layers = self.layers(features, n_out)?.into_iter().enumerate();
-        Ok(Head(layers.map(|(i, layer)| self.built(layer, &(path / i))).collect()))
+        caught(|| Ok(Head(layers.map(|(i, layer)| self.built(layer, &(path / i))).collect())))
     }
 
     fn built(&self, layer: HeadLayer, path: &Path<'_>) -> Built {

@@ -8,8 +8,8 @@ use finetune::{
     format::{StateDict, Value, read_safetensors, write_pth, write_safetensors},
     model::{
         Arch, ArchSpec, HeadOptions, Model, UnetOptions, WeightsFrom, by_name, densenet121,
-        efficientnet_b0, efficientnet_lite0, fastai_name, mobilenet_v3_small, resnet18, resnet34,
-        squeezenet1_1,
+        efficientnet_b0, efficientnet_lite0, fastai_name, icnr, mobilenet_v3_small, resnet18,
+        resnet34, squeezenet1_1,
     },
     prelude::*,
     seed::Seed,
@@ -671,9 +671,18 @@ fn positions_of_images_that_are_not_square_keep_their_places() {
 fn what_cannot_be_built_is_an_error() {
     let build = |spec: ArchSpec| spec.build(Device::Cpu, Seed(1)).unwrap_err().to_string();
     let e = build(ArchSpec::classifier(&resnet18(), 3, 1 << 45));
-    assert!(!e.is_empty());
-    let e = build(ArchSpec::new(&resnet18(), 3, 2, HeadOptions::new().lin_ftrs(vec![1 << 45])));
-    assert!(!e.is_empty());
+    assert!(e.contains("memory"), "{e}");
+    let wide = HeadOptions::new().lin_ftrs(vec![1 << 45]);
+    let e = build(ArchSpec::new(&resnet18(), 3, 2, wide.clone()));
+    assert!(e.contains("memory"), "{e}");
+    let vars = tch::nn::VarStore::new(Device::Cpu);
+    let e = wide.build(&vars.root(), 512, 2).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)) && e.to_string().contains("memory"), "{e}");
+    let e = icnr(&[1 << 45, 512, 1, 1], 2).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)) && e.to_string().contains("memory"), "{e}");
+    let most = i64::MAX / 4 * 4;
+    let e = icnr(&[most, i64::MAX, i64::MAX, 1], 2).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)), "{e}");
     let vit = by_name("test_vit").unwrap().image_size(-160, 160);
     let e = build(ArchSpec::new(&vit, 3, 2, HeadOptions::new()));
     assert!(e.contains("-160×160"), "{e}");

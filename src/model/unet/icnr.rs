@@ -1,6 +1,9 @@
 //! Filters for upsampling without a checkerboard.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sys::caught,
+};
 use tch::{Device, Kind, Tensor};
 
 /// Draws filters in groups of `scale²` equal ones, so that a pixel shuffle of their outputs initially
@@ -11,7 +14,8 @@ use tch::{Device, Kind, Tensor};
 /// fastai's `icnr_init`.
 ///
 /// # Errors
-/// [`Error::Config`] if `scale` or a size is not positive, or `O` is not a multiple of `scale²`.
+/// [`Error::Config`] if `scale` or a size is not positive, or `O` is not a multiple of `scale²`;
+/// errors of libtorch, for example for lack of memory.
 ///
 /// ```
 /// use finetune::model::icnr;
@@ -29,7 +33,7 @@ pub fn icnr(shape: &[i64; 4], scale: i64) -> Result<Tensor> {
         );
         return Err(Error::config("icnr", why));
     }
-    Ok(draw(shape, scale))
+    caught(|| Ok(draw(shape, scale)))
 }
 
 /// Draws the filters of [`icnr`] for valid arguments.
@@ -37,7 +41,7 @@ pub(super) fn draw(shape: &[i64; 4], scale: i64) -> Tensor {
     let [c_out, c_in, h, w] = *shape;
     let area = scale * scale;
     let mut kernel = Tensor::zeros([c_out / area, c_in, h, w], (Kind::Float, Device::Cpu));
-    let stdev = (2.0 / (c_in * h * w) as f64).sqrt();
+    let stdev = (2.0 / (c_in as f64 * h as f64 * w as f64)).sqrt();
     let _ = kernel.normal_(0.0, stdev);
     kernel.repeat_interleave_self_int(area, 0, c_out / area * area)
 }
