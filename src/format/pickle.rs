@@ -78,9 +78,10 @@ impl Writer {
 
     /// Writes `_rebuild_tensor_v2(storage, 0, size, stride, False, OrderedDict())`.
     fn tensor(&mut self, tensor: &Tensor) -> Result<()> {
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-        let class = Dtype::storage_name(tensor.kind()).ok_or_else(|| {
-            let why = format!("PyTorch has no storage class for {:?}", tensor.kind());
+        let kind = tensor.f_kind()?;
+        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let class = Dtype::storage_name(kind).ok_or_else(|| {
+            let why = format!("PyTorch has no storage class for {kind:?}");
             Error::unsupported("write_pth", why)
         })?;
         self.global("torch._utils", "_rebuild_tensor_v2");

@@ -138,15 +138,13 @@ pub fn write_safetensors(
 ) -> Result<()> {
     let mut parts = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-        let found = KINDS.iter().find(|(_, kind)| *kind == tensor.kind());
+        let kind = tensor.f_kind()?;
+        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let found = KINDS.iter().find(|(_, own)| *own == kind);
         let (dtype, _) = found.ok_or_else(|| {
-            Error::unsupported(
-                "write_safetensors",
-                format!("`{name}` has the type {:?}", tensor.kind()),
-            )
+            Error::unsupported("write_safetensors", format!("`{name}` has the type {kind:?}"))
         })?;
-        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
         tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
         let shape: Vec<usize> = tensor.size().iter().map(|n| *n as usize).collect();
         parts.push((name.as_str(), *dtype, shape, bytes));

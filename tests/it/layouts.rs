@@ -347,6 +347,17 @@ fn lite0_computes_what_timm_computes() {
 }
 
 #[test]
+fn an_undefined_tensor_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net");
+    let e = write_pth(&file, &Value::Tensor(Tensor::new())).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)), "{e}");
+    let e = write_safetensors(&file, &[("a".to_owned(), Tensor::new())], None).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)), "{e}");
+    assert!(!file.exists());
+}
+
+#[test]
 fn an_unknown_file_names_the_closest_network() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("net.pth");

@@ -360,3 +360,19 @@ fn options_are_checked_before_any_work() {
     }
     assert_eq!(size_0(block().batch_tfms(RandomErasing::new().max_count(0))), "RandomErasing");
 }
+
+#[test]
+fn a_batch_that_does_not_match_its_plan_is_an_error() {
+    let two = Tensor::zeros([1, 2, 4, 4], (Kind::Float, Device::Cpu));
+    let mut hue = Plan::new(1, (4, 4), 3);
+    hue.color([Color::Hue(0.25)]);
+    let e = hue.execute_tensor(&two).unwrap_err();
+    assert!(matches!(e, Error::Config { option: "batch_tfms", .. }), "{e}");
+    assert!(e.to_string().contains("needs 3 channels, but the images have 2"), "{e}");
+    let mut normalized = Plan::new(1, (4, 4), 3);
+    normalized.normalize(&[0.5; 3], &[0.5; 3]).unwrap();
+    for (plan, x) in [(&normalized, &two), (&normalized, &Tensor::new()), (&hue, &Tensor::new())] {
+        let e = plan.execute_tensor(x).unwrap_err();
+        assert!(matches!(e, Error::Torch(_)), "{e}");
+    }
+}

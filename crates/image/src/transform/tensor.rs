@@ -22,7 +22,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Config`] if a step of the user changed a size that is needed, and libtorch's errors.
     pub fn execute_tensor(&self, x: &Tensor) -> Result<Tensor> {
-        let x = match x.kind() {
+        let x = match x.f_kind()? {
             Kind::Uint8 => (x.f_to_kind(Kind::Float)? / 255.0).f_permute([0, 3, 1, 2])?,
             _ => x.shallow_clone(),
         };
@@ -61,7 +61,7 @@ impl Plan {
     }
 
     fn run(&self, x: Tensor) -> Result<Tensor> {
-        let (n, c, h, w) = x.size4()?;
+        let (n, _, h, w) = x.size4()?;
         let moves = self.resampling.is_some() || self.crop.is_some();
         let (width, height) = (i64::from(self.input.0), i64::from(self.input.1));
         if n != self.len() as i64 || (moves && (w, h) != (width, height)) {
@@ -72,14 +72,13 @@ impl Plan {
             );
             return Err(Error::config("batch_tfms", why));
         }
-        debug_assert_eq!(c, i64::from(self.channels));
         let x = self.sampled(x)?;
         let x = self.colored(x)?;
         let x = match &self.normalize {
             Some((mean, std)) => {
                 let device = x.device();
                 let of = |v: &[f32]| on_device(v, &[1, -1, 1, 1], device);
-                (x - of(mean)?) / of(std)?
+                x.f_sub(&of(mean)?)?.f_div(&of(std)?)?
             }
             None => x,
         };
@@ -212,6 +211,8 @@ impl Normalize {
     /// # Errors
     /// libtorch's errors, for example if the channels do not match.
     pub fn undo(&self, x: &Tensor) -> Result<Tensor> {
+        // An undefined tensor has no device.
+        x.f_kind()?;
         let of = |v: &[f32]| on_device(v, &[1, -1, 1, 1], x.device());
         Ok(x.f_mul(&of(self.std())?)?.f_add(&of(self.mean())?)?)
     }
@@ -266,6 +267,10 @@ fn changed(x: &Tensor, colors: &[Color]) -> Result<Tensor> {
     let Some(kind) = colors.first() else { return Ok(x.shallow_clone()) };
     Ok(match kind {
         Color::Hue(_) if channels == 1 => x.shallow_clone(),
+        Color::Hue(_) if channels != 3 => {
+            let why = format!("a hue needs 3 channels, but the images have {channels}");
+            return Err(Error::config("batch_tfms", why));
+        }
         Color::Hue(_) => turned(x, &each(|c| if let Color::Hue(turn) = c { turn } else { 0.0 })?),
         Color::Logit { .. } => {
             let scale = each(|c| if let Color::Logit { scale, .. } = c { scale } else { 1.0 })?;
