@@ -2,6 +2,7 @@ use super::{Better, Metric, targets::Targets};
 use crate::{
     error::{Error, Result},
     sample::Task,
+    sys::caught,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -45,6 +46,8 @@ impl Total {
         match number.into() {
             MetricValue::Plain(v) => self.plain += v * n as f64,
             MetricValue::Tensor(t) => {
+                // An undefined tensor has no device.
+                t.f_kind()?;
                 let kind = if t.device() == Device::Mps { Kind::Float } else { Kind::Double };
                 let part = t.detach().f_to_kind(kind)? * n as f64;
                 self.device = Some(match self.device.take() {
@@ -53,7 +56,7 @@ impl Total {
                 });
             }
         }
-        self.count += n;
+        self.count = self.count.saturating_add(n);
         Ok(())
     }
 
@@ -165,7 +168,7 @@ where
         if n == 0 {
             return Ok(());
         }
-        self.total.add((self.f)(pred, y)?, n)
+        self.total.add(caught(|| (self.f)(pred, y))?, n)
     }
     fn state(&self) -> Option<Vec<(String, Tensor)>> {
         Some(self.total.state())

@@ -1,5 +1,5 @@
 use super::{Better, Metric, targets::Targets};
-use crate::{error::Result, sample::Task};
+use crate::{error::Result, sample::Task, sys::caught};
 use tch::{Device, Kind, Tensor};
 
 /// A function of all predictions and targets of an epoch: fastai's `AccumMetric`. They stay on the device
@@ -64,8 +64,8 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<f64> + Send> Metric for OverEpoch<F> {
         self.targets.clear();
     }
     fn update(&mut self, pred: &Tensor, y: &Tensor) -> Result<()> {
-        self.preds.push(pred.detach());
-        self.targets.push(y.detach());
+        self.preds.push(pred.f_detach()?);
+        self.targets.push(y.f_detach()?);
         Ok(())
     }
     fn value(&self) -> Result<Option<f64>> {
@@ -73,7 +73,8 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<f64> + Send> Metric for OverEpoch<F> {
             return Ok(None);
         }
         let all = |parts: &[Tensor]| Tensor::f_cat(parts, 0)?.f_to_device(Device::Cpu);
-        Ok(Some((self.f)(&all(&self.preds)?, &all(&self.targets)?)?))
+        let (preds, targets) = (all(&self.preds)?, all(&self.targets)?);
+        caught(|| (self.f)(&preds, &targets)).map(Some)
     }
     fn better(&self) -> Option<Better> {
         self.better

@@ -3,9 +3,9 @@
 use finetune::{
     Error, Result,
     metric::{
-        Average, Metric, MultiClass, accuracy, ap_score_binary, avg_loss, avg_smooth_loss,
-        balanced_accuracy, dice, dice_multi, f1_score, f1_score_multi, foreground_acc,
-        iou_of_class, jaccard_coeff_multi, roc_auc, roc_auc_binary, roc_auc_multi,
+        Average, Mean, Metric, MultiClass, OverEpoch, accuracy, accuracy_multi, ap_score_binary,
+        avg_loss, avg_smooth_loss, balanced_accuracy, dice, dice_multi, f1_score, f1_score_multi,
+        foreground_acc, iou_of_class, jaccard_coeff_multi, roc_auc, roc_auc_binary, roc_auc_multi,
     },
 };
 use tch::{Device, Kind, Tensor};
@@ -121,6 +121,27 @@ fn another_number_of_classes_is_an_error_until_a_reset() {
         metric.reset();
         update(&mut *metric, 4).unwrap();
     }
+}
+
+#[test]
+fn a_panic_in_the_function_of_a_metric_is_an_error() {
+    let (pred, y) = (outputs(&[2, 3]), targets(&[2, 3], 2));
+    let mut mean =
+        Mean::new("mine", |_: &Tensor, _: &Tensor| -> Result<f64> { panic!("no mean today") });
+    let e = mean.update(&pred, &y).unwrap_err();
+    assert!(matches!(e, Error::Panic { .. }) && e.to_string().contains("no mean today"), "{e}");
+    let mut undefined = Mean::new("mine", |_: &Tensor, _: &Tensor| Ok(Tensor::new()));
+    let e = undefined.update(&pred, &y).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)), "{e}");
+    let complex = pred.to_kind(Kind::ComplexFloat);
+    let e = accuracy_multi(0.5, false).update(&complex, &y).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)), "{e}");
+    let mut all = OverEpoch::new("mine", |_: &Tensor, _: &Tensor| -> Result<f64> {
+        panic!("no value today")
+    });
+    all.update(&pred, &y).unwrap();
+    let e = all.value().unwrap_err();
+    assert!(matches!(e, Error::Panic { .. }) && e.to_string().contains("no value today"), "{e}");
 }
 
 #[test]
