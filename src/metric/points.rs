@@ -61,7 +61,7 @@ impl Metric for PointDistance {
                 if t.iter().all(|v| v.is_finite()) {
                     let ((px, py), (tx, ty)) = (original(place, p), original(place, t));
                     self.sum += (px - tx).hypot(py - ty);
-                    self.n += 1;
+                    self.n = self.n.saturating_add(1);
                 }
             }
         }

@@ -17,7 +17,7 @@ pub(in crate::learner) struct Smooth {
 
 impl Smooth {
     pub(in crate::learner) fn add(&mut self, loss: f32) -> f64 {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         // torch.lerp uses this form for weights of 0.5 and more.
         self.value -= (self.value - loss) * (1.0 - BETA as f32);
         f64::from(self.value / (1.0 - BETA.powi(self.count)) as f32)
