@@ -47,7 +47,7 @@ impl DataLoaders {
     /// [`Error::Config`] if there are no items, they have another type, or these loaders were not created
     /// by a [`DataBlock`](super::DataBlock), as is the case for arrays; [`Error::Label`] for an item with an
     /// unknown label.
-    pub fn test_dl_labelled<I: 'static>(&self, items: Vec<I>) -> Result<DataLoader> {
+    pub fn test_dl_labeled<I: 'static>(&self, items: Vec<I>) -> Result<DataLoader> {
         let why = "these loaders were not created by a `DataBlock` and have no `get_y`";
         let made = self.test_items.as_ref().ok_or_else(|| Error::config("test_dl", why))?;
         self.test(made.items(Box::new(items), true, self.task())?)

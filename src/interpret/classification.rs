@@ -2,7 +2,7 @@
 
 use super::{
     Calibration, ClassificationReport, Interpretation, ItemLoss, Proportion, Roc,
-    kept::{of_any_task, unlabelled},
+    kept::{of_any_task, unlabeled},
     report::{Counts, macro_and_weighted},
 };
 use crate::{
@@ -64,7 +64,7 @@ impl ClassificationInterpretation {
         }
         let category = |t: &Target, item: usize| match t {
             Target::Category(c) if *c < vocab.len() => Ok(*c),
-            _ => Err(unlabelled(item, "one of the categories")),
+            _ => Err(unlabeled(item, "one of the categories")),
         };
         let pairs = p.targets.iter().zip(&p.decoded).zip(&p.items);
         let pairs = pairs

@@ -122,7 +122,7 @@ fn rank(loss: f32) -> f32 {
 }
 
 /// Returns the error for an item whose target does not match the task.
-pub(super) fn unlabelled(item: usize, wanted: &str) -> Error {
+pub(super) fn unlabeled(item: usize, wanted: &str) -> Error {
     let why = format!("item {item} has no label that is {wanted}: interpretation needs labels");
     Error::mismatch("predictions", why)
 }

@@ -2,7 +2,7 @@
 
 use super::{
     ClassificationReport, Interpretation, Roc,
-    kept::{of_any_task, unlabelled},
+    kept::{of_any_task, unlabeled},
     report::{Counts, average, macro_and_weighted},
 };
 use crate::{
@@ -60,7 +60,7 @@ impl MultiLabelInterpretation {
             Target::Categories(all) if all.iter().all(|c| *c < vocab.len()) => {
                 Ok(all.iter().copied().collect())
             }
-            _ => Err(unlabelled(item, "a list of categories")),
+            _ => Err(unlabeled(item, "a list of categories")),
         };
         let sets = p.targets.iter().zip(&p.decoded).zip(&p.items);
         let sets = sets

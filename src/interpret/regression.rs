@@ -2,7 +2,7 @@
 
 use super::{
     Interpretation,
-    kept::{of_any_task, unlabelled},
+    kept::{of_any_task, unlabeled},
 };
 use crate::{
     error::{Error, Result},
@@ -43,7 +43,7 @@ impl RegressionInterpretation {
                             values[(i, j)] = f64::from(*x);
                         }
                     }
-                    _ => return Err(unlabelled(p.items[i], &format!("{n} numbers"))),
+                    _ => return Err(unlabeled(p.items[i], &format!("{n} numbers"))),
                 }
             }
             Ok(values)

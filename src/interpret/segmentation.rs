@@ -2,7 +2,7 @@
 
 use super::{
     Interpretation,
-    kept::{of_any_task, unlabelled},
+    kept::{of_any_task, unlabeled},
 };
 use crate::{
     error::{Error, Result},
@@ -69,7 +69,7 @@ impl SegmentationInterpretation {
         let mut item_iou = vec![];
         for ((&item, is), said) in p.items.iter().zip(&p.targets).zip(&p.decoded) {
             let (Target::Mask(is), Target::Mask(said)) = (is, said) else {
-                return Err(unlabelled(item, "a mask"));
+                return Err(unlabeled(item, "a mask"));
             };
             let shape = |mask: &Image| (mask.width(), mask.height(), mask.channels());
             if shape(is) != shape(said) {

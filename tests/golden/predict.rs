@@ -248,12 +248,12 @@ impl<'a> Set<'a> {
         self.close(r, "test_dl.preds", &learn.get_preds_on(&loader).unwrap());
         r.case();
         let n = self.g.tensor("test_dl_labelled.targs").size()[0] as usize;
-        let labelled = learn.dls().test_dl_labelled(self.files[..n].to_vec()).unwrap();
-        let preds = learn.get_preds_on(&labelled).unwrap();
+        let labeled = learn.dls().test_dl_labeled(self.files[..n].to_vec()).unwrap();
+        let preds = learn.get_preds_on(&labeled).unwrap();
         self.close(r, "test_dl_labelled.preds", &preds);
         let targets = ints(&self.g.tensor("test_dl_labelled.targs"));
         r.exact("test_dl_labelled.targs", &classes_of(&preds.targets), &targets);
-        let values = learn.validate_on(&labelled).unwrap();
+        let values = learn.validate_on(&labeled).unwrap();
         let mean = preds.losses.iter().map(|l| f64::from(*l)).sum::<f64>() / n as f64;
         r.close("validate on any loader", &[values[0].1.unwrap()], &[mean], PREDS);
     }

@@ -478,8 +478,8 @@ fn items_to_predict_are_prepared_as_in_validation_and_in_order() {
     assert!(batches.iter().all(|b| b.y.is_none()));
     let order: Vec<_> = batches.iter().flat_map(|b| b.items.clone()).collect();
     assert_eq!(order, (0..files.len()).collect::<Vec<_>>(), "none is dropped");
-    let labelled = dls.test_dl_labelled(files.clone()).unwrap();
-    let first = labelled.one_batch().unwrap();
+    let labeled = dls.test_dl_labeled(files.clone()).unwrap();
+    let first = labeled.one_batch().unwrap();
     assert_eq!(first.x, batches[0].x);
     assert_eq!(Vec::<i64>::try_from(first.y.unwrap()).unwrap(), [0; 6]);
     // Bytes and images in memory are accepted like files.
@@ -487,7 +487,7 @@ fn items_to_predict_are_prepared_as_in_validation_and_in_order() {
     assert_eq!(bytes.x.get(0), batches[0].x.get(0));
     let e = dls.test_dl(Vec::<PathBuf>::new()).unwrap_err();
     assert!(matches!(e, Error::Config { option: "test_dl", .. }), "{e}");
-    let e = dls.test_dl_labelled(vec![PathBuf::from("tiger_1.jpg")]).unwrap_err();
+    let e = dls.test_dl_labeled(vec![PathBuf::from("tiger_1.jpg")]).unwrap_err();
     assert!(e.to_string().contains("tiger"), "{e}");
 }
 

@@ -274,7 +274,7 @@ fn several_categories_and_numbers() -> Result<()> {
     check_figure("regression", &interp.plot_predictions()?, &["target", "prediction", "R²"]);
 
     // Without losses there are no worst items, which is an error.
-    let unlabelled = Predictions::new(
+    let unlabeled = Predictions::new(
         p.items,
         p.preds,
         vec![Target::None; n],
@@ -282,7 +282,7 @@ fn several_categories_and_numbers() -> Result<()> {
         vec![],
         p.task,
     );
-    let none = Interpretation::from_predictions(unlabelled)?;
+    let none = Interpretation::from_predictions(unlabeled)?;
     let learn = learner()?;
     let e = none.plot_top_losses(learn.dls().valid(), 3).unwrap_err().to_string();
     assert!(e.contains("no losses"), "{e}");

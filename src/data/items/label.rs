@@ -28,7 +28,7 @@ impl<F: Fn(&str) -> Result<String> + Send + Sync> Labeller for F {
 /// Reads labels from the first group of a regular expression.
 ///
 /// The pattern of fastai's pets chapter, `(.+)_\d+.jpg$`, has a trap: its last dot matches any character,
-/// so `a_12xjpg` is labelled `a`. Write `^(.+)_\d+\.jpg$`. Two things differ from Python's `re`: `$`
+/// so `a_12xjpg` is labeled `a`. Write `^(.+)_\d+\.jpg$`. Two things differ from Python's `re`: `$`
 /// matches only at the end, where Python also accepts one newline after it, and there are no look-arounds
 /// or back-references. `\d` is any Unicode decimal digit in both.
 ///

@@ -23,8 +23,8 @@ pub(in crate::data) trait TestItems: Send + Sync + std::fmt::Debug {
     /// Returns the decoding of images.
     fn input(&self) -> ImageBlock;
 
-    /// Returns the data set of a boxed `Vec<I>`, with targets if `labelled` is true.
-    fn items(&self, items: Box<dyn Any>, labelled: bool, task: Task) -> Result<Data>;
+    /// Returns the data set of a boxed `Vec<I>`, with targets if `labeled` is true.
+    fn items(&self, items: Box<dyn Any>, labeled: bool, task: Task) -> Result<Data>;
 }
 
 /// The implementation of [`TestItems`], with type parameters.
@@ -47,14 +47,14 @@ impl<Y: TargetBlock, I: Send + Sync + 'static> TestItems for Pipeline<Y, I> {
         self.input
     }
 
-    fn items(&self, items: Box<dyn Any>, labelled: bool, task: Task) -> Result<Data> {
+    fn items(&self, items: Box<dyn Any>, labeled: bool, task: Task) -> Result<Data> {
         let items = *items.downcast::<Vec<I>>().map_err(|_| {
             let why = format!("the items of this data block have the type `{}`", type_name::<I>());
             Error::config("test_dl", why)
         })?;
         let label = |i: usize| label_of(&items, &self.get_x, &self.get_y, i);
         let name = |i: usize| name_of(&items, &self.get_x, i);
-        let targets = match labelled {
+        let targets = match labeled {
             true if self.target.deferred() => {
                 let checked = |i: usize| {
                     let label = label(i)?;
