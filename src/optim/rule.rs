@@ -27,6 +27,9 @@ impl StepGroup {
         &self.grads
     }
     /// Returns the state number `i` of the parameters, in the order of [`Rule::state_names`].
+    ///
+    /// # Panics
+    /// If the rule has no state of this number.
     #[must_use]
     pub fn state(&self, i: usize) -> &TensorList {
         &self.state[i]
