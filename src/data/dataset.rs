@@ -1,10 +1,15 @@
 //! The trait of data sets.
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     sample::{Sample, Target, Task},
 };
 use std::path::PathBuf;
+
+/// Returns the error of an index that is not below the number of items.
+pub(super) fn beyond(index: usize) -> Error {
+    Error::config("item", format!("index {index} is beyond the data set"))
+}
 
 /// A data set: items by index. Shared by the workers, so it holds paths and targets, and no tensors.
 ///
@@ -60,7 +65,8 @@ pub trait Dataset: Send + Sync {
     /// Returns the image and the target of an item. Called on a worker, any number of times.
     ///
     /// # Errors
-    /// Any error that occurs when the item is loaded. It should name the item.
+    /// Any error that occurs when the item is loaded. It should name the item. The data sets of this crate return
+    /// [`Error::Config`] for an index that is not below [`len`](Self::len).
     fn get(&self, index: usize) -> Result<Sample>;
 
     /// Returns the name of an item for errors and figures: its file, if it has one.

@@ -5,7 +5,7 @@ use super::pets::{BREEDS, first_of, photos};
 use finetune::{
     Error, Result,
     data::{
-        CategoryBlock, ColReader, ColSplitter, DataBlock, DataLoader, DataLoaders, Dataset,
+        Arrays, CategoryBlock, ColReader, ColSplitter, DataBlock, DataLoader, DataLoaders, Dataset,
         ImageBlock, IndexSplitter, LoaderOptions, MultiCategoryBlock, OnError, RegexLabeller,
         RegressionBlock, Row, Splits, TargetBlock, Transforms, get_image_files, read_csv,
         using_name,
@@ -489,6 +489,28 @@ fn items_to_predict_are_prepared_as_in_validation_and_in_order() {
     assert!(matches!(e, Error::Config { option: "test_dl", .. }), "{e}");
     let e = dls.test_dl_labeled(vec![PathBuf::from("tiger_1.jpg")]).unwrap_err();
     assert!(e.to_string().contains("tiger"), "{e}");
+}
+
+#[test]
+fn an_index_beyond_the_data_set_is_an_error() {
+    let dls = pets().dataloaders(photos()).unwrap();
+    let x = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+    let rows = Arrays::from_tensors(&x, &x, Task::Values { n: 3 }).unwrap();
+    let options = LoaderOptions::new().bs(1).device(Device::Cpu);
+    let arrays = DataLoaders::from_arrays(rows.clone(), rows, options).unwrap();
+    for dls in [dls, arrays] {
+        let data = dls.train().dataset();
+        for index in [data.len(), usize::MAX] {
+            let told = format!("index {index} is beyond the data set");
+            let e = data.target(index).unwrap_err();
+            assert!(matches!(e, Error::Config { option: "item", .. }), "{e}");
+            assert!(e.to_string().contains(&told), "{e}");
+            let e = data.get(index).unwrap_err();
+            let of_arrays = matches!(e, Error::Mismatch { what: "from_arrays", .. });
+            assert!(of_arrays || e.to_string().contains(&told), "{e}");
+            assert!(data.file(index).is_none() && !data.name(index).is_empty());
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     data::{
         caught::{self, caught, position},
-        dataset::Dataset,
+        dataset::{Dataset, beyond},
         target::category::TargetBlock,
     },
     error::{Error, Result},
@@ -70,13 +70,19 @@ pub(in crate::data) fn name_of<I>(
     caught::name(name, index)
 }
 
+impl<I> Items<I> {
+    fn item(&self, index: usize) -> Result<&I> {
+        self.items.get(index).ok_or_else(|| beyond(index))
+    }
+}
+
 impl<I: Send + Sync> Dataset for Items<I> {
     fn len(&self) -> usize {
         self.items.len()
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let source = (self.get_x)(&self.items[index])?;
+        let source = (self.get_x)(self.item(index)?)?;
         let image = match &source {
             ImageSource::File(_) => self.input.open(&source, ""),
             source => self.input.open(source, &self.name(index)),
@@ -97,11 +103,12 @@ impl<I: Send + Sync> Dataset for Items<I> {
     }
 
     fn target(&self, index: usize) -> Result<Target> {
+        self.item(index)?;
         naming(self.targets.get(index), || self.name(index))
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
-        match (self.get_x)(&self.items[index]) {
+        match (self.get_x)(self.items.get(index)?) {
             Ok(ImageSource::File(path)) => Some(path),
             _ => None,
         }

@@ -2,7 +2,10 @@
 
 use super::{device::move_to, targets::Column};
 use crate::{
-    data::{dataset::Dataset, digest::digest},
+    data::{
+        dataset::{Dataset, beyond},
+        digest::digest,
+    },
     error::{Error, Result},
     image::Image,
     sample::{Batch, Sample, Target, Task},
@@ -198,6 +201,6 @@ impl Dataset for Arrays {
     }
 
     fn target(&self, index: usize) -> Result<Target> {
-        Ok(self.targets[index].clone())
+        self.targets.get(index).cloned().ok_or_else(|| beyond(index))
     }
 }

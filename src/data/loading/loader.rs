@@ -12,7 +12,12 @@ use super::{
     skip::{Skipped, SkippedItem},
 };
 use crate::{
-    data::{cache::presized::Presized, caught, dataset::Dataset, notes},
+    data::{
+        cache::presized::Presized,
+        caught,
+        dataset::{Dataset, beyond},
+        notes,
+    },
     error::{Error, Result},
     sample::{Batch, Sample, Split, Target, Task},
     seed::Stream,
@@ -379,7 +384,7 @@ impl DataLoader {
     /// errors of loading the item.
     pub fn sample(&self, item: usize, pass: u64) -> Result<Sample> {
         if item >= self.dataset().len() {
-            return Err(Error::config("item", format!("index {item} is beyond the data set")));
+            return Err(beyond(item));
         }
         match &self.data {
             Data::Images(images) => {
