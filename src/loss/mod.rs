@@ -149,12 +149,13 @@ fn per_item(elements: &Tensor, items: i64) -> Result<Tensor> {
 /// order: both have `axis` swapped with the last dimension.
 fn by_class(pred: &Tensor, y: &Tensor, axis: i64) -> Result<(Tensor, Tensor)> {
     let last = |t: &Tensor| t.f_transpose(axis, -1)?.f_contiguous();
+    let kind = y.f_kind()?;
     // libtorch would truncate them to integers.
     if !matches!(
-        y.kind(),
+        kind,
         Kind::Bool | Kind::Uint8 | Kind::Int8 | Kind::Int16 | Kind::Int | Kind::Int64
     ) {
-        let why = format!("the targets are {:?}, but classes must be integers", y.kind());
+        let why = format!("the targets are {kind:?}, but classes must be integers");
         return Err(Error::mismatch("loss", why));
     }
     let pred = last(pred)?;
@@ -171,6 +172,8 @@ fn items(pred: &Tensor) -> i64 {
 /// Converts weights of classes or elements to a tensor on the device of the predictions.
 fn weights(of: Option<&Vec<f32>>, pred: &Tensor) -> Result<Option<Tensor>> {
     let Some(of) = of else { return Ok(None) };
+    // An undefined tensor has no device.
+    pred.f_kind()?;
     Ok(Some(Tensor::f_from_slice(of)?.f_to_device(pred.device())?))
 }
 

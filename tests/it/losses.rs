@@ -129,6 +129,32 @@ fn masks_and_points_of_another_shape_are_errors() {
 }
 
 #[test]
+fn undefined_tensors_are_errors() {
+    let (pred, y, _) = six();
+    let none = Tensor::new();
+    let all: [Box<dyn Loss>; 6] = [
+        Box::new(weighted()),
+        Box::new(Focal::new()),
+        Box::new(LabelSmoothing::new(0.1)),
+        Box::new(Dice::new()),
+        Box::new(BceWithLogits::new()),
+        Box::new(PointMse),
+    ];
+    for loss in &all {
+        for (pred, y) in [(&pred, &none), (&none, &y), (&none, &none)] {
+            for e in [loss.each(pred, y).unwrap_err(), loss.mean(pred, y).unwrap_err()] {
+                let expected = matches!(e, Error::Torch(_) | Error::Mismatch { .. });
+                assert!(expected, "{loss:?}: {e}");
+            }
+        }
+    }
+    let e = weighted().each(&pred, &none).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)), "{e}");
+    let e = weighted().divisor(&none, &y).unwrap_err();
+    assert!(matches!(e, Error::Torch(_)), "{e}");
+}
+
+#[test]
 fn smoothed_labels_with_class_weights_have_no_divisor() {
     let (pred, y, _) = six();
     let loss = LabelSmoothing::new(0.1);
