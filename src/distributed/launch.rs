@@ -94,8 +94,8 @@ pub enum Launched {
 ///   signaled, and another 15 before they are killed. On Linux, they also end when this process ends.
 ///
 /// # Errors
-/// [`Error::Config`] for 0 processes and for more than 1,024; [`Error::Distributed`] naming the process that failed first, or the
-/// signal.
+/// [`Error::Config`] for 0 processes and for more than 1,024; [`Error::Distributed`] naming the process that
+/// failed first, or the signal.
 ///
 /// ```no_run
 /// use finetune::distributed::{Launched, launch};
