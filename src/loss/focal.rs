@@ -81,8 +81,8 @@ impl Loss for Focal {
         Ok(left.f_clamp_min(LEAST)?.f_pow_tensor_scalar(self.gamma)?.f_mul(&all)?)
     }
     fn mean(&self, pred: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let counts = y.f_ne(self.ignore_index)?.f_sum(Kind::Float)?;
-        Ok(self.elements(pred, y)?.f_sum(Kind::Float)?.f_div(&counts)?)
+        let sum = self.elements(pred, y)?.f_sum(Kind::Float)?;
+        Ok(sum.f_div(&y.f_ne(self.ignore_index)?.f_sum(Kind::Float)?)?)
     }
     fn divisor(&self, _: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(y.f_ne(self.ignore_index)?.f_sum(Kind::Float)?))

@@ -86,7 +86,7 @@ fn of_body(
     let variables = published(model, arch, &own);
     let matched = variables.matched(state);
     let first = model.params().first().map(|p| p.name.clone()).unwrap_or_default();
-    let beyond: Vec<String> = arch.beyond_cut().iter().map(|child| format!("{child}.")).collect();
+    let beyond = arch.beyond_cut();
     let cut_off = |name: &str| beyond.iter().any(|child| name.starts_with(child));
     let of_decoder = |name: &str| of_unet && name.starts_with(DECODER) && !variables.has(name);
     let sizes: BTreeMap<&str, Vec<i64>> = own.iter().map(|(n, t)| (n.as_str(), t.size())).collect();

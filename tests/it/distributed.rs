@@ -389,10 +389,10 @@ fn run(case: &str, out: &Path) -> Result<Value> {
             let arch = Arch::new("identity", |net, _| {
                 net.step("same", Tensor::shallow_clone);
             });
-            let spec = ArchSpec::new(&arch, 4, 2, HeadOptions::new());
+            let spec = ArchSpec::new(&arch, 4, 2, HeadOptions::new().ps(vec![0.0]));
             let model = spec.build(Device::Cpu, Seed(1)).unwrap();
             let learn = Learner::new(dls, model, CrossEntropy::new()).unwrap().quiet();
-            let mut learn = learn.distributed()?;
+            let mut learn = learn.distributed_with(exact())?;
             let probe = learn.probe()?;
             probe.install(&mut learn)?;
             learn.fine_tune(FineTune::new(1).from_probe())?;
