@@ -12,6 +12,7 @@ use std::{env, fs, path::Path, process::Command};
 
 #[path = "../../examples/pets.rs"]
 #[allow(dead_code, reason = "a test calls what comes after the command line")]
+#[allow(clippy::duplicate_mod, reason = "the example of a folder has the same module")]
 mod example;
 
 #[test]
