@@ -41,7 +41,12 @@ impl PixelProbs {
     /// # Errors
     /// As [`highest`].
     pub fn mask(&self) -> Result<Image> {
-        check_codes(self.probs.dim().0)?;
+        let (codes, rows, columns) = self.probs.dim();
+        check_codes(codes)?;
+        if rows == 0 || columns == 0 {
+            let why = format!("the probabilities of {rows}x{columns} pixels have no highest code");
+            return Err(Error::mismatch("mask", why));
+        }
         let (width, height) = self.placement.original_size();
         let codes = self.each_pixel(1, |probs, pixel: &mut [u8]| {
             pixel[0] = largest(probs.iter().copied()) as u8;
@@ -135,6 +140,16 @@ mod tests {
             let original = pixels.original();
             assert_eq!(pixels.mask().unwrap(), highest(&original).unwrap());
             assert!(original.iter().any(|p| *p > 5.0));
+        }
+    }
+
+    #[test]
+    fn probabilities_of_no_pixels_are_an_error() {
+        for shape in [(3, 0, 7), (3, 5, 0)] {
+            let pixels =
+                PixelProbs { probs: Array3::zeros(shape), placement: Placement::whole((9, 6)) };
+            let e = pixels.mask().unwrap_err();
+            assert!(matches!(e, Error::Mismatch { what: "mask", .. }), "{shape:?}: {e}");
         }
     }
 }
