@@ -501,10 +501,6 @@ pub(in crate::learner) fn predictions(
         let all = all.into_dimensionality::<Ix4>().map_err(|e| {
             Error::mismatch("predict", format!("masks need outputs of shape [N, C, H, W]: {e}"))
         })?;
-        if all.shape()[2..].contains(&0) {
-            let why = format!("the outputs have the shape {:?}, without pixels", all.shape());
-            return Err(Error::mismatch("predict", why));
-        }
         let one = |(i, probs): (usize, ndarray::ArrayView3<'_, f32>)| {
             let pixels = PixelProbs { probs: probs.to_owned(), placement: place(i) };
             let mask = Target::Mask(pixels.mask()?);
