@@ -49,7 +49,7 @@ const MEMBERS: &[Member] = &[
     Member {
         src: "crates/image/src",
         layers: &[
-            &["caught", "error"],
+            &["caught", "error", "memory"],
             &["sys"],
             &["seed", "image"],
             &["source", "sample"],

@@ -8,6 +8,7 @@ pub mod card;
 mod caught;
 mod error;
 pub mod image;
+mod memory;
 pub mod prediction;
 pub mod preparation;
 pub mod sample;

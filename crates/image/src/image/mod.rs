@@ -22,6 +22,7 @@ pub use {
     resample::{Filter, PadMode},
     turn::Turn,
 };
+pub(crate) use resample::LARGEST_AREA;
 
 use crate::error::{Error, Result};
 use ndarray::{Array3, ArrayView3};

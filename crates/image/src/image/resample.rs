@@ -5,7 +5,10 @@ use super::{
     convolve::{self, Area, Kernel, View},
     spare,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    memory,
+};
 use serde::{Deserialize, Serialize};
 
 /// The interpolation when the size of an image changes: Pillow's filters, which smooth when they shrink.
@@ -38,11 +41,12 @@ pub enum PadMode {
     Zeros,
 }
 
-/// The largest side of a resized image, and of the area that is resized.
-const LARGEST: (u32, u32) = (1 << 24, 1 << 28);
-
-/// Images with more bytes are only created if there is enough memory.
-const PLAIN: usize = 1 << 30;
+/// The largest side of a resized image. With padding, the weights of a filter take about 200 bytes per pixel of a
+/// side, about 3 GiB at this limit.
+const LARGEST_RESULT: u32 = 1 << 24;
+/// The largest side of an area that is resized. The weights of a filter take up to 16 bytes per pixel of a side, 4 GiB
+/// at this limit.
+pub(crate) const LARGEST_AREA: u32 = 1 << 28;
 
 /// Returns an error if an image of this size cannot be created.
 fn check_size(what: &'static str, (width, height): (u32, u32), channels: u8) -> Result<()> {
@@ -52,8 +56,7 @@ fn check_size(what: &'static str, (width, height): (u32, u32), channels: u8) -> 
         return wrong("both sides must be 1 or more");
     }
     let bytes = u128::from(width) * u128::from(height) * u128::from(channels);
-    let free = |n: usize| n <= PLAIN || Vec::<u8>::new().try_reserve_exact(n).is_ok();
-    if usize::try_from(bytes).is_ok_and(free) {
+    if usize::try_from(bytes).is_ok_and(memory::fits::<u8>) {
         return Ok(());
     }
     wrong("there is not enough memory for such an image")
@@ -62,10 +65,13 @@ fn check_size(what: &'static str, (width, height): (u32, u32), channels: u8) -> 
 /// As [`check_size`], for an image that is resized from an area.
 fn check_resize(area: (u32, u32), size: (u32, u32), channels: u8) -> Result<()> {
     check_size("resize", size, channels)?;
-    for ((width, height), most) in [(size, LARGEST.0), (area, LARGEST.1)] {
-        if width == 0 || width.max(height) > most || height == 0 {
-            let why =
-                format!("the size is {width}x{height}; both sides must be from 1 to {most} pixels");
+    for (what, (width, height), most) in
+        [("size", size, LARGEST_RESULT), ("area", area, LARGEST_AREA)]
+    {
+        if [width, height].iter().any(|side| !(1..=most).contains(side)) {
+            let why = format!(
+                "the {what} is {width}x{height}; both sides must be from 1 to {most} pixels"
+            );
             return Err(Error::config("resize", why));
         }
     }

@@ -9,12 +9,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    sys,
+    memory, sys,
 };
 use rayon::prelude::*;
-
-/// The number of values for which a pass does not ask first whether there is memory.
-const PLAIN: usize = 1 << 26;
 
 /// One image of a pass.
 struct One<'a, T> {
@@ -111,8 +108,8 @@ impl Plan {
             return Err(Error::config("Plan::execute", why));
         }
         let out_each = self.volume(self.output_size())?;
-        let free = |n: usize| n <= PLAIN || Vec::<f32>::new().try_reserve_exact(n).is_ok();
-        let values = out_each.checked_mul(self.len()).filter(|n| free(*n)).ok_or_else(|| {
+        let values = out_each.checked_mul(self.len()).filter(|n| memory::fits::<f32>(*n));
+        let values = values.ok_or_else(|| {
             let why = format!("not enough memory for {} images of {out_each} values", self.len());
             Error::config("Plan::execute", why)
         })?;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    image::{Filter, Image, PadMode},
+    image::{Filter, Image, LARGEST_AREA, PadMode},
     sample::{Sample, Split},
     seed::Rng,
 };
@@ -58,9 +58,6 @@ impl From<Written> for Resize {
         Self { height: w.height, width: w.width, method: w.method, pad_mode, filter: w.filter }
     }
 }
-
-/// The largest side of the part of an image that is resized, with its padding.
-const LARGEST: i64 = 1 << 28;
 
 impl Resize {
     /// Resizes to a square with sides of `size` pixels.
@@ -147,10 +144,10 @@ impl Resize {
         let m = if by_width { rw } else { rh };
         // Truncated in this order, like fastai: some sizes are one pixel smaller than exact.
         let (cw, ch) = ((m * sw) as i64, (m * sh) as i64);
-        if cw.max(ch) > LARGEST {
+        if cw.max(ch) > i64::from(LARGEST_AREA) {
             let why = format!(
                 "an image of {}x{} pixels would be padded to {cw}x{ch} for the shape of {}x{}; at most \
-                 {LARGEST} pixels are allowed on each side",
+                 {LARGEST_AREA} pixels are allowed on each side",
                 from.0, from.1, self.width, self.height
             );
             return Err(Error::config("Resize", why));
