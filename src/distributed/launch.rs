@@ -20,7 +20,8 @@ const LAUNCHED: &str = "FINETUNE_LAUNCHED";
 /// they have been signaled.
 const GRACE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
-/// The largest number of processes on one machine.
+/// The largest number of processes. It is above the number of devices and processors of a machine, and low enough that
+/// a mistyped number does not exhaust the process table.
 const MOST: usize = 1024;
 
 /// The output of the processes that [`launch`] shows.

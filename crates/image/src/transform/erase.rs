@@ -25,7 +25,8 @@ pub struct RandomErasing {
     max_count: u32,
 }
 
-/// The largest number of rectangles.
+/// The largest number of rectangles. They share the area, so that more of them would mostly be smaller than a few
+/// pixels, but each takes time and memory.
 const MAX_COUNT: u32 = 1000;
 
 impl RandomErasing {
