@@ -75,21 +75,35 @@ fn read(bytes: &[u8]) -> Result<Value, Why> {
     }
 }
 
+/// The entries of a training script's file that hold a state dict.
+const NESTED: [&str; 3] = ["state_dict", "model", "model_state_dict"];
+
+/// Returns true if a dictionary has tensors, itself or in up to `levels` nested state dicts.
+fn has_tensors(value: &Value, levels: usize) -> bool {
+    let Value::Dict(entries) = value else { return false };
+    entries.iter().any(|(key, value)| match (key, value) {
+        (Value::Str(_), Value::Tensor(_)) => true,
+        (Value::Str(key), _) if levels > 0 && NESTED.contains(&key.as_str()) => {
+            has_tensors(value, levels - 1)
+        }
+        _ => false,
+    })
+}
+
 /// Returns the tensors of a state dict: the dictionary in the entry `state_dict`, `model` or
-/// `model_state_dict`, otherwise the dictionary itself. The prefix `module.` of parallel training is removed;
-/// entries that are not tensors are ignored.
+/// `model_state_dict` if it has tensors, otherwise the dictionary itself. The prefix `module.` of parallel
+/// training is removed; entries that are not tensors are ignored.
 ///
 /// # Errors
 /// [`Error::Mismatch`] if none of these contains tensors.
 pub fn state_dict(value: Value) -> Result<StateDict> {
-    const NESTED: [&str; 3] = ["state_dict", "model", "model_state_dict"];
-    let is_nested = |entry: &(Value, Value)| match entry {
-        (Value::Str(key), Value::Dict(_)) => NESTED.contains(&key.as_str()),
-        _ => false,
-    };
     let mut value = value;
-    for _ in 0..3 {
+    for levels in (0..3_usize).rev() {
         let Value::Dict(mut entries) = value else { break };
+        let is_nested = |(key, inner): &(Value, Value)| {
+            let Value::Str(key) = key else { return false };
+            levels > 0 && NESTED.contains(&key.as_str()) && has_tensors(inner, levels - 1)
+        };
         // A training script may store other tensors next to the weights, such as the best accuracy.
         if let Some(at) = entries.iter().position(is_nested) {
             value = entries.swap_remove(at).1;

@@ -139,8 +139,15 @@ fn state_dicts_are_found_where_they_are_nested() {
     let all = state_dict(Value::Dict(vec![best, entry("state_dict", weights)])).unwrap();
     assert_eq!(all.len(), 1);
     assert_eq!((all[0].0.as_str(), doubles(&all[0].1)), ("fc.bias", vec![2.0]));
-    let e = state_dict(Value::Dict(vec![])).unwrap_err().to_string();
-    assert!(e.contains("no tensors"), "{e}");
+    // The options of a network next to its weights are not a state dict.
+    let options = || Value::Dict(vec![entry("name", Value::Str("resnet18".into()))]);
+    let bias = entry("fc.bias", Value::Tensor(Tensor::from(3.0_f64)));
+    let all = state_dict(Value::Dict(vec![entry("model", options()), bias])).unwrap();
+    assert_eq!((all[0].0.as_str(), doubles(&all[0].1)), ("fc.bias", vec![3.0]));
+    for none in [vec![], vec![entry("model", options())]] {
+        let e = state_dict(Value::Dict(none)).unwrap_err().to_string();
+        assert!(e.contains("no tensors"), "{e}");
+    }
 }
 
 #[test]
