@@ -1,6 +1,9 @@
 //! Downloads from a server that fails in various ways.
 
-use super::server::{Server, respond, serve, serve_first};
+use super::{
+    process,
+    server::{Server, respond, serve, serve_first},
+};
 use finetune::{
     Error,
     download::{Download, sha256_of},
@@ -9,7 +12,6 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, Barrier},
     thread,
     time::{Duration, Instant},
@@ -424,13 +426,10 @@ fn invalid_options_and_unwritable_paths_are_errors() {
 
 /// Runs the test `name` of this program in a separate process.
 fn in_a_process(name: &str, env: &[(&str, &str)]) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args([&format!("download::{name}"), "--exact", "--include-ignored"])
-        .env_remove("no_proxy");
-    let output = command.env_remove("NO_PROXY").envs(env.iter().copied()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let mut command = process::test(&format!("download::{name}"));
+    command.env_remove("no_proxy").env_remove("NO_PROXY").envs(env.iter().copied());
+    let (passed, said) = process::run(&mut command);
+    assert!(passed, "{said}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Learners with networks of every family: complete networks with their own classifiers, and files for
 //! predictions.
 
-use super::pets::{BREEDS, first_of, photos};
+use super::{
+    pets::{BREEDS, first_of, photos},
+    process,
+};
 use finetune::{
     Error, Result,
     data::{
@@ -20,7 +23,7 @@ use finetune::{
     seed::Seed,
     transform::{CropPad, Method, Normalize, Resize},
 };
-use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path};
 use tch::{CModule, Device, Kind, Tensor, nn};
 
 /// Returns a block of four photos of each breed.
@@ -391,13 +394,10 @@ fn published_weights_bring_their_normalization_and_tell_their_size() -> Result<(
     let spec = ArchSpec::classifier(&by_name("test_vit")?, 3, 1000);
     let given = spec.build(Device::Cpu, Seed(1))?.state_dict();
     write_safetensors(folder.join("model.safetensors"), &given, None)?;
-    let out = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "families::learner_with_published_weights", "--ignored"])
-        .envs([("HF_HUB_CACHE", hub.path().to_str().unwrap()), ("HF_HUB_OFFLINE", "1")])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    let mut command = process::test("families::learner_with_published_weights");
+    command.env("HF_HUB_CACHE", hub.path()).env("HF_HUB_OFFLINE", "1");
+    let (passed, said) = process::run(&mut command);
+    assert!(passed, "{said}");
     Ok(())
 }
 

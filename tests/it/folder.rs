@@ -1,6 +1,9 @@
 //! `examples/folder.rs` on a folder of a few photos, and the script that installs weights.
 
-use crate::pets::{BREEDS, first_of, photos};
+use crate::{
+    pets::{BREEDS, first_of, photos},
+    process,
+};
 use clap::Parser as _;
 use finetune::{
     format::{read_safetensors, write_safetensors},
@@ -12,7 +15,6 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 #[path = "../../examples/folder.rs"]
@@ -48,14 +50,10 @@ fn run(folder: &Path, photos: &Path) -> Result<()> {
     example::run(example::Args::parse_from(command(folder, photos)?))
 }
 
-/// Runs the example in a process with other environment variables. Returns its output, and true if it succeeded.
+/// Runs the example in a process with other environment variables. Returns true if it succeeded, and its output.
 fn in_process(command: &[String], set: &[(&str, &Path)]) -> (bool, String) {
-    let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", "folder::child", "--ignored", "--nocapture"]);
-    child.env("FOLDER_COMMAND", command.join("\n")).envs(set.iter().copied());
-    let out = child.output().unwrap();
-    let said = [out.stdout, out.stderr].concat();
-    (out.status.success(), String::from_utf8_lossy(&said).into_owned())
+    let mut child = process::test("folder::child");
+    process::run(child.env("FOLDER_COMMAND", command.join("\n")).envs(set.iter().copied()))
 }
 
 #[test]
@@ -302,6 +300,8 @@ fn weights(checkout: &Path, pip: &str) -> (bool, String, String) {
 /// Runs `scripts/weights` in a copy of the checkout, with this interpreter.
 #[cfg(unix)]
 fn weights_by(checkout: &Path, python: &Path) -> (bool, String, String) {
+    use std::process::Command;
+
     let script = checkout.join("scripts/weights");
     fs::create_dir_all(checkout.join("scripts")).unwrap();
     fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/weights"), &script).unwrap();

@@ -39,6 +39,7 @@ mod pictures;
 mod plan;
 mod pretrained;
 mod probe;
+mod process;
 mod pth;
 mod recipes;
 mod reports_data;

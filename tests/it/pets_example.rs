@@ -1,6 +1,9 @@
 //! `examples/pets.rs`. It writes to a folder in the current one, so each run is a process of its own.
 
-use crate::pets::{BREEDS, first_of, photos};
+use crate::{
+    pets::{BREEDS, first_of, photos},
+    process,
+};
 use clap::Parser as _;
 use finetune::{
     format::{Value, write_pth},
@@ -8,7 +11,7 @@ use finetune::{
     prelude::*,
     seed::Seed,
 };
-use std::{env, fs, path::Path, process::Command};
+use std::{env, fs, path::Path};
 
 #[path = "../../examples/pets.rs"]
 #[allow(dead_code, reason = "a test calls what comes after the command line")]
@@ -33,17 +36,13 @@ fn the_number_of_epochs_is_checked_by_the_command_line() {
     assert!(example::Args::try_parse_from(["pets", "--epochs", "1"]).is_ok());
 }
 
-/// Runs the example in `folder` with small settings. Returns its output, and true if it succeeded.
+/// Runs the example in `folder` with small settings. Returns true if it succeeded, and its output.
 fn pets(folder: &Path, options: &[&str]) -> (bool, String) {
     let settings =
         "pets --images photos --arch squeezenet1_1 --device cpu --epochs 1 --size 32 --bs 4";
     let command: Vec<&str> = settings.split(' ').chain(options.iter().copied()).collect();
-    let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", "pets_example::child", "--ignored", "--nocapture"]);
-    child.env("PETS_COMMAND", command.join("\n")).current_dir(folder);
-    let out = child.output().unwrap();
-    let said = [out.stdout, out.stderr].concat();
-    (out.status.success(), String::from_utf8_lossy(&said).into_owned())
+    let mut child = process::test("pets_example::child");
+    process::run(child.env("PETS_COMMAND", command.join("\n")).current_dir(folder))
 }
 
 #[test]

@@ -6,7 +6,10 @@
     reason = "a test in a process of its own reports to its parent by lines"
 )]
 
-use super::server::{Server, respond, serve, serve_first};
+use super::{
+    process,
+    server::{Server, respond, serve, serve_first},
+};
 use finetune::{
     format::{StateDict, Value, write_pth, write_safetensors},
     model::{
@@ -41,8 +44,7 @@ fn files(files: impl Into<HashMap<String, Vec<u8>>>) -> Server {
 
 /// Downloads in a separate process with the environment `set`. Returns the path or the error.
 fn fetch(what: &str, home: &Path, set: &[(&str, &str)]) -> Result<PathBuf, String> {
-    let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", "pretrained::child", "--ignored", "--nocapture"]);
+    let mut child = process::test("pretrained::child");
     for name in ["HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "FINETUNE_OFFLINE", "TORCH_HOME"] {
         child.env_remove(name);
     }

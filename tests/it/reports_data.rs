@@ -1,7 +1,9 @@
 //! Public bug reports about data, reproduced with this crate: one test per report, by its number.
 
-use crate::corpus;
-use crate::corpus::{Scan, Scans, jpeg, packed, samples, smooth_rgb};
+use crate::{
+    corpus::{self, Scan, Scans, jpeg, packed, samples, smooth_rgb},
+    process,
+};
 use finetune::{
     Error,
     data::{
@@ -15,7 +17,6 @@ use finetune::{
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 fn picture(path: &Path, shade: u8) {
@@ -676,10 +677,8 @@ fn d18_padding_a_narrow_image_takes_no_memory_for_the_padding() {
     const ALONE: &str = "MEASURED_ALONE";
     if env::var_os(ALONE).is_none() {
         let name = "reports_data::d18_padding_a_narrow_image_takes_no_memory_for_the_padding";
-        let mut alone = Command::new(env::current_exe().unwrap());
-        let out = alone.args(["--exact", name]).env(ALONE, "1").output().unwrap();
-        let text = String::from_utf8_lossy(&out.stdout);
-        assert!(out.status.success() && text.contains("1 passed"), "{text}");
+        let (passed, said) = process::run(process::test(name).env(ALONE, "1"));
+        assert!(passed, "{said}");
         return;
     }
     let image = Image::new(100, 6000, 3, vec![100; 100 * 6000 * 3]).unwrap();

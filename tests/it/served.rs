@@ -3,6 +3,7 @@
 
 use super::{
     pets::{BREEDS, first_of, photos},
+    process,
     reports_data::folders,
 };
 use finetune::{
@@ -21,7 +22,6 @@ use serde_json::{Value, json};
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
     thread,
 };
 use tch::Kind;
@@ -77,13 +77,8 @@ fn serving_starts_no_threads() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pets.safetensors");
     learner(&BREEDS, resnet18(), folder.path())?.export(&file)?;
-    let out = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "served::server_of_one", "--ignored"])
-        .env("SERVED", &file)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    let (passed, said) = process::run(process::test("served::server_of_one").env("SERVED", &file));
+    assert!(passed, "{said}");
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! Data sets from a server to a folder, and malicious archives.
 
-use super::server::{Server, respond, serve, serve_first};
+use super::{
+    process,
+    server::{Server, respond, serve, serve_first},
+};
 use finetune::{
     Error,
     download::Download,
@@ -11,7 +14,6 @@ use std::{
     fs,
     io::{Cursor, Write as _},
     path::{Path, PathBuf},
-    process::Command,
     thread,
     time::Duration,
 };
@@ -330,17 +332,6 @@ fn damaged_archives_are_errors_wherever_they_break() {
     Home::new().refuses(b"<html>404</html>", "neither a tar file");
 }
 
-/// Runs the test `name` of this program in a separate process.
-fn in_a_process(name: &str, home: &Path) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args([&format!("untar::{name}"), "--exact", "--include-ignored"])
-        .env("FASTAI_HOME", home);
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-}
-
 #[test]
 fn the_settings_of_fastai_are_respected() {
     let home = Home::new();
@@ -348,7 +339,9 @@ fn the_settings_of_fastai_are_respected() {
     fs::create_dir_all(folder.join("packed")).unwrap();
     fs::write(folder.join("config.ini"), "[DEFAULT]\ndata = sets\narchive = packed\n").unwrap();
     fs::write(folder.join("packed/photos.tgz"), gzip(&tar_of(PHOTOS))).unwrap();
-    in_a_process("with_settings", &folder);
+    let mut command = process::test("untar::with_settings");
+    let (passed, said) = process::run(command.env("FASTAI_HOME", &folder));
+    assert!(passed, "{said}");
     assert_eq!(read(&folder.join("sets/photos/images/a.jpg")), "first");
     assert_eq!(read(&folder.join("mine/photos/images/a.jpg")), "first");
 }
