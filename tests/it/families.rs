@@ -13,7 +13,7 @@ use finetune::{
     },
     format::write_safetensors,
     image::Filter,
-    learner::{Learner, Predictor, unet_learner, vision_learner},
+    learner::{Learner, Prediction, Predictions, Predictor, unet_learner, vision_learner},
     loss::CrossEntropy,
     model::{
         Arch, ArchSpec, HeadOptions, Model, ParamKind, WeightsFrom, adapt_first_layer, by_name,
@@ -42,18 +42,25 @@ fn few(side: u32) -> Result<DataLoaders> {
     block().item_tfms(Resize::new(side)).dataloaders(photos())
 }
 
+/// Checks that the probabilities are those of a learner, within a tolerance.
+#[track_caller]
+fn same_probs(name: &str, found: &[Prediction], expected: &Predictions, tolerance: f32) {
+    assert_eq!(found.len(), expected.items.len(), "{name}");
+    for (found, expected) in found.iter().zip(expected.preds.rows()) {
+        assert_eq!(found.probs.len(), expected.len(), "{name}");
+        for (a, b) in found.probs.iter().zip(expected) {
+            assert!((a - b).abs() < tolerance, "{name}: {a} {b}");
+        }
+    }
+}
+
 /// Checks that a predictor of the exported file predicts as the learner does.
-fn predicts_alike(learn: &mut Learner, file: &Path) -> Result<()> {
+fn predicts_alike(name: &str, learn: &mut Learner, file: &Path) -> Result<()> {
     learn.export(file)?;
     let expected = learn.get_preds()?;
     let names: Vec<String> = expected.items.iter().map(|item| learn.dls().name(*item)).collect();
     let found = Predictor::load(file, Device::Cpu)?.predict_batch(names)?;
-    assert_eq!(found.len(), expected.items.len());
-    for (found, expected) in found.iter().zip(expected.preds.rows()) {
-        for (a, b) in found.probs.iter().zip(expected) {
-            assert!((a - b).abs() < 1e-5, "{}: {a} {b}", file.display());
-        }
-    }
+    same_probs(name, &found, &expected, 1e-5);
     Ok(())
 }
 
@@ -94,7 +101,8 @@ fn a_learner_can_have_the_networks_own_classifier() -> Result<()> {
             assert_eq!(trained, p.name.starts_with(classifier), "{name}: {}", p.name);
         }
         learn.fit_one_cycle(1, 1e-3)?;
-        predicts_alike(&mut learn, &folder.path().join(format!("{name}.export.safetensors")))?;
+        let bundle = folder.path().join(format!("{name}.export.safetensors"));
+        predicts_alike(&name, &mut learn, &bundle)?;
         learn.export_onnx(folder.path().join(format!("{name}.onnx")))?;
 
         let (given, learn) = learner(3)?;
@@ -173,10 +181,7 @@ fn a_classifier_of_many_classes_is_loaded() -> Result<()> {
     learn.export(&file)?;
     let x = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, Device::Cpu)).sin().view([2, 3, 32, 32]);
     let found = Predictor::load(&file, Device::Cpu)?.predict_tensor(&x)?;
-    let expected = learn.get_preds()?;
-    for (found, expected) in found.iter().zip(expected.preds.rows()) {
-        assert!(found.probs.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
-    }
+    same_probs("test_vit", &found, &learn.get_preds()?, 1e-6);
     Ok(())
 }
 
@@ -226,7 +231,7 @@ fn files_of_every_family_predict_as_the_learner_does() -> Result<()> {
     for (name, side) in FAMILIES {
         let learn = vision_learner(few(*side)?, by_name(name)?).pretrained(false);
         let mut learn = learn.build()?.quiet();
-        predicts_alike(&mut learn, &bundle)?;
+        predicts_alike(name, &mut learn, &bundle)?;
         learn.export_torchscript(&script)?;
         let x = learn.dls().valid().one_batch()?.x;
         scripts_alike(name, learn.model(), &script, &x)?;
@@ -297,7 +302,7 @@ fn weights_offer_the_transforms_that_they_were_validated_with() -> Result<()> {
     let dls = block.dataloaders(photos())?;
     let mut learn = vision_learner(dls, arch).pretrained(false).build()?.quiet();
     assert_eq!(learn.dls().valid().one_batch()?.x.size(), [3, 3, 160, 160]);
-    predicts_alike(&mut learn, &folder.path().join("vit.safetensors"))
+    predicts_alike("test_vit", &mut learn, &folder.path().join("vit.safetensors"))
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn exports_of_earlier_versions_predict_like_their_model() -> Result<()> {
     let expected: Vec<_> = some.iter().map(|photo| learn.predict(photo)).collect::<Result<_>>()?;
     let far = |a: &[f32], b: &[f32]| {
         assert_eq!(a.len(), b.len());
+        assert!(a.iter().chain(b).all(|p| p.is_finite()), "{a:?} {b:?}");
         a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     };
     assert!(
@@ -83,7 +84,9 @@ fn exports_of_earlier_versions_predict_like_their_model() -> Result<()> {
         let loaded =
             [Predictor::load(&path, Device::Cpu)?, Predictor::from_bytes(&bytes, Device::Cpu)?];
         for predictor in loaded {
-            for (found, expected) in predictor.predict_batch(&some)?.iter().zip(&expected) {
+            let found = predictor.predict_batch(&some)?;
+            assert_eq!(found.len(), expected.len(), "{version}");
+            for (found, expected) in found.iter().zip(&expected) {
                 let difference = far(&found.probs, &expected.probs);
                 assert!(difference < 1e-5, "{version}: {difference}");
                 assert_eq!(found.label, expected.label, "{version}");
