@@ -2,15 +2,12 @@
 //! predictions.
 
 use super::{
-    pets::{BREEDS, first_of, photos},
+    pets::{self, BREEDS, photos},
     process,
 };
 use finetune::{
     Error, Result,
-    data::{
-        Arrays, CategoryBlock, DataBlock, DataLoaders, ImageBlock, LoaderOptions, RandomSplitter,
-        RegexLabeller, using_name,
-    },
+    data::{Arrays, CategoryBlock, DataBlock, DataLoaders, ImageBlock, LoaderOptions},
     format::write_safetensors,
     image::Filter,
     learner::{Learner, Prediction, Predictions, Predictor, unet_learner, vision_learner},
@@ -28,13 +25,7 @@ use tch::{CModule, Device, Kind, Tensor, nn};
 
 /// Returns a block of four photos of each breed.
 fn block() -> DataBlock<CategoryBlock> {
-    DataBlock::blocks(ImageBlock::rgb(), CategoryBlock::new())
-        .get_items(first_of(&BREEDS, 4))
-        .splitter(RandomSplitter::new(0.25).seed(42))
-        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$").unwrap()))
-        .bs(3)
-        .num_workers(0)
-        .device(Device::Cpu)
+    pets::few(&BREEDS, ImageBlock::rgb()).bs(3)
 }
 
 /// Returns loaders of squares of `side` pixels.

@@ -1,7 +1,7 @@
 //! Weights with the names of other implementations, and models of this crate as the start of another
 //! training.
 
-use crate::pets::{BREEDS, first_of, photos};
+use crate::pets::{self, BREEDS, photos};
 use finetune::{
     Error,
     data::DataLoaders,
@@ -438,16 +438,8 @@ fn files_without_weights_are_errors_that_name_them() {
 
 /// Returns loaders of a few photos of `breeds`, with 1 or 3 channels.
 fn few(breeds: &'static [&'static str], images: ImageBlock, size: u32) -> DataLoaders {
-    DataBlock::blocks(images, CategoryBlock::new())
-        .get_items(first_of(breeds, 4))
-        .splitter(RandomSplitter::new(0.25).seed(42))
-        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$").unwrap()))
-        .item_tfms(Resize::new(size))
-        .bs(2)
-        .num_workers(0)
-        .device(Device::Cpu)
-        .dataloaders(photos())
-        .unwrap()
+    let block = pets::few(breeds, images).item_tfms(Resize::new(size)).bs(2);
+    block.dataloaders(photos()).unwrap()
 }
 
 fn start(arch: &Arch, dls: DataLoaders, file: &Path) -> Learner {

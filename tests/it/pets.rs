@@ -41,6 +41,16 @@ pub(crate) fn block() -> Result<DataBlock<CategoryBlock>> {
         .device(Device::Cpu))
 }
 
+/// Returns a block of four photos of each breed in `breeds`, without transforms.
+pub(crate) fn few(breeds: &'static [&'static str], images: ImageBlock) -> DataBlock<CategoryBlock> {
+    DataBlock::blocks(images, CategoryBlock::new())
+        .get_items(first_of(breeds, 4))
+        .splitter(RandomSplitter::new(0.25).seed(42))
+        .get_y(using_name(RegexLabeller::new(r"^(.+)_\d+\.jpg$").unwrap()))
+        .num_workers(0)
+        .device(Device::Cpu)
+}
+
 /// Returns a learner of [`block`] with a ResNet-18 from scratch.
 pub(crate) fn learner() -> Result<Learner> {
     let learner = vision_learner(block()?.dataloaders(photos())?, resnet18()).pretrained(false);
