@@ -1,6 +1,7 @@
 //! The end of fits: each row of the table in the docs of `Callback` is a test, and so are the guarantees
 //! of a learner about its fits.
 
+use super::texts::Written;
 use finetune::{
     Error, Result,
     callback::{CsvLogger, EarlyStopping, NanGuard, NanReport, SaveBest},
@@ -14,7 +15,7 @@ use finetune::{
     sample::{Batch, Task},
 };
 use std::{
-    io::{self, Write},
+    io,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -361,29 +362,9 @@ fn a_batch_with_a_nan_loss_is_written_to_a_file() {
     assert_eq!(bad, [false, false, true, false]);
 }
 
-/// A writer with shared access.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Shared {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 #[test]
 fn the_table_is_aligned_and_the_log_has_a_line_for_every_step() {
-    let (table, log) = (Shared::default(), Shared::default());
+    let (table, log) = (Written::default(), Written::default());
     let lines = Steps::Lines(Duration::ZERO);
     let progress = Progress::to_writer(table.clone()).steps(lines).log_to(log.clone());
     let mut learn = learner().progress(progress).callback(EarlyStopping::new(1));
@@ -498,7 +479,7 @@ fn bfloat16_on_a_processor_without_its_instructions_is_told_before_the_training(
     let features = finetune::doctor().features;
     let is_fast = features.iter().any(|(name, has)| *has && name.ends_with("bf16"));
     let fit = |learn: Learner| {
-        let table = Shared::default();
+        let table = Written::default();
         let mut learn = learn.progress(Progress::to_writer(table.clone()));
         learn.fit(1, 1e-3).unwrap();
         let printed = table.text().lines().nth(1).unwrap().contains("bfloat16");

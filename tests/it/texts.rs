@@ -57,11 +57,12 @@ fn a_summary_of_several_passes_has_the_sizes_of_all_of_them() -> Result<()> {
     Ok(())
 }
 
+/// A writer with shared access.
 #[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Written {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
