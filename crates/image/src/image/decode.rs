@@ -28,8 +28,8 @@ use std::{
 /// Pixels are those of Pillow's `convert`: alpha is dropped, not blended; palettes, YCbCr and CMYK
 /// become RGB; gray is 0.299 red, 0.587 green and 0.114 blue. Of an animation, the first frame is used,
 /// on a canvas of the size of the animation. Of 16-bit values, the upper 8 bits are used; Pillow clips
-/// gray values at 255, which turns most of them white. Values of a PNM file above its maximum become the maximum. JPEG decoders round differently: single pixels
-/// differ by up to 8 levels.
+/// gray values at 255, which turns most of them white. Values of a PNM file above its maximum become the
+/// maximum. JPEG decoders round differently: single pixels differ by up to 8 levels.
 ///
 /// TIFF files may have 1, 2, 4, 8 or 16 bits per sample. Floating-point numbers, signed numbers and
 /// 32-bit integers are errors, because their range is unknown; so are Lab colors, and YCbCr with
