@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
+mod annotations;
 mod auto_augment;
 mod bad_files;
 mod blocks;
@@ -29,6 +30,7 @@ mod interpret;
 mod layouts;
 mod loader;
 mod losses;
+mod mask_files;
 mod metrics;
 mod old_files;
 mod onnx;

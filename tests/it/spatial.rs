@@ -4,9 +4,8 @@
 use finetune::{
     Error, Result,
     data::{
-        Annotated, BBoxBlock, BBoxLblBlock, DataBlock, DataLoaders, ImageBlock, ImageSource,
-        IndexSplitter, MaskBlock, PointBlock, TargetBlock as _, get_annotations,
-        get_voc_annotations, get_yolo_annotations,
+        BBoxBlock, BBoxLblBlock, DataBlock, DataLoaders, ImageBlock, ImageSource, IndexSplitter,
+        MaskBlock, PointBlock,
     },
     format::{read_safetensors, write_safetensors},
     image::Image,
@@ -22,11 +21,11 @@ use finetune::{
     transform::{self, BatchTransform, Method, Resize, aug_transforms},
 };
 use ndarray::Array2;
-use std::{collections::BTreeMap, fs, io::Cursor, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tch::{Device, Kind, Tensor, nn};
 
 /// Returns an image of `side` pixels with a bright square and the mask of that square.
-fn square(side: u32, left: u32, top: u32, wide: u32) -> (Image, Image) {
+pub(crate) fn square(side: u32, left: u32, top: u32, wide: u32) -> (Image, Image) {
     let inside =
         |x: u32, y: u32| (left..left + wide).contains(&x) && (top..top + wide).contains(&y);
     let places = || (0..side).flat_map(move |y| (0..side).map(move |x| (x, y)));
@@ -102,54 +101,9 @@ fn masks_are_the_same_on_workers_and_on_a_device() -> Result<()> {
     Ok(())
 }
 
-fn text_of<T>(done: Result<T>) -> String {
+/// Returns the text of the error.
+pub(crate) fn text_of<T>(done: Result<T>) -> String {
     done.err().expect("an error").to_string()
-}
-
-#[test]
-fn errors_of_masks_name_the_file() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let (image, _) = square(8, 1, 1, 3);
-    let save = |name: &str, image: &Image| {
-        let kind = match image.channels() {
-            1 => image::ExtendedColorType::L8,
-            _ => image::ExtendedColorType::Rgb8,
-        };
-        let (w, h) = (image.width(), image.height());
-        image::save_buffer(path(name), image.pixels(), w, h, kind).unwrap();
-    };
-    save("photo.png", &image);
-    save("small.png", &Image::new(4, 4, 1, vec![0; 16])?);
-    save("codes.png", &Image::new(8, 8, 1, (0..64).collect())?);
-    save("colors.png", &image);
-    let load = |mask: PathBuf, block: MaskBlock| {
-        let dls = DataBlock::blocks(ImageBlock::rgb(), block)
-            .get_y(move |_: &PathBuf| Ok(mask.clone().into()))
-            .splitter(IndexSplitter::new([]))
-            .bs(1)
-            .num_workers(0)
-            .device(Device::Cpu)
-            .dataloaders_from(vec![path("photo.png")])?;
-        dls.train().one_batch()
-    };
-    let block = || MaskBlock::new(["a", "b"]);
-    let size = text_of(load(path("small.png"), block()));
-    assert!(size.contains("photo.png") && size.contains("4x4") && size.contains("8x8"), "{size}");
-    let codes = text_of(load(path("codes.png"), block()));
-    assert!(codes.contains("photo.png") && codes.contains("there are 2 codes"), "{codes}");
-    let colors = text_of(load(path("colors.png"), block()));
-    assert!(colors.contains("photo.png") && colors.contains("`colors`"), "{colors}");
-    let missing = text_of(load(path("none.png"), block()));
-    assert!(missing.contains("none.png"), "{missing}");
-    // Called without a loader, the block names the file once.
-    let direct = text_of(block().encode(&path("codes.png").into()));
-    assert_eq!(direct.matches("codes.png").count(), 1, "{direct}");
-    let memory = text_of(block().encode(&Image::new(1, 1, 1, vec![2])?.into()));
-    assert!(memory.contains("for the mask: ") && memory.contains("is 2"), "{memory}");
-    let distinct = text_of(load(path("colors.png"), block().colors([[0, 0, 0]; 2])));
-    assert!(distinct.contains("colors"), "{distinct}");
-    Ok(())
 }
 
 #[test]
@@ -168,153 +122,6 @@ fn a_check_finds_masks_that_do_not_fit() -> Result<()> {
     let items: Vec<usize> = found.iter().map(|f| f.item).collect();
     assert_eq!(items, [1, 2]);
     assert!(found[0].what.contains("40x20") && found[1].what.contains("is 7"), "{found:?}");
-    Ok(())
-}
-
-/// Returns the codes of a mask file of 4x2 pixels, from a loader.
-fn loaded_codes(file: PathBuf) -> Result<Vec<i64>> {
-    let image = Image::new(4, 2, 3, vec![90; 24])?;
-    let dls = DataBlock::rows(ImageBlock::rgb(), MaskBlock::new((0..256).map(|i| i.to_string())))
-        .get_x(move |_: &usize| Ok(image.clone()))
-        .get_y(move |_| Ok(file.clone().into()))
-        .splitter(IndexSplitter::new([]))
-        .bs(1)
-        .num_workers(0)
-        .device(Device::Cpu)
-        .dataloaders_from(vec![0])?;
-    Ok(Vec::try_from(&dls.train().one_batch()?.y.unwrap().reshape([-1])).unwrap())
-}
-
-#[test]
-fn gray_masks_keep_their_numbers_in_every_format() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| {
-        fs::write(folder.path().join(name), bytes).unwrap();
-        loaded_codes(folder.path().join(name))
-    };
-    let encoded = |codes: [u16; 8], format: image::ImageFormat| {
-        let mask = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(4, 2, codes.to_vec());
-        let mut bytes = Cursor::new(vec![]);
-        mask.unwrap().write_to(&mut bytes, format).unwrap();
-        bytes.into_inner()
-    };
-    let pgm = |largest: u16, codes: [u16; 8]| {
-        let mut bytes = format!("P5\n4 2\n{largest}\n").into_bytes();
-        for code in codes {
-            let [high, low] = code.to_be_bytes();
-            bytes.extend(if largest > 255 { vec![high, low] } else { vec![low] });
-        }
-        bytes
-    };
-    let codes = [0_u16, 1, 2, 20, 127, 128, 254, 255];
-    let wanted = codes.map(i64::from);
-    assert_eq!(write("deep.png", &encoded(codes, image::ImageFormat::Png))?, wanted);
-    assert_eq!(write("deep.tif", &encoded(codes, image::ImageFormat::Tiff))?, wanted);
-    for largest in [255, 256, 300, 1000, 40_000, 65_535] {
-        assert_eq!(write("deep.pgm", &pgm(largest, codes))?, wanted, "{largest}");
-    }
-    for largest in 7..255 {
-        let few = [0_u16, 1, 2, 3, 4, 5, 6, 7];
-        assert_eq!(write("few.pgm", &pgm(largest, few))?, few.map(i64::from), "{largest}");
-    }
-    assert_eq!(write("text.pgm", b"P2 4 2 20 0 1 2 3 4 5 19 20")?, [0, 1, 2, 3, 4, 5, 19, 20]);
-    let pam = |largest: u16, kind: &str, depth: u8, data: &[u8]| {
-        let size = "WIDTH 4\nHEIGHT 2";
-        let head = format!("P7\n{size}\nDEPTH {depth}\nMAXVAL {largest}\n{kind}ENDHDR\n");
-        [head.as_bytes(), data].concat()
-    };
-    let gray = [0_u8, 1, 2, 3, 4, 5, 19, 20];
-    let both = gray.map(|v| [v, 20]).concat();
-    let wide = gray.map(|v| [0, v]).concat();
-    for (largest, kind, depth, data) in [
-        (20, "TUPLTYPE GRAYSCALE\n", 1, &gray[..]),
-        (20, "", 1, &gray[..]),
-        (20, "TUPLTYPE GRAYSCALE_ALPHA\n", 2, &both[..]),
-        (700, "TUPLTYPE GRAYSCALE\n", 1, &wide[..]),
-        (700, "", 1, &wide[..]),
-    ] {
-        let found = write("gray.pam", &pam(largest, kind, depth, data))?;
-        assert_eq!(found, gray.map(i64::from), "{largest} {kind}");
-    }
-    // In a bitmap, 1 is black.
-    assert_eq!(write("bits.pbm", b"P1 4 2 1 0 1 0 0 0 1 1")?, [0, 1, 0, 1, 1, 1, 0, 0]);
-
-    let beyond = [0, 1, 2, 3, 4, 5, 6, 256];
-    for (name, bytes) in [
-        ("beyond.png", encoded(beyond, image::ImageFormat::Png)),
-        ("beyond.tif", encoded(beyond, image::ImageFormat::Tiff)),
-        ("beyond.pgm", pgm(65_535, beyond)),
-    ] {
-        let e = text_of(write(name, &bytes));
-        assert!(e.contains(name) && e.contains("16-bit value 256 is not a code"), "{e}");
-    }
-    for (name, bytes) in [
-        ("above.pgm", pgm(7, [0, 1, 2, 3, 4, 5, 6, 8])),
-        ("above.txt", b"P2 4 2 20 0 1 2 3 4 5 19 21".to_vec()),
-        ("above.pam", pam(19, "TUPLTYPE GRAYSCALE\n", 1, &gray)),
-    ] {
-        let e = text_of(write(name, &bytes));
-        assert!(e.contains(name) && e.contains("the maximum of the file"), "{e}");
-    }
-    let gif = text_of(loaded_codes("tests/pillow/pt.gif".into()));
-    assert!(gif.contains("pt.gif") && gif.contains("only from PNG files"), "{gif}");
-    Ok(())
-}
-
-/// Programs that write palettes choose their order, so the index of a color says nothing about its code.
-#[test]
-fn the_colors_of_a_palette_are_the_colors_of_the_codes() -> Result<()> {
-    let file = ImageSource::from(PathBuf::from("tests/pillow/pt.png"));
-    let names = ["blue", "red", "green"];
-    let colors = [[0, 0, 255], [255, 0, 0], [0, 255, 0]];
-    let codes = |block: MaskBlock| -> Result<Vec<u8>> {
-        let Target::Mask(mask) = block.encode(&file)? else { panic!("not a mask") };
-        Ok(mask.into_pixels())
-    };
-    assert_eq!(codes(MaskBlock::new(names).colors(colors))?, [1, 2, 0]);
-    assert_eq!(codes(MaskBlock::new(names))?, [0, 1, 2]);
-    let other = text_of(codes(MaskBlock::new(names).colors([[0, 0, 255], [9, 9, 9], [0, 255, 0]])));
-    assert!(other.contains("pt.png") && other.contains("[255, 0, 0]"), "{other}");
-    Ok(())
-}
-
-/// A gray TIFF of a few bits, without compression.
-fn tiff_of_bits(bits: u16, rows: &[u8]) -> Vec<u8> {
-    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
-    let tags: [(u16, u16, u32); 8] = [
-        (256, 3, 4),
-        (257, 3, 2),
-        (258, 3, bits.into()),
-        (259, 3, 1),
-        (262, 3, 1),
-        (273, 4, 8 + 2 + 8 * 12 + 4),
-        (278, 3, 2),
-        (279, 4, rows.len() as u32),
-    ];
-    bytes.extend((tags.len() as u16).to_le_bytes());
-    for (tag, kind, value) in tags {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(kind.to_le_bytes());
-        bytes.extend(1_u32.to_le_bytes());
-        bytes.extend(value.to_le_bytes());
-    }
-    bytes.extend([0_u8; 4]);
-    bytes.extend(rows);
-    bytes
-}
-
-#[test]
-fn masks_of_few_bits_in_tiff_files_keep_their_numbers() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("mask.tif");
-    for (bits, rows, codes) in [
-        (1, vec![0b1010_0000, 0b0001_0000], [1_i64, 0, 1, 0, 0, 0, 0, 1]),
-        (2, vec![0b0001_1011, 0b1110_0100], [0, 1, 2, 3, 3, 2, 1, 0]),
-        (4, vec![0x01, 0x2f, 0xe3, 0x45], [0, 1, 2, 15, 14, 3, 4, 5]),
-    ] {
-        fs::write(&file, tiff_of_bits(bits, &rows)).unwrap();
-        assert_eq!(loaded_codes(file.clone())?, codes, "{bits} bits");
-    }
     Ok(())
 }
 
@@ -350,182 +157,6 @@ fn errors_of_points_and_boxes_name_the_item() -> Result<()> {
     assert!(text_of(boxes([1.0, 1.0, 1.0, 4.0], "cat")).contains("empty"));
     assert!(text_of(boxes([1.0, f32::INFINITY, 2.0, 4.0], "cat")).contains("finite"));
     assert!(boxes([1.0, 1.0, 2.0, 4.0], "cat").is_ok());
-    Ok(())
-}
-
-#[test]
-fn annotations_of_voc_and_yolo() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let (image, _) = square(40, 1, 1, 3);
-    image::save_buffer(path("a.png"), image.pixels(), 40, 40, image::ExtendedColorType::Rgb8)
-        .unwrap();
-    // A part of an object has a name and a box of its own, which are not those of an object.
-    let object = "<object><part><name>head</name><bndbox><xmin>4</xmin><ymin>5</ymin>\
-                  <xmax>9</xmax><ymax>8</ymax></bndbox></part><name>cat</name><bndbox>\
-                  <xmin>3</xmin><ymin>5</ymin><xmax>12</xmax><ymax>20</ymax></bndbox></object>";
-    let voc = format!("<annotation><filename>a.png</filename>{object}</annotation>");
-    fs::write(path("a.xml"), &voc).unwrap();
-    let found = get_voc_annotations(folder.path(), folder.path())?;
-    let Annotated { file, boxes, labels, .. } = &found[0];
-    assert_eq!((file, labels), (&path("a.png"), &vec!["cat".to_owned()]));
-    assert_eq!((found.len(), boxes), (1, &vec![[2.0, 4.0, 12.0, 20.0]]));
-    // Programs for macOS add such files to archives.
-    fs::write(path("._a.xml"), b"\x00\x05\x16\x07").unwrap();
-    assert_eq!(get_voc_annotations(folder.path(), folder.path())?.len(), 1);
-    fs::write(path("b.xml"), &voc).unwrap();
-    let twice = text_of(get_voc_annotations(folder.path(), folder.path()));
-    assert!(["a.xml", "b.xml", "a.png"].iter().all(|name| twice.contains(name)), "{twice}");
-    fs::remove_file(path("b.xml")).unwrap();
-    // With the byte order mark and the line end of programs for Windows.
-    fs::write(path("a.txt"), "\u{feff}1 0.5 0.25 0.2 0.1\r\n").unwrap();
-    let found = get_yolo_annotations(folder.path(), folder.path(), &["dog", "cat"])?;
-    assert_eq!(found[0].labels, ["cat"]);
-    let wanted = [16.0, 8.0, 24.0, 12.0];
-    assert!(found[0].boxes[0].iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-4));
-    fs::write(path("a.txt"), "7 0.5 0.25 0.2 0.1\n").unwrap();
-    let bad = text_of(get_yolo_annotations(folder.path(), folder.path(), &["dog", "cat"]));
-    assert!(bad.contains("a.txt") && bad.contains("line 1"), "{bad}");
-    fs::write(path("a.xml"), voc.replace("<ymax>20</ymax>", "")).unwrap();
-    let bad = text_of(get_voc_annotations(folder.path(), folder.path()));
-    assert!(bad.contains("a.xml") && bad.contains("ymax"), "{bad}");
-    Ok(())
-}
-
-/// Each image has its own text file, also if its name has several dots or it is in a subfolder.
-#[test]
-fn yolo_files_have_the_paths_of_their_images() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let (images, labels) = (folder.path().join("images"), folder.path().join("labels"));
-    let (image, _) = square(10, 1, 1, 3);
-    let add = |name: &str, text: Option<(&str, &str)>| {
-        let file = images.join(name);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        image::save_buffer(&file, image.pixels(), 10, 10, image::ExtendedColorType::Rgb8).unwrap();
-        if let Some((name, text)) = text {
-            let file = labels.join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, text).unwrap();
-        }
-        file
-    };
-    let files = [
-        ("cat_jpg.rf.0a1b.jpg", "cat_jpg.rf.0a1b.txt", "0 0.5 0.5 0.2 0.2", "dog"),
-        ("frame.0001.png", "frame.0001.txt", "1 0.5 0.5 0.2 0.2", "cat"),
-        ("frame.0002.png", "frame.0002.txt", "2 0.5 0.5 0.2 0.2", "owl"),
-        ("train/1.png", "train/1.txt", "0 0.5 0.5 0.4 0.4", "dog"),
-        ("val/1.png", "val/1.txt", "1 0.5 0.5 0.4 0.4", "cat"),
-    ];
-    let files: BTreeMap<PathBuf, &str> =
-        files.map(|(name, text, line, class)| (add(name, Some((text, line))), class)).into();
-    let read = || get_yolo_annotations(&images, &labels, &["dog", "cat", "owl"]);
-    let found = read()?;
-    assert_eq!(found.len(), files.len());
-    for item in &found {
-        assert_eq!(item.labels, [files[&item.file]], "{}", item.file.display());
-    }
-    add("val/1.bmp", None);
-    let twice = text_of(read());
-    assert!(twice.contains("val/1.bmp") && twice.contains("val/1.png"), "{twice}");
-    assert!(twice.contains("1.txt"), "{twice}");
-    Ok(())
-}
-
-/// Errors of annotation files name the file and the problem.
-#[test]
-fn errors_of_annotations_name_the_file() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let (image, _) = square(40, 1, 1, 3);
-    image::save_buffer(path("a.png"), image.pixels(), 40, 40, image::ExtendedColorType::Rgb8)
-        .unwrap();
-    let coco = |image: i64, category: i64, bbox: &str| {
-        let text = format!(
-            r#"{{"images": [{{"id": 1, "file_name": "a.png"}}],
-                "categories": [{{"id": 5, "name": "cat"}}],
-                "annotations": [{{"image_id": {image}, "category_id": {category}, "bbox": {bbox},
-                    "iscrowd": 1, "segmentation": {{"counts": [9, 3, 4], "size": [4, 4]}}}}]}}"#
-        );
-        fs::write(path("a.json"), format!("\u{feff}{text}")).unwrap();
-        get_annotations(path("a.json"), &format!("{}/", folder.path().display()))
-    };
-    let found = coco(1, 5, "[2, 3, 10, 20]")?;
-    assert_eq!((&found[0].file, found[0].boxes[0]), (&path("a.png"), [2.0, 3.0, 12.0, 23.0]));
-    for (image, category, bbox, what) in [
-        (2, 5, "[2, 3, 10, 20]", "image 2"),
-        (1, 6, "[2, 3, 10, 20]", "category 6"),
-        (1, 5, "[2, 3, -10, 20]", "inverted"),
-        (1, 5, "[2, 3, 10]", "not a COCO file"),
-        (1, 5, "[2, 3, NaN, 20]", "not a COCO file"),
-        (1, 5, "[2, 3, 1e300, 20]", "not finite"),
-    ] {
-        let bad = text_of(coco(image, category, bbox));
-        assert!(bad.contains("a.json") && bad.contains(what), "{bad}");
-    }
-    for (images, categories, what) in [
-        (r#"{"id": 1, "file_name": "b.png"}"#, "", ["`images`", "`a.png` and `b.png`"]),
-        (r#"{"id": 7, "file_name": "a.png"}"#, "", ["images 1 and 7", "`a.png`"]),
-        ("", r#"{"id": 5, "name": "dog"}"#, ["`categories`", "`cat` and `dog`"]),
-    ] {
-        let list = |first: &str, more: &str| match more {
-            "" => format!("[{first}]"),
-            more => format!("[{first}, {more}]"),
-        };
-        let text = format!(
-            r#"{{"images": {}, "categories": {}, "annotations": []}}"#,
-            list(r#"{"id": 1, "file_name": "a.png"}"#, images),
-            list(r#"{"id": 5, "name": "cat"}"#, categories)
-        );
-        fs::write(path("a.json"), text).unwrap();
-        let bad = text_of(get_annotations(path("a.json"), ""));
-        assert!(bad.contains("a.json") && what.iter().all(|w| bad.contains(w)), "{bad}");
-    }
-    // A box without a width is an error of the block, which names the image.
-    let items = coco(1, 5, "[2, 3, 0, 20]")?;
-    let empty = DataBlock::rows(ImageBlock::rgb(), (BBoxBlock::new(), BBoxLblBlock::new()))
-        .get_x(|item: &Annotated| Ok(item.file.clone()))
-        .get_y(|item| Ok((item.boxes.clone(), item.labels.clone())))
-        .splitter(IndexSplitter::new([]))
-        .bs(1)
-        .dataloaders_from(items);
-    let empty = text_of(empty);
-    assert!(empty.contains("a.png") && empty.contains("is empty"), "{empty}");
-
-    let voc = |object: &str| {
-        let text = format!("<annotation><filename>a.png</filename>{object}</annotation>");
-        fs::write(path("a.xml"), text).unwrap();
-        text_of(get_voc_annotations(folder.path(), folder.path()))
-    };
-    let bounds = |xmin: &str| {
-        format!(
-            "<object><name>cat</name><bndbox><xmin>{xmin}</xmin><ymin>5</ymin><xmax>12</xmax>\
-             <ymax>20</ymax></bndbox></object>"
-        )
-    };
-    for (object, what) in [
-        (bounds("30"), "inverted"),
-        (bounds("NaN"), "not finite"),
-        (bounds("left"), "`xmin` is `left`"),
-        ("<object><name>cat</name></object>".to_owned(), "no `bndbox`"),
-        ("<object>".to_owned(), "not XML"),
-    ] {
-        let bad = voc(&object);
-        assert!(bad.contains("a.xml") && bad.contains(what), "{bad}");
-    }
-
-    let yolo = || text_of(get_yolo_annotations(folder.path(), folder.path(), &["cat"]));
-    let missing = yolo();
-    assert!(missing.contains("a.txt"), "{missing}");
-    for (line, what) in [
-        ("0 0.5 0.25 -0.2 0.1", "inverted"),
-        ("0 0.5 NaN 0.2 0.1", "not finite"),
-        ("0 0.5 0.25 0.2", "four numbers"),
-        ("cat 0.5 0.25 0.2 0.1", "below 1"),
-    ] {
-        fs::write(path("a.txt"), format!("0 0.5 0.5 0.1 0.1\n{line}\n")).unwrap();
-        let bad = yolo();
-        assert!(bad.contains("a.txt") && bad.contains("line 2") && bad.contains(what), "{bad}");
-    }
     Ok(())
 }
 
