@@ -14,14 +14,15 @@ pub(super) struct Axis {
 
 impl Axis {
     /// Returns an axis for all `values` that can be shown: finite ones, and positive ones if it is
-    /// logarithmic. Adds a margin at both ends unless `range` is set.
+    /// logarithmic. Adds a margin at both ends unless `range` is set, whose ends must be such values in ascending
+    /// order.
     pub(super) fn around(
         values: impl Iterator<Item = f64>,
         log: bool,
         range: Option<(f64, f64)>,
     ) -> Self {
         let shown = |v: &f64| v.is_finite() && (!log || *v > 0.0);
-        if let Some((low, high)) = range.filter(|(a, b)| shown(a) && shown(b) && a < b) {
+        if let Some((low, high)) = range {
             return Self { low, high, log, whole: false };
         }
         let (mut low, mut high) = values
