@@ -111,7 +111,9 @@ pub fn get_annotations(file: impl AsRef<Path>, prefix: &str) -> Result<Vec<Annot
     for image in &coco.images {
         if let Some(first) = ids.insert(&image.file_name, image.id) {
             let (name, id) = (&image.file_name, image.id);
-            let why = format!("the images {first} and {id} have the same file, `{name}`");
+            let why = format!(
+                "the images {first} and {id} have the same file, `{name}`: give their boxes to one of them"
+            );
             return Err(broken(file, why));
         }
     }
@@ -186,7 +188,10 @@ pub fn get_voc_annotations(
         let item = voc(&file, images.as_ref())?;
         if let Some(other) = owners.insert(item.file.clone(), file.clone()) {
             let image = item.file.display();
-            let why = format!("it is of the same image as {}, {image}", other.display());
+            let why = format!(
+                "it is of the same image as {}, {image}: move its objects there, or remove it",
+                other.display()
+            );
             return Err(broken(&file, why));
         }
         all.push(item);
