@@ -1,5 +1,5 @@
-//! Learners with networks of every family: complete networks with their own classifiers, and files for
-//! predictions.
+//! Networks of every family: with their own classifiers, in files for predictions, with published weights, for other
+//! channels and image sizes, and the errors of unknown names.
 
 use super::{
     pets::{self, BREEDS, photos},

@@ -159,7 +159,7 @@ fn an_item() -> String {
 fn naming<T>(done: Result<T>, name: impl FnOnce() -> String) -> Result<T> {
     done.map_err(|e| match e {
         Error::Label { why, .. } => Error::label(name(), why),
-        // Of a mask, which may be in memory.
+        // A mask in memory has no name of its own.
         Error::Image { item, cause, .. } => Error::image(format!("{item} of {}", name()), cause),
         e => e,
     })

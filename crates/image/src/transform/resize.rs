@@ -94,8 +94,8 @@ impl Resize {
     /// [`Method::Squish`]; see [`at`](Self::at).
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0, or if [`pad_mode`](Self::pad_mode) is set without
-    /// [`Method::Pad`].
+    /// [`Error::Config`] if a side is 0, if [`pad_mode`](Self::pad_mode) is set without [`Method::Pad`], or if the
+    /// padded image would have a side above 2²⁸.
     pub fn image(&self, image: &Image, split: Split, draw: &mut dyn Draw) -> Result<Image> {
         let motions = self.motions((image.width(), image.height()), split, draw)?;
         moved_image(image, &motions, self.filter)
@@ -125,8 +125,8 @@ impl Resize {
     /// left or top, 0.5 is the center.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side is 0, or if [`pad_mode`](Self::pad_mode) is set without
-    /// [`Method::Pad`].
+    /// [`Error::Config`] if a side is 0, if [`pad_mode`](Self::pad_mode) is set without [`Method::Pad`], or if the
+    /// padded image would have a side above 2²⁸.
     pub fn at(&self, image: &Image, (x, y): (f64, f64)) -> Result<Image> {
         moved_image(image, &[self.motion((image.width(), image.height()), (x, y))?], self.filter)
     }
