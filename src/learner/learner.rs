@@ -40,7 +40,7 @@ pub struct Learner {
     pub(super) train_bn: bool,
     /// The accuracy of the last linear probe.
     pub(super) probed: Option<Standing>,
-    /// A message for the first fit.
+    /// A message for the first training.
     pub(super) advice: Option<String>,
 }
 

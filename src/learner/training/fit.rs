@@ -1,6 +1,6 @@
 //! The fits of a learner.
 
-use super::{advice::Advice, emulated::Emulated, epochs, finite::Finite, stage::Stage, state::Run};
+use super::{advice::Advice, epochs, finite::Finite, stage::Stage, state::Run};
 use crate::{
     error::{Error, Result},
     learner::{
@@ -149,12 +149,12 @@ impl Learner {
         self.training.stage = checkpoints.number_of_stages().saturating_sub(left.len());
         self.training.checkpoints = checkpoints;
         self.training.plan = left.into();
-        let mut advice = Advice(self.advice.take());
+        let mut advice = Advice::new(self.advice.take(), &self.training);
         while let Some(stage) = self.training.plan.front().cloned() {
             let from = resumed.take();
-            let (mut finite, mut emulated) = (Finite, Emulated);
+            let mut finite = Finite;
             let mut below = self.probed.clone().map(BelowProbe::new);
-            let mut lent: Vec<&mut dyn Callback> = vec![&mut finite, &mut emulated, &mut advice];
+            let mut lent: Vec<&mut dyn Callback> = vec![&mut finite, &mut advice];
             lent.extend(below.as_mut().map(|b| b as &mut dyn Callback));
             lent.extend(callbacks.iter_mut().map(|c| &mut **c as &mut dyn Callback));
             let done = self.one(stage, lent, Run::Fit, from);

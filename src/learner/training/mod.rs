@@ -2,7 +2,6 @@
 
 mod advice;
 pub(in crate::learner) mod callback;
-mod emulated;
 pub(in crate::learner) mod epochs;
 pub(in crate::learner) mod finite;
 pub(in crate::learner) mod fit;
