@@ -49,13 +49,15 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Replaces the head of the learner's model by the regression:
-    /// [`HeadOptions::linear`](crate::model::HeadOptions::linear) of the previous head, which has its pooling, a normalization with the statistics of the training items, the dropout of its last layer, and
-    /// one linear layer. The model then has the predictions of the probe, up to rounding to 32 bits. The learner
-    /// gets a new optimizer. The body is not changed, and its frozen groups stay frozen.
+    /// Replaces the head of the learner's model by the regression, in the layers of
+    /// [`HeadOptions::linear`](crate::model::HeadOptions::linear): the pooling of the previous head, a normalization
+    /// with the statistics of the training items, the dropout of the previous head's last layer, and one linear layer.
+    /// The model then has the predictions of the probe, up to rounding to 32 bits. The learner gets a new optimizer.
+    /// The body is not changed, and its frozen groups stay frozen.
     ///
-    /// The normalization gives all features the same scale, and so a step of the optimizer the same effect on all of
-    /// them. The dropout takes the place of the penalty of the regression, which fine-tuning does not have.
+    /// The normalization gives all features the same scale, so that a step of the optimizer changes the outputs by
+    /// each of them alike. The dropout regularizes the head in fine-tuning, which has no penalty like that of the
+    /// regression.
     ///
     /// [`FineTune::from_probe`](crate::learner::FineTune::from_probe) trains from this model, which can be
     /// saved, exported and resumed like any other.
