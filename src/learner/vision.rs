@@ -311,7 +311,8 @@ impl VisionLearner {
         ];
         let mut set = options.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name);
         let (Some(first), Some(second)) = (set.next(), set.next()) else { return Ok(()) };
-        let why = format!("contradicts `{first}`: both set the layers after the body");
+        let why =
+            format!("contradicts `{first}`: both set the layers after the body; use one of them");
         Err(Error::config(second, why))
     }
 }

@@ -26,7 +26,8 @@ impl Dim {
             Ok(Self::Batch(small / a))
         } else {
             let why = format!(
-                "a side of {small} for {a} images and of {large} for {b} is not a multiple"
+                "a size is {small} for {a} images and {large} for {b}; it must be a multiple of the \
+                 number of images"
             );
             Err(unsupported(why))
         }

@@ -88,8 +88,9 @@ class AnyBatch {
     // Inserts an expression before `node` that is `a` for `n` images and `b` for `m`.
     Value* size(Node* node, int64_t a, int64_t b) {
         if (a * m_ != b * n_ || a % n_ != 0) {
-            throw std::runtime_error("a size of " + std::to_string(a) + " for " + std::to_string(n_) + " images and of " +
-                                     std::to_string(b) + " for " + std::to_string(m_) + " is not a multiple");
+            throw std::runtime_error("a size is " + std::to_string(a) + " for " + std::to_string(n_) + " images and " +
+                                     std::to_string(b) + " for " + std::to_string(m_) +
+                                     "; it must be a multiple of the number of images");
         }
         torch::jit::WithInsertPoint guard(node);
         Value* images = graph_.insert(torch::jit::aten::size, {input_, int64_t(0)});

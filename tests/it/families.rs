@@ -146,6 +146,7 @@ fn only_one_option_sets_the_layers_after_the_body() -> Result<()> {
         let e = builder.build().unwrap_err();
         assert!(matches!(e, Error::Config { .. }), "{e}");
         assert!(e.to_string().contains(wrong), "{e}");
+        assert!(e.to_string().ends_with("use one of them"), "{e}");
     }
     // A probe replaces a head of fastai's.
     let e = own(resnet18()).build()?.quiet().probe().unwrap_err();
