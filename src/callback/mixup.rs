@@ -309,7 +309,9 @@ impl Callback for CutMix {
         let Cut { perm, weight, center: (cx, cy) } = self.draw(n as usize, width, height, t)?;
         check_weight(weight)?;
         if !(0..width).contains(&cx) || !(0..height).contains(&cy) {
-            let why = format!("the center ({cx}, {cy}) was drawn for images of {width}x{height}");
+            let why = format!(
+                "the center ({cx}, {cy}) was drawn for images of {width}x{height}; it must be within the image"
+            );
             return Err(Error::config("draws", why).into());
         }
         let perm = order_of(&perm, n as usize)?.to_device(batch.x.device());
