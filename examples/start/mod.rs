@@ -17,11 +17,12 @@ pub(crate) fn start(arch: &str, file: Option<PathBuf>) -> Result<(Arch, WeightsF
     if let Some(file) = file {
         return Ok((arch, WeightsFrom::file(file)));
     }
-    // There is a substitute, so a missing connection should not take long.
+    // `fetch` looks into the cache of a model hub only for a source of the hub.
     let published = match arch.weights() {
         Some(Weights { repo: Some(repo), file, .. }) => WeightsFrom::hub(*repo).named(*file),
         _ => WeightsFrom::published(),
     };
+    // There is a substitute, so a missing connection should not take long.
     let published = published.retries(1).patience(Duration::from_secs(10));
     let Err(why) = published.fetch(arch.weights().map(Weights::url).as_deref()) else {
         return Ok((arch, published));

@@ -431,8 +431,8 @@ impl Arch {
         Ok(children.build(path, None, &splits))
     }
 
-    /// Checks the size of the images, with which networks with position embeddings grow. Pixels beyond the last whole
-    /// patch would be ignored, as those of two published networks are.
+    /// Checks the size of the images, with which networks with position embeddings grow. A network ignores pixels
+    /// beyond the last whole patch. Two published networks have such a size, so published sizes are accepted.
     pub(super) fn check_size(&self) -> Result<()> {
         let Some(size @ [height, width]) = self.size else { return Ok(()) };
         if size.iter().any(|n| !SIZES.contains(n)) {

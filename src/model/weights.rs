@@ -20,7 +20,8 @@ use tch::{Device, Tensor, nn::VarStore};
 /// The number of variables of each kind that an error names.
 const SHOWN: usize = 5;
 
-/// Loads the body of `arch`. Returns the normalization that the weights were trained with, if any.
+/// Loads the body of `arch`, and the layers of its own classifier that `model` has in the same shape. Returns the
+/// normalization that the weights were trained with, if any.
 pub(super) fn load(
     model: &mut Model,
     arch: &Arch,
@@ -63,9 +64,9 @@ fn published<'a>(model: &Model, arch: &'a Arch, own: &StateDict) -> Variables<'a
 /// The prefix of the variables of a decoder.
 const DECODER: &str = "layers.";
 
-/// Returns true if the description of a file, `spec`, is of a U-Net, and all variables with the prefix of a decoder
-/// that the body of `model` does not have are of the decoder. Some bodies have variables with the same prefix, so
-/// those of a deeper body must not be mistaken for a decoder.
+/// Returns true if `spec`, the description of a file, is of a U-Net whose decoder can be told from its body. Some
+/// bodies have variables with the prefix of a decoder. For such a body, the file must be of the same network:
+/// otherwise, the additional layers of a deeper body would be taken for a decoder.
 fn is_of_unet(model: &Model, arch: &Arch, spec: &Value) -> bool {
     let of_body = |name: &str| name.starts_with(DECODER) && !model.is_new(name);
     let shared = || model.state_dict().iter().any(|(name, _)| of_body(name));
@@ -73,8 +74,8 @@ fn is_of_unet(model: &Model, arch: &Arch, spec: &Value) -> bool {
     described && (spec["arch"] == arch.name() || !shared())
 }
 
-/// Returns the variables of the body from `state`, and the model's own head or decoder. If `of_unet` is true, `state`
-/// is of a U-Net, whose decoder is left out.
+/// Returns the variables of the body from `state`, the layers of the network's own classifier that have the same shape,
+/// and the model's own head or decoder. If `of_unet` is true, `state` is of a U-Net, whose decoder is left out.
 fn of_body(
     model: &Model,
     arch: &Arch,
