@@ -138,7 +138,7 @@ impl File {
     }
 }
 
-/// The largest count of batches or epochs in a checkpoint. Counts are increased without a check for overflow.
+/// The largest count of batches or epochs in a checkpoint. No training reaches it, and the largest integers would overflow.
 const LARGEST_COUNT: u64 = 1 << 53;
 
 /// The lists of a history that are stored as tensors, since they have a number per step.
