@@ -97,7 +97,7 @@ impl Weights {
 
     /// Returns a side of the image before the center crop.
     fn before_crop(&self, side: i64) -> i64 {
-        // The fraction is a rounded quotient of whole numbers of pixels.
+        // The fraction is rounded, so the quotient can be slightly below the number of pixels that was meant.
         (side as f64 / f64::from(self.crop_pct) + 1e-2).floor() as i64
     }
 
