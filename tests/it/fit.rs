@@ -7,8 +7,8 @@ use finetune::{
     callback::{CsvLogger, EarlyStopping, NanGuard, NanReport, SaveBest},
     data::{Arrays, DataLoaders, LoaderOptions},
     learner::{
-        Callback, FineTune, Flat, Learner, OneCycle, Outcome, Progress, Scope, Step, Steps,
-        Training,
+        Callback, Defaults, FineTune, Flat, Learner, OneCycle, Outcome, Progress, Scope, Step,
+        Steps, Training,
     },
     loss::CrossEntropy,
     model::Model,
@@ -312,6 +312,31 @@ fn lr_find_restores_everything_even_if_it_fails() {
         assert!(error.contains(why) && error.contains("`Fails` failed in `after_step`"), "{error}");
         assert_eq!((weights(&learn), state(&mut learn)), before, "panics: {panics}");
     }
+}
+
+#[test]
+fn lr_find_decays_the_weights_as_a_fit_does() {
+    /// Records the weight decay of each step.
+    #[derive(Debug, Default, Clone)]
+    struct Decays(Arc<Mutex<Vec<f64>>>);
+    impl Callback for Decays {
+        fn after_step(&mut self, t: &mut Training) -> Step {
+            self.0.lock().unwrap().extend(t.opt.hypers().iter().map(|h| h.wd));
+            Ok(())
+        }
+    }
+    let decays = Decays::default();
+    let mut defaults = Defaults::default();
+    defaults.wd = Some(0.3);
+    let mut learn = learner().defaults(defaults).callback(decays.clone());
+    let before = learn.training_mut().opt.hypers().to_vec();
+    assert!(before.iter().all(|h| h.wd == 0.01), "the optimizer's own");
+    let _curve = learn.lr_find().unwrap();
+    let swept = std::mem::take(&mut *decays.0.lock().unwrap());
+    assert!(swept.len() >= 2 * 50 && swept.iter().all(|wd| *wd == 0.3), "{swept:?}");
+    assert_eq!(learn.training_mut().opt.hypers(), before);
+    learn.fit(1, 1e-3).unwrap();
+    assert_eq!(*decays.0.lock().unwrap(), [0.3; 2 * 3], "a fit uses the same");
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl LrFinder {
         self,
         batches: usize,
         scales: Vec<f64>,
+        wd: Option<f64>,
     ) -> Result<(Finder, Course)> {
         let rate = |lr: f64| lr.is_finite() && lr > 0.0;
         if !rate(self.start_lr) || !rate(self.end_lr) {
@@ -84,7 +85,8 @@ impl LrFinder {
             return Err(Error::config("lr_find", why));
         }
         let steps = self.steps;
-        let set = vec![(Hyper::Lr, scaled(&scales, self.start_lr))];
+        let mut set = vec![(Hyper::Lr, scaled(&scales, self.start_lr))];
+        set.extend(wd.map(|wd| (Hyper::Wd, vec![wd; scales.len()])));
         let epochs = self.steps / batches.max(1) + 1;
         let sweep = Self { steps, ..self };
         let finder = Finder { sweep, scales, best: f64::INFINITY, ended: None };
@@ -172,8 +174,8 @@ impl Callback for Finder {
 }
 
 impl Learner {
-    /// Trains with a rising learning rate to find a good one. Weights, optimizer, history and random
-    /// streams are restored afterwards, even on failure.
+    /// Trains with a rising learning rate to find a good one, with the weight decay and the layer decay of the
+    /// learner. Weights, optimizer, history and random streams are restored afterwards, even on failure.
     ///
     /// # Errors
     /// As [`Learner::fit_with`]; [`Error::Config`] with the reason if the loss becomes NaN, infinite or too
@@ -189,7 +191,8 @@ impl Learner {
     pub fn lr_find_with(&mut self, sweep: LrFinder) -> Result<LrCurve> {
         let t = &self.training;
         let scales = self.defaults.layer_scales(None, t.model.groups())?;
-        let (mut finder, course) = sweep.finder(t.dls.train().num_batches(), scales)?;
+        let batches = t.dls.train().num_batches();
+        let (mut finder, course) = sweep.finder(batches, scales, self.defaults.wd)?;
         let weights: Vec<_> =
             t.model.state_dict().into_iter().map(|(n, w)| (n, w.detach().copy())).collect();
         let state: Vec<_> = t.opt.state().into_iter().map(|(n, s)| (n, s.copy())).collect();
