@@ -912,11 +912,19 @@ fn t10_a_sweep_says_what_happened_to_the_loss() {
     let error = learn.lr_find().unwrap_err().to_string();
     assert!(error.contains("the loss is NaN at step 1 of 100"), "{error}");
     assert!(error.contains("check the images"), "{error}");
-    let error = three().callback(NanFrom(12)).lr_find().unwrap_err().to_string();
-    assert!(error.contains("NaN at step 13") && error.contains("`start_lr`"), "{error}");
+    let error = three().callback(NanFrom(10)).lr_find().unwrap_err().to_string();
+    assert!(error.contains("NaN at step 11") && error.contains("`start_lr`"), "{error}");
     let found = three().callback(NanFrom(20)).lr_find().unwrap();
     let error = found.slide().unwrap_err().to_string();
     assert!(error.contains("NaN at step 21"), "{error}");
+    // fastai's numbers of points: without the first tenth, the last 5 of 100 steps, and all from the NaN on.
+    for (nan, points) in [(11, 1), (20, 10), (60, 50), (93, 83), (97, 85)] {
+        let sweep = LrFinder::new().stop_diverging(false);
+        let found = three().callback(NanFrom(nan)).lr_find_with(sweep).unwrap();
+        assert_eq!((found.lrs.len(), found.losses.len()), (points, points), "NaN from {nan}");
+        let last = 1e-7 * 1e8_f64.powf((9 + points) as f64 / 100.0);
+        assert!((found.lrs[points - 1] / last - 1.0).abs() < 1e-9, "NaN from {nan}");
+    }
 
     let wrong = [
         (LrFinder::new().steps(3), "`steps` is 3; it must be from 6 to 1000000"),

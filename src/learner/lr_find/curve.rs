@@ -45,17 +45,18 @@ impl LrCurve {
         Ok(curve)
     }
 
-    /// Returns the curve without its first tenth, its last five points, and everything from the first NaN
-    /// loss on.
+    /// Returns the curve without its first tenth, the last five of its `steps` points, and everything from the
+    /// first NaN loss on.
     #[doc(hidden)]
     pub fn trimmed(lrs: &[f64], losses: &[f64], steps: usize) -> Self {
-        let (from, to) = (steps / 10, losses.len().saturating_sub(5));
+        let from = steps / 10;
+        // A NaN loss ends the sweep. In fastai, the sweep continues, and its last points are NaN.
+        let to = match losses.iter().position(|l| l.is_nan()) {
+            Some(nan) => nan.min(losses.len().max(steps).saturating_sub(5)),
+            None => losses.len().saturating_sub(5),
+        };
         let kept = |v: &[f64]| v.get(from..to).unwrap_or_default().to_vec();
-        let (mut lrs, mut losses) = (kept(lrs), kept(losses));
-        let numbers = losses.iter().position(|l| l.is_nan()).unwrap_or(losses.len());
-        lrs.truncate(numbers);
-        losses.truncate(numbers);
-        Self { lrs, losses, ended: None }
+        Self { lrs: kept(lrs), losses: kept(losses), ended: None }
     }
 
     /// Checks that the curve has at least this number of points, as the function `suggestion` needs.
