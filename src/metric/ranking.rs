@@ -37,9 +37,10 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
+/// Returns the weighted mean. As in scikit-learn, values without weight are left out, even if they are NaN.
 fn weighted(values: &[f64], weights: &[f64]) -> f64 {
-    let sum: f64 = values.iter().zip(weights).map(|(v, w)| v * w).sum();
-    sum / weights.iter().sum::<f64>()
+    let some = values.iter().zip(weights).filter(|(_, w)| **w != 0.0);
+    some.map(|(v, w)| v * w).sum::<f64>() / weights.iter().sum::<f64>()
 }
 
 /// Returns the average over the columns of a score of (scores, labels).
@@ -55,6 +56,8 @@ fn over_columns(
     let so = |c: usize| column(c).iter().filter(|s| s.1).count() as f64;
     Ok(match average {
         Average::Macro => mean(&each()),
+        // A category without true items has no weight, but its scores have no rank either.
+        Average::Weighted if rows.iter().flatten().any(|s| s.0.is_nan()) => f64::NAN,
         Average::Weighted => weighted(&each(), &(0..columns).map(so).collect::<Vec<_>>()),
         Average::Micro => area(&rows.concat()),
         Average::Samples => mean(&rows.iter().map(|r| area(r)).collect::<Vec<_>>()),
@@ -227,7 +230,8 @@ pub fn roc_auc_binary(max_fpr: Option<f64>) -> Ranking {
 }
 
 /// Returns the area under the receiver operating characteristic for several categories per item: fastai's
-/// `RocAucMulti`, where the default is [`Average::Macro`].
+/// `RocAucMulti`, where the default is [`Average::Macro`]. A category that no item or every item has makes the
+/// macro average NaN; [`Average::Weighted`] leaves out categories that no item has.
 #[must_use]
 pub fn roc_auc_multi(average: Average) -> Ranking {
     multi("roc_auc_score", average, roc_area)

@@ -73,6 +73,23 @@ fn a_score_that_is_nan_has_no_rank() {
     }
 }
 
+/// The second category has no item. The values are those of scikit-learn's `roc_auc_score`.
+#[test]
+fn a_category_without_items_has_no_weight() {
+    let scores = [0.9, 0.2, 0.7, 0.4, 0.6, 0.1, 0.6, 0.1, 0.6, 0.2, 0.8, 0.65];
+    let pred = Tensor::from_slice(&scores).view([4, 3]);
+    let value = |average, y: [i64; 12]| {
+        let mut metric = roc_auc_multi(average);
+        metric.update(&pred, &Tensor::from_slice(&y).view([4, 3])).unwrap();
+        metric.value().unwrap().unwrap()
+    };
+    let single = [1, 0, 0, 0, 0, 1, 0, 0, 1, 1, 0, 0];
+    let several = [1, 0, 0, 0, 0, 1, 1, 0, 1, 1, 0, 0];
+    assert!((value(Average::Weighted, single) - 0.25).abs() < 1e-12);
+    assert!((value(Average::Weighted, several) - 0.4).abs() < 1e-12);
+    assert!(value(Average::Macro, single).is_nan());
+}
+
 #[test]
 fn a_batch_without_items_changes_nothing() {
     let metrics: [Box<dyn Metric>; 3] =
