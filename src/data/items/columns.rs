@@ -172,7 +172,7 @@ fn yes(cell: &str) -> Option<bool> {
     match cell.trim().to_ascii_lowercase().as_str() {
         "true" => Some(true),
         "false" | "" => Some(false),
-        number => number.parse::<f64>().ok().map(|n| n != 0.0),
+        number => number.parse::<f64>().ok().filter(|n| !n.is_nan()).map(|n| n != 0.0),
     }
 }
 
@@ -280,5 +280,12 @@ mod tests {
         let rows = Row::table(["is_valid"], [["yes"]]).unwrap();
         let e = ColSplitter::default().split(&rows).unwrap_err().to_string();
         assert!(e.contains("`yes` in column `is_valid` of row 0"), "{e}");
+        // As other programs write a missing value.
+        for missing in ["nan", "NaN", " NAN"] {
+            let rows = Row::table(["is_valid"], [["0"], [missing]]).unwrap();
+            let e = ColSplitter::default().split(&rows).unwrap_err().to_string();
+            assert!(e.contains("of row 1 is neither yes nor no"), "{e}");
+            assert!(ColReader::new("is_valid").flags()(&rows[1]).is_err());
+        }
     }
 }
