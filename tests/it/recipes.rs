@@ -7,8 +7,8 @@ use finetune::{
     callback::{Ema, SaveBest},
     data::{Arrays, DataLoaders, LoaderOptions},
     learner::{
-        Callback, Course, Defaults, FineTune, Flat, Learner, OneCycle, Policy, Scope, Sgdr, Step,
-        Training, TrainingPlan, WarmupCosine, vision_learner,
+        Callback, Course, Defaults, FineTune, Flat, FlatCos, Learner, OneCycle, Policy, Scope,
+        Sgdr, Step, Training, TrainingPlan, WarmupCosine, vision_learner,
     },
     loss::CrossEntropy,
     model::{ArchSpec, HeadOptions, Model, ParamKind, batch_norm1d, by_name},
@@ -71,6 +71,38 @@ fn warm_restarts_of_too_many_cycles_or_epochs_are_errors() -> Result<()> {
         let rate = |epoch: f64| course.schedules[0].1[0].at(epoch / 14.0);
         assert!((rate(start + 0.01) - 1e-3).abs() < 1e-6, "{start}");
         assert!(rate(end - 0.01) < 1e-6, "{end}");
+    }
+    Ok(())
+}
+
+/// The values are those of fastai's `combined_cos` at the steps of four batches.
+#[test]
+fn a_cycle_may_start_or_end_at_its_peak() -> Result<()> {
+    let falls = [0.01, 0.008535548550593679, 0.00500005, 0.0014645514494063209];
+    let rises = [0.0004, 0.0018058874503045722, 0.0052, 0.008594112549695427];
+    let momenta = [0.85, 0.8646446609406726, 0.9, 0.9353553390593273];
+    let back = [0.95, 0.9353553390593273, 0.9, 0.8646446609406726];
+    let check = |policy: &dyn Policy, wanted: &[(Hyper, [f64; 4])]| -> Result<()> {
+        let schedules = policy.course(1, &Defaults::default())?.schedules;
+        assert_eq!(schedules.len(), wanted.len());
+        for ((hyper, each), (of, values)) in schedules.iter().zip(wanted) {
+            assert_eq!(hyper, of);
+            for (step, wanted) in values.iter().enumerate() {
+                let ours = each[0].at(step as f64 / 4.0);
+                assert!((ours - wanted).abs() < 1e-12, "{hyper} at {step} is {ours}");
+            }
+        }
+        Ok(())
+    };
+    let cycle = |pct| OneCycle::new(1).lr(1e-2).pct_start(pct);
+    check(&cycle(0.0), &[(Hyper::Lr, falls), (Hyper::Mom, momenta)])?;
+    check(&cycle(1.0), &[(Hyper::Lr, rises), (Hyper::Mom, back)])?;
+    let flat = |pct| FlatCos::new(1).lr(1e-2).pct_start(pct);
+    check(&flat(0.0), &[(Hyper::Lr, falls)])?;
+    check(&flat(1.0), &[(Hyper::Lr, [0.01; 4])])?;
+    for wrong in [-0.1, 1.1, f64::NAN] {
+        let e = flat(wrong).course(1, &Defaults::default()).unwrap_err().to_string();
+        assert_eq!(e, format!("`pct_start` is {wrong}; it must be from 0 to 1"));
     }
     Ok(())
 }

@@ -30,7 +30,8 @@ impl FlatCos {
         self.div_final = div;
         self
     }
-    /// Sets the fraction of the fit after which the rate begins to fall, between 0 and 1. Default: 0.75.
+    /// Sets the fraction of the fit after which the rate begins to fall, from 0 to 1: 0 is a cosine without a
+    /// constant part, 1 a constant rate. Default: 0.75.
     #[must_use]
     pub fn pct_start(mut self, pct: f64) -> Self {
         self.pct_start = pct;

@@ -37,7 +37,8 @@ impl Cycle {
 /// Defines the setters of a cycle. The arguments are the defaults that their documentation names.
 macro_rules! cycle_setters {
     (pct_start = $pct_start:literal, div = $div:literal) => {
-        /// Sets the fraction of the cycle after which the peak is reached, between 0 and 1.
+        /// Sets the fraction of the cycle after which the peak is reached, from 0 to 1: 0 starts at the peak, 1
+        /// ends there.
         #[doc = concat!("Default: ", $pct_start, ".")]
         #[must_use]
         pub fn pct_start(mut self, pct: f64) -> Self {

@@ -170,11 +170,10 @@ macro_rules! common_setters {
 pub(super) use {common_setters, lr_setter};
 
 pub(super) fn fraction(option: &'static str, value: f64) -> Result<()> {
-    let fits = value > 0.0 && value < 1.0;
-    if fits {
+    if (0.0..=1.0).contains(&value) {
         Ok(())
     } else {
-        Err(Error::config(option, format!("is {value}; it must be between 0 and 1")))
+        Err(Error::config(option, format!("is {value}; it must be from 0 to 1")))
     }
 }
 
