@@ -294,6 +294,20 @@ fn parts_are_drawn_as_documented() {
 }
 
 #[test]
+fn extra_maps_of_the_standard_augmentations_are_part_of_the_same_pass() {
+    let plain = aug_transforms().max_rotate(0.0).max_warp(0.0).max_zoom(1.0).do_flip(false);
+    let augment = plain.size(32).min_scale(0.5).max_lighting(0.0);
+    let turned = augment.clone().xtra_tfms(Rotate::new(30.0).p(1.0));
+    let plan = plan_at(&vec![Arc::new(turned)], 4, (64, 48), Split::Train, 0);
+    assert_eq!(plan.passes().count(), 1, "fastai turns the image before it crops");
+    assert!(plan.part().is_some() && plan.images.iter().all(|i| i.affine != Matrix::ONE));
+    // A closure is not a map: it gets the cropped images.
+    let inverted = augment.xtra_tfms(BatchFn::new("inverted", |x| Ok(1.0 - x)).order(30));
+    let plan = plan_at(&vec![Arc::new(inverted)], 4, (64, 48), Split::Train, 0);
+    assert_eq!((plan.passes().count(), plan.output_size()), (1, (32, 32)));
+}
+
+#[test]
 fn a_closure_ends_a_pass_and_starts_the_next() {
     let (n, size) = (3, (20, 16));
     let pixels = pixels(n, size);

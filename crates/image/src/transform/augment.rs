@@ -192,6 +192,13 @@ impl Augment {
             // The image is not changed, but it is resized.
             tfms.push(Arc::new(Flip::of(geometry(0.0))));
         }
+        // As in fastai, they are composed with the standard ones, before the crop.
+        let moves = |tfm: &Arc<dyn BatchTransform>| {
+            use BatchSpec::{Dihedral, Flip, Rotate, Warp, Zoom};
+            matches!(tfm.spec(), Some(Flip(_) | Dihedral(_) | Rotate(_) | Zoom(_) | Warp(_)))
+        };
+        let (moving, others): (Vec<_>, Vec<_>) = self.xtra_tfms.iter().cloned().partition(moves);
+        tfms.extend(moving);
         if self.min_scale != 1.0
             && let Some((width, height)) = self.size
         {
@@ -204,7 +211,7 @@ impl Augment {
             tfms.push(Arc::new(Brightness::new(lighting).p(p).batch(self.batch)));
             tfms.push(Arc::new(Contrast::new(lighting).p(p).batch(self.batch)));
         }
-        tfms.extend(self.xtra_tfms.iter().cloned());
+        tfms.extend(others);
         tfms.sort_by_key(|t| t.order());
         tfms
     }
