@@ -1028,6 +1028,12 @@ fn t14_a_bad_request_to_a_predictor_is_an_error_with_the_reason() -> Result<()> 
     assert!(error.to_string().contains("NaN for 2 of 2 items"), "{error}");
     let answers = predictor.predict_tensor(&floats(&[2, 3, 64, 64]))?;
     assert_eq!(answers.len(), 2);
+    // The levels of images as other integers would be neither prepared nor normalized.
+    for kind in [Kind::Int64, Kind::Int, Kind::Bool] {
+        let error = predictor.predict_tensor(&floats(&[2, 3, 64, 64]).to_kind(kind)).unwrap_err();
+        let told = format!("the kind of `x` is {kind:?}; it must be `Uint8`");
+        assert!(error.to_string().contains(&told), "{error}");
+    }
     Ok(())
 }
 

@@ -254,8 +254,8 @@ impl Predictor {
     /// be normalized.
     ///
     /// # Errors
-    /// [`Error::Config`] if `x` does not have four dimensions; [`Error::Computation`] if the model does not accept
-    /// it; for bytes, as [`predict_batch`](Self::predict_batch).
+    /// [`Error::Config`] if `x` does not have four dimensions, or is of another kind; [`Error::Computation`] if the
+    /// model does not accept it; for bytes, as [`predict_batch`](Self::predict_batch).
     pub fn predict_tensor(&self, x: &Tensor) -> Result<Vec<Prediction>> {
         let [n, channels, h, w] = x.size()[..] else {
             let why = format!("the shape of `x` is {:?}; it must be [N, C, H, W]", x.size());
@@ -264,8 +264,16 @@ impl Predictor {
         if n == 0 {
             return Ok(vec![]);
         }
-        if x.kind() != Kind::Uint8 {
+        if x.f_is_floating_point()? {
             return self.through(&x.f_to_kind(Kind::Float)?, &[], 0);
+        }
+        let kind = x.f_kind()?;
+        if kind != Kind::Uint8 {
+            let why = format!(
+                "the kind of `x` is {kind:?}; it must be `Uint8`, for images with values from 0 to 255, or a \
+                 float, for normalized inputs"
+            );
+            return Err(Error::config("predict_tensor", why));
         }
         let pixels = x.f_permute([0, 2, 3, 1])?.f_to_device(Device::Cpu)?.f_contiguous()?;
         let pixels = pixels.f_reshape([n, -1])?;
