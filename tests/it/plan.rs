@@ -362,6 +362,8 @@ fn options_are_checked_before_any_work() {
     assert_eq!(size_0(block().batch_tfms(aug_transforms().p_affine(1.5))), "p");
     assert_eq!(size_0(block().batch_tfms(aug_transforms().min_scale(0.5))), "min_scale");
     assert_eq!(size_0(block().batch_tfms(aug_transforms().max_lighting(1.0))), "max_lighting");
+    let only_vertical = aug_transforms().do_flip(false).flip_vert(true);
+    assert_eq!(size_0(block().batch_tfms(only_vertical)), "flip_vert");
     for (min, max) in [(1.0, 0.5), (1.0, f64::NAN), (f64::NAN, 1.1), (0.0, 1.1)] {
         let augment = aug_transforms().min_zoom(min).max_zoom(max);
         assert_eq!(size_0(block().batch_tfms(augment)), "min_zoom", "{min} {max}");

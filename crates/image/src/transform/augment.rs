@@ -109,7 +109,7 @@ impl Augment {
         mult: f64,
         /// If true, images are flipped. Default: true.
         do_flip: bool,
-        /// If true, images are flipped and rotated in all eight ways. Default: false.
+        /// If true, images are flipped and rotated in all eight ways. Requires `do_flip`. Default: false.
         flip_vert: bool,
         /// Sets the maximum rotation in degrees; 0 for none. Default: 10.
         max_rotate: f64,
@@ -226,6 +226,10 @@ impl BatchTransform for Augment {
         if self.min_scale != 1.0 && self.size.is_none() {
             let why = "random crops need an output size: set `size` too";
             return Err(Error::config("min_scale", why));
+        }
+        if self.flip_vert && !self.do_flip {
+            let why = "has no effect with `do_flip(false)`: remove one of them";
+            return Err(Error::config("flip_vert", why));
         }
         self.transforms().iter().try_for_each(|tfm| tfm.check())
     }
