@@ -467,6 +467,18 @@ fn an_item_that_is_drawn_again_is_transformed_differently() {
     assert!(batch.items.windows(2).all(|w| w[0] == w[1]));
     let same = (1..6).filter(|&k| batch.x.get(k) == batch.x.get(0)).count();
     assert!(same < 5, "every crop is the same");
+
+    // So is an item that is listed several times, for example because its class is rare.
+    let item = dls.train().items()[3];
+    let train = dls.train().subset([item; 6]).unwrap();
+    let batch = train.one_batch().unwrap();
+    assert_eq!(batch.items, [item; 6]);
+    let same = (1..6).filter(|&k| batch.x.get(k) == batch.x.get(0)).count();
+    assert!(same < 5, "every crop is the same");
+    let train = train.with(LoaderOptions::new().shuffle(false).drop_last(false)).unwrap();
+    let once = train.subset([item]).unwrap().one_batch().unwrap();
+    let first = train.one_batch().unwrap();
+    assert_eq!(once.x.get(0), first.x.get(0), "the first use has the draws of a single one");
 }
 
 #[test]

@@ -186,7 +186,8 @@ impl DataLoader {
         Self { weights: Some(sums), ..self.clone() }
     }
 
-    /// Returns a loader of other items of the same data set, given by index, with the same settings.
+    /// Returns a loader of other items of the same data set, given by index, with the same settings. An index that
+    /// is given several times is transformed differently each time.
     ///
     /// # Errors
     /// [`Error::Config`] if an index is beyond the data set, or if the batch size is larger than the number of
@@ -419,20 +420,17 @@ impl DataLoader {
 
     /// Returns the draws of a pass, in order.
     fn order(&self, pass: u64) -> Vec<Draw> {
-        let once = |&item: &usize| Draw { item, again: 0 };
         let mut rng = self.settings.seed.rng(Stream::Shuffle { pass });
+        let mut uses = vec![0_u32; self.items.iter().max().map_or(0, |most| most + 1)];
+        let mut draw = |item: usize| {
+            uses[item] += 1;
+            Draw { item, again: uses[item] - 1 }
+        };
         if let Some(sums) = &self.weights {
-            let mut drawn = vec![0; self.items.len()];
-            let draw = |k: usize| {
-                drawn[k] += 1;
-                Draw { item: self.items[k], again: drawn[k] - 1 }
-            };
-            return order::weighted(sums, self.items.len(), &mut rng)
-                .into_iter()
-                .map(draw)
-                .collect();
+            let drawn = order::weighted(sums, self.items.len(), &mut rng);
+            return drawn.into_iter().map(|k| draw(self.items[k])).collect();
         }
-        let mut draws: Vec<Draw> = self.items.iter().map(once).collect();
+        let mut draws: Vec<Draw> = self.items.iter().map(|&item| draw(item)).collect();
         if self.settings.shuffle {
             order::shuffle(&mut draws, &mut rng);
         }
