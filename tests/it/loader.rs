@@ -335,6 +335,14 @@ fn items_are_drawn_by_weight() {
     let e = dls.balanced().unwrap_err().to_string();
     assert!(e.starts_with("`balanced`"), "numbers have no classes: {e}");
 
+    // To evaluate all training items, weights and order are switched off together.
+    let plain = LoaderOptions::new().shuffle(false).drop_last(false).split(Split::Valid);
+    let plain = weighted.train().with(plain).unwrap();
+    let items: Vec<usize> = all(&plain, 1).into_iter().flat_map(|b| b.3).collect();
+    assert_eq!(items, (0..40).collect::<Vec<_>>());
+    let e = plain.weighted(&weights).unwrap_err().to_string();
+    assert!(e.starts_with("`weights`") && e.contains("`shuffle(true)`"), "{e}");
+
     // Of a class with 2 items and one with 30, each is drawn about equally often.
     let label = |i: &usize| Ok(if *i < 2 { "rare" } else { "usual" }.to_owned());
     let block = DataBlock::rows(ImageBlock::rgb(), CategoryBlock::new())

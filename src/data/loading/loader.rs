@@ -123,6 +123,9 @@ impl DataLoader {
     pub(in crate::data) fn with_options(&self, options: LoaderOptions) -> Result<Self> {
         let mut new = self.clone();
         new.forget_skipped();
+        if options.shuffle == Some(false) {
+            new.weights = None;
+        }
         options.apply(&mut new.settings);
         if new.settings.workers != new.pool.workers() {
             new.pool = Arc::new(Pool::new(new.settings.workers));

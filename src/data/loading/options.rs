@@ -79,7 +79,8 @@ impl LoaderOptions {
         self
     }
 
-    /// If true, each pass has its own random order. Default: true in training.
+    /// If true, each pass has its own random order. If false, all items are used in order, even those of a loader
+    /// that draws by weight. Default: true in training.
     #[must_use]
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.shuffle = Some(shuffle);

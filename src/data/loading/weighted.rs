@@ -13,7 +13,7 @@ impl DataLoader {
     ///
     /// # Errors
     /// [`Error::Config`] if the number of weights differs from the number of items, a weight is negative or
-    /// NaN, or all weights are 0.
+    /// NaN, all weights are 0, or the loader does not shuffle.
     pub fn weighted(&self, weights: &[f64]) -> Result<Self> {
         let invalid = |why: String| Err(Error::config("weights", why));
         if weights.len() != self.len() {
@@ -27,6 +27,10 @@ impl DataLoader {
             return invalid(format!(
                 "{w} is not a valid weight; weights must be finite and not negative"
             ));
+        }
+        if !self.settings().shuffle {
+            let why = "the loader uses all items in order: set `shuffle(true)` to draw by weight";
+            return invalid(why.to_owned());
         }
         let mut sum = 0.0;
         let sums: Vec<f64> = weights
