@@ -156,12 +156,21 @@ impl ClassificationInterpretation {
     /// Returns the accuracy by predicted probability, in `bins` ranges of equal width. 10 is common.
     ///
     /// # Errors
-    /// [`Error::Config`] if `bins` is 0 or above a million.
+    /// [`Error::Config`] if `bins` is 0 or above a million; [`Error::Mismatch`] if an output is not a probability,
+    /// for example because the loss has no activation.
     pub fn calibration(&self, bins: usize) -> Result<Calibration> {
         let preds = &self.predictions().preds;
         let item = |(i, (t, d)): (usize, &(usize, usize))| (f64::from(preds[(i, *d)]), t == d);
         let wrong = || Error::config("bins", format!("is {bins}; it must be from 1 to {MAX_BINS}"));
         let bins = NonZero::new(bins).filter(|bins| bins.get() <= MAX_BINS).ok_or_else(wrong)?;
+        // Sums of rounded probabilities may be slightly above 1.
+        if let Some(p) = preds.iter().find(|p| !(0.0..=1.0 + 1e-4).contains(*p)) {
+            let why = format!(
+                "an output is {p}, not a probability: predict with the activation, and let `Loss::activation` of \
+                 a loss of your own return probabilities"
+            );
+            return Err(Error::mismatch("predictions", why));
+        }
         Ok(Calibration::new(self.pairs.iter().enumerate().map(item), bins))
     }
 

@@ -111,7 +111,7 @@ impl ClassificationInterpretation {
     /// error in the title.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there are no predictions.
+    /// [`Error::Mismatch`] if there are no predictions, or an output is not a probability.
     pub fn plot_calibration(&self) -> Result<Figure> {
         some(self.accuracy().of)?;
         let calibration = self.calibration(10)?;

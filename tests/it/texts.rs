@@ -160,6 +160,17 @@ fn interpretation() -> Result<()> {
         let e = interp.calibration(bins).unwrap_err().to_string();
         assert!(e.contains(&format!("`bins` is {bins}; it must be from 1 to 1000000")), "{e}");
     }
+    assert!(interp.calibration(10)?.ece.is_finite());
+    // Logits have no calibration.
+    for logit in [2.5, -0.5] {
+        let mut logits = interp.predictions().clone();
+        logits.preds[(3, 2)] = logit;
+        let logits = ClassificationInterpretation::from_predictions(logits)?;
+        let e = logits.calibration(10).unwrap_err();
+        assert!(matches!(e, Error::Mismatch { .. }), "{e}");
+        assert!(e.to_string().contains(&format!("an output is {logit}, not a probability")), "{e}");
+        assert_eq!(logits.accuracy(), interp.accuracy());
+    }
     Ok(())
 }
 

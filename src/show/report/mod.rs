@@ -168,8 +168,15 @@ impl Report {
         } else {
             report.table("Most confused", &confused)
         };
-        let calibration = interp.plot_calibration()?;
-        report.table("Categories", &interp.table()).figure("Calibration", &calibration)
+        let report = report.table("Categories", &interp.table());
+        match interp.plot_calibration() {
+            Ok(calibration) => report.figure("Calibration", &calibration),
+            // The outputs are not probabilities.
+            Err(e @ crate::Error::Mismatch { .. }) => {
+                Ok(report.text("Calibration", &e.to_string()))
+            }
+            Err(e) => Err(e),
+        }
     }
 
     fn mistakes(self, interp: &Interpretation, loader: &DataLoader) -> Result<Self> {
