@@ -126,7 +126,7 @@ impl ColReader {
         move |row| {
             let flag = |column| {
                 let cell = row.get(column)?;
-                yes(cell).ok_or_else(|| wrong(row, column, "is neither yes nor no"))
+                yes(cell).ok_or_else(|| wrong(row, column, "is neither true nor false"))
             };
             self.columns.iter().map(flag).collect()
         }
@@ -226,7 +226,7 @@ impl ColSplitter {
         yes(cell).ok_or_else(|| {
             let (number, column) = (row.number(), &self.column);
             let why = format!(
-                "`{cell}` in column {column} of row {number} is neither yes nor no: name the texts \
+                "`{cell}` in column {column} of row {number} is neither true nor false: name the texts \
                  that mark validation rows with `on`"
             );
             Error::config("ColSplitter", why)
@@ -261,7 +261,7 @@ mod tests {
         let e = ColReader::new(1).number()(&rows[1]).unwrap_err().to_string();
         assert_eq!(e, "no label for row 1: column 1 is not a number: `old`");
         let e = ColReader::new("label").flags()(&rows[0]).unwrap_err().to_string();
-        assert!(e.contains("neither yes nor no"), "{e}");
+        assert!(e.contains("neither true nor false"), "{e}");
         assert!(ColReader::new("none").text()(&rows[0]).is_err());
     }
 
@@ -284,7 +284,7 @@ mod tests {
         for missing in ["nan", "NaN", " NAN"] {
             let rows = Row::table(["is_valid"], [["0"], [missing]]).unwrap();
             let e = ColSplitter::default().split(&rows).unwrap_err().to_string();
-            assert!(e.contains("of row 1 is neither yes nor no"), "{e}");
+            assert!(e.contains("of row 1 is neither true nor false"), "{e}");
             assert!(ColReader::new("is_valid").flags()(&rows[1]).is_err());
         }
     }
