@@ -5,6 +5,7 @@ use crate::{
     error::{Error, Result},
     learner::{Learner, Predictions},
 };
+use ndarray::{ArrayD, Axis};
 
 /// The predictions for a data set, for any task.
 ///
@@ -61,6 +62,11 @@ impl Interpretation {
             );
             return Err(Error::mismatch("predictions", why));
         }
+        let shapes = [&p.inputs, &p.pixels].map(|all| all.as_ref().map(|all| all.shape()));
+        if let Some(shape) = shapes.iter().flatten().find(|shape| shape.first() != Some(&n)) {
+            let why = format!("inputs or pixels of shape {shape:?} are not of {n} items");
+            return Err(Error::mismatch("predictions", why));
+        }
         Ok(Self { kept: predictions })
     }
 
@@ -92,7 +98,7 @@ impl Interpretation {
         all
     }
 
-    /// Returns the predictions at some indices.
+    /// Returns the predictions at some indices, with everything that was kept of them.
     ///
     /// # Errors
     /// [`Error::Config`] if an index is not below the number of predictions.
@@ -105,14 +111,17 @@ impl Interpretation {
         fn pick<T: Clone>(all: &[T], indices: &[usize]) -> Vec<T> {
             indices.iter().filter_map(|i| all.get(*i).cloned()).collect()
         }
-        Ok(Predictions::new(
+        let rows = |all: &Option<ArrayD<f32>>| all.as_ref().map(|all| all.select(Axis(0), indices));
+        let some = Predictions::new(
             pick(&p.items, indices),
-            p.preds.select(ndarray::Axis(0), indices),
+            p.preds.select(Axis(0), indices),
             pick(&p.targets, indices),
             pick(&p.decoded, indices),
             pick(&p.losses, indices),
             p.task.clone(),
-        ))
+        );
+        let placements = pick(&p.placements, indices);
+        Ok(Predictions { inputs: rows(&p.inputs), pixels: rows(&p.pixels), placements, ..some })
     }
 }
 

@@ -5,7 +5,7 @@ use finetune::{
     Result,
     data::{Arrays, DataLoaders, LoaderOptions},
     interpret::{Interpretation, ItemLoss, MultiLabelInterpretation, RegressionInterpretation},
-    learner::Learner,
+    learner::{Learner, PredictOptions},
     loss::{BceWithLogits, Loss, Mse},
     model::Model,
     sample::Task,
@@ -108,6 +108,19 @@ fn numbers() -> Result<()> {
     assert_eq!(train.predictions().items, [0, 1]);
     let any = Interpretation::from_loader(&mut learn, &loader)?;
     assert_eq!(any.top_losses(1)[0].loss, 4.5);
+
+    let all = learn.get_preds_with(&PredictOptions::new().inputs(true))?;
+    let mut fewer = all.clone();
+    (fewer.items, fewer.losses) = (vec![2], vec![]);
+    (fewer.targets, fewer.decoded) = (fewer.targets[..1].to_vec(), fewer.decoded[..1].to_vec());
+    fewer.preds = fewer.preds.slice_move(ndarray::s![..1, ..]);
+    let e = Interpretation::from_predictions(fewer).unwrap_err().to_string();
+    assert!(e.contains("of shape [4, 2] are not of 1 items"), "{e}");
+    let some = Interpretation::from_predictions(all)?.select(&[3, 0])?;
+    assert_eq!(some.items, [5, 2]);
+    let inputs: Vec<f32> = some.inputs.unwrap().iter().copied().collect();
+    assert_eq!(inputs, [5.0, 44.0, 1.0, 10.0], "the inputs of the selected items");
+    assert_eq!(some.placements.len(), 2);
     let e = MultiLabelInterpretation::from_learner(&mut learn).unwrap_err().to_string();
     assert!(e.contains("several categories"), "{e}");
     Ok(())
