@@ -516,7 +516,7 @@ fn bfloat16_on_a_processor_without_its_instructions_is_told_before_the_training(
     assert!(!fit(learner()));
 
     // A training of two stages gives it once.
-    let table = Shared::default();
+    let table = Written::default();
     let mut learn = learner().to_bf16().progress(Progress::to_writer(table.clone()));
     learn.fine_tune(1).unwrap();
     let times = table.text().matches("bfloat16").count();
