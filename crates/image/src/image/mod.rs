@@ -15,6 +15,7 @@ mod spare;
 mod tiff;
 mod turn;
 
+pub(crate) use resample::LARGEST_AREA;
 pub use {
     codes::Codes,
     decode::Decode,
@@ -22,7 +23,6 @@ pub use {
     resample::{Filter, PadMode},
     turn::Turn,
 };
-pub(crate) use resample::LARGEST_AREA;
 
 use crate::error::{Error, Result};
 use ndarray::{Array3, ArrayView3};
