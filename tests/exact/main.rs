@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panics")]
 
 #[path = "../it/pets.rs"]
+#[allow(dead_code, reason = "some of its functions are only used in tests/it")]
 mod pets;
 mod recipes;
 mod reproducible;
