@@ -37,7 +37,7 @@ pub struct ClassificationInterpretation {
     pairs: Vec<(usize, usize)>,
 }
 
-/// The largest number of bins of a calibration. Each takes memory, and almost all of so many bins are empty.
+/// The largest number of bins of a calibration. Each takes memory, and more bins than items are mostly empty.
 const MAX_BINS: usize = 1_000_000;
 
 of_any_task!(ClassificationInterpretation);

@@ -19,10 +19,14 @@ pub(crate) fn caught<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// As [`caught`], for user code that returns a tensor. An undefined tensor is an error too: it has neither a
-/// device nor a kind, and asking for them panics.
+/// As [`caught`], for user code that returns a tensor, which must be [`defined`].
 pub(crate) fn caught_tensor(run: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
-    let made = caught(run)?;
+    caught(run).and_then(defined)
+}
+
+/// Returns an error if a tensor from user code is undefined: it has neither a device nor a kind, and asking for
+/// them panics.
+pub(crate) fn defined(made: Tensor) -> Result<Tensor> {
     if made.defined() {
         return Ok(made);
     }

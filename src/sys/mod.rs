@@ -33,7 +33,7 @@ mod threads;
 mod trace;
 
 pub(crate) use c10d::{Group, Interface, Reducer, Store, set_grads};
-pub(crate) use caught::{caught, caught_tensor};
+pub(crate) use caught::{caught, caught_tensor, defined};
 pub use cuda::{CudaStatus, cuda};
 pub(crate) use cuda::{check_device, folder};
 pub(crate) use fractions::fractions;

@@ -163,7 +163,7 @@ fn zero_epochs_train_only_the_head_and_zero_photos_per_batch_are_an_error() -> R
     Ok(())
 }
 
-/// What is left out is reported, and what may be a mistake is an error.
+/// The program reports skipped files, and returns an error for folders that may be a mistake.
 #[test]
 #[cfg(target_os = "linux")]
 fn unusual_folders() -> Result<()> {

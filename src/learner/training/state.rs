@@ -228,8 +228,8 @@ impl Training {
         pred: &Tensor,
         y: &Tensor,
     ) -> Result<Option<Tensor>> {
-        let divisor = caught(|| self.loss.divisor(pred, y)).transpose();
-        let divisor = divisor.map(|made| caught_tensor(|| made)).transpose();
+        let divisor = caught(|| self.loss.divisor(pred, y));
+        let divisor = divisor.and_then(|made| made.map(sys::defined).transpose());
         divisor.map_err(self.of_loss(pred, y))
     }
 
